@@ -1,0 +1,5 @@
+"""trainbench: a training benchmark that people can trust and re-run."""
+
+from __future__ import annotations
+
+__version__ = "0.1.0"

@@ -1,0 +1,8 @@
+"""``python -m trainbench``."""
+
+from __future__ import annotations
+
+from trainbench.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Ratings: download, formats, generation, preprocessing, cache and negative sampling."""

@@ -1,0 +1,1 @@
+"""Neural collaborative filtering: model, training, evaluation and the input producer."""
