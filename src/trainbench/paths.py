@@ -21,6 +21,11 @@ class DataDir:
         """Held by the step that is running; its text says which."""
         return self.root / ".lock"
 
+    @property
+    def steps(self) -> Path:
+        """steps.jsonl: one line per step that ended, with its exit code and duration."""
+        return self.root / "steps.jsonl"
+
     def raw(self, dataset: str) -> Path:
         """Folder of a downloaded or generated dataset."""
         return self.root / "raw" / dataset
