@@ -1,1 +1,1 @@
-"""MLPerf v0.5 logs: write, parse, stitch, check and score. Imports neither TensorFlow nor Docker."""
+"""MLPerf v0.5 logs: write, parse, stitch, check, score. Imports neither TensorFlow nor Docker."""

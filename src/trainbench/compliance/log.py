@@ -1,0 +1,194 @@
+"""Write v0.5 compliance lines: a thin layer over ``mlperf_compliance``.
+
+``emit`` does nothing outside ``logging_to``, so the code that does the work can name its tags
+without knowing whether anybody listens. Every process of a run opens its own file; ``stitch``
+makes one log of them.
+
+    with logging_to(trial.compliance_raw, root_dir=package_root):
+        emit(keys.RUN_START)
+        emit(keys.SEED, 1234)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+from trainbench.compliance import keys
+from trainbench.errors import MachineError
+
+MINIMUM_VERSION = (0, 0, 6)
+TESTED_VERSION = "0.0.10"
+
+# From mlperf_compliance's ncf_print to the caller of emit: emit itself, then its caller.
+_STACK_OFFSET = 2
+# The v0.5 parser accepts no space and no colon inside a call site's file name.
+_CALL_SITE = re.compile(r"\((.*):(\d+)\)")
+_UNPARSABLE = re.compile(r"[\s:]")
+
+
+@dataclass(frozen=True)
+class _Sink:
+    mlperf_log: Any
+    prefix: str
+
+
+_active: _Sink | None = None
+
+
+@contextlib.contextmanager
+def logging_to(
+    path: Path,
+    *,
+    root_dir: Path,
+    raw_prefix: str = keys.RAW_PREFIX,
+    echo: TextIO | None = None,
+) -> Iterator[None]:
+    """Append every ``emit`` of this process to ``path`` while the context is open.
+
+    Call sites are written relative to ``root_dir`` (``ncf/trial.py:123``). The environment's
+    COMPLIANCE_FILE, which ``mlperf_compliance`` reads when imported, has no effect inside the
+    context: all lines go to ``path``, and to ``echo`` as well when given. Contexts may be nested;
+    the inner one wins.
+
+    Raises:
+        MachineError: ``mlperf_compliance`` is missing or older than 0.0.6, or ``path`` cannot be
+            opened.
+    """
+    global _active
+    mlperf_log = _mlperf_log()
+    handler = _LineHandler(path, echo)
+    outer = _active
+    try:
+        with _borrowed(mlperf_log, handler, root_dir):
+            _active = _Sink(mlperf_log, raw_prefix)
+            yield
+    finally:
+        _active = outer
+        handler.close()
+
+
+def enabled() -> bool:
+    """Whether ``emit`` writes anything here and now."""
+    return _active is not None
+
+
+def emit(
+    key: str, value: Any = None, *, deferred: bool = False, stack_offset: int = 0
+) -> str | None:
+    """Write one line with ``key`` (see ``keys``) and ``value``, as JSON; nothing when disabled.
+
+    NumPy scalars and arrays are accepted. ``deferred`` announces a value that another process
+    logs under the same key; ``stitch`` fills it in. ``stack_offset`` names a caller further up as
+    the call site, for a function that wraps this one.
+
+    Returns:
+        The identifier of a deferred value, otherwise None.
+
+    Raises:
+        ValueError: an unknown key, a value that is not JSON (NaN included), or a deferred value
+            that is already there.
+    """
+    if _active is None:
+        return None
+    written: str | None = _active.mlperf_log.ncf_print(
+        key=key,
+        value=_plain(value),
+        stack_offset=_STACK_OFFSET + stack_offset,
+        deferred=deferred,
+        extra_print=False,
+        prefix=_active.prefix,
+    )
+    return written
+
+
+class _LineHandler(logging.Handler):
+    """Writes each message as one line in one system call: concurrent writers never mix lines."""
+
+    def __init__(self, path: Path, echo: TextIO | None) -> None:
+        super().__init__(logging.DEBUG)
+        self._echo = echo
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise MachineError(
+                f"{path}: cannot be opened for the compliance log ({error.strerror}); "
+                "free the path or choose another one"
+            ) from None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = _CALL_SITE.sub(_parsable_call_site, record.getMessage(), count=1) + "\n"
+        os.write(self._fd, line.encode("utf-8"))
+        if self._echo is not None:
+            self._echo.write(line)
+            self._echo.flush()
+
+    def close(self) -> None:
+        os.close(self._fd)
+        super().close()
+
+
+def _parsable_call_site(match: re.Match[str]) -> str:
+    return f"({_UNPARSABLE.sub('_', match[1])}:{match[2]})"
+
+
+@contextlib.contextmanager
+def _borrowed(mlperf_log: Any, handler: logging.Handler, root_dir: Path) -> Iterator[None]:
+    """Lend the package's module-wide state to one context and give it back as it was.
+
+    The package writes through one logger whose file is fixed at import, trims call sites by one
+    global regular expression, and refuses every tag outside one global set.
+    """
+    logger = mlperf_log.LOGGER
+    before = (
+        logger.handlers,
+        logger.propagate,
+        mlperf_log.ROOT_DIR_NCF,
+        mlperf_log.NCF_TAG_SET,
+    )
+    logger.handlers, logger.propagate = [handler], False
+    mlperf_log.ROOT_DIR_NCF = re.escape(str(root_dir).rstrip("/"))
+    mlperf_log.NCF_TAG_SET = set(keys.NCF_TAGS | keys.OWN_TAGS)
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = before[:2]
+        mlperf_log.ROOT_DIR_NCF, mlperf_log.NCF_TAG_SET = before[2:]
+
+
+def _mlperf_log() -> Any:
+    try:
+        found = metadata.version("mlperf_compliance")
+    except metadata.PackageNotFoundError:
+        raise MachineError(
+            "mlperf_compliance is not installed but a compliance log was asked for: "
+            f"pip install mlperf_compliance=={TESTED_VERSION}"
+        ) from None
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:3]) < MINIMUM_VERSION:
+        wanted = ".".join(str(part) for part in MINIMUM_VERSION)
+        raise MachineError(
+            f"mlperf_compliance is version {found}, wanted {wanted} or later: "
+            f"pip install mlperf_compliance=={TESTED_VERSION}"
+        )
+    return import_module("mlperf_compliance.mlperf_log")
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with NumPy's types replaced by Python's, as ``json`` needs them."""
+    plain = json.dumps(value, default=_from_numpy, allow_nan=False)
+    return None if value is None else json.loads(plain)
+
+
+def _from_numpy(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise ValueError(f"{value!r} cannot be logged: wanted a JSON value or a NumPy one")
