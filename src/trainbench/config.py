@@ -43,6 +43,8 @@ class NcfConfig:
     target_hit_rate: float = 0.635
     max_epochs: int = 20
     eval_negatives: int = 999
+    # The reference evaluates once before training (ncf.py); its result is not an eval_accuracy.
+    initial_eval: bool = True
     # Model (reference neumf.py)
     mf_dim: int = 64
     mlp_layer_sizes: tuple[int, ...] = (256, 256, 128, 64)
@@ -70,7 +72,6 @@ class NcfConfig:
     # Rules
     division: str = "closed"
     drop_caches: bool = True
-    require_gpu: bool = False
 
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -89,11 +90,12 @@ def reference() -> NcfConfig:
 
 
 def mlperf() -> NcfConfig:
-    """ml-20m at the large batch that 92 of 100 public runs converged with (tensorflow/models#5572)."""
+    """ml-20m at the batch size with which 92 of 100 public runs converged (tensorflow/models#5572)."""
     return replace(
         reference(),
         preset="mlperf",
         max_epochs=14,
+        initial_eval=False,
         batch_size=65_536,
         learning_rate=0.00281936,
         beta1=0.0490852,
@@ -161,7 +163,7 @@ def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
         key = key.strip().replace("-", "_")
         if not equals:
             raise ConfigError(f"--set {setting!r}: wanted key=value")
-        if key not in hints or key in ("preset", "synthetic"):
+        if key not in hints or key == "preset":
             raise ConfigError(unknown("key", key, [k for k in hints if k != "preset"]))
         config = replace(config, **{key: _parse(key, text.strip(), hints[key])})
     return validated(config)
@@ -179,9 +181,12 @@ def _parse(key: str, text: str, kind: Any) -> Any:
             return float(text)
         if kind is str:
             return text
+        if key == "synthetic":
+            return SyntheticSize(*(int(part) for part in text.lower().split("x")))
         return tuple(int(part) for part in text.strip("()[]").split(",") if part.strip())
-    except (ValueError, KeyError):
-        name = getattr(kind, "__name__", "comma-separated int")
+    except (ValueError, KeyError, TypeError):
+        names = {"synthetic": "USERSxITEMSxRATINGS[xSEED]", "mlp_layer_sizes": "N,N,..."}
+        name = names.get(key, getattr(kind, "__name__", ""))
         raise ConfigError(f"--set {key}={text}: wanted a value of type {name}") from None
 
 
@@ -202,9 +207,30 @@ def validated(config: NcfConfig) -> NcfConfig:
             f"mlp_layer_sizes={sizes}: wanted two or more positive sizes, the first one even "
             "(half of it is the user's embedding, half the item's)"
         )
+    _check_division(config)
     return config
 
 
+def _check_division(config: NcfConfig) -> None:
+    # training_rules.adoc@6e02163, "Hyperparameters and Optimizer": closed NCF may change learning
+    # rate, betas, batch size and Adam's variant (epsilon by the decision in training_policies#82).
+    base = reference()
+    changed = [key for key in _FIXED_IN_CLOSED if getattr(config, key) != getattr(base, key)]
+    if config.division == "closed" and changed:
+        key = changed[0]
+        raise ConfigError(
+            f"{key}={getattr(config, key)}: the closed division fixes it at {getattr(base, key)}; "
+            "add --division open to run it anyway"
+        )
+
+
+_FIXED_IN_CLOSED = (
+    "min_ratings",
+    "eval_negatives",
+    "train_negatives",
+    "mf_dim",
+    "mlp_layer_sizes",
+)
 _POSITIVE = (
     "min_ratings",
     "max_epochs",

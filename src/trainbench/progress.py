@@ -116,7 +116,7 @@ class Progress:
 
 @contextlib.contextmanager
 def heartbeat(label: str, *, interval_s: float = 20.0) -> Iterator[None]:
-    """Say ``still <label> (43.0 s)`` at intervals while the body runs, so that silence means death."""
+    """Say ``still <label> (43.0 s)`` at intervals while the body runs; silence then means death."""
     finished = threading.Event()
     started = time.monotonic()
 

@@ -69,9 +69,8 @@ def cpu() -> dict[str, Any]:
 
 def nvidia_gpus() -> list[dict[str, Any]]:
     """The NVIDIA GPUs that the driver lists: name, memory and driver version."""
-    rows = _nvidia_smi(
-        "--query-gpu=name,memory.total,driver_version", "--format=csv,noheader,nounits"
-    )
+    query = "--query-gpu=name,memory.total,driver_version"
+    rows = _nvidia_smi(query, "--format=csv,noheader,nounits")
     gpus = []
     for row in rows.splitlines():
         parts = [part.strip() for part in row.split(",")]
@@ -93,7 +92,7 @@ def os_name() -> str:
 
 
 def cgroup_limits() -> dict[str, Any]:
-    """The limits that this process runs under, from either cgroup version; ``None`` is unlimited."""
+    """The limits of this process, from either cgroup version; ``None`` is unlimited."""
     memory = _read("/sys/fs/cgroup/memory.max") or _read(
         "/sys/fs/cgroup/memory/memory.limit_in_bytes"
     )
@@ -126,8 +125,9 @@ def own_image() -> list[dict[str, str]]:
         image = client.containers.get(socket.gethostname()).image
     except (DockerException, OSError):
         return []
-    name = image.tags[0] if image.tags else "untagged"
-    return [{"name": name, "digest": image.id}]
+    if image is None:
+        return []
+    return [{"name": image.tags[0] if image.tags else "untagged", "digest": str(image.id)}]
 
 
 def git_state(folder: Path) -> dict[str, Any]:

@@ -1,0 +1,66 @@
+"""The clock of one trial: phases by name, on or off it.
+
+A phase is timed when the clock runs, and the clock runs from ``start`` to ``stop`` without a pause
+(training_rules.adoc@6e02163, "Run Results"), so a phase cannot be moved off it by mistake.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+
+class TrialClock:
+    """Records phases to ``phases.jsonl`` and measures the time since ``start``.
+
+    Durations come from the monotonic clock; one wall-clock anchor dates them.
+    """
+
+    def __init__(self, phases: Path) -> None:
+        self._phases = phases
+        self._anchor = time.time() - time.perf_counter()
+        self._started: float | None = None
+        self._stopped: float | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether time counts now."""
+        return self._started is not None and self._stopped is None
+
+    def start(self) -> None:
+        """Start the clock; once per trial."""
+        assert self._started is None, "the clock of a trial starts once"
+        self._started = time.perf_counter()
+
+    def stop(self) -> float:
+        """Stop the clock for good and return the time to train in seconds."""
+        assert self.running, "only a running clock stops"
+        self._stopped = time.perf_counter()
+        return self.elapsed_s
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds on the clock so far."""
+        if self._started is None:
+            return 0.0
+        return (self._stopped or time.perf_counter()) - self._started
+
+    @contextlib.contextmanager
+    def phase(self, name: str, *, epoch: int | None = None) -> Iterator[None]:
+        """Record the body as the phase ``name``, on the clock if it runs when the body begins."""
+        timed, started = self.running, time.perf_counter()
+        try:
+            yield
+        finally:
+            line = {
+                "name": name,
+                "epoch": epoch,
+                "start_unix_s": round(self._anchor + started, 6),
+                "duration_s": round(time.perf_counter() - started, 6),
+                "timed": timed,
+            }
+            with open(self._phases, "a") as out:
+                out.write(json.dumps(line) + "\n")

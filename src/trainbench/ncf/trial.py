@@ -1,0 +1,351 @@
+"""One trial: from caches dropped to the quality target or the epoch cap.
+
+The order is the rule's (docs/rules.md): the producer is alive, the page cache is dropped,
+``run_clear_caches``, ``run_start``, the producer may touch data, and everything that depends on the
+data or the model happens before ``run_stop``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import trainbench
+from trainbench import sidecar, system
+from trainbench.compliance import keys, log
+from trainbench.config import NcfConfig, from_json
+from trainbench.data.cache import RatingsCache, find_cache, open_cache
+from trainbench.errors import TrainbenchError
+from trainbench.files import write_atomically
+from trainbench.ncf.clock import TrialClock
+from trainbench.ncf.evaluate import Evaluation, Evaluator
+from trainbench.ncf.producer import Producer, start_producer
+from trainbench.ncf.train import EpochTrain, Trainer, build
+from trainbench.paths import DataDir, RunDir, TrialDir
+from trainbench.progress import duration, heartbeat, say, scaled
+
+PACKAGE = Path(trainbench.__file__).parent
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """What one trial needs beside the run's config.json."""
+
+    run: RunDir
+    index: int
+    seed: int
+    data: DataDir
+    drop_cache_location: str = sidecar.DROP_CACHES
+    hash_pipeline: bool = False
+    git: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """The content of status.json."""
+
+    state: str
+    exit_code: int
+    message: str
+    seed: int
+    target_hit_rate: float
+    precision: str
+    device: str | None = None
+    num_users: int | None = None
+    num_items: int | None = None
+    num_parameters: int | None = None
+    initial_hit_rate: float | None = None
+    best_hit_rate: float | None = None
+    epochs: int = 0
+    time_to_train_s: float | None = None
+    degraded: tuple[dict[str, str], ...] = ()
+
+    def write(self, path: Path) -> None:
+        """Replace status.json."""
+        write_atomically(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
+
+
+def run_trial(spec: TrialSpec) -> TrialStatus:
+    """Run one trial to its end and return its final status, which status.json repeats.
+
+    Raises:
+        TrainbenchError: the trial failed; status.json says how.
+    """
+    trial = spec.run.trial(spec.index)
+    trial.root.mkdir(parents=True, exist_ok=True)
+    config = from_json(spec.run.config.read_text())
+    running = TrialStatus(
+        "running", 1, "", spec.seed, config.target_hit_rate, precision=config.precision
+    )
+    running.write(trial.status)
+    try:
+        with log.logging_to(trial.compliance_raw, root_dir=PACKAGE):
+            final = _Trial(spec, trial, config, running).run()
+    except BaseException as error:
+        failed_status(running, error).write(trial.status)
+        raise
+    final.write(trial.status)
+    return final
+
+
+def failed_status(status: TrialStatus, error: BaseException) -> TrialStatus:
+    """``status`` as it ends with ``error``: failed, or interrupted by the user or the system."""
+    if isinstance(error, KeyboardInterrupt):
+        return replace(status, state="interrupted", exit_code=130, message="interrupted")
+    code = error.exit_code if isinstance(error, TrainbenchError) else 1
+    state = "interrupted" if code == 130 else "failed"
+    text = str(error) or type(error).__name__
+    return replace(status, state=state, exit_code=code, message=text)
+
+
+class _Trial:
+    """The stages of one trial, in the order in which they run."""
+
+    def __init__(
+        self, spec: TrialSpec, trial: TrialDir, config: NcfConfig, status: TrialStatus
+    ) -> None:
+        self.spec, self.trial, self.config, self.status = spec, trial, config, status
+        self.clock = TrialClock(trial.phases)
+
+    def run(self) -> TrialStatus:
+        cache = self._open_cache()
+        with self.clock.phase("start_producer"):
+            producer = start_producer(
+                cache,
+                self.config,
+                seed=self.spec.seed,
+                work_dir=self.spec.data.root / "work",
+                log_file=self.trial.generator_log,
+                compliance_file=self.trial.compliance_generator,
+            )
+        with producer:
+            self._drop_caches()
+            self.clock.start()
+            log.emit(keys.RUN_START)
+            log.emit(keys.SEED, self.spec.seed)
+            producer.release()
+            trainer = self._build(cache)
+            evaluator = self._build_evaluator(trainer, producer)
+            converged = self._train_to_target(trainer, evaluator, producer)
+            log.emit(keys.RUN_STOP, {"success": converged})
+            seconds = self.clock.stop()
+            log.emit(keys.RUN_FINAL)
+        with self.clock.phase("save_model"):
+            trainer.save(self.trial.model)
+        return self._final(converged, seconds)
+
+    def _open_cache(self) -> RatingsCache:
+        folder = find_cache(self.config, self.spec.data)
+        shutil.copyfile(folder / "compliance_raw.log", self.trial.compliance_preprocess)
+        # Headers only: the arrays are read after run_start, from a page cache that was dropped.
+        return open_cache(folder, verify=False)
+
+    def _drop_caches(self) -> None:
+        with self.clock.phase("drop_caches"):
+            if self.config.drop_caches:
+                drop = sidecar.drop_page_cache(self.spec.drop_cache_location)
+            else:
+                drop = sidecar.not_dropped("turned off (DROP_CACHES=0 or drop_caches=false)")
+            write_atomically(self.trial.cache_drop, drop.to_json())
+            say(drop.sentence())
+            if not drop.dropped:
+                self._degrade("caches_not_dropped", f"the page cache was not dropped: {drop.reason}")
+        if drop.dropped:
+            log.emit(keys.RUN_CLEAR_CACHES)
+
+    def _degrade(self, code: str, text: str) -> None:
+        note = {"code": code, "text": text}
+        self.status = replace(self.status, degraded=(*self.status.degraded, note))
+
+    def _build(self, cache: RatingsCache) -> Trainer:
+        config = self.config
+        with self.clock.phase("build_model"):
+            log.emit(keys.MODEL_HP_MF_DIM, config.mf_dim)
+            log.emit(keys.MODEL_HP_MLP_LAYER_SIZES, list(config.mlp_layer_sizes))
+            log.emit(keys.OPT_NAME, config.optimizer)
+            log.emit(keys.OPT_LR, config.learning_rate)
+            log.emit(keys.OPT_HP_ADAM_BETA1, config.beta1)
+            log.emit(keys.OPT_HP_ADAM_BETA2, config.beta2)
+            log.emit(keys.OPT_HP_ADAM_EPSILON, config.epsilon)
+            log.emit(keys.MODEL_HP_LOSS_FN, keys.BCE)
+            log.emit(keys.PRECISION, config.precision)
+            trainer = build(config, cache.num_users, cache.num_items, seed=self.spec.seed)
+        with self.clock.phase("compile"), heartbeat("compiling the training step"):
+            trainer.warm_up()
+        self.status = replace(
+            self.status,
+            device=trainer.device,
+            num_users=cache.num_users,
+            num_items=cache.num_items,
+            num_parameters=trainer.num_parameters,
+        )
+        self._record_system(trainer.device, cache)
+        return trainer
+
+    def _record_system(self, device: str, cache: RatingsCache) -> None:
+        found = system.record(git=self.spec.git, device=device)
+        write_atomically(self.trial.system, json.dumps(found, indent=2) + "\n")
+        for code, text in degradations(self.config, found, _manifest(self.spec.run)):
+            self._degrade(code, text)
+        self.status.write(self.trial.status)
+        say(
+            f"{cache.num_users:,} users, {cache.num_items:,} items, "
+            f"{self.status.num_parameters:,} parameters on {device}, {self.config.precision}"
+        )
+
+    def _build_evaluator(self, trainer: Trainer, producer: Producer) -> Evaluator:
+        with self.clock.phase("wait_eval_candidates"), heartbeat("waiting for eval candidates"):
+            candidates = producer.eval_candidates()
+        with self.clock.phase("build_evaluator"):
+            evaluator = Evaluator(trainer, candidates)
+        if self.config.initial_eval:
+            with self.clock.phase("initial_eval"), heartbeat("evaluating the untrained model"):
+                untrained = evaluator.evaluate()
+            say(f"untrained  hr@10 {untrained.hit_rate:.4f}")
+            self.status = replace(self.status, initial_hit_rate=untrained.hit_rate)
+        return evaluator
+
+    def _train_to_target(
+        self, trainer: Trainer, evaluator: Evaluator, producer: Producer
+    ) -> bool:
+        log.emit(keys.TRAIN_LOOP)
+        for epoch in range(self.config.max_epochs):
+            log.emit(keys.TRAIN_EPOCH, epoch)
+            with self.clock.phase("wait_input", epoch=epoch), heartbeat("waiting for input"):
+                batches = producer.next_epoch()
+            if self.spec.hash_pipeline:
+                print(f"epoch {epoch} first batch {batches.first_batch_sha256}", flush=True)
+                print(f"epoch {epoch} all batches {batches.epoch_sha256}", flush=True)
+            with self.clock.phase("train_epoch", epoch=epoch):
+                trained = trainer.train_epoch(batches, on_progress=_Steps(epoch))
+            evaluation = self._evaluate(evaluator, epoch)
+            self._record_epoch(batches, trained, evaluation)
+            if evaluation.hit_rate >= self.config.target_hit_rate:
+                return True
+        return False
+
+    def _evaluate(self, evaluator: Evaluator, epoch: int) -> Evaluation:
+        config = self.config
+        log.emit(keys.EVAL_START, epoch)
+        with self.clock.phase("eval", epoch=epoch), heartbeat("evaluating"):
+            evaluation = evaluator.evaluate()
+        log.emit(keys.EVAL_TARGET, {"epoch": epoch, "value": config.target_hit_rate})
+        log.emit(keys.EVAL_ACCURACY, {"epoch": epoch, "value": evaluation.hit_rate})
+        log.emit(keys.EVAL_HITS, {"epoch": epoch, "value": evaluation.hits})
+        log.emit(keys.EVAL_HP_NUM_NEG, {"epoch": epoch, "value": config.eval_negatives})
+        # The producer counts the users it drew candidates for; stitch fills the number in.
+        log.emit(keys.EVAL_HP_NUM_USERS, deferred=True)
+        log.emit(keys.EVAL_STOP, epoch)
+        return evaluation
+
+    def _record_epoch(self, batches: Any, trained: EpochTrain, evaluation: Evaluation) -> None:
+        line = {
+            "epoch": batches.epoch,
+            "mean_loss": trained.mean_loss,
+            "hit_rate": evaluation.hit_rate,
+            "ndcg": evaluation.ndcg,
+            "hits": evaluation.hits,
+            "users": evaluation.users,
+            "samples": trained.samples,
+            "train_s": trained.seconds,
+            "eval_s": evaluation.seconds,
+            "input_wait_s": batches.wait_s,
+            "samples_per_s": trained.samples / trained.seconds,
+            "eval_pairs_per_s": evaluation.pairs / evaluation.seconds,
+            "epoch_sha256": batches.epoch_sha256,
+            "first_batch_sha256": batches.first_batch_sha256,
+            "elapsed_s": self.clock.elapsed_s,
+            "end_unix_s": time.time(),
+        }
+        with open(self.trial.epochs, "a") as out:
+            out.write(json.dumps(line) + "\n")
+        best = max(evaluation.hit_rate, self.status.best_hit_rate or 0.0)
+        self.status = replace(self.status, epochs=batches.epoch + 1, best_hit_rate=best)
+        self.status.write(self.trial.status)
+        say(epoch_line(line, self.config))
+
+    def _final(self, converged: bool, seconds: float) -> TrialStatus:
+        best, target = self.status.best_hit_rate or 0.0, self.config.target_hit_rate
+        if converged:
+            text = f"target {target} reached in {duration(seconds)}, {self.status.epochs} epochs"
+        else:
+            text = f"best hr@10 {best:.4f} stayed below the target {target} for all epochs"
+        say(f"trial {self.spec.index}: {text}")
+        return replace(
+            self.status,
+            state="converged" if converged else "not_converged",
+            exit_code=0 if converged else 4,
+            message=text,
+            time_to_train_s=seconds if converged else None,
+        )
+
+
+def epoch_line(epoch: dict[str, Any], config: NcfConfig) -> str:
+    """The line that people read after every epoch."""
+    return (
+        f"epoch {epoch['epoch'] + 1}/{config.max_epochs}  hr@10 {epoch['hit_rate']:.4f} "
+        f"(target {config.target_hit_rate})  ndcg@10 {epoch['ndcg']:.4f}  "
+        f"loss {epoch['mean_loss']:.4f}  train {duration(epoch['train_s'])}  "
+        f"eval {duration(epoch['eval_s'])}  {scaled(epoch['samples_per_s'], 'samples/s')}  "
+        f"wait {duration(epoch['input_wait_s'])}  elapsed {duration(epoch['elapsed_s'])}"
+    )
+
+
+def degradations(
+    config: NcfConfig, machine: dict[str, Any], manifest: dict[str, Any]
+) -> list[tuple[str, str]]:
+    """Why a result is less than the benchmark's own, as (code, sentence); empty when it is not."""
+    git = machine.get("git") or {}
+    notes = [
+        ("no_gpu", "trained on a CPU, not on a GPU", "GPU" not in (machine.get("device") or "")),
+        ("generated_data", "the ratings are generated, not MovieLens", manifest.get("generated")),
+        ("other_task", _other_task(config), _other_task(config)),
+        (
+            "not_published_archive",
+            "the archive differs from the published one (its checksum was stated by the user)",
+            not manifest.get("generated") and not manifest.get("published"),
+        ),
+        ("open_division", "hyperparameters of the open division", config.division == "open"),
+        ("dirty_tree", "the code has uncommitted changes", git.get("dirty")),
+        ("unknown_revision", "the code's git revision is unknown", not git.get("revision")),
+    ]
+    return [(code, text) for code, text, applies in notes if applies]
+
+
+def _other_task(config: NcfConfig) -> str:
+    if config.dataset == "ml-20m" and config.target_hit_rate == 0.635:
+        return ""
+    return (
+        f"not the MLPerf task (ml-20m to HR@10 0.635) but {config.dataset} "
+        f"to {config.target_hit_rate}"
+    )
+
+
+def _manifest(run: RunDir) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(run.manifest.read_text()) if run.manifest.exists() else {}
+    return found
+
+
+class _Steps:
+    """Says how far an epoch is, at most every ten seconds."""
+
+    def __init__(self, epoch: int) -> None:
+        self._epoch, self._started = epoch, time.monotonic()
+        self._said = self._started
+
+    def __call__(self, done: int, total: int, loss: float | None = None) -> None:
+        now = time.monotonic()
+        if now - self._said < 10:
+            return
+        self._said = now
+        rate = done / (now - self._started)
+        tail = "" if loss is None else f"  loss {loss:.4f}"
+        say(
+            f"epoch {self._epoch + 1}: {100 * done / total:.0f} %  "
+            f"{scaled(rate, 'samples/s')}  ETA {duration((total - done) / rate)}{tail}"
+        )

@@ -1,0 +1,95 @@
+"""A configuration is resolved once, validated once and written down."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from trainbench import config
+from trainbench.errors import ConfigError
+
+
+def test_reference_preset_is_the_v05_reference() -> None:
+    reference = config.preset("reference")
+    assert (reference.dataset, reference.target_hit_rate) == ("ml-20m", 0.635)
+    assert (reference.batch_size, reference.learning_rate) == (2_048, 5e-4)
+    assert (reference.beta1, reference.beta2, reference.epsilon) == (0.9, 0.999, 1e-8)
+    assert (reference.mf_dim, reference.mlp_layer_sizes) == (64, (256, 256, 128, 64))
+    assert (reference.train_negatives, reference.eval_negatives) == (4, 999)
+
+
+def test_mlperf_preset_has_the_public_large_batch_settings() -> None:
+    mlperf = config.preset("mlperf")
+    assert (mlperf.batch_size, mlperf.learning_rate) == (65_536, 0.00281936)
+    assert (mlperf.beta1, mlperf.beta2, mlperf.epsilon) == (0.0490852, 0.965095, 1.23757e-8)
+    assert mlperf.max_epochs == 14
+
+
+@pytest.mark.parametrize("name", config.PRESETS)
+def test_every_preset_is_valid_and_survives_its_own_json(name: str) -> None:
+    preset = config.validated(config.preset(name))
+    assert config.from_json(config.to_json(preset)) == preset
+
+
+@pytest.mark.parametrize(
+    ("found", "nearest"), [("quik", "quick"), ("ml1m", "ml-1m"), ("referense", "reference")]
+)
+def test_an_unknown_preset_names_the_nearest(found: str, nearest: str) -> None:
+    with pytest.raises(ConfigError, match=f"did you mean '{nearest}'"):
+        config.preset(found)
+
+
+def test_a_setting_changes_one_field_in_its_own_type() -> None:
+    base = config.preset("quick")
+    changed = config.with_settings(
+        base,
+        ["batch_size=4_096", "learning-rate=1e-3", "xla=false", "synthetic=50x60x2000x7"],
+    )
+    assert (changed.batch_size, changed.learning_rate, changed.xla) == (4_096, 1e-3, False)
+    assert changed.synthetic == config.SyntheticSize(50, 60, 2_000, 7)
+
+
+@pytest.mark.parametrize(
+    ("setting", "complaint"),
+    [
+        ("batchsize=1", "did you mean 'batch_size'"),
+        ("batch_size", "wanted key=value"),
+        ("batch_size=many", "type int"),
+        ("batch_size=0", "above 0"),
+        ("xla=perhaps", "type bool"),
+        ("beta1=1.5", "from 0 to 1"),
+        ("precision=fp8", "unknown precision 'fp8'"),
+        ("synthetic=100", "USERSxITEMSxRATINGS"),
+        ("preset=quick", "unknown key 'preset'"),
+    ],
+)
+def test_a_bad_setting_is_one_clear_line(setting: str, complaint: str) -> None:
+    with pytest.raises(ConfigError, match=complaint) as caught:
+        config.with_settings(config.preset("quick"), [setting])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "setting", ["mf_dim=8", "mlp_layer_sizes=32,16", "train_negatives=1", "eval_negatives=99"]
+)
+def test_closed_division_refuses_another_model_or_sampling(setting: str) -> None:
+    with pytest.raises(ConfigError, match="closed division fixes it"):
+        config.with_settings(config.preset("mlperf"), [setting])
+    opened = config.with_settings(config.preset("mlperf"), ["division=open", setting])
+    assert opened.division == "open"
+
+
+def test_odd_first_mlp_size_is_refused() -> None:
+    odd = replace(config.preset("quick"), division="open", mlp_layer_sizes=(255, 64))
+    with pytest.raises(ConfigError, match="the first one even"):
+        config.validated(odd)
+
+
+def test_differences_name_both_values() -> None:
+    found = config.differences(config.preset("ml-1m"), config.preset("reference"))
+    assert found == {
+        "dataset": ("ml-20m", "ml-1m"),
+        "target_hit_rate": (0.635, 0.225),
+        "max_epochs": (20, 12),
+    }

@@ -1,0 +1,72 @@
+"""One step at a time in a data directory."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainbench.errors import DataIntegrityError, MachineError
+from trainbench.occupancy import last_step, occupied
+from trainbench.paths import DataDir
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from trainbench.occupancy import occupied
+from trainbench.paths import DataDir
+with occupied(DataDir(Path(sys.argv[1])), "train"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def _holder(folder: Path) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_a_second_step_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
+    holder = _holder(tmp_path)
+    try:
+        refused = pytest.raises(MachineError, match=f"in use by train, process {holder.pid}")
+        with refused, occupied(DataDir(tmp_path), "download"):
+            pass
+    finally:
+        holder.kill()
+        holder.wait()
+
+
+def test_a_killed_step_leaves_no_lock(tmp_path: Path) -> None:
+    holder = _holder(tmp_path)
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.wait()
+    with occupied(DataDir(tmp_path), "download"):
+        pass
+
+
+def test_a_missing_data_volume_says_how_to_mount_it(tmp_path: Path) -> None:
+    refused = pytest.raises(MachineError, match=r"popper run -f wf\.yml -c settings\.py")
+    with refused, occupied(DataDir(tmp_path / "absent"), "train"):
+        pass
+
+
+def test_the_exit_code_of_a_step_is_recorded(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    with occupied(data, "download"):
+        pass
+    with pytest.raises(DataIntegrityError), occupied(data, "preprocess"):
+        raise DataIntegrityError("ratings.csv: line 3: found 'x'")
+    assert len(data.steps.read_text().splitlines()) == 2
+    last = last_step(data)
+    assert last is not None
+    assert (last["step"], last["exit_code"]) == ("preprocess", 3)
+    assert "line 3" in str(last["message"])
