@@ -1,0 +1,208 @@
+"""HR@10 and NDCG@10 of every user's held-out item, exactly as the v0.5 reference ranks it.
+
+The reference puts an item -> score dictionary (a repeated item keeps its first place) through
+``heapq.nlargest(10)``, which is stable: among equal scores the earlier item wins, so the
+held-out item, appended last, loses ties, unless it was also drawn as a negative and holds that
+earlier place. Its rank is therefore a count and nothing is sorted by score.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from trainbench.errors import MachineError
+from trainbench.ncf.train import Trainer
+
+TOP = 10
+PROGRESS_INTERVAL_S = 3.0
+RANKED_USERS_AT_ONCE = 256
+SCORED_USERS_AT_ONCE = 8
+
+IGNORED, HIGHER_ONLY, HIGHER_OR_EQUAL = 0, 1, 2
+
+OnProgress = Callable[[int, int], None]
+
+
+class Candidates(Protocol):
+    """items: int32 [users, negatives + 1], the held-out item last."""
+
+    items: np.ndarray
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One evaluation: ``hits`` of ``users`` held-out items were in the top 10."""
+
+    hits: int
+    users: int
+    hit_rate: float
+    ndcg: float
+    seconds: float
+    pairs: int
+
+
+@dataclass(frozen=True)
+class Rivals:
+    """What each user's held-out item is ranked against, duplicates gone.
+
+    items: int32 [users, width], ascending; code: uint8 [users, width], whether the item counts
+    against the held-out one never, with a higher score only, or with an equal one too.
+    """
+
+    items: np.ndarray
+    code: np.ndarray
+
+
+def rivals(candidates: np.ndarray) -> Rivals:
+    """The distinct items of each row other than its last, the held-out one.
+
+    Args:
+        candidates: int32 [users, negatives + 1].
+    """
+    starts = range(0, len(candidates), RANKED_USERS_AT_ONCE)
+    blocks = [candidates[start : start + RANKED_USERS_AT_ONCE] for start in starts]
+    with ThreadPoolExecutor() as pool:  # NumPy sorts without the interpreter lock
+        parts = list(pool.map(_block_rivals, blocks))
+    width = max(part.items.shape[1] for part in parts)
+    shape = (len(candidates), width)
+    joined = Rivals(np.zeros(shape, np.int32), np.full(shape, IGNORED, np.uint8))
+    for start, part in zip(starts, parts, strict=True):
+        rows = slice(start, start + len(part.items))
+        joined.items[rows, : part.items.shape[1]] = part.items
+        joined.code[rows, : part.items.shape[1]] = part.code
+    return joined
+
+
+def _block_rivals(block: np.ndarray) -> Rivals:
+    # One integer holds item and place, so that a plain sort puts an item's first place first.
+    shift = block.shape[1].bit_length()
+    small = (int(block.max()) + 1) << shift < 2**31
+    keys = block.astype(np.int32 if small else np.int64) << shift
+    keys |= np.arange(block.shape[1], dtype=keys.dtype)
+    keys.sort(axis=1)
+    items, none = keys >> shift, np.iinfo(keys.dtype).max
+    dropped = items == block[:, -1:]
+    dropped[:, 1:] |= items[:, 1:] == items[:, :-1]
+    keys[dropped] = none
+    keys.sort(axis=1)
+    keys = keys[:, : max(1, int((~dropped).sum(axis=1).max()))]
+    held_out_place = (block == block[:, -1:]).argmax(axis=1)[:, None]
+    earlier = (keys & ((1 << shift) - 1)) < held_out_place
+    code = np.where(keys == none, IGNORED, np.where(earlier, HIGHER_OR_EQUAL, HIGHER_ONLY))
+    return Rivals(np.where(keys == none, 0, keys >> shift).astype(np.int32), code.astype(np.uint8))
+
+
+class Evaluator:
+    """Scores one fixed set of candidates whenever asked; duplicates are masked once, here."""
+
+    def __init__(self, trainer: Trainer, candidates: Candidates):
+        self.trainer = trainer
+        self.shape = candidates.items.shape
+        self.rivals = rivals(candidates.items)
+        self.held_out = np.ascontiguousarray(candidates.items[:, -1])
+        config = trainer.config
+        self.batch = min(config.eval_users_per_batch, len(self.held_out))
+        self.dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
+        self._project = tf.function(self._projected, jit_compile=config.xla)
+        self._rank = tf.function(self._ranks, jit_compile=config.xla)
+
+    def evaluate(self, on_progress: OnProgress | None = None) -> Evaluation:
+        """Rank every user's held-out item with the trainer's current parameters.
+
+        ``pairs`` counts what the reference scores: users x (negatives + 1).
+        ``on_progress(done_users, total_users)`` is called at most every few seconds.
+        """
+        started = time.perf_counter()
+        with self.trainer.scope():
+            ranks = self._all_ranks(on_progress)
+        seconds = time.perf_counter() - started
+        users = len(ranks)
+        hits = int((ranks < TOP).sum())
+        gain = np.log(2) / np.log(ranks[ranks < TOP] + 2.0)
+        return Evaluation(
+            hits, users, hits / users, float(gain.sum()) / users, seconds, users * self.shape[1]
+        )
+
+    def _all_ranks(self, on_progress: OnProgress | None) -> np.ndarray:
+        total, told = len(self.held_out), time.perf_counter()
+        ranks = np.empty(total, np.int64)
+        try:
+            tensors = self.trainer.tensors()
+            tensors |= self._project(tensors)
+            for start in range(0, total, self.batch):
+                end = min(start + self.batch, total)
+                ranks[start:end] = self._batch_ranks(tensors, start, end)
+                if on_progress and (time.perf_counter() - told >= PROGRESS_INTERVAL_S):
+                    told = time.perf_counter()
+                    on_progress(end, total)
+        except (tf.errors.ResourceExhaustedError, MemoryError):
+            raise MachineError(
+                f"out of memory on {self.trainer.device} with eval_users_per_batch={self.batch}; "
+                f"try --set eval_users_per_batch={max(1, self.batch // 2)}"
+            ) from None
+        return ranks
+
+    def _batch_ranks(self, tensors: dict[str, Any], start: int, end: int) -> np.ndarray:
+        rows = np.minimum(np.arange(start, start + self.batch), end - 1)
+        items = np.concatenate([self.rivals.items[rows], self.held_out[rows, None]], axis=1)
+        code = self.rivals.code[rows]
+        ranks = self._rank(tensors, tf.constant(rows), tf.constant(items), tf.constant(code))
+        return np.asarray(ranks)[: end - start]
+
+    def _projected(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        """The first MLP layer's product and the MF factor, once per item instead of per pair."""
+        geometry = self.trainer.geometry
+        kernel = tf.cast(tensors["mlp_1_kernel"], self.dtype)
+        items = tf.cast(tensors["item"], self.dtype)
+        first = tf.matmul(items[:, geometry.mf_dim :], kernel[geometry.mlp_dim :])
+        return {"item_mf": items[:, : geometry.mf_dim], "item_first": first}
+
+    def _ranks(self, tensors: dict[str, Any], users: Any, items: Any, code: Any) -> Any:
+        """Rank, from 0, of the last item of each row among those that ``code`` lets count."""
+        scores = self._scores(tensors, users, items)
+        others, held_out = scores[:, :-1], scores[:, -1:]
+        ahead = (others > held_out) & (code != IGNORED)
+        ahead |= (others == held_out) & (code == HIGHER_OR_EQUAL)
+        return tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
+
+    def _scores(self, tensors: dict[str, Any], users: Any, items: Any) -> Any:
+        """Logits, float32 [users, width]."""
+        geometry = self.trainer.geometry
+        rows = tf.cast(tf.gather(tensors["user"], users), self.dtype)
+        kernel = tf.cast(tensors["mlp_1_kernel"], self.dtype)
+        first = tf.matmul(rows[:, geometry.mf_dim :], kernel[: geometry.mlp_dim])
+        first += tf.cast(tensors["mlp_1_bias"], self.dtype)
+        final = tf.cast(tensors["final_kernel"], self.dtype)[:, 0]
+        mf = rows[:, : geometry.mf_dim] * final[: geometry.mf_dim]
+        parts = tf.map_fn(
+            lambda part: self._chunk_scores(tensors, *part),
+            (self._chunked(mf), self._chunked(first), self._chunked(items)),
+            fn_output_signature=tf.float32,
+        )
+        return tf.reshape(parts, tf.shape(items)) + tensors["final_bias"]
+
+    def _chunked(self, tensor: Any) -> Any:
+        # A chunk's hidden layers stay in the cache; a whole batch's would go through memory.
+        size = SCORED_USERS_AT_ONCE if self.batch % SCORED_USERS_AT_ONCE == 0 else self.batch
+        return tf.reshape(tensor, [self.batch // size, size, tensor.shape[1]])
+
+    def _chunk_scores(self, tensors: dict[str, Any], mf: Any, first: Any, items: Any) -> Any:
+        size, width = items.shape
+        hidden = tf.nn.relu(first[:, None, :] + tf.gather(tensors["item_first"], items))
+        hidden = tf.reshape(hidden, [size * width, hidden.shape[2]])
+        layers = len(self.trainer.geometry.mlp_layer_sizes)
+        for layer in range(2, layers):
+            kernel = tf.cast(tensors[f"mlp_{layer}_kernel"], self.dtype)
+            bias = tf.cast(tensors[f"mlp_{layer}_bias"], self.dtype)
+            hidden = tf.nn.relu(tf.matmul(hidden, kernel) + bias)
+        final = tf.cast(tensors["final_kernel"], self.dtype)[self.trainer.geometry.mf_dim :, 0]
+        mlp = tf.reshape(tf.linalg.matvec(hidden, final), [size, width])
+        product = tf.linalg.matvec(tf.gather(tensors["item_mf"], items), mf)
+        return tf.cast(mlp, tf.float32) + tf.cast(product, tf.float32)

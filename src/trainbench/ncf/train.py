@@ -1,0 +1,192 @@
+"""The trainer: one compiled function runs several steps of one epoch's batches at a time."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from trainbench.config import NcfConfig
+from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
+from trainbench.ncf.model import Geometry, Weights, initial_weights
+from trainbench.ncf.optimizer import Adam
+from trainbench.ncf.plain import PlainForm, named_weights
+
+PROGRESS_INTERVAL_S = 3.0
+
+OnProgress = Callable[[int, int, float], None]
+
+
+class Batches(Protocol):
+    """One epoch's input: int32, int32 and uint8 arrays of shape [steps, batch]."""
+
+    epoch: int
+    users: np.ndarray
+    items: np.ndarray
+    labels: np.ndarray
+
+
+@dataclass(frozen=True)
+class EpochTrain:
+    """What one epoch of training came to."""
+
+    mean_loss: float
+    samples: int
+    seconds: float
+
+
+@dataclass
+class Trainer:
+    """A model on a device with its optimizer state; made by ``build``."""
+
+    config: NcfConfig
+    geometry: Geometry
+    device: str
+    form: Any
+
+    def warm_up(self) -> None:
+        """Compile the step on its real shapes by running zero steps: no parameter changes."""
+        shape = (self.config.steps_per_call, self.config.batch_size)
+        zeros = np.zeros(shape, np.int32)
+        float(self._call(zeros, zeros, zeros.astype(np.uint8), 0))
+
+    def train_epoch(self, data: Batches, *, on_progress: OnProgress | None = None) -> EpochTrain:
+        """Run every batch of ``data`` once and return the mean loss over its samples.
+
+        ``on_progress(done_samples, total_samples, loss)`` is called at most every few seconds.
+
+        Raises:
+            TrainbenchError: the loss is not a number, with the epoch and the steps; or the device
+                is out of memory.
+        """
+        steps, batch = data.users.shape
+        self._check_shapes(data)
+        started = told = time.perf_counter()
+        losses: list[float] = []
+        for first, last in _ranges(steps, self.config.steps_per_call):
+            parts = (data.users[first:last], data.items[first:last], data.labels[first:last])
+            losses.append(float(self._call(*parts, last - first)))
+            if not np.isfinite(losses[-1]):
+                raise TrainbenchError(
+                    f"epoch {data.epoch}, steps {first} to {last - 1}: the loss is {losses[-1]}; "
+                    f"try a learning rate below {self.config.learning_rate:g}"
+                )
+            now = time.perf_counter()
+            if on_progress and (now - told >= PROGRESS_INTERVAL_S or last == steps):
+                told = now
+                on_progress(last * batch, steps * batch, losses[-1] / (last - first))
+        seconds = time.perf_counter() - started
+        return EpochTrain(sum(losses) / steps, steps * batch, seconds)
+
+    def weights(self) -> Weights:
+        """The current parameters as float32 arrays, named as in ``weights.npz``."""
+        return named_weights(self.form, self.geometry)
+
+    def tensors(self) -> dict[str, Any]:
+        """The current parameters on the device: dense ones by name, tables "user" and "item"."""
+        with self.scope():
+            return self.form.tensors()
+
+    def save(self, folder: Path) -> Path:
+        """Write ``weights.npz`` (names and shapes: ``Geometry.shapes``) into ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        target, unfinished = folder / "weights.npz", folder / ".weights.npz.part"
+        with unfinished.open("wb") as file:
+            np.savez(file, allow_pickle=False, **self.weights())
+            file.flush()
+            os.fsync(file.fileno())
+        unfinished.replace(target)
+        return target
+
+    def load(self, path: Path) -> None:
+        """Take the weights in ``path`` as the current parameters.
+
+        Raises:
+            DataIntegrityError: a parameter is missing or has another shape.
+        """
+        with self.scope():
+            self.form.assign(read_weights(path, self.geometry))
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """The device that this trainer's work belongs on."""
+        return tf.device(self.device)
+
+    def _call(self, users: Any, items: Any, labels: Any, count: int) -> Any:
+        batch = self.config.batch_size
+        try:
+            with self.scope():
+                inputs = [self._padded(part) for part in (users, items, labels)]
+                return self.form.run(*inputs, tf.constant(count))
+        except (tf.errors.ResourceExhaustedError, MemoryError):
+            raise MachineError(
+                f"out of memory on {self.device} with batch_size={batch}; "
+                f"try --set batch_size={max(1, batch // 2)}"
+            ) from None
+
+    def _padded(self, part: np.ndarray) -> Any:
+        # One constant shape, so one compilation: the steps beyond ``count`` are never run.
+        missing = self.config.steps_per_call - len(part)
+        return tf.constant(np.pad(part, ((0, missing), (0, 0))) if missing else part)
+
+    def _check_shapes(self, data: Batches) -> None:
+        shapes = {data.users.shape, data.items.shape, data.labels.shape}
+        if len(shapes) != 1 or data.users.shape[1] != self.config.batch_size:
+            raise TrainbenchError(
+                f"epoch {data.epoch}: users, items and labels have shapes {sorted(shapes)}; "
+                f"wanted [steps, {self.config.batch_size}] for each"
+            )
+
+
+def build(
+    config: NcfConfig, num_users: int, num_items: int, *, seed: int, form: str | None = None
+) -> Trainer:
+    """A trainer with freshly initialised parameters; nothing is compiled yet.
+
+    Raises:
+        MachineError: ``config.devices`` asks for a GPU and TensorFlow sees none.
+    """
+    device = choose_device(config.devices)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
+    geometry = Geometry.of(config, num_users, num_items)
+    weights = initial_weights(geometry, seed=seed)
+    dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
+    with tf.device(device):
+        state = PlainForm(geometry, Adam.of(config), weights, dtype=dtype, xla=config.xla)
+    return Trainer(config, geometry, device, state)
+
+
+def choose_device(devices: str) -> str:
+    """The device for ``auto``, ``cpu`` or ``gpu``; a ``MachineError`` for a GPU not there."""
+    gpus = tf.config.list_logical_devices("GPU") if devices != "cpu" else []
+    if devices == "gpu" and not gpus:
+        raise MachineError(
+            "devices=gpu: TensorFlow sees no GPU on this machine; run with devices=cpu, or check "
+            "nvidia-smi and that the CUDA wheels of TensorFlow are installed"
+        )
+    return "GPU:0" if gpus else "CPU:0"
+
+
+def read_weights(path: Path, geometry: Geometry) -> Weights:
+    """The parameters in ``path``, each of the shape that ``geometry`` gives it."""
+    with np.load(path, allow_pickle=False) as file:
+        weights = {name: file[name] for name in file.files}
+    for name, shape in geometry.shapes.items():
+        found = weights[name].shape if name in weights else "nothing"
+        if found != shape:
+            raise DataIntegrityError(
+                f"{path}: {name} is {found}, wanted {shape}; "
+                "evaluate with the dataset and the layer sizes that the weights were trained with"
+            )
+    return weights
+
+
+def _ranges(steps: int, size: int) -> list[tuple[int, int]]:
+    return [(first, min(first + size, steps)) for first in range(0, steps, size)]
