@@ -1,0 +1,73 @@
+"""The page cache is dropped by the narrowest means, and the record never claims more than happened."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from trainbench import sidecar
+
+needs_root = pytest.mark.skipif(
+    os.geteuid() != 0 or not os.access(sidecar.DROP_CACHES, os.W_OK),
+    reason="only root outside a read-only /proc may drop the page cache",
+)
+
+
+def _cached(monkeypatch: pytest.MonkeyPatch, *readings: int) -> None:
+    left = iter(readings)
+    monkeypatch.setattr(sidecar, "cached_kib", lambda: next(left))
+
+
+def test_three_is_written_to_the_named_location(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _cached(monkeypatch, 900, 900, 100)
+    location = tmp_path / "drop_caches"
+    location.touch()
+    drop = sidecar.drop_page_cache(str(location))
+    assert location.read_text() == "3\n"
+    assert drop == sidecar.CacheDrop(True, "direct write", 900, 100)
+    assert drop.sentence() == "page cache dropped (direct write): Cached 900 kB -> 100 kB"
+
+
+def test_a_drop_without_proof_is_not_a_drop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _cached(monkeypatch, 100, 100, 900, 100, 900, 900)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    location = tmp_path / "drop_caches"
+    location.touch()
+    drop = sidecar.drop_page_cache(str(location))
+    assert not drop.dropped
+    assert drop.reason is not None
+    assert "Cached rose from 100 to 900 kB" in drop.reason
+
+
+def test_every_failed_attempt_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    drop = sidecar.drop_page_cache(str(tmp_path / "absent" / "drop_caches"))
+    assert not drop.dropped
+    assert drop.reason is not None
+    assert "direct write: " in drop.reason
+    assert "sudo: " in drop.reason
+    assert drop.sentence().startswith("page cache NOT dropped: ")
+
+
+def test_without_meminfo_there_is_no_figure(tmp_path: Path) -> None:
+    assert sidecar.cached_kib(tmp_path / "meminfo") is None
+    (tmp_path / "meminfo").write_text("MemTotal: 5 kB\nCached:         1464012 kB\n")
+    assert sidecar.cached_kib(tmp_path / "meminfo") == 1_464_012
+
+
+@needs_root
+def test_the_real_kernel_drops_a_file_that_was_cached(tmp_path: Path) -> None:
+    ballast = tmp_path / "ballast"
+    ballast.write_bytes(os.urandom(64 << 20))
+    ballast.read_bytes()
+    drop = sidecar.drop_page_cache()
+    assert drop.dropped
+    assert drop.cached_before_kib is not None
+    assert drop.cached_after_kib is not None
+    assert drop.cached_before_kib - drop.cached_after_kib > 32 << 10
