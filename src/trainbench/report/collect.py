@@ -1,0 +1,197 @@
+"""Reads a run directory into records. What is absent or damaged is named, never guessed.
+
+``collect`` needs nothing but the files: it works on a copied directory, of a run that is still
+going or was aborted, and the same files always give the same records.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from trainbench import config as configuration
+from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.paths import RunDir, TrialDir
+from trainbench.report import evidence
+from trainbench.report.model import (
+    CacheDrop,
+    Degradation,
+    Difference,
+    Epoch,
+    LogCheck,
+    Phase,
+    Results,
+    Run,
+    Status,
+    Trial,
+)
+
+MAX_FILE_BYTES = 64 * 2**20
+T = TypeVar("T")
+
+
+def collect(run: RunDir) -> Results:
+    """Everything the run directory says.
+
+    Raises:
+        DataIntegrityError: the directory does not exist or has neither run.json nor a trial.
+    """
+    if not run.run_file.exists() and not run.trials:
+        raise DataIntegrityError(
+            f"{run.root}: no run.json and no trial_<i> folder; pass the folder of one run, "
+            "for example --run data/runs/latest"
+        )
+    source = Source(run.root)
+    identity = source.record(run.run_file, Run)
+    config = source.mapping(run.config)
+    logs = evidence.logs_by_trial(run, identity.system_name, source.missing)
+    return Results(
+        run=identity,
+        config=config,
+        differences=_differences(config, source.missing),
+        dataset=source.mapping(run.manifest),
+        cache=source.mapping(run.cache_record),
+        trials=tuple(_trial(source, trial, logs.get(trial.index)) for trial in run.trials),
+        rules=evidence.rules(),
+        score=evidence.score(run, identity.system_name),
+        missing=tuple(source.missing),
+    )
+
+
+def _trial(source: Source, trial: TrialDir, log: LogCheck | None) -> Trial:
+    return Trial(
+        index=trial.index,
+        status=source.record(trial.status, Status),
+        epochs=source.records(trial.epochs, Epoch),
+        phases=source.records(trial.phases, Phase),
+        cache_drop=source.record(trial.cache_drop, CacheDrop),
+        system=source.mapping(trial.system),
+        log=log,
+    )
+
+
+def _differences(config: Mapping[str, Any], missing: list[str]) -> tuple[Difference, ...] | None:
+    """Where ``config`` departs from the v0.5 reference; ``None`` when it cannot be told."""
+    if not config:
+        return None
+    try:
+        own = configuration.from_json(json.dumps(config))
+    except (ConfigError, KeyError, TypeError) as error:
+        missing.append(f"config.json: not a configuration of this version ({error})")
+        return None
+    pairs = configuration.differences(own, configuration.reference())
+    return tuple(Difference(key, _plain(a), _plain(b)) for key, (a, b) in sorted(pairs.items()))
+
+
+def _plain(value: Any) -> str:
+    if value is None:
+        return "none"
+    if isinstance(value, configuration.SyntheticSize):
+        return ", ".join(f"{f.name} {getattr(value, f.name):,}" for f in fields(value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+@dataclass(frozen=True)
+class Source:
+    """The files below ``root``, and the list of what was not in them."""
+
+    root: Path
+    missing: list[str] = field(default_factory=list)
+
+    def mapping(self, path: Path) -> Mapping[str, Any]:
+        """The JSON object in ``path``; empty, and noted as missing, when there is none."""
+        text = self._text(path)
+        if text is None:
+            return {}
+        value = self._json(text, self._name(path))
+        return _finite(value) if isinstance(value, dict) else {}
+
+    def record(self, path: Path, kind: type[T]) -> T:
+        """The JSON object in ``path`` as a ``kind``, with ``None`` for what it lacks."""
+        record, absent = self.mapping(path), set[str]()
+        result = fill(kind, record, absent)
+        if record:
+            self._note(path, absent)
+        return result
+
+    def records(self, path: Path, kind: type[T]) -> tuple[T, ...]:
+        """The JSON lines of ``path``, each as a ``kind``; an unreadable line is noted, not kept."""
+        absent, found = set[str](), []
+        for number, line in enumerate((self._text(path) or "").splitlines(), start=1):
+            value = self._json(line, f"{self._name(path)} line {number}")
+            if isinstance(value, dict):
+                found.append(fill(kind, value, absent))
+        self._note(path, absent)
+        return tuple(found)
+
+    def _text(self, path: Path) -> str | None:
+        if not path.is_file():
+            self.missing.append(f"{self._name(path)}: file not there")
+            return None
+        if path.stat().st_size > MAX_FILE_BYTES:
+            self.missing.append(f"{self._name(path)}: over {MAX_FILE_BYTES >> 20} MiB, not read")
+            return None
+        return path.read_text(encoding="utf-8", errors="replace")
+
+    def _json(self, text: str, name: str) -> Any:
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            self.missing.append(f"{name}: not JSON")
+            return None
+        if not isinstance(value, dict):
+            self.missing.append(f"{name}: not a JSON object")
+        return value
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.root).as_posix()
+
+    def _note(self, path: Path, absent: set[str]) -> None:
+        if absent:
+            self.missing.append(f"{self._name(path)}: {', '.join(sorted(absent))}")
+
+
+def fill(kind: type[T], record: Mapping[str, Any], absent: set[str]) -> T:
+    """``record`` as a ``kind``: a value of the wrong type is ``None``, an absent key is noted."""
+    hints = get_type_hints(kind)
+    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
+    absent.update(name for name in names if name not in record)
+    return kind(**{name: _coerced(record.get(name), hints[name]) for name in names})
+
+
+def _coerced(value: Any, hint: Any) -> Any:
+    """``value`` if it has the type that ``hint`` (``X | None``) names, else ``None``."""
+    (kind,) = [part for part in get_args(hint) if part is not types.NoneType]
+    if get_origin(kind) is tuple:
+        return tuple(_members(value, get_args(kind)[0])) if isinstance(value, list) else None
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, bool) and kind is not bool:
+        return None
+    return value if isinstance(value, kind) else None
+
+
+def _members(values: list[Any], kind: Any) -> Iterator[Any]:
+    for value in values:
+        if kind is Degradation and isinstance(value, dict):
+            yield fill(Degradation, value, set())
+        elif kind is str and isinstance(value, str):
+            yield value
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with every number that JSON cannot write replaced by ``None``."""
+    if isinstance(value, dict):
+        return {str(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,200 @@
+"""What a report is made of: plain records that hold only what the run directory says.
+
+``None`` means that the run directory does not say; every table prints it as "n/a". Units are in
+the names. The same records, as JSON, are results.json (results.schema.json).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+SCHEMA_VERSION = 1
+LEVELS = ("1", "2", "strict")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Identity of a run, from run.json."""
+
+    run_id: str | None
+    created_unix_s: float | None
+    preset: str | None
+    runs: int | None
+    seed: int | None
+    command: tuple[str, ...] | None
+    trainbench_version: str | None
+    system_name: str | None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of epochs.jsonl; ``elapsed_s`` counts from ``run_start``."""
+
+    epoch: int | None
+    mean_loss: float | None
+    hit_rate: float | None
+    ndcg: float | None
+    hits: int | None
+    users: int | None
+    samples: int | None
+    train_s: float | None
+    eval_s: float | None
+    input_wait_s: float | None
+    samples_per_s: float | None
+    eval_pairs_per_s: float | None
+    epoch_sha256: str | None
+    first_batch_sha256: str | None
+    elapsed_s: float | None
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One line of phases.jsonl; ``timed`` says whether it was on the clock."""
+
+    name: str | None
+    epoch: int | None
+    start_unix_s: float | None
+    duration_s: float | None
+    timed: bool | None
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """One way in which a run departs from the full benchmark, in words."""
+
+    code: str | None
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a trial ended, from status.json."""
+
+    state: str | None
+    exit_code: int | None
+    message: str | None
+    seed: int | None
+    time_to_train_s: float | None
+    best_hit_rate: float | None
+    target_hit_rate: float | None
+    epochs: int | None
+    num_users: int | None
+    num_items: int | None
+    num_parameters: int | None
+    initial_hit_rate: float | None
+    device: str | None
+    precision: str | None
+    degraded: tuple[Degradation, ...] | None
+
+
+@dataclass(frozen=True)
+class CacheDrop:
+    """Whether and how the page cache was dropped before ``run_start``."""
+
+    dropped: bool | None
+    method: str | None
+    cached_before_kib: int | None
+    cached_after_kib: int | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class LogFinding:
+    """One breach of one rule. ``excerpt`` holds (line number, line) pairs around it."""
+
+    rule: str
+    line_number: int | None
+    line: str | None
+    found: str | None
+    wanted: str | None
+    excerpt: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True)
+class LogCheck:
+    """A stitched log judged anew: its time, its outcome and the findings of each level."""
+
+    file: str
+    sha256: str
+    time_s: float | None
+    run_start_unix_s: float | None
+    run_stop_unix_s: float | None
+    success: bool | None
+    levels: Mapping[str, tuple[LogFinding, ...]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One trial with everything its folder says."""
+
+    index: int
+    status: Status
+    epochs: tuple[Epoch, ...]
+    phases: tuple[Phase, ...]
+    cache_drop: CacheDrop
+    system: Mapping[str, Any]
+    log: LogCheck | None
+
+    @property
+    def time_s(self) -> float | None:
+        """Time to train: ``run_stop - run_start`` of the log; of status.json without a log."""
+        if self.status.state != "converged":
+            return None
+        return self.log.time_s if self.log else self.status.time_to_train_s
+
+    @property
+    def best_hit_rate(self) -> float | None:
+        """The highest HR@10 of any epoch."""
+        rates = [e.hit_rate for e in self.epochs if e.hit_rate is not None]
+        return max(rates, default=self.status.best_hit_rate)
+
+    @property
+    def time_on_clock_s(self) -> float | None:
+        """``run_stop - run_start``, whether or not the target was reached."""
+        return self.log.time_s if self.log else self.status.time_to_train_s
+
+    @property
+    def zero_s(self) -> float | None:
+        """Unix time of ``run_start``; of the first phase on the clock without a log."""
+        if self.log and self.log.run_start_unix_s is not None:
+            return self.log.run_start_unix_s
+        starts = [p.start_unix_s for p in self.phases if p.timed and p.start_unix_s is not None]
+        return min(starts, default=None)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A configuration field in which the run departs from the reference."""
+
+    key: str
+    reference: str
+    this: str
+
+
+@dataclass(frozen=True)
+class Results:
+    """A run as its directory tells it."""
+
+    run: Run
+    config: Mapping[str, Any]
+    differences: tuple[Difference, ...] | None
+    dataset: Mapping[str, Any]
+    cache: Mapping[str, Any]
+    trials: tuple[Trial, ...]
+    rules: Mapping[str, tuple[tuple[str, str], ...]]
+    score: Mapping[str, Any] | None
+    missing: tuple[str, ...]
+
+    @property
+    def target(self) -> float | None:
+        """The HR@10 that stops training."""
+        value = self.config.get("target_hit_rate")
+        return value if isinstance(value, float) else None
+
+    @property
+    def degraded(self) -> tuple[str, ...]:
+        """What was degraded in any trial, in words, each once."""
+        texts = [d.text or d.code for t in self.trials for d in t.status.degraded or ()]
+        return tuple(dict.fromkeys(text for text in texts if text))

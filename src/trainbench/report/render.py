@@ -1,0 +1,196 @@
+"""Writes the report: one page, its Markdown twin, and the same results for machines.
+
+Every file is a pure function of the run directory: no clock, no host name, no absolute path.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from trainbench import files
+from trainbench.paths import RunDir
+from trainbench.report import plots, tables, text
+from trainbench.report.collect import collect
+from trainbench.report.compare import Comparison, compare_runs
+from trainbench.report.judge import UNVERIFIED, judge
+from trainbench.report.junit import junit
+from trainbench.report.model import LEVELS, SCHEMA_VERSION, Results
+from trainbench.report.words import words
+
+SUMMARY_LIMIT = 2**20
+REGENERATE = "python -m trainbench report --run DIR"
+
+
+@dataclass(frozen=True)
+class ReportFiles:
+    """The files that ``write_report`` wrote, and the exit code that the results deserve."""
+
+    html: Path
+    markdown: Path
+    results_json: Path
+    results_csv: Path
+    epochs_csv: Path
+    junit: Path
+    exit_code: int
+
+
+def write_report(
+    run: RunDir, out: Path | None = None, *, compare: Sequence[RunDir] = ()
+) -> ReportFiles:
+    """Writes the report of ``run`` into ``out`` (default: the run's ``report`` folder).
+
+    Args:
+        compare: further runs, shown beside this one.
+
+    Raises:
+        DataIntegrityError: ``run`` or one of ``compare`` is not the folder of a run.
+    """
+    folder = out or run.report
+    results = collect(run)
+    comparison = compare_runs([results, *map(collect, compare)]) if compare else None
+    folder.mkdir(parents=True, exist_ok=True)
+    written = ReportFiles(
+        html=folder / "report.html",
+        markdown=folder / "report.md",
+        results_json=folder / "results.json",
+        results_csv=folder / "results.csv",
+        epochs_csv=folder / "epochs.csv",
+        junit=folder / "junit.xml",
+        exit_code=judge(results).exit_code,
+    )
+    files.write_atomically(written.html, html(results, comparison))
+    files.write_atomically(written.markdown, markdown(results, comparison))
+    files.write_atomically(written.results_json, results_json(results, comparison))
+    files.write_atomically(written.results_csv, results_csv(results))
+    files.write_atomically(written.epochs_csv, epochs_csv(results))
+    files.write_atomically(written.junit, junit(results))
+    return written
+
+
+def html(results: Results, comparison: Comparison | None = None) -> str:
+    """The page, complete in itself: no script, no request to anywhere."""
+    figures = plots.figures(results)
+    template = _environment(escape=True).get_template("report.html.j2")
+    style = resources.files(__package__).joinpath("templates/style.css").read_text("utf-8")
+    return template.render(_context(results, comparison), figures=figures, style=Markup(style))
+
+
+def markdown(results: Results, comparison: Comparison | None = None) -> str:
+    """The page's Markdown twin, without drawings."""
+    template = _environment(escape=False).get_template("report.md.j2")
+    return template.render(_context(results, comparison))
+
+
+def step_summary(page: str, limit: int = SUMMARY_LIMIT) -> str:
+    """``page`` cut at a line end to ``limit`` bytes, saying so: CI drops a longer summary."""
+    if len(page.encode()) <= limit:
+        return page
+    note = "\n\nThe rest is in report.md: a step summary holds 1 MiB.\n"
+    cut = page.encode()[: limit - len(note)].decode(errors="ignore")
+    return cut[: cut.rindex("\n")] + note
+
+
+def results_json(results: Results, comparison: Comparison | None = None) -> str:
+    """results.json, as results.schema.json describes it."""
+    record = {
+        "schema_version": SCHEMA_VERSION,
+        "benchmark": "ncf",
+        "note": UNVERIFIED,
+        "verdict": asdict(judge(results)),
+        **asdict(results),
+        "degraded": results.degraded,
+        "comparison": asdict(comparison) if comparison else None,
+    }
+    for trial, source in zip(record["trials"], results.trials, strict=True):
+        trial["time_to_train_s"] = source.time_s
+        trial["best_hit_rate"] = source.best_hit_rate
+    record["rules"] = {
+        level: [{"rule": rule, "wanted": wanted} for rule, wanted in pairs]
+        for level, pairs in results.rules.items()
+    }
+    return json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def results_csv(results: Results) -> str:
+    """One row per trial."""
+    rows = []
+    for t in results.trials:
+        log = t.log
+        rows.append(
+            {
+                "run_id": results.run.run_id,
+                "trial": t.index,
+                "state": t.status.state,
+                "seed": t.status.seed,
+                "time_to_train_s": t.time_s,
+                "epochs": len(t.epochs),
+                "best_hit_rate": t.best_hit_rate,
+                "target_hit_rate": t.status.target_hit_rate,
+                "mean_samples_per_s": tables.mean_of(t, "samples_per_s"),
+                "mean_eval_pairs_per_s": tables.mean_of(t, "eval_pairs_per_s"),
+                "mean_input_wait_s": tables.mean_of(t, "input_wait_s"),
+                **{f"findings_level_{k}": len(log.levels[k]) if log else None for k in LEVELS},
+                "log_sha256": log.sha256 if log else None,
+            }
+        )
+    return _csv(rows)
+
+
+def epochs_csv(results: Results) -> str:
+    """One row per epoch of every trial."""
+    return _csv([{"trial": t.index, **asdict(e)} for t in results.trials for e in t.epochs])
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    if not rows:
+        return ""
+    buffer = io.StringIO()
+    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return buffer.getvalue()
+
+
+def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
+    return {
+        "results": results,
+        "verdict": judge(results),
+        "words": words(results),
+        "comparison": comparison,
+        "findings": tables.findings(results),
+        "levels": LEVELS,
+        "unverified": UNVERIFIED,
+        "regenerate": REGENERATE,
+    }
+
+
+def _environment(*, escape: bool) -> Environment:
+    environment = Environment(
+        loader=PackageLoader("trainbench.report", "templates"),
+        autoescape=escape,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.globals.update(tables=tables, text=text, markup=Markup)
+    environment.filters["cell"] = markdown_cell
+    return environment
+
+
+def markdown_cell(value: str) -> str:
+    """``value`` as one cell of a Markdown table: nothing in it is markup or ends the cell."""
+    line = " ".join(str(value).split())
+    for character in "\\`*_<>[]|#&~":
+        line = line.replace(character, "\\" + character)
+    return line

@@ -1,0 +1,299 @@
+"""The tables of the report, as text: the HTML page and its Markdown twin print the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from trainbench.report.model import LEVELS, CacheDrop, Epoch, Results, Trial
+from trainbench.report.text import (
+    NA,
+    count,
+    fixed,
+    gib,
+    moment,
+    percent,
+    rate,
+    seconds,
+    shown,
+    yes,
+)
+
+SPEEDS = (
+    (rate, "samples_per_s"),
+    (rate, "eval_pairs_per_s"),
+    (seconds, "train_s"),
+    (seconds, "eval_s"),
+    (seconds, "input_wait_s"),
+)
+SPEED_NAMES = ("Train samples", "Eval pairs", "Train an epoch", "Eval", "Input wait")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under column headings; columns from ``numeric_from`` on are set right."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric_from: int = 1
+
+
+def trials(results: Results) -> Table:
+    """One row per trial."""
+    columns = (
+        "Trial",
+        "Outcome",
+        "Time to train",
+        "Epochs",
+        "Best HR@10",
+        "Seed",
+        "Level 2",
+        "Strict",
+    )
+    rows = tuple(
+        (
+            str(t.index),
+            outcome(t),
+            seconds(t.time_s),
+            count(len(t.epochs)),
+            fixed(t.best_hit_rate),
+            NA if t.status.seed is None else str(t.status.seed),
+            _level(t, "2"),
+            _level(t, "strict"),
+        )
+        for t in results.trials
+    )
+    return Table(columns, rows, numeric_from=2)
+
+
+def outcome(trial: Trial) -> str:
+    """The state of a trial in words."""
+    state = trial.status.state
+    words = {
+        "converged": "target reached",
+        "not_converged": "target not reached",
+        "running": "running or killed",
+    }
+    return words.get(state, state) if state else NA
+
+
+def _level(trial: Trial, level: str) -> str:
+    if trial.log is None:
+        return NA
+    number = len(trial.log.levels.get(level, ()))
+    return "passes" if number == 0 else f"{number} found"
+
+
+def epochs(trial: Trial) -> Table:
+    """One row per epoch of a trial: quality, time, speed and the hash of its input."""
+    columns = (
+        "Epoch",
+        "HR@10",
+        "NDCG@10",
+        "Loss",
+        "Train",
+        "Eval",
+        "Input wait",
+        "Train samples",
+        "Eval pairs",
+        "Elapsed",
+        "Input sha256",
+    )
+    return Table(columns, tuple(_epoch(e) for e in trial.epochs), numeric_from=0)
+
+
+def _epoch(e: Epoch) -> tuple[str, ...]:
+    return (
+        count(e.epoch),
+        fixed(e.hit_rate),
+        fixed(e.ndcg),
+        fixed(e.mean_loss),
+        seconds(e.train_s),
+        seconds(e.eval_s),
+        seconds(e.input_wait_s),
+        rate(e.samples_per_s),
+        rate(e.eval_pairs_per_s),
+        seconds(e.elapsed_s),
+        (e.epoch_sha256 or NA)[:12],
+    )
+
+
+def phases(trial: Trial) -> Table:
+    """Seconds per phase of a trial, on and off the clock, in order of first appearance."""
+    names = dict.fromkeys((p.name, p.timed) for p in trial.phases)
+    rows = []
+    for name, timed in names:
+        spans = [p for p in trial.phases if (p.name, p.timed) == (name, timed)]
+        known = [p.duration_s for p in spans if p.duration_s is not None]
+        total = sum(known) if known else None
+        share = total / trial.time_on_clock_s if total and trial.time_on_clock_s and timed else None
+        rows.append((name or NA, yes(timed), count(len(spans)), seconds(total), percent(share)))
+    columns = ("Phase", "On the clock", "Times", "Total", "Share of the clock")
+    return Table(columns, tuple(rows), numeric_from=2)
+
+
+def differences(results: Results) -> Table:
+    """The configuration as a difference from the v0.5 reference."""
+    rows = tuple((d.key, d.reference, d.this) for d in results.differences or ())
+    return Table(("Setting", "v0.5 reference", "This run"), rows, numeric_from=3)
+
+
+def settings(results: Results) -> Table:
+    """Every setting of the run."""
+    return facts((key, shown(value)) for key, value in sorted(results.config.items()))
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> Table:
+    """Two columns without ado."""
+    return Table(("", ""), tuple(pairs), numeric_from=2)
+
+
+def quality(results: Results) -> Table:
+    """Epochs down, trials across: HR@10."""
+    rows = []
+    for number in sorted(
+        {e.epoch for t in results.trials for e in t.epochs if e.epoch is not None}
+    ):
+        cells = []
+        for trial in results.trials:
+            found = [e.hit_rate for e in trial.epochs if e.epoch == number]
+            cells.append(fixed(found[0]) if found else "")
+        rows.append((str(number), *cells))
+    columns = ("Epoch", *(f"Trial {t.index}" for t in results.trials))
+    return Table(columns, tuple(rows), numeric_from=0)
+
+
+def system(results: Results) -> Table:
+    """The machine of the first trial that recorded one."""
+    record = next((t.system for t in results.trials if t.system), {})
+    cpu, gpus = _mapping(record.get("cpu")), record.get("gpus")
+    status = results.trials[0].status if results.trials else None
+    pairs = [
+        ("Device", shown(record.get("device") or (status and status.device))),
+        ("Precision", shown(status.precision if status else None)),
+        ("CPU", shown(cpu.get("model"))),
+        (
+            "Sockets, cores, threads",
+            ", ".join(shown(cpu.get(k)) for k in ("sockets", "cores", "threads")),
+        ),
+        ("Memory", gib(_number(record.get("memory_bytes")))),
+        ("GPUs", "; ".join(_gpu(g) for g in gpus) if isinstance(gpus, list) and gpus else "none"),
+        ("CUDA", shown(record.get("cuda"))),
+        ("Operating system", shown(record.get("os"))),
+        ("Kernel", shown(record.get("kernel"))),
+        ("Limits (cgroup)", shown(record.get("cgroup"))),
+        ("In a container", shown(record.get("container"))),
+    ]
+    return facts(pairs)
+
+
+def _gpu(gpu: Any) -> str:
+    gpu = _mapping(gpu)
+    memory = gib(_number(gpu.get("memory_bytes")))
+    return f"{shown(gpu.get('name'))}, {memory}, driver {shown(gpu.get('driver'))}"
+
+
+def cache_drops(results: Results) -> Table:
+    """Whether the page cache was dropped before each trial, with the proof."""
+    columns = ("Trial", "Dropped", "How", "Cached before", "Cached after", "Why not")
+    rows = tuple((str(t.index), *_drop(t.cache_drop)) for t in results.trials)
+    return Table(columns, rows, numeric_from=6)
+
+
+def _drop(drop: CacheDrop) -> tuple[str, ...]:
+    before, after = (
+        None if kib is None else kib * 1024
+        for kib in (drop.cached_before_kib, drop.cached_after_kib)
+    )
+    why = drop.reason or ("" if drop.dropped else NA)
+    return yes(drop.dropped), drop.method or NA, gib(before), gib(after), why
+
+
+def dataset(results: Results) -> Table:
+    """Where the ratings come from and what was made of them."""
+    manifest, cache = results.dataset, results.cache
+    pairs = [(str(key).replace("_", " "), shown_id(key, value)) for key, value in manifest.items()]
+    names = [
+        n for n in ("key", "num_users", "num_items", "tied_users", "test_set_sha256") if n in cache
+    ]
+    pairs += [(f"cache {name.replace('_', ' ')}", shown_id(name, cache[name])) for name in names]
+    return facts(pairs)
+
+
+def shown_id(key: str, value: Any) -> str:
+    """``value`` as text, without thousands separators where it identifies something."""
+    return (
+        str(value)
+        if isinstance(value, int) and key in ("seed", "schema", "version")
+        else shown(value)
+    )
+
+
+def provenance(results: Results) -> Table:
+    """What made the numbers: revision, versions, images, identity of the run."""
+    run = results.run
+    record = next((t.system for t in results.trials if t.system), {})
+    git = _mapping(record.get("git"))
+    dirty = ", with uncommitted changes" if git.get("dirty") is True else ""
+    images = record.get("images")
+    pairs = [
+        ("Run", run.run_id or NA),
+        ("Started", moment(run.created_unix_s)),
+        ("Command", " ".join(run.command) if run.command else NA),
+        ("trainbench", run.trainbench_version or NA),
+        ("Git revision", f"{shown(git.get('revision'))}{dirty}"),
+        (
+            "Images",
+            "; ".join(_image(i) for i in images) if isinstance(images, list) and images else NA,
+        ),
+    ]
+    packages = _mapping(record.get("packages"))
+    pairs += [(name, shown(packages[name])) for name in sorted(packages)]
+    return facts(pairs)
+
+
+def _image(image: Any) -> str:
+    image = _mapping(image)
+    return f"{shown(image.get('name'))} {shown(image.get('digest'))}"
+
+
+def logs(results: Results) -> Table:
+    """The stitched logs with their checksums."""
+    rows = tuple(
+        (str(t.index), t.log.file, seconds(t.log.time_s), t.log.sha256)
+        for t in results.trials
+        if t.log
+    )
+    return Table(("Trial", "Log", "MLPerf time", "sha256"), rows, numeric_from=4)
+
+
+def findings(results: Results) -> list[dict[str, Any]]:
+    """Every finding of every log once, with the levels that it breaks and its anchor."""
+    found: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for trial in results.trials:
+        for level in LEVELS:
+            for f in trial.log.levels.get(level, ()) if trial.log else ():
+                entry = found.setdefault(
+                    (trial.index, f.rule, f.line_number, f.found),
+                    {"trial": trial.index, "finding": f, "levels": []},
+                )
+                entry["levels"].append(level)
+    for number, entry in enumerate(found.values()):
+        entry["anchor"] = f"finding-{number}"
+    return list(found.values())
+
+
+def mean_of(trial: Trial, name: str) -> float | None:
+    """The mean of a field of a trial's epochs; ``None`` when no epoch has it."""
+    known = [v for e in trial.epochs if (v := getattr(e, name)) is not None]
+    return fmean(known) if known else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

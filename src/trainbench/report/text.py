@@ -1,0 +1,92 @@
+"""Numbers as a reader wants them: with units, rounded once, "n/a" where there is none."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+NA = "n/a"
+
+
+def count(value: float | None) -> str:
+    """``12345`` as ``12,345``."""
+    return NA if value is None else f"{value:,.0f}"
+
+
+def fixed(value: float | None, digits: int = 4) -> str:
+    """``value`` with that many decimals."""
+    return NA if value is None else f"{value:,.{digits}f}"
+
+
+def percent(value: float | None) -> str:
+    """A share as a percentage with one decimal."""
+    return NA if value is None else f"{100 * value:.1f} %"
+
+
+def seconds(value: float | None) -> str:
+    """A duration: three digits below 10 s, one decimal from there on."""
+    if value is None:
+        return NA
+    if abs(value) < 10:
+        return f"{value:.3g} s" if value else "0 s"
+    return f"{value:,.1f} s"
+
+
+def long_seconds(value: float | None) -> str:
+    """A duration for a headline: seconds, and the same as h, min, s where that reads better."""
+    if value is None or value < 120:
+        return seconds(value)
+    minutes, rest = divmod(round(value), 60)
+    hours, minutes = divmod(minutes, 60)
+    clock = f"{hours} h {minutes:02} min" if hours else f"{minutes} min {rest:02} s"
+    return f"{seconds(value)} ({clock})"
+
+
+def rate(value: float | None) -> str:
+    """A number per second in millions or thousands."""
+    if value is None:
+        return NA
+    for unit, size in (("M", 1e6), ("k", 1e3)):
+        if abs(value) >= size:
+            return f"{value / size:,.2f} {unit}/s"
+    return f"{value:,.0f} /s"
+
+
+def gib(value: float | None) -> str:
+    """Bytes as GiB, or as MiB below one GiB."""
+    if value is None:
+        return NA
+    return f"{value / 2**30:,.1f} GiB" if value >= 2**30 else f"{value / 2**20:,.1f} MiB"
+
+
+def moment(unix_s: float | None) -> str:
+    """A point in time in UTC, to the second."""
+    if unix_s is None or not 0 <= unix_s < 4e9:
+        return NA
+    return datetime.fromtimestamp(unix_s, timezone.utc).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def yes(value: bool | None) -> str:
+    """``yes``, ``no`` or n/a."""
+    return NA if value is None else ("yes" if value else "no")
+
+
+def shown(value: Any) -> str:
+    """Any value of a JSON file as text."""
+    if value is None or value == "":
+        return NA
+    if isinstance(value, bool):
+        return yes(value)
+    if isinstance(value, int):
+        return count(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(shown(item) for item in value) or NA
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {shown(item)}" for key, item in sorted(value.items())) or NA
+    return str(value)
+
+
+def plural(number: int, noun: str) -> str:
+    """``1 finding``, ``2 findings``, ``no findings``."""
+    amount = "no" if number == 0 else f"{number:,}"
+    return f"{amount} {noun}" if number == 1 else f"{amount} {noun}s"

@@ -1,0 +1,176 @@
+"""The sentences of the report: what a reader asks first, answered once for page and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from trainbench.report.judge import FINISHED, Verdict, judge
+from trainbench.report.model import Epoch, Results, Trial
+from trainbench.report.tables import mean_of
+from trainbench.report.text import (
+    NA,
+    count,
+    fixed,
+    long_seconds,
+    moment,
+    percent,
+    plural,
+    rate,
+    seconds,
+    yes,
+)
+
+RUNS_OF_THE_STATISTIC = 100
+TIME_TOLERANCE_S = 0.1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line of the verdict box; ``tone`` is good, warn, bad or empty."""
+
+    question: str
+    answer: str
+    detail: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Words:
+    """All sentences of a report."""
+
+    subtitle: str
+    tone: str
+    answers: tuple[Answer, ...]
+    degraded: tuple[str, ...]
+    score: tuple[str, ...]
+    compliance: tuple[str, ...]
+
+
+def words(results: Results) -> Words:
+    """The sentences for ``results``."""
+    verdict = judge(results)
+    return Words(
+        subtitle=_subtitle(results),
+        tone={0: "good", 4: "warn"}.get(verdict.exit_code, "bad"),
+        answers=(
+            _target(results, verdict),
+            _time(results),
+            _rules("Level 2 of the v0.5 checker", "2", verdict),
+            _rules("Strict rules", "strict", verdict),
+            _speed(results),
+        ),
+        degraded=results.degraded,
+        score=_score(results),
+        compliance=tuple(_compliance(results)),
+    )
+
+
+def _subtitle(results: Results) -> str:
+    run = results.run
+    parts = [
+        f"NeuMF on {results.config.get('dataset', NA)}",
+        f"preset {run.preset or NA}",
+        f"run {run.run_id or NA}",
+        moment(run.created_unix_s),
+    ]
+    return ", ".join(parts)
+
+
+def _target(results: Results, verdict: Verdict) -> Answer:
+    best = max(
+        (t.best_hit_rate for t in results.trials if t.best_hit_rate is not None), default=None
+    )
+    detail = f"best HR@10 {fixed(best)}, target {fixed(results.target, 3)}"
+    unfinished = verdict.expected - verdict.finished
+    if unfinished:
+        detail += f"; {plural(unfinished, 'trial')} did not finish"
+    word = f"{verdict.reached} of {verdict.expected} trials" if verdict.expected > 1 else ""
+    word = word or ("yes" if verdict.reached else "no")
+    all_reached = verdict.reached == verdict.expected > 0
+    tone = "good" if all_reached else ("warn" if verdict.reached else "bad")
+    return Answer("Target reached", word, detail, tone)
+
+
+def _time(results: Results) -> Answer:
+    times = sorted(t.time_s for t in results.trials if t.time_s is not None)
+    if not times:
+        return Answer("Time to train", NA, "no trial reached the target")
+    reached = [t for t in results.trials if t.time_s is not None]
+    source = (
+        "from run_start to run_stop" if all(t.log for t in reached) else "by status.json, no log"
+    )
+    if len(times) == 1:
+        return Answer("Time to train", long_seconds(times[0]), source)
+    spread = f"median of {len(times)}; {seconds(times[0])} to {seconds(times[-1])}; {source}"
+    return Answer("Time to train", long_seconds(median(times)), spread)
+
+
+def _rules(question: str, level: str, verdict: Verdict) -> Answer:
+    number = verdict.level_findings[level]
+    if number is None:
+        return Answer(question, "not checked", "no stitched log", "bad" if level == "2" else "warn")
+    if number == 0:
+        return Answer(question, "passes", "", "good")
+    return Answer(question, plural(number, "finding"), "", "bad" if level == "2" else "warn")
+
+
+def _speed(results: Results) -> Answer:
+    trained = _mean([mean_of(t, "samples_per_s") for t in results.trials])
+    waited = [(mean_of(t, "input_wait_s"), mean_of(t, "train_s")) for t in results.trials]
+    shares = [wait / (wait + train) for wait, train in waited if wait is not None and train]
+    detail = f"{percent(_mean(shares))} of an epoch's training time waited for input"
+    devices = dict.fromkeys(t.status.device for t in results.trials if t.status.device)
+    return Answer("Training speed", f"{rate(trained)} on {', '.join(devices) or NA}", f"({detail})")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None
+
+
+def _score(results: Results) -> tuple[str, ...]:
+    if not results.trials:
+        return ()
+    number = max(results.run.runs or 0, len(results.trials))
+    if number < RUNS_OF_THE_STATISTIC:
+        return (
+            f"{plural(number, 'run')}: this is not the v0.5 statistic, which takes "
+            f"{RUNS_OF_THE_STATISTIC} runs, the first 50 that converge, without the fastest and "
+            "the slowest of them, and the mean of the remaining 48.",
+        )
+    return ()
+
+
+def _compliance(results: Results) -> list[str]:
+    sentences = []
+    for trial in results.trials:
+        sentences += _cross_checks(trial)
+    return sentences or [
+        "Time, HR@10 and phases agree between the logs and what the trials recorded."
+    ]
+
+
+def _cross_checks(trial: Trial) -> list[str]:
+    """Where the log and the trial's own record disagree."""
+    log, state = trial.log, trial.status.state
+    if log is None:
+        return [f"Trial {trial.index}: no stitched log; run the stitch step."]
+    found = []
+    said = trial.status.time_to_train_s
+    if said is not None and log.time_s is not None and abs(said - log.time_s) > TIME_TOLERANCE_S:
+        found.append(f"the log says {seconds(log.time_s)}, status.json {seconds(said)}")
+    if state in FINISHED and log.success is not None and log.success != (state == "converged"):
+        found.append(f"run_stop says success {yes(log.success)}, status.json {state}")
+    found += [text for e in trial.epochs if (text := _wrong_hits(e))]
+    return [f"Trial {trial.index}: {text}." for text in found]
+
+
+def _wrong_hits(e: Epoch) -> str | None:
+    """What is wrong when HR@10 is not a number of hits over the number of users."""
+    if e.hits is None or not e.users or e.hit_rate is None:
+        return None
+    if abs(e.hits / e.users - e.hit_rate) < 1e-6:
+        return None
+    return f"epoch {e.epoch}: HR@10 {fixed(e.hit_rate, 6)} is not {count(e.hits)}/{count(e.users)}"
