@@ -1,0 +1,208 @@
+"""Check a log against a rule set: ``check(lines, ruleset) -> findings``, empty when compliant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from trainbench.compliance import keys
+from trainbench.compliance.outcome import run_time_s
+from trainbench.compliance.parse import (
+    V05_TOKEN,
+    Event,
+    Finding,
+    Line,
+    Log,
+    excerpt,
+    parse_line,
+    parse_v05_line,
+    read_lines,
+    sort_out,
+)
+from trainbench.compliance.rules import (
+    BENCHMARKS,
+    CHECKERS,
+    LEVELS,
+    AtLeastOne,
+    ExactlyOne,
+    HasKeys,
+    KnownBenchmark,
+    Pair,
+    Rule,
+    RuleSet,
+    RunTime,
+    SomeEpochZero,
+    rule_id,
+    ruleset,
+)
+from trainbench.compliance.strict import Trace
+
+Breach = tuple[str, Event | None]
+
+
+def check_file(path: Path, rules: RuleSet) -> list[Finding]:
+    """The findings of the log at ``path``.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return check(read_lines(path), rules)
+
+
+def judge(lines: Iterable[str]) -> dict[str, tuple[Finding, ...]]:
+    """The findings of every level, those of either published checker counted once."""
+    text = list(lines)
+    return {
+        level: tuple(
+            dict.fromkeys(
+                finding
+                for checker in CHECKERS
+                for finding in check(text, ruleset(level, checker=checker))
+            )
+        )
+        for level in LEVELS
+    }
+
+
+def check(lines: Iterable[str | Line | Finding], rules: RuleSet) -> list[Finding]:
+    """What in ``lines`` breaks the rules, in the order of the rules.
+
+    ``lines`` are the lines of a file, or what ``parse.read_lines`` makes of it. Unreadable lines
+    come first: any of them makes a log fail, as in the v0.5 checker.
+    """
+    kept = [_numbered(line, number) for number, line in enumerate(lines, start=1)]
+    log = _as_checker_reads(kept, rules.checker)
+    plain = (*rules.rules, *_benchmark_rules(log, rules))
+    findings = list(log.findings)
+    for rule in plain:
+        findings += [
+            _finding(rule_id(rule), rule.wanted, *b) for b in _JUDGES[type(rule)](rule, log.events)
+        ]
+    findings += _strict_findings(kept, rules)
+    return findings
+
+
+def _strict_findings(lines: list[Line | Finding], rules: RuleSet) -> Iterator[Finding]:
+    if not rules.strict:
+        return
+    readable = (parse_line(line.text, line.number) for line in lines if isinstance(line, Line))
+    trace = Trace(event for event in readable if isinstance(event, Event))
+    for rule in rules.strict:
+        for found, event in rule.judge(trace):
+            yield _finding(rule.id, rule.wanted, found, event)
+
+
+def _finding(rule: str, wanted: str, found: str, event: Event | None) -> Finding:
+    if event is None:
+        return Finding(rule, found, wanted)
+    return Finding(rule, found, wanted, event.source.number, excerpt(event.source.text))
+
+
+def _numbered(line: str | Line | Finding, number: int) -> Line | Finding:
+    return Line(number, line.rstrip("\r\n")) if isinstance(line, str) else line
+
+
+def _as_checker_reads(lines: list[Line | Finding], checker: str) -> Log:
+    """The log as one of the two published checkers sees it: what it reads, in which order."""
+    tokens = [line for line in lines if isinstance(line, Line) and V05_TOKEN in line.text]
+    if checker == "2019-04":
+        tokens = _stripped_and_sorted(tokens)
+    log = sort_out(parse_v05_line(line.text, line.number) for line in tokens)
+    return Log(log.events, (*_damage(lines), *log.findings))
+
+
+def _damage(lines: list[Line | Finding]) -> Iterator[Finding]:
+    return (line for line in lines if isinstance(line, Finding))
+
+
+def _stripped_and_sorted(lines: list[Line]) -> list[Line]:
+    first: dict[str, int] = {}
+    for line in lines:
+        # That checker sorted the lines with their line ends, which are below any other character
+        # that can follow a tag; comparing without them gives the same order.
+        first.setdefault(line.text[line.text.rindex(V05_TOKEN) :], line.number)
+    return [Line(first[text], text) for text in sorted(first)]
+
+
+def _benchmark_rules(log: Log, rules: RuleSet) -> tuple[Rule, ...]:
+    """The level-2 rules of the benchmark that the log's first line names."""
+    if not rules.by_benchmark:
+        return ()
+    if len(rules.by_benchmark) == 1:
+        return next(iter(rules.by_benchmark.values()))
+    found = log.events[0].benchmark if log.events else keys.BENCHMARK
+    return rules.by_benchmark.get(found, (KnownBenchmark((keys.EVAL_START,)),))
+
+
+def _exactly_one(rule: ExactlyOne, events: tuple[Event, ...]) -> Iterator[Breach]:
+    found = [event for event in events if event.key == rule.tag]
+    if len(found) != 1:
+        yield (f"{len(found)} times" if found else "none"), (found[1] if found else None)
+
+
+def _at_least_one(rule: AtLeastOne, events: tuple[Event, ...]) -> Iterator[Breach]:
+    if not any(event.key == rule.tag for event in events):
+        yield "none", None
+
+
+def _pair(rule: Pair, events: tuple[Event, ...]) -> Iterator[Breach]:
+    open_since: Event | None = None
+    for event in events:
+        if event.key == rule.first:
+            if open_since is not None:
+                yield f"{rule.first} again", event
+                return
+            open_since = event
+        elif event.key == rule.second:
+            if open_since is None:
+                yield f"{rule.second} before {rule.first}", event
+                return
+            open_since = None
+    if open_since is not None:
+        yield f"no {rule.second} after it", open_since
+
+
+def _has_keys(rule: HasKeys, events: tuple[Event, ...]) -> Iterator[Breach]:
+    for event in events:
+        if event.key.startswith(rule.tag) and not all(_in(n, event.value) for n in rule.names):
+            yield excerpt(f"value {event.value!r}"), event
+            return
+
+
+def _in(name: str, value: Any) -> bool:
+    """``name in value`` as the checker evaluated it: true for a text or a list that contains it."""
+    try:
+        return name in value
+    except TypeError:
+        return False
+
+
+def _some_epoch_zero(rule: SomeEpochZero, events: tuple[Event, ...]) -> Iterator[Breach]:
+    found = [event for event in events if event.key.startswith(rule.tag)]
+    epochs = [event.value.get("epoch") for event in found if isinstance(event.value, dict)]
+    if 0 not in epochs and not any(event.benchmark in rule.excused for event in found):
+        yield (f"first epoch {epochs[0]!r}" if epochs else "none"), (found[0] if found else None)
+
+
+def _known_benchmark(rule: KnownBenchmark, events: tuple[Event, ...]) -> Iterator[Breach]:
+    found = [event for event in events if event.key.startswith(rule.tags)]
+    if not any(event.benchmark in BENCHMARKS for event in found):
+        yield (found[0].benchmark if found else "none"), (found[0] if found else None)
+
+
+def _run_time(rule: RunTime, events: tuple[Event, ...]) -> Iterator[Breach]:
+    duration = run_time_s(events)
+    if duration is not None and not 0 < duration <= rule.longest_s:
+        yield f"{duration} s", next(e for e in events if e.key == keys.RUN_STOP)
+
+
+_JUDGES: dict[type, Callable[[Any, tuple[Event, ...]], Iterator[Breach]]] = {
+    AtLeastOne: _at_least_one,
+    ExactlyOne: _exactly_one,
+    HasKeys: _has_keys,
+    KnownBenchmark: _known_benchmark,
+    Pair: _pair,
+    RunTime: _run_time,
+    SomeEpochZero: _some_epoch_zero,
+}

@@ -1,0 +1,126 @@
+"""The modern dialect: ``:::MLLOG {...}`` lines of MLPerf 0.7 and later, and the way there.
+
+No rule set of ``mlperf_logging`` knows NCF, which left the suite after v0.5. What has a modern name
+is renamed (``TAGS``), everything else keeps its v0.5 name, so nothing is lost in either direction.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Iterable
+from decimal import Decimal
+from importlib import import_module
+from typing import Any
+
+from trainbench.compliance import keys
+from trainbench.compliance.parse import (
+    MLLOG_TOKEN,
+    Event,
+    Finding,
+    Line,
+    parse_json,
+    unreadable,
+)
+from trainbench.errors import MachineError
+
+# v0.5 tag -> key of mlperf_logging.mllog.constants.
+TAGS = {
+    keys.INPUT_BATCH_SIZE: "global_batch_size",
+    keys.INPUT_SIZE: "train_samples",
+    keys.EVAL_SIZE: "eval_samples",
+    keys.OPT_LR: "opt_base_learning_rate",
+    keys.OPT_HP_ADAM_BETA1: "opt_adam_beta_1",
+    keys.OPT_HP_ADAM_BETA2: "opt_adam_beta_2",
+    keys.OPT_HP_ADAM_EPSILON: "opt_adam_epsilon",
+    keys.RUN_CLEAR_CACHES: "cache_clear",
+    keys.TRAIN_EPOCH: "epoch_start",
+}
+_V05_TAGS = {modern: tag for tag, modern in TAGS.items()}
+_STARTS = frozenset({keys.RUN_START, keys.EVAL_START, keys.TRAIN_EPOCH})
+_STOPS = frozenset({keys.RUN_STOP, keys.EVAL_STOP})
+# Tags whose bare value is the epoch.
+_EPOCH_VALUED = frozenset({keys.TRAIN_EPOCH, keys.EVAL_START, keys.EVAL_STOP})
+
+
+def parse_line(text: str, number: int = 0) -> Event | Finding:
+    """The event of a ``:::MLLOG`` line in the terms of v0.5, or the finding that it is not one."""
+    try:
+        entry = parse_json(text[text.index(MLLOG_TOKEN) + len(MLLOG_TOKEN) :].strip())
+        milliseconds, key, metadata = entry["time_ms"], entry["key"], dict(entry["metadata"] or {})
+        timestamp = f"{Decimal(str(milliseconds)) / 1000:.9f}"
+        tag = _V05_TAGS.get(key, key) if isinstance(key, str) else None
+        if tag is None or not isinstance(milliseconds, int | float) or milliseconds < 0:
+            return unreadable(text, number, "a key or time of the wrong type", "text and a number")
+    except (ValueError, KeyError, TypeError, ArithmeticError) as error:
+        found = f"no MLLOG entry ({type(error).__name__}: {error})"
+        return unreadable(text, number, found, "JSON with time_ms, key, value and metadata")
+    return Event(
+        key=tag,
+        value=_v05_value(tag, entry.get("value"), metadata),
+        timestamp=timestamp,
+        file=str(metadata.get("file", "unknown")),
+        line=metadata["lineno"] if isinstance(metadata.get("lineno"), int) else 0,
+        source=Line(number, text),
+    )
+
+
+def format_lines(events: Iterable[Event]) -> list[str]:
+    """The ``:::MLLOG`` lines of ``events``, by ``mlperf_logging``; times to the millisecond.
+
+    Raises:
+        MachineError: ``mlperf-logging`` is not installed.
+    """
+    try:
+        mllog = import_module("mlperf_logging.mllog.mllog")
+    except ModuleNotFoundError:
+        raise MachineError(
+            "--dialect mllog needs mlperf-logging: pip install 'trainbench[mllog]'"
+        ) from None
+    out = io.StringIO()
+    handler = logging.StreamHandler(out)
+    # The writer warns that it overrides its own call site by the event's, which is what we want.
+    handler.addFilter(lambda record: record.levelno == logging.INFO)
+    logger = logging.Logger("trainbench.mllog", logging.INFO)
+    logger.addHandler(handler)
+    writer = mllog.MLLogger(logger=logger)
+    for event in events:
+        _write(writer, event)
+    return out.getvalue().splitlines()
+
+
+def _write(writer: Any, event: Event) -> None:
+    value, metadata = _modern_value(event)
+    if event.key in _STARTS:
+        write = writer.start
+    elif event.key in _STOPS:
+        write = writer.end
+    else:
+        write = writer.event
+    write(
+        TAGS.get(event.key, event.key),
+        value=value,
+        metadata={"file": event.file, "lineno": event.line, **metadata},
+        time_ms=int(event.time * 1000),
+    )
+
+
+def _modern_value(event: Event) -> tuple[Any, dict[str, Any]]:
+    """Value and metadata: the epoch and the outcome stand in the metadata since 0.6."""
+    value = event.value
+    if event.key == keys.RUN_STOP and isinstance(value, dict) and "success" in value:
+        return None, {"status": "success" if value["success"] else "aborted"}
+    if event.key in _EPOCH_VALUED and isinstance(value, int):
+        return None, {"epoch_num": value}
+    if isinstance(value, dict) and set(value) == {"epoch", "value"}:
+        return value["value"], {"epoch_num": value["epoch"]}
+    return value, {}
+
+
+def _v05_value(tag: str, value: Any, metadata: dict[str, Any]) -> Any:
+    epoch = metadata.get("epoch_num")
+    if tag == keys.RUN_STOP and "status" in metadata:
+        return {"success": metadata["status"] == "success"}
+    if tag in _EPOCH_VALUED:
+        return value if epoch is None else epoch
+    return value if epoch is None else {"epoch": epoch, "value": value}

@@ -1,0 +1,89 @@
+"""What a log says of its run: when, how long, how good, and whether that was good enough."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from trainbench.compliance import keys
+from trainbench.compliance.parse import Event
+from trainbench.compliance.strict import is_number
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run as its log tells it. Times in seconds; None where the log does not say."""
+
+    run_start_unix_s: float | None
+    run_stop_unix_s: float | None
+    time_s: float | None
+    best: float | None
+    target: float | None
+    converged: bool
+    success: bool | None
+    epochs: int
+    seed: Any
+
+
+def outcome(events: Iterable[Event]) -> Outcome:
+    """The outcome by the v0.5 submission tool's definitions.
+
+    ``time_s`` is ``run_stop - run_start`` when there is exactly one of each. A run has converged
+    when its best ``eval_accuracy`` reaches the one ``eval_target`` of the same log; with two
+    different targets it has not. ``success`` is what the log claims.
+    """
+    found: dict[str, list[Event]] = {}
+    for event in events:
+        found.setdefault(event.key, []).append(event)
+    rates = _numbers(found, keys.EVAL_ACCURACY)
+    targets = {event.scalar for event in found.get(keys.EVAL_TARGET, ()) if _hashable(event)}
+    target = targets.pop() if len(targets) == 1 else None
+    target = target if is_number(target) else None
+    best = max(rates, default=None)
+    seeds = found.get(keys.SEED, ())
+    return Outcome(
+        run_start_unix_s=_only_time(found, keys.RUN_START),
+        run_stop_unix_s=_only_time(found, keys.RUN_STOP),
+        time_s=_run_time(found),
+        best=best,
+        target=target,
+        converged=best is not None and target is not None and best >= target,
+        success=_success(found),
+        epochs=len(rates),
+        seed=seeds[0].value if seeds else None,
+    )
+
+
+def run_time_s(events: Iterable[Event]) -> float | None:
+    """``run_stop - run_start`` in seconds, the official time of a run; None without one of each."""
+    return outcome(events).time_s
+
+
+def _numbers(found: dict[str, list[Event]], key: str) -> list[float]:
+    return [event.scalar for event in found.get(key, ()) if is_number(event.scalar)]
+
+
+def _hashable(event: Event) -> bool:
+    return not isinstance(event.scalar, dict | list)
+
+
+def _only(found: dict[str, list[Event]], key: str) -> Event | None:
+    events = found.get(key, [])
+    return events[0] if len(events) == 1 else None
+
+
+def _only_time(found: dict[str, list[Event]], key: str) -> float | None:
+    event = _only(found, key)
+    return None if event is None else float(event.time)
+
+
+def _run_time(found: dict[str, list[Event]]) -> float | None:
+    start, stop = _only(found, keys.RUN_START), _only(found, keys.RUN_STOP)
+    return None if start is None or stop is None else float(stop.time - start.time)
+
+
+def _success(found: dict[str, list[Event]]) -> bool | None:
+    stop = _only(found, keys.RUN_STOP)
+    value = stop.value.get("success") if stop and isinstance(stop.value, dict) else None
+    return value if isinstance(value, bool) else None

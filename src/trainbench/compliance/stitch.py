@@ -1,0 +1,261 @@
+"""Make one compliance log of what the processes of a trial wrote.
+
+The trainer, the producer and the preprocessing each have a raw log. The stitched one holds every
+line of all of them once, in the order of time, without the raw prefix, and with the values filled
+in that one process announced and another one logged. What cannot be read is a finding: nothing is
+lost.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trainbench.compliance.check import judge
+from trainbench.compliance.outcome import Outcome, outcome
+from trainbench.compliance.parse import (
+    Event,
+    Finding,
+    Line,
+    excerpt,
+    format_line,
+    other_lines,
+    read_log,
+)
+from trainbench.compliance.rules import CHECKERS, LEVELS
+from trainbench.compliance.sets import check_set
+from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.files import write_atomically
+from trainbench.paths import RunDir, TrialDir
+
+DEFERRED = "DEFERRED: "
+
+
+@dataclass(frozen=True)
+class StitchResult:
+    """A stitched log: its events, what the raw logs held that could not be stitched, its outcome.
+
+    Line numbers of ``events`` are those of the stitched log, of ``findings`` those of a raw one.
+    """
+
+    events: tuple[Event, ...]
+    findings: tuple[Finding, ...]
+    outcome: Outcome
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The lines of the stitched log."""
+        return tuple(event.source.text for event in self.events)
+
+    @property
+    def time_s(self) -> float | None:
+        """``run_stop - run_start`` in seconds; None for a run that did not end."""
+        return self.outcome.time_s
+
+    @property
+    def text(self) -> str:
+        """The content of the stitched file."""
+        return "".join(f"{line}\n" for line in self.lines)
+
+    @property
+    def summary(self) -> str:
+        """``MLPerf time: 210.4 sec.``, the line that people look for."""
+        if self.time_s is None:
+            return "MLPerf time: none, the log has no single run_start and run_stop."
+        return f"MLPerf time: {self.time_s:.1f} sec."
+
+
+def stitch_trial(trial: TrialDir, out: Path) -> StitchResult:
+    """Stitch the raw logs of a trial into ``out``, whole or not at all.
+
+    Raises:
+        DataIntegrityError: the trial has no raw log.
+    """
+    if not trial.raw_logs:
+        raise DataIntegrityError(
+            f"{trial.root}: no raw compliance log; wanted {trial.compliance_raw.name} of a trial "
+            "that has run"
+        )
+    return stitch_files(trial.raw_logs, out)
+
+
+def stitch_files(raw_logs: Iterable[Path], out: Path) -> StitchResult:
+    """Stitch any raw logs into ``out``, whole or not at all.
+
+    Raises:
+        DataIntegrityError: a raw log cannot be read.
+    """
+    events: list[Event] = []
+    findings: list[Finding] = []
+    for path in raw_logs:
+        try:
+            log, others = read_log(path), list(other_lines(path))
+        except OSError as error:
+            raise DataIntegrityError(f"{path}: cannot be read ({error.strerror})") from None
+        events += log.events
+        findings += [_of_file(path, finding) for finding in (*log.findings, *others)]
+    result = stitch(events, findings)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(out, result.text)
+    return result
+
+
+def stitch(events: Iterable[Event], findings: Iterable[Finding] = ()) -> StitchResult:
+    """Complete, single out and order the events of the raw logs, given log after log.
+
+    Events of the same instant keep the order in which they come.
+    """
+    resolved, unresolved = _resolved(list(events))
+    unique = {format_line(event): event for event in resolved}
+    ordered = sorted(unique.items(), key=lambda item: item[1].time)
+    stitched = tuple(
+        replace(event, source=Line(number, line))
+        for number, (line, event) in enumerate(ordered, start=1)
+    )
+    return StitchResult(stitched, (*findings, *unresolved), outcome(stitched))
+
+
+def _resolved(events: list[Event]) -> tuple[list[Event], list[Finding]]:
+    """The events with announced values filled in, and findings for those nobody logged."""
+    logged: dict[str, list[Any]] = {}
+    for event in events:
+        if not _is_deferred(event) and event.scalar not in logged.setdefault(event.key, []):
+            logged[event.key].append(event.scalar)
+    resolved, findings = [], []
+    for event in events:
+        values = logged.get(event.key, [])
+        if _is_deferred(event) and len(values) == 1:
+            event = replace(event, value=values[0])
+        elif _is_deferred(event):
+            found = f"{len(values)} different values" if values else "no value"
+            findings.append(
+                Finding(
+                    f"stitch/deferred/{event.key}",
+                    f"{found} from the other processes",
+                    "one value",
+                    event.source.number,
+                    excerpt(event.source.text),
+                )
+            )
+        resolved.append(event)
+    return resolved, findings
+
+
+def _is_deferred(event: Event) -> bool:
+    return isinstance(event.value, str) and event.value.startswith(DEFERRED)
+
+
+def _of_file(path: Path, finding: Finding) -> Finding:
+    """``finding`` with the raw log's name: its line number is that of the raw log."""
+    return replace(finding, found=f"{finding.found} ({path.name})")
+
+
+@dataclass(frozen=True)
+class TrialFindings:
+    """One trial's stitched log judged. ``file`` is relative to the run directory.
+
+    ``levels`` holds the findings of levels 1, 2 and strict, each with those of the levels before
+    it; ``stitch`` what the raw logs held that could not be stitched.
+    """
+
+    index: int
+    file: str | None
+    sha256: str | None
+    outcome: Outcome | None
+    stitch: tuple[Finding, ...]
+    levels: Mapping[str, tuple[Finding, ...]]
+
+    @property
+    def summary(self) -> str:
+        """One line for people."""
+        if self.outcome is None:
+            return f"trial {self.index}: {self.stitch[0]}"
+        time_s = "no" if self.outcome.time_s is None else f"{self.outcome.time_s:.1f} s"
+        end = "converged" if self.outcome.converged else "not converged"
+        counts = ", ".join(f"{name} {len(self.levels[name])}" for name in LEVELS)
+        return f"trial {self.index}: MLPerf time {time_s}, {end}; findings of level {counts}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The trial's entry in findings.json."""
+        return {
+            "index": self.index,
+            "file": self.file,
+            "sha256": self.sha256,
+            **(asdict(self.outcome) if self.outcome else {}),
+            "stitch": [asdict(finding) for finding in self.stitch],
+            "levels": {name: [asdict(f) for f in found] for name, found in self.levels.items()},
+        }
+
+
+@dataclass(frozen=True)
+class RunFindings:
+    """All trials of a run judged, each alone and as a set."""
+
+    system: str
+    trials: tuple[TrialFindings, ...]
+    set_findings: tuple[Finding, ...]
+
+    def to_json(self) -> str:
+        """The text of findings.json, the same for the same logs."""
+        content = {
+            "schema": 1,
+            "system": self.system,
+            "checkers": list(CHECKERS),
+            "trials": [trial.to_json() for trial in self.trials],
+            "set": [asdict(finding) for finding in self.set_findings],
+        }
+        return json.dumps(content, indent=2) + "\n"
+
+
+def stitch_run(run: RunDir, *, system: str) -> RunFindings:
+    """Stitch and judge every trial: ``results/<system>/ncf/result_<i>.txt`` and findings.json.
+
+    A trial without a readable raw log is a finding, not the end of the others.
+
+    Raises:
+        ConfigError: ``system`` cannot name a folder.
+        DataIntegrityError: the run has no trial.
+    """
+    if not _FOLDER_NAME.fullmatch(system):
+        raise ConfigError(f"system name {system!r}: wanted letters, digits, '.', '_' and '-'")
+    if not run.trials:
+        raise DataIntegrityError(f"{run.root}: no trial_<i> folder; wanted a run that was trained")
+    logs: dict[str, tuple[Event, ...]] = {}
+    trials = []
+    for trial in run.trials:
+        out = run.results(system) / f"result_{trial.index}.txt"
+        try:
+            result = stitch_trial(trial, out)
+        except DataIntegrityError as error:
+            trials.append(_without_log(trial.index, str(error)))
+            continue
+        logs[out.name] = result.events
+        trials.append(_judged(run, trial.index, out, result))
+    findings = RunFindings(system, tuple(trials), tuple(check_set(logs)))
+    run.findings.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(run.findings, findings.to_json())
+    return findings
+
+
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+
+
+def _judged(run: RunDir, index: int, out: Path, result: StitchResult) -> TrialFindings:
+    return TrialFindings(
+        index=index,
+        file=out.relative_to(run.root).as_posix(),
+        sha256=hashlib.sha256(result.text.encode()).hexdigest(),
+        outcome=result.outcome,
+        stitch=result.findings,
+        levels=judge(result.lines),
+    )
+
+
+def _without_log(index: int, message: str) -> TrialFindings:
+    finding = Finding("stitch/no-log", message, "a raw compliance log")
+    return TrialFindings(index, None, None, None, (finding,), dict.fromkeys(LEVELS, ()))
