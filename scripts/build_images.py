@@ -1,0 +1,81 @@
+"""Builds the four images with visible, timed output; Popper's own hidden build then hits the cache.
+
+Usage: python scripts/build_images.py [NAME ...]      (default: all of containers/)
+
+The parameters are Popper's (``docker_build`` in its Docker runner), because another builder or
+another parameter would fill another cache. Exit codes: 0 built; 1 a build failed; 6 no Docker.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import docker
+from docker.errors import DockerException
+
+CONTAINERS = Path(__file__).resolve().parents[1] / "containers"
+NAMES = ("download", "preprocess", "train", "stitch")
+QUIET_S = 15.0
+
+
+def main(names: list[str]) -> int:
+    """Build the named images, one after the other, and print their sizes."""
+    unknown = [name for name in names if name not in NAMES]
+    if unknown:
+        print(f"unknown image {unknown[0]!r} (known: {', '.join(NAMES)})", file=sys.stderr)
+        return 2
+    try:
+        client = docker.from_env(timeout=3600)
+        client.ping()
+    except DockerException as error:
+        print(f"Docker does not answer: {error}; run ./install_cuda_docker.sh", file=sys.stderr)
+        return 6
+    for name in names or NAMES:
+        if not build(client, name):
+            return 1
+    return 0
+
+
+def build(client: docker.DockerClient, name: str) -> bool:
+    """Build ``containers/<name>`` as ``trainbench-<name>:local``; say what failed otherwise."""
+    tag = f"trainbench-{name}:local"
+    start = time.monotonic()
+    print(f"[image {name}] building containers/{name}", flush=True)
+    log: list[str] = []
+    error = follow(
+        client.api.build(path=str(CONTAINERS / name), tag=tag, rm=True, pull=True, decode=True),
+        name,
+        log,
+    )
+    seconds = time.monotonic() - start
+    if error:
+        print("\n".join(log[-30:]), file=sys.stderr)
+        print(f"[image {name}] failed after {seconds:.0f} s: {error}", file=sys.stderr)
+        return False
+    size = client.images.get(tag).attrs["Size"]
+    cached = "from the cache" if sum("Using cache" in line for line in log) >= 4 else "built"
+    print(f"[image {name}] {cached} in {seconds:.0f} s, {size / 1e6:,.0f} MB", flush=True)
+    return True
+
+
+def follow(stream: Any, name: str, log: list[str]) -> str | None:
+    """Print the steps of a build and a sign of life within a long one; return its error."""
+    said = time.monotonic()
+    for event in stream:
+        if "error" in event:
+            return str(event["error"]).strip()
+        line = str(event.get("stream", "")).strip()
+        if not line:
+            continue
+        log.append(line)
+        if line.startswith("Step ") or time.monotonic() - said > QUIET_S:
+            print(f"[image {name}] {line[:120]}", flush=True)
+            said = time.monotonic()
+    return None
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

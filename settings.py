@@ -1,0 +1,321 @@
+"""How the containers of wf.yml run on this machine: ``popper run -f wf.yml -c settings.py``.
+
+Popper 2.5.0 imports this file and gives ``ENGINE`` to Docker for every step. Environment:
+
+    PRESET       mlperf, reference, ml-1m, quick; default: mlperf with a usable GPU, else quick
+    RUNS, SEED   number of trials; seed of the set
+    SETTINGS     changes to the preset: "max_epochs=2 learning_rate=1e-3"
+    DATA_DIR     folder of all data and results (default ./data)
+    MIRROR       another source of the dataset: a URL, or a local folder (mounted read-only)
+    SHA256       checksum of a mirror's archive that is not the published one
+    REQUIRE_GPU  1: stop when there is no usable GPU
+    DROP_CACHES  0: leave the page cache alone; the run is marked
+    KEEP_CONTAINERS  1: keep the containers of the steps for a look at them
+
+Newer Popper reads YAML instead: ``python settings.py > config.yml`` prints the same settings.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+CHECKOUT = Path(__file__).resolve().parent
+ACCELERATOR = CHECKOUT / "containers" / "train" / "accelerator"
+DOCKER_SOCKET = Path("/var/run/docker.sock")
+NVIDIA_NODES = ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*")
+CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
+CDI_GPU = "nvidia.com/gpu"
+HANDED_ON = ("PRESET", "RUNS", "SEED", "SHA256", "REQUIRE_GPU", "DROP_CACHES")
+PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+CLIENT_TIMEOUT_S = 10
+
+
+def engine(env: Mapping[str, str], info: Mapping[str, Any], gpu: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of Docker's ``containers.create`` that every step gets.
+
+    Args:
+        env: the caller's environment.
+        info: what ``docker info`` says; empty when no engine answers.
+        gpu: what ``gpu_request`` found.
+    """
+    owner = caller(env)
+    mounts = [f"{data_dir(env)}:/data"]
+    mirror = local_mirror(env)
+    if mirror is not None:
+        mounts.append(f"{mirror}:/mirror:ro")
+    options: dict[str, Any] = {
+        "environment": environment(env, info, gpu),
+        "volumes": mounts,
+        # Hands SIGTERM on to the step and reaps its orphans.
+        "init": True,
+        **{key: value for key, value in gpu.items() if key != "environment"},
+    }
+    if owner[0] != 0:
+        options["user"] = f"{owner[0]}:{owner[1]}"
+        if DOCKER_SOCKET.exists():
+            options["group_add"] = [str(DOCKER_SOCKET.stat().st_gid)]
+    return options
+
+
+def environment(
+    env: Mapping[str, str], info: Mapping[str, Any], gpu: Mapping[str, Any]
+) -> dict[str, str]:
+    """The environment of every step: parameters, and what a container cannot see of its host."""
+    found = {name: env[name] for name in (*HANDED_ON, *PROXIES) if env.get(name)}
+    found["PRESET"] = preset(env, gpu)
+    found["TRAINBENCH_DATA_DIR"] = "/data"
+    found["TRAINBENCH_HOST_DATA_DIR"] = str(data_dir(env))
+    if env.get("SETTINGS"):
+        found["TRAINBENCH_SET"] = env["SETTINGS"]
+    if env.get("MIRROR"):
+        found["MIRROR"] = "file:///mirror" if local_mirror(env) else env["MIRROR"]
+    if info.get("ServerVersion"):
+        found["TRAINBENCH_DOCKER"] = str(info["ServerVersion"])
+    found.update(git_state())
+    found.update(gpu.get("environment", {}))
+    return found
+
+
+def preset(env: Mapping[str, str], gpu: Mapping[str, Any]) -> str:
+    """The preset asked for, else the one that suits the machine."""
+    return env.get("PRESET") or ("mlperf" if gpu else "quick")
+
+
+def data_dir(env: Mapping[str, str]) -> Path:
+    """The data volume's folder on this machine."""
+    return (CHECKOUT / Path(env.get("DATA_DIR") or "data").expanduser()).resolve()
+
+
+def local_mirror(env: Mapping[str, str]) -> Path | None:
+    """The folder that MIRROR names, or ``None`` where MIRROR is a URL or not set."""
+    name = env.get("MIRROR", "").removeprefix("file://")
+    if not name or "://" in name:
+        return None
+    folder = (CHECKOUT / Path(name).expanduser()).resolve()
+    if not folder.is_dir():
+        raise SystemExit(
+            f"MIRROR={name}: no such folder; wanted a URL or a folder with the archive"
+        )
+    return folder
+
+
+def caller(env: Mapping[str, str]) -> tuple[int, int]:
+    """Whose files the steps write: the user's, also under sudo."""
+    if os.getuid() == 0 and env.get("SUDO_UID", "").isdigit():
+        return int(env["SUDO_UID"]), int(env.get("SUDO_GID", env["SUDO_UID"]))
+    return os.getuid(), os.getgid()
+
+
+def gpu_request(info: Mapping[str, Any]) -> dict[str, Any]:
+    """How this engine gives its GPUs to a container; empty where it cannot or has none.
+
+    An engine may offer the NVIDIA runtime, the device request of ``--gpus``, or CDI.
+    """
+    if not info or not has_nvidia_gpu():
+        return {}
+    if "nvidia" in (info.get("Runtimes") or {}):
+        return nvidia_runtime()
+    # An engine offers --gpus where it found the toolkit's hook; docker info does not tell.
+    if shutil.which("nvidia-container-runtime-hook"):
+        return {"device_requests": [_device_request(count=-1, capabilities=[["gpu"]])]}
+    if offers_cdi(info):
+        return {"device_requests": [_device_request(driver="cdi", device_ids=[f"{CDI_GPU}=all"])]}
+    return {}
+
+
+def nvidia_runtime() -> dict[str, Any]:
+    """The request for all GPUs through the engine's NVIDIA runtime."""
+    visible = {"NVIDIA_VISIBLE_DEVICES": "all", "NVIDIA_DRIVER_CAPABILITIES": "compute,utility"}
+    return {"runtime": "nvidia", "environment": visible}
+
+
+def offers_cdi(info: Mapping[str, Any]) -> bool:
+    """Whether the engine knows the NVIDIA GPUs by their CDI names."""
+    discovered = info.get("DiscoveredDevices")
+    if discovered:
+        return any(str(device.get("ID", "")).startswith(CDI_GPU) for device in discovered)
+    specs = [spec for folder in info.get("CDISpecDirs") or () for spec in Path(folder).glob("*")]
+    return any(spec.suffix in (".yaml", ".json") and CDI_GPU in spec.read_text() for spec in specs)
+
+
+def has_nvidia_gpu() -> bool:
+    """Whether a driver has put an NVIDIA GPU into this machine's device tree."""
+    return any(any(Path("/").glob(pattern.lstrip("/"))) for pattern in NVIDIA_NODES)
+
+
+def docker_info() -> dict[str, Any]:
+    """What ``docker info`` says; empty when no engine answers or the SDK is not installed."""
+    try:
+        import docker
+    except ImportError:
+        return {}
+    try:
+        client = docker.from_env(timeout=CLIENT_TIMEOUT_S)
+        try:
+            return dict(client.info())
+        finally:
+            client.close()
+    except (docker.errors.DockerException, OSError):
+        return {}
+
+
+def git_state() -> dict[str, str]:
+    """Revision of the code and whether it has uncommitted changes; the images have no git."""
+    try:
+        revision = _git("rev-parse", "HEAD").strip()
+        dirty = bool(_git("status", "--porcelain").strip())
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    return {
+        "TRAINBENCH_GIT_REVISION": revision,
+        "TRAINBENCH_GIT_DIRTY": "1" if dirty else "0",
+    }
+
+
+def twin(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration of Popper 2.6 and later.
+
+    There ``volumes`` would replace the workspace's own, so the folders become mounts, and a device
+    request does not survive its parser, so GPUs come through the NVIDIA runtime.
+    """
+    plain = {k: v for k, v in options.items() if k not in ("volumes", "device_requests")}
+    plain["mounts"] = [_mount(volume) for volume in options["volumes"]]
+    if "device_requests" in options:
+        gpu = nvidia_runtime()
+        plain["environment"] = {**options["environment"], **gpu["environment"]}
+        plain["runtime"] = gpu["runtime"]
+    return {"engine": {"name": "docker", "options": plain}}
+
+
+def prepare(env: Mapping[str, str], gpu: Mapping[str, Any]) -> None:
+    """Make the data folder, mark the train image's accelerator and say, once, what was chosen."""
+    make_data_dir(env)
+    mark_accelerator("cuda" if gpu else "")
+    if os.environ.get("TRAINBENCH_ANNOUNCED") != str(os.getpid()):
+        os.environ["TRAINBENCH_ANNOUNCED"] = str(os.getpid())
+        reason = "as asked" if env.get("PRESET") else "GPU found" if gpu else "no usable GPU"
+        print(f"preset {preset(env, gpu)} ({reason}), data in {data_dir(env)}", file=sys.stderr)
+
+
+def make_data_dir(env: Mapping[str, str]) -> None:
+    """Make the data folder for its owner: Docker would make it for root."""
+    folder = data_dir(env)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in missing:
+            os.chown(path, *caller(env))
+    except OSError as error:
+        stop(f"DATA_DIR={folder}: {error.strerror}; choose another folder", code=6)
+
+
+def mark_accelerator(wanted: str) -> None:
+    """Tell containers/train/Dockerfile which TensorFlow wheels to install.
+
+    Popper passes no build arguments. An unchanged file keeps the built image.
+    """
+    found = ACCELERATOR.read_text().strip() if ACCELERATOR.exists() else ""
+    if found == wanted:
+        return
+    if wanted:
+        ACCELERATOR.write_text(wanted + "\n")
+    else:
+        ACCELERATOR.unlink()
+
+
+def require_gpu(env: Mapping[str, str], info: Mapping[str, Any], gpu: Mapping[str, Any]) -> None:
+    """Stop where REQUIRE_GPU asks for a GPU and none can be used."""
+    if gpu or env.get("REQUIRE_GPU", "0").lower() in ("", "0", "no", "false"):
+        return
+    if not info:
+        found = "Docker does not answer"
+    elif has_nvidia_gpu():
+        found = "Docker cannot hand on the NVIDIA GPU of this machine"
+    else:
+        found = "this machine has no NVIDIA GPU with a loaded driver"
+    stop(f"REQUIRE_GPU=1: {found}; run sudo ./install_cuda_docker.sh, or unset it", code=6)
+
+
+def occupy_checkout() -> None:
+    """Keep a second Popper out of this checkout: it would remove the containers of the first."""
+    handle = os.open(__file__, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stop(f"{CHECKOUT}: a run is going on here; wait for it, or use another clone", code=6)
+
+
+def leave_no_container(env: Mapping[str, str]) -> None:
+    """End Popper on a signal with its documented code, and remove the containers of its steps.
+
+    Popper 2.5.0 exits 0 on Ctrl-C, leaves the step running on SIGTERM, and keeps every container.
+    """
+    from popper.runner import WorkflowRunner
+    from popper.runner_docker import DockerRunner
+
+    def interrupted(number: int, frame: Any) -> None:
+        for name in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(name, signal.SIG_IGN)
+        with contextlib.suppress(SystemExit):
+            WorkflowRunner.signal_handler(number, frame)
+        sys.exit(130)
+
+    def remove() -> None:
+        for container in DockerRunner.spawned_containers:
+            try:
+                container.remove(force=True)
+            except Exception as error:  # noqa: BLE001  the exit code is decided by now
+                print(f"container {container.name} is left behind: {error}", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, interrupted)
+    signal.signal(signal.SIGTERM, interrupted)
+    if env.get("KEEP_CONTAINERS") != "1" and "--reuse" not in sys.argv:
+        atexit.register(remove)
+
+
+def stop(message: str, *, code: int) -> NoReturn:
+    """End with one line and a documented exit code."""
+    print(f"settings.py: {message}", file=sys.stderr)
+    raise SystemExit(code)
+
+
+def _device_request(**fields: Any) -> Any:
+    from docker.types import DeviceRequest
+
+    return DeviceRequest(**fields)
+
+
+def _git(*arguments: str) -> str:
+    command = ["git", "-C", str(CHECKOUT), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
+
+
+def _mount(volume: str) -> dict[str, Any]:
+    source, target, *mode = volume.rsplit(":", 2 if volume.endswith(":ro") else 1)
+    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": mode == ["ro"]}
+
+
+_INFO = docker_info()
+_GPU = gpu_request(_INFO)
+require_gpu(os.environ, _INFO, _GPU)
+ENGINE = engine(os.environ, _INFO, _GPU)
+prepare(os.environ, _GPU)
+
+if __name__ == "__main__":
+    import yaml
+
+    print(yaml.safe_dump(twin(ENGINE), sort_keys=True), end="")
+elif "popper.runner" in sys.modules:
+    if "--dry-run" not in sys.argv:
+        occupy_checkout()
+    leave_no_container(os.environ)
