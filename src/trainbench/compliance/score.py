@@ -1,0 +1,270 @@
+"""The v0.5 statistic of a folder of result logs, or an honest description of what there is.
+
+Rules (training_rules.adoc@6e02163): run NCF 100 times, take the first 50 runs that converge, drop
+the fastest and the slowest of them, and average the other 48. The rules do not define "first"; the
+submission tool took the runs by index in November 2018 and by ``run_start`` in January 2019.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainbench.compliance.outcome import Outcome, outcome
+from trainbench.compliance.parse import read_log
+from trainbench.errors import ConfigError, DataIntegrityError
+
+RUNS = 100
+COUNTED = 50
+BOOTSTRAP_SAMPLES = 10_000
+BOOTSTRAP_SEED = 0
+ORDERS = ("run_start", "index")
+UNVERIFIED = "Unverified: result not verified by MLPerf."
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A denominator: a time in seconds that is never shown without its name."""
+
+    name: str
+    time_s: float
+
+
+LEGACY_REFERENCE = Reference(
+    "legacy v0.5 reference result of May 2018, measured on another NCF task with one P100", 2803.0
+)
+
+
+@dataclass(frozen=True)
+class RunScore:
+    """One log: its file, its index (the number in its name) and what it says."""
+
+    file: str
+    index: int
+    outcome: Outcome
+
+    @property
+    def counts(self) -> bool:
+        """Whether it can be among the 50: converged, with a time."""
+        return self.outcome.converged and self.outcome.time_s is not None
+
+
+@dataclass(frozen=True)
+class Interval:
+    """The middle 95 % of a resampled mean, and the share of the samples that had 50 hits."""
+
+    low: float
+    high: float
+    complete: float
+
+
+@dataclass(frozen=True)
+class Score:
+    """The statistic and everything needed to recompute it. Runs are named by index; times in s.
+
+    ``official`` says whether this is the v0.5 statistic: exactly 100 logs, 50 of them converged.
+    Otherwise ``mean_s`` is the mean of all runs that converged, and ``notes`` says what is missing.
+    """
+
+    folder: str
+    order: str
+    official: bool
+    runs: tuple[RunScore, ...]
+    converged: int
+    counted: tuple[int, ...]
+    dropped: tuple[int, ...]
+    mean_s: float | None
+    standard_deviation_s: float | None
+    median_s: float | None
+    shortest_s: float | None
+    longest_s: float | None
+    epochs: tuple[int, ...]
+    interval: Interval | None
+    notes: tuple[str, ...]
+
+    @property
+    def convergence_rate(self) -> float:
+        """Share of the runs that reached the target."""
+        return self.converged / len(self.runs)
+
+    def speed_up(self, reference: Reference) -> float | None:
+        """``reference / result``: higher is better."""
+        return None if self.mean_s is None else reference.time_s / self.mean_s
+
+
+def score(folder: Path, *, order: str = "run_start") -> Score:
+    """The statistic of the ``result_<i>.txt`` in ``folder``, in any dialect.
+
+    Raises:
+        ConfigError: an unknown order.
+        DataIntegrityError: no result log in the folder, or one that cannot be read.
+    """
+    if order not in ORDERS:
+        raise ConfigError(f"unknown order {order!r} (known: {', '.join(ORDERS)})")
+    runs = sorted(_runs(folder), key=_ORDER[order])
+    return _scored(folder.as_posix(), order, runs)
+
+
+def _by_start(run: RunScore) -> tuple[float, int]:
+    start = run.outcome.run_start_unix_s
+    return (math.inf if start is None else start, run.index)
+
+
+_ORDER: dict[str, Callable[[RunScore], Any]] = {
+    "run_start": _by_start,
+    "index": lambda run: run.index,
+}
+
+
+def _runs(folder: Path) -> list[RunScore]:
+    matches = [(re.fullmatch(r"result_(\d+)\.txt", p.name), p) for p in folder.glob("result_*.txt")]
+    numbered = sorted((int(match[1]), path) for match, path in matches if match)
+    if not numbered:
+        raise DataIntegrityError(f"{folder}: no result_<i>.txt; wanted a folder of result logs")
+    try:
+        return [RunScore(p.name, i, outcome(read_log(p).events)) for i, p in numbered]
+    except OSError as error:
+        raise DataIntegrityError(f"{error.filename}: cannot be read ({error.strerror})") from None
+
+
+def _scored(folder: str, order: str, runs: Sequence[RunScore]) -> Score:
+    converged = [run for run in runs if run.counts]
+    official = len(runs) == RUNS and len(converged) >= COUNTED
+    counted = converged[:COUNTED] if official else converged
+    by_time = sorted(counted, key=lambda run: (_time_s(run), run.index))
+    dropped = [by_time[0], by_time[-1]] if official else []
+    all_times = np.array([_time_s(run) for run in by_time])
+    times = all_times[1:-1] if official else all_times
+    return Score(
+        folder=folder,
+        order=order,
+        official=official,
+        runs=tuple(runs),
+        converged=len(converged),
+        counted=tuple(run.index for run in counted),
+        dropped=tuple(run.index for run in dropped),
+        mean_s=float(times.mean()) if times.size else None,
+        standard_deviation_s=float(times.std(ddof=1)) if times.size > 1 else None,
+        median_s=float(np.median(all_times)) if times.size else None,
+        shortest_s=float(all_times[0]) if times.size else None,
+        longest_s=float(all_times[-1]) if times.size else None,
+        epochs=tuple(run.outcome.epochs for run in counted),
+        interval=_bootstrap(runs, official=official),
+        notes=tuple(_notes(runs, converged)),
+    )
+
+
+def _time_s(run: RunScore) -> float:
+    return math.inf if run.outcome.time_s is None else run.outcome.time_s
+
+
+def _bootstrap(runs: Sequence[RunScore], *, official: bool) -> Interval | None:
+    """Resample the runs with replacement and take the mean of each sample as the score does."""
+    times = np.array([_time_s(run) if run.counts else np.inf for run in runs])
+    if np.isfinite(times).sum() < 3:
+        return None
+    generator = np.random.default_rng(BOOTSTRAP_SEED)
+    samples = times[generator.integers(len(times), size=(BOOTSTRAP_SAMPLES, len(times)))]
+    hits = np.isfinite(samples)
+    complete = float((hits.sum(axis=1) >= COUNTED).mean())
+    if official:
+        # Runs after the 50th hit are not looked at.
+        samples = np.where(hits.cumsum(axis=1) <= COUNTED, samples, np.inf)
+    # What does not count is infinite and stands last.
+    samples = np.sort(samples, axis=1)
+    number = np.isfinite(samples).sum(axis=1)
+    samples, number = samples[number >= 3], number[number >= 3]
+    totals = np.where(np.isfinite(samples), samples, 0).sum(axis=1)
+    if official:
+        totals -= samples[:, 0] + samples[np.arange(len(samples)), number - 1]
+        number = number - 2
+    low, high = np.percentile(totals / number, [2.5, 97.5])
+    return Interval(float(low), float(high), complete)
+
+
+def _notes(runs: Sequence[RunScore], converged: Sequence[RunScore]) -> list[str]:
+    notes = []
+    if len(runs) != RUNS or len(converged) < COUNTED:
+        notes.append(
+            f"not the v0.5 statistic: {len(runs)} logs and {len(converged)} converged runs, "
+            f"wanted {RUNS} and {COUNTED}"
+        )
+    liars = [run.index for run in runs if run.outcome.success not in (None, run.outcome.converged)]
+    if liars:
+        notes.append(f"run_stop contradicts eval_accuracy in runs {_list(liars)}")
+    gaps = sorted(set(range(max(run.index for run in runs) + 1)) - {run.index for run in runs})
+    if gaps:
+        notes.append(f"no log for runs {_list(gaps)}")
+    return notes
+
+
+def _list(numbers: Sequence[int]) -> str:
+    shown = ", ".join(str(number) for number in numbers[:20])
+    return shown if len(numbers) <= 20 else f"{shown} and {len(numbers) - 20} more"
+
+
+def to_json(result: Score, *, reference: Reference | None = None) -> str:
+    """The text of ``score --json``, the same for the same logs."""
+    content = {
+        "schema": 1,
+        **asdict(result),
+        "convergence_rate": result.convergence_rate,
+        "statement": UNVERIFIED,
+    }
+    if reference is not None:
+        content["comparison"] = {
+            "denominator": asdict(reference),
+            "reference_over_result": result.speed_up(reference),
+        }
+    return json.dumps(content, indent=2) + "\n"
+
+
+def to_text(result: Score, *, reference: Reference | None = None) -> str:
+    """What ``score`` prints."""
+    lines = [
+        f"{result.folder}: {len(result.runs)} runs, {result.converged} converged "
+        f"({100 * result.convergence_rate:.0f} %), first by {result.order}"
+    ]
+    lines += [f"NOTE {note}" for note in result.notes]
+    if result.mean_s is not None:
+        lines += _statistic_lines(result)
+    else:
+        lines.append("no run converged: there is no time to train")
+    if reference is not None and result.mean_s is not None:
+        lines.append(
+            f"{reference.time_s:.0f} s / {result.mean_s:.2f} s = {result.speed_up(reference):.2f} "
+            f"(denominator: {reference.name})"
+        )
+    return "\n".join([*lines, UNVERIFIED]) + "\n"
+
+
+def _statistic_lines(result: Score) -> list[str]:
+    kept = len(result.counted) - len(result.dropped)
+    if result.official:
+        first = f"v0.5 statistic: {result.mean_s:.2f} s, mean of {kept} runs; dropped the fastest "
+        lines = [first + f"and the slowest, runs {_list(result.dropped)}"]
+    else:
+        lines = [f"time to train: {result.mean_s:.2f} s, mean of all {kept} converged runs"]
+    lines.append(f"counted runs: {', '.join(str(index) for index in result.counted)}")
+    spread = f"{result.shortest_s:.2f} to {result.longest_s:.2f} s, median {result.median_s:.2f} s"
+    if result.standard_deviation_s is not None and result.mean_s:
+        share = 100 * result.standard_deviation_s / result.mean_s
+        spread += f"; sd of the averaged {result.standard_deviation_s:.2f} s ({share:.1f} %)"
+    lines.append(f"spread: {spread}")
+    lines.append(
+        f"epochs to target: {min(result.epochs)} to {max(result.epochs)}, "
+        f"mean {sum(result.epochs) / len(result.epochs):.2f}"
+    )
+    if result.interval is not None:
+        lines.append(
+            f"95 % bootstrap: {result.interval.low:.2f} to {result.interval.high:.2f} s; "
+            f"{COUNTED} hits in {100 * result.interval.complete:.0f} % of the samples"
+        )
+    return lines
