@@ -90,7 +90,7 @@ def reference() -> NcfConfig:
 
 
 def mlperf() -> NcfConfig:
-    """ml-20m at the batch size with which 92 of 100 public runs converged (tensorflow/models#5572)."""
+    """ml-20m at a batch size with which 92 of 100 public runs converged (models#5572)."""
     return replace(
         reference(),
         preset="mlperf",

@@ -154,7 +154,9 @@ class _Trial:
             write_atomically(self.trial.cache_drop, drop.to_json())
             say(drop.sentence())
             if not drop.dropped:
-                self._degrade("caches_not_dropped", f"the page cache was not dropped: {drop.reason}")
+                self._degrade(
+                    "caches_not_dropped", f"the page cache was not dropped: {drop.reason}"
+                )
         if drop.dropped:
             log.emit(keys.RUN_CLEAR_CACHES)
 
@@ -182,7 +184,7 @@ class _Trial:
             device=trainer.device,
             num_users=cache.num_users,
             num_items=cache.num_items,
-            num_parameters=trainer.num_parameters,
+            num_parameters=trainer.geometry.num_parameters,
         )
         self._record_system(trainer.device, cache)
         return trainer
@@ -210,9 +212,7 @@ class _Trial:
             self.status = replace(self.status, initial_hit_rate=untrained.hit_rate)
         return evaluator
 
-    def _train_to_target(
-        self, trainer: Trainer, evaluator: Evaluator, producer: Producer
-    ) -> bool:
+    def _train_to_target(self, trainer: Trainer, evaluator: Evaluator, producer: Producer) -> bool:
         log.emit(keys.TRAIN_LOOP)
         for epoch in range(self.config.max_epochs):
             log.emit(keys.TRAIN_EPOCH, epoch)

@@ -142,7 +142,7 @@ def _point_latest_at(data: DataDir, run: RunDir) -> None:
 def _set_aside(trial: TrialDir) -> None:
     if not trial.root.exists():
         return
-    remains = [p for p in trial.root.parent.glob(f"{trial.root.name}.aborted-*")]
+    remains = list(trial.root.parent.glob(f"{trial.root.name}.aborted-*"))
     status = read_status(trial)
     trial.root.rename(trial.root.with_name(f"{trial.root.name}.aborted-{len(remains)}"))
     say(f"{trial.root.name} was cut off ({status.get('state', 'no status')}); starting it anew")

@@ -1,0 +1,374 @@
+"""The command line: parse, call, exit code. Nothing else reads flags or the environment.
+
+Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 data integrity, 4 target not reached,
+5 not compliant, 6 environment, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from trainbench import __version__, cli_review, pipeline
+from trainbench import config as configs
+from trainbench.config import NcfConfig
+from trainbench.errors import Interrupted, MachineError, TargetNotReachedError, TrainbenchError
+from trainbench.occupancy import occupied
+from trainbench.paths import DataDir, RunDir
+from trainbench.progress import say
+from trainbench.sidecar import DROP_CACHES
+from trainbench.system import nvidia_gpus
+
+Command = Callable[..., Any]
+
+EXAMPLES = {
+    "download": "trainbench download --dataset ml-20m",
+    "preprocess": "trainbench preprocess --preset ml-1m",
+    "train": "trainbench train --preset ml-1m --runs 3 --set learning_rate=1e-3",
+    "stitch": "trainbench stitch --run data/runs/latest",
+    "report": "trainbench report --run data/runs/latest --out /tmp/report",
+    "pipeline": "trainbench pipeline --preset quick",
+    "check": "trainbench check --level 2 result_0.txt",
+    "score": "trainbench score results/my-system/ncf --json",
+    "doctor": "trainbench doctor",
+    "bench": "trainbench bench ncf",
+}
+
+
+class _Group(click.Group):
+    """Adds each command's example to its help, and the nearest name to an unknown command."""
+
+    def add_command(self, cmd: click.Command, name: str | None = None) -> None:
+        example = EXAMPLES.get(name or cmd.name or "")
+        if example:
+            cmd.epilog = f"Example: {example}"
+        super().add_command(cmd, name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise click.UsageError(configs.unknown("command", args[0], self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="trainbench")
+def cli() -> None:
+    """Train a model to a quality target and report a time that can be defended."""
+
+
+def main() -> NoReturn:
+    """Run the command line and exit with a documented code."""
+    signal.signal(signal.SIGTERM, _terminated)
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as done:
+        sys.exit(done.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, click.exceptions.Abort):
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(Interrupted.exit_code)
+    except TrainbenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+        sys.exit(MachineError.exit_code)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("terminated by SIGTERM")
+
+
+_DATA_DIR = click.option(
+    "--data-dir",
+    "data_dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="TRAINBENCH_DATA_DIR",
+    default=Path("data"),
+    show_default=True,
+    help="The data volume.",
+)
+_DATASET = click.option("--dataset", help="Take this dataset instead of the preset's.")
+_PRESET = click.option(
+    "--preset",
+    envvar="PRESET",
+    help=f"{', '.join(configs.PRESETS)}. Default: mlperf with a usable GPU, else quick.",
+)
+_SET = click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    envvar="TRAINBENCH_SET",
+    help="Change one field of the configuration; repeatable.",
+)
+_RUN = click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The run's folder. Default: the newest run in the data directory.",
+)
+
+
+def _source_options(command: Command) -> Command:
+    for option in (
+        click.option("--sha256", envvar="SHA256", help="Checksum of a mirror's own archive."),
+        click.option(
+            "--archive",
+            "archive_path",
+            type=click.Path(path_type=Path, dir_okay=False),
+            help="Use this archive instead of downloading.",
+        ),
+        click.option("--mirror", envvar="MIRROR", help="URL (http, https, file) of a mirror."),
+    ):
+        command = option(command)
+    return command
+
+
+def _train_options(command: Command) -> Command:
+    for option in (
+        click.option("--runs", envvar="RUNS", default=1, type=click.IntRange(1), show_default=True),
+        click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Replay a set."),
+        click.option("--require-gpu/--no-require-gpu", envvar="REQUIRE_GPU", default=False),
+        click.option("--drop-caches/--no-drop-caches", envvar="DROP_CACHES", default=True),
+        click.option(
+            "--drop-cache-location",
+            envvar="DROP_CACHE_LOC",
+            default=DROP_CACHES,
+            show_default=True,
+            help="The file to which 3 is written to drop the page cache.",
+        ),
+        click.option("--hash-pipeline", is_flag=True, help="Print each epoch's input hashes."),
+        *(
+            click.option(f"--{key.replace('_', '-')}", key, type=click.Choice(configs.CHOICES[key]))
+            for key in ("tie_break", "devices", "precision", "optimizer", "division")
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _git_options(command: Command) -> Command:
+    for option in (
+        click.option("--git-revision", envvar="TRAINBENCH_GIT_REVISION", hidden=True),
+        click.option("--git-dirty", envvar="TRAINBENCH_GIT_DIRTY", type=bool, hidden=True),
+    ):
+        command = option(command)
+    return command
+
+
+@cli.command("download")
+@_DATA_DIR
+@_DATASET
+@_PRESET
+@_SET
+@_source_options
+@click.option("--verify", is_flag=True, help="Only verify what is there.")
+def download_command(data_dir: Path, verify: bool, **options: Any) -> None:
+    """Download and verify a dataset, or generate one."""
+    config = _config(options)
+    data = _opened(data_dir)
+    if verify:
+        pipeline.verify(config, data)
+        return
+    with occupied(data, "download"):
+        pipeline.download(config, data, _source(options))
+
+
+@cli.command("preprocess")
+@_DATA_DIR
+@_DATASET
+@_PRESET
+@_SET
+@click.option("--tie-break", type=click.Choice(configs.CHOICES["tie_break"]))
+def preprocess_command(data_dir: Path, **options: Any) -> None:
+    """Split the ratings and build the cache that training reads."""
+    config = _config(options)
+    data = _opened(data_dir)
+    with occupied(data, "preprocess"):
+        pipeline.prepare(config, data)
+
+
+@cli.command("train")
+@_DATA_DIR
+@_DATASET
+@_PRESET
+@_SET
+@_train_options
+@_git_options
+@click.option(
+    "--defer-verdict",
+    is_flag=True,
+    help="Exit 0 when the target is missed: a later report gives the verdict.",
+)
+def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
+    """Train to the target, once or several times."""
+    config = _config(options)
+    data = _opened(data_dir)
+    with occupied(data, "train"):
+        run = _train(config, data, options)
+        if not defer_verdict:
+            _require_target(run)
+
+
+@cli.command("trial", hidden=True)
+@_DATA_DIR
+@click.option("--run", "run_path", required=True, type=click.Path(path_type=Path))
+@click.option("--index", required=True, type=int)
+@click.option("--seed", required=True, type=int)
+@click.option("--drop-cache-location", default=DROP_CACHES)
+@click.option("--hash-pipeline", is_flag=True)
+@click.option("--git", default="null")
+def trial_command(data_dir: Path, run_path: Path, git: str, **options: Any) -> int:
+    """One trial in a process of its own; started by train."""
+    from trainbench.ncf.lifeline import die_with_parent
+
+    die_with_parent()
+    # TensorFlow reads it when imported: its start-up notes would bury the progress lines.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from trainbench.ncf.trial import TrialSpec, run_trial
+
+    spec = TrialSpec(RunDir(run_path), data=DataDir(data_dir), git=json.loads(git), **options)
+    return run_trial(spec).exit_code
+
+
+@cli.command("stitch")
+@_DATA_DIR
+@_RUN
+def stitch_command(data_dir: Path, run_path: Path | None) -> None:
+    """Stitch the compliance logs of a run and check them."""
+    run = pipeline.existing_run(run_path or DataDir(data_dir).latest)
+    pipeline.stitch(run)
+
+
+@cli.command("report")
+@_DATA_DIR
+@click.option(
+    "--run",
+    "run_paths",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The run's folder (default: the newest); more than one are compared.",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--summary", envvar="GITHUB_STEP_SUMMARY", type=click.Path(path_type=Path))
+def report_command(
+    data_dir: Path, run_paths: tuple[Path, ...], out: Path | None, summary: Path | None
+) -> int:
+    """Write the report of a run; the exit code is the run's verdict."""
+    first, *others = [pipeline.existing_run(p) for p in run_paths or (DataDir(data_dir).latest,)]
+    return pipeline.report(first, out=out, compare=tuple(others), summary=summary)
+
+
+@cli.command("pipeline")
+@_DATA_DIR
+@_DATASET
+@_PRESET
+@_SET
+@_source_options
+@_train_options
+@_git_options
+@click.option("--dry-run", is_flag=True, help="Print what would run and where.")
+def pipeline_command(data_dir: Path, dry_run: bool, **options: Any) -> int:
+    """All five steps in this process tree, without Docker or Popper."""
+    config = _config(options)
+    if dry_run:
+        click.echo(pipeline.plan(config, data_dir, runs=options["runs"]))
+        return 0
+    data_dir.mkdir(parents=True, exist_ok=True)
+    data = _opened(data_dir)
+    with occupied(data, "pipeline"):
+        pipeline.download(config, data, _source(options))
+        pipeline.prepare(config, data)
+        run = _train(config, data, options)
+        pipeline.stitch(run)
+        return pipeline.report(run)
+
+
+@cli.command("doctor")
+@_DATA_DIR
+def doctor_command(data_dir: Path) -> int:
+    """Say what this machine lacks: one line per requirement with its fix."""
+    from trainbench import doctor
+
+    return doctor.run(data_dir)
+
+
+for _command in (cli_review.check, cli_review.score, cli_review.submission):
+    cli.add_command(_command)
+
+
+def _config(options: dict[str, Any]) -> NcfConfig:
+    """The configuration that the options of a command ask for."""
+    name = options["preset"] or ("mlperf" if nvidia_gpus() else "quick")
+    settings = list(options["settings"])
+    for key in configs.CHOICES:
+        if options.get(key):
+            settings.append(f"{key}={options[key]}")
+    if options["dataset"]:
+        settings.append(f"dataset={options['dataset']}")
+    if options.get("require_gpu"):
+        settings.append("devices=gpu")
+    if not options.get("drop_caches", True):
+        settings.append("drop_caches=false")
+    config = configs.with_settings(configs.preset(name), settings)
+    say(f"preset {name}: {config.dataset} to HR@10 {config.target_hit_rate}")
+    return config
+
+
+def _opened(data_dir: Path) -> DataDir:
+    return DataDir(data_dir.resolve())
+
+
+def _source(options: dict[str, Any]) -> pipeline.Source:
+    return pipeline.Source(options["mirror"], options["archive_path"], options["sha256"])
+
+
+def _train(config: NcfConfig, data: DataDir, options: dict[str, Any]) -> RunDir:
+    from trainbench.ncf.trials import SetSpec, run_set
+
+    git = None
+    if options["git_revision"]:
+        git = {"revision": options["git_revision"], "dirty": options["git_dirty"]}
+    return run_set(
+        SetSpec(
+            config=config,
+            data=data,
+            runs=options["runs"],
+            seed=options["seed"],
+            command=["trainbench", *sys.argv[1:]],
+            drop_cache_location=options["drop_cache_location"],
+            hash_pipeline=options["hash_pipeline"],
+            git=git,
+        )
+    )
+
+
+def _require_target(run: RunDir) -> None:
+    from trainbench.ncf.trials import read_status
+
+    statuses = [read_status(trial) for trial in run.trials]
+    if any(status["state"] == "converged" for status in statuses):
+        return
+    if all(status["state"] == "failed" for status in statuses):
+        raise TrainbenchError(f"{run.root}: every trial failed: {statuses[-1]['message']}")
+    best = max(status.get("best_hit_rate") or 0.0 for status in statuses)
+    raise TargetNotReachedError(
+        f"{run.root}: best HR@10 {best:.4f} is below the target "
+        f"{statuses[0]['target_hit_rate']}; see its epochs.jsonl"
+    )
