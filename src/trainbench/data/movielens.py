@@ -6,6 +6,7 @@ all the same, because a line whose rating is no number is a damaged line.
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import io
 import math
@@ -117,9 +118,10 @@ def _parse(
     text, mark = block.text, separator
     if len(separator) > 1:
         # The C parser wants one character, and a byte replacement is 20 times as fast as the
-        # parser that takes two. A comma in the text would pass for a separator: see _bad_line.
-        mark = ","
-        text = b"" if b"," in text else text.replace(separator.encode(), b",")
+        # parser that takes two.
+        if b"," in text:
+            raise _bad_line(path, block, separator, columns)
+        text, mark = text.replace(separator.encode(), b","), ","
     try:
         frame = pd.read_csv(
             io.BytesIO(text),
@@ -127,13 +129,13 @@ def _parse(
             header=None,
             names=list(columns),
             dtype=_DTYPES,
-            quoting=3,
+            quoting=csv.QUOTE_NONE,
             na_filter=False,
         )
-        good = isinstance(frame.index, pd.RangeIndex) and bool(np.isfinite(frame["rating"]).all())
     except (ValueError, OverflowError):  # pandas' own parser errors are ValueErrors
-        good = False
-    if not good:
+        raise _bad_line(path, block, separator, columns) from None
+    # Lines that are all too long end up in the index.
+    if not isinstance(frame.index, pd.RangeIndex) or not np.isfinite(frame["rating"]).all():
         raise _bad_line(path, block, separator, columns)
     return tuple(frame[name].to_numpy() for name in ("userId", "movieId", "timestamp"))
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit, urlunsplit
@@ -21,7 +20,7 @@ from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.progress import Progress, say
 
 _TIMEOUT_S = (15, 60)  # to connect, between two bytes
-_CHUNK_BYTES = 256 << 10
+_CHUNK_BYTES = 64 << 10  # the most that a broken connection loses
 _RETRIED = {408, 425, 429}
 
 
@@ -193,13 +192,9 @@ def _receive(response: requests.Response, part: Path, start: int, total: int | N
         Progress(total, label=label, done=start) as progress,
     ):
         file.seek(start)
-        for block in _blocks(response):
+        for block in response.iter_content(_CHUNK_BYTES):
             file.write(block)
             progress.advance(len(block))
-
-
-def _blocks(response: requests.Response) -> Iterator[bytes]:
-    yield from response.iter_content(_CHUNK_BYTES)
 
 
 def _state_path(part: Path) -> Path:
@@ -239,6 +234,8 @@ def _reason(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, requests.exceptions.SSLError):
         return f"no secure connection ({error})"[:200]
+    if isinstance(error, requests.exceptions.ChunkedEncodingError):
+        return "connection broken off"
     if isinstance(error, requests.ConnectionError):
         return "connection failed"
     return str(error)[:200]

@@ -1,0 +1,301 @@
+"""Archives: what is accepted, what is refused and why, what is left on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import signal
+import stat
+import warnings
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trainbench.data import archive
+from trainbench.data.datasets import CSV, Counts, Dataset, dataset, read_manifest
+from trainbench.errors import ConfigError, DataIntegrityError, MachineError
+from trainbench.paths import DataDir
+
+HEADER = "userId,movieId,rating,timestamp\n"
+ROWS = "".join(f"{u},{i},3.5,{1_000 + i}\n" for u in (1, 2) for i in (10, 20, 30))
+
+
+def a_zip(path: Path, members: dict[str, str] | None = None) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as out:
+        for name, text in (members or {"tiny/ratings.csv": HEADER + ROWS}).items():
+            out.writestr(name, text)
+    return path
+
+
+def described(path: Path) -> Dataset:
+    """The dataset whose publisher states the checksum of ``path``."""
+    md5 = hashlib.md5(path.read_bytes()).hexdigest()
+    url = "https://publisher.invalid/tiny.zip"
+    return Dataset("tiny", CSV, url, md5=md5, counts=Counts(2, 3, 6))
+
+
+def sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDir:
+    root = tmp_path / "data"
+    root.mkdir()
+    return DataDir(root)
+
+
+def left_in(data: DataDir) -> list[str]:
+    return sorted(str(p.relative_to(data.root)) for p in data.root.rglob("*") if p.is_file())
+
+
+def test_the_published_archive_from_a_mirror_is_accepted(mirror: Path, data: DataDir) -> None:
+    tiny = described(a_zip(mirror / "tiny.zip"))
+    manifest = archive.download(tiny, data, mirror=mirror.as_uri())
+    assert manifest.published
+    assert manifest.counts == Counts(2, 3, 6)
+    assert left_in(data) == [
+        "raw/tiny/manifest.json",
+        "raw/tiny/ratings.csv",
+        "raw/tiny/tiny.zip",
+    ]
+    assert read_manifest(data.manifest("tiny")) == manifest
+    assert (data.raw("tiny") / "ratings.csv").read_text() == HEADER + ROWS
+    assert manifest.ratings_sha256 == sha256(data.raw("tiny") / "ratings.csv")
+
+
+def test_another_archive_needs_the_users_word_and_is_marked(mirror: Path, data: DataDir) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    tiny = replace(described(path), md5="0" * 32)
+    with pytest.raises(DataIntegrityError, match=f"published is 0000.*--sha256 {sha256(path)}"):
+        archive.download(tiny, data, mirror=str(mirror))
+    assert left_in(data) == []
+    manifest = archive.download(tiny, data, mirror=str(mirror), sha256=sha256(path).upper())
+    assert not manifest.published
+    assert manifest.counts is None
+
+
+def test_an_archive_with_no_published_checksum_needs_the_users_word(
+    mirror: Path, data: DataDir
+) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    tiny = replace(described(path), md5=None)
+    with pytest.raises(DataIntegrityError, match="none is published to compare with"):
+        archive.download(tiny, data, archive=path)
+    assert not archive.download(tiny, data, archive=path, sha256=sha256(path)).published
+
+
+def test_an_archive_that_differs_from_the_stated_checksum_is_refused(
+    mirror: Path, data: DataDir
+) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    with pytest.raises(DataIntegrityError, match=f"sha256 is {sha256(path)}, stated .* is aaaa"):
+        archive.download(described(path), data, archive=path, sha256="a" * 64)
+    assert left_in(data) == []
+
+
+def test_what_is_verified_is_not_fetched_again(
+    mirror: Path, data: DataDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    tiny = described(path)
+    first = archive.download(tiny, data, archive=path)
+    path.unlink()
+    capsys.readouterr()
+    assert archive.download(tiny, data, archive=path) == first
+    assert "complete and unchanged" in capsys.readouterr().err
+
+
+def test_an_unpublished_archive_is_not_reused_when_the_published_one_is_asked_for(
+    mirror: Path, data: DataDir
+) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    tiny = replace(described(path), md5="0" * 32)
+    archive.download(tiny, data, archive=path, sha256=sha256(path))
+    with pytest.raises(DataIntegrityError, match="--sha256"):
+        archive.download(tiny, data, archive=path)
+
+
+def test_damaged_ratings_are_unpacked_anew_from_the_kept_archive(
+    mirror: Path, data: DataDir
+) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    tiny = described(path)
+    first = archive.download(tiny, data, archive=path)
+    path.unlink()
+    ratings = data.raw("tiny") / "ratings.csv"
+    ratings.write_text(ratings.read_text().replace("3.5", "4.5", 1))
+    assert archive.download(tiny, data, archive=path) == replace(first, source="local file")
+    assert ratings.read_text() == HEADER + ROWS
+
+
+HOSTILE = {
+    "traversal": ("../ratings.csv", 0, "leads out of"),
+    "hidden traversal": ("tiny/../../ratings.csv", 0, "leads out of"),
+    "backslash traversal": ("..\\ratings.csv", 0, "leads out of"),
+    "absolute": ("/etc/ratings.csv", 0, "absolute name"),
+    "drive": ("C:\\ratings.csv", 0, "absolute name"),
+    "symlink": ("tiny/link", stat.S_IFLNK | 0o777, "a link or a device"),
+    "device": ("tiny/device", stat.S_IFCHR | 0o600, "a link or a device"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_member_condemns_the_archive(case: str, mirror: Path, data: DataDir) -> None:
+    name, mode, message = HOSTILE[case]
+    path = a_zip(mirror / "tiny.zip")
+    with zipfile.ZipFile(path, "a") as out:
+        member = zipfile.ZipInfo(name)
+        member.external_attr = mode << 16
+        out.writestr(member, "x")
+    with pytest.raises(DataIntegrityError, match=rf"tiny.zip: refused: .*{message}"):
+        archive.download(described(path), data, archive=path)
+    assert left_in(data) == []
+    assert not (mirror.parent / "ratings.csv").exists()
+
+
+def refused(path: Path, data: DataDir, message: str) -> None:
+    with pytest.raises(DataIntegrityError, match=message):
+        archive.download(described(path), data, archive=path)
+    assert left_in(data) == []
+
+
+def test_a_zip_bomb_is_refused_before_it_goes_off(mirror: Path, data: DataDir) -> None:
+    bomb = a_zip(mirror / "tiny.zip", {"tiny/ratings.csv": "0" * (64 << 20)})
+    refused(bomb, data, r"unpacks .*67,108,864 bytes")
+
+
+def test_a_member_twice_is_refused(mirror: Path, data: DataDir) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as out:
+        warnings.simplefilter("ignore")
+        out.writestr("tiny/ratings.csv", "other")
+    refused(path, data, "two members of one name")
+
+
+def test_a_size_that_lies_is_found_by_the_checksum(mirror: Path, data: DataDir) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    true_size = len(HEADER + ROWS).to_bytes(4, "little")
+    path.write_bytes(path.read_bytes().replace(true_size, (20).to_bytes(4, "little")))
+    refused(path, data, "tiny.zip")
+
+
+def test_a_truncated_zip_is_refused(mirror: Path, data: DataDir) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    path.write_bytes(path.read_bytes()[:-30])
+    refused(path, data, "not a whole zip archive")
+
+
+def test_a_flipped_bit_in_any_member_is_found(mirror: Path, data: DataDir) -> None:
+    path = mirror / "tiny.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("tiny/ratings.csv", HEADER + ROWS)
+        out.writestr("tiny/README", "plain text here")
+    path.write_bytes(path.read_bytes().replace(b"plain text", b"plaim text"))
+    refused(path, data, "member 'tiny/README' is damaged")
+
+
+def test_a_web_page_instead_of_a_zip_is_refused(mirror: Path, data: DataDir) -> None:
+    path = mirror / "tiny.zip"
+    path.write_text("<html>Please log in</html>")
+    refused(path, data, "not a whole zip archive")
+
+
+def test_an_archive_of_another_dataset_is_refused(mirror: Path, data: DataDir) -> None:
+    path = a_zip(mirror / "tiny.zip", {"ml-1m/ratings.dat": "1::2::3::4\n"})
+    refused(path, data, r"found 0 members called ratings.csv, wanted one")
+
+
+def test_options_that_contradict_each_other_are_told(data: DataDir) -> None:
+    tiny = Dataset("tiny", CSV, "https://publisher.invalid/tiny.zip")
+    with pytest.raises(ConfigError, match="wanted one of them"):
+        archive.download(tiny, data, mirror="x", archive=Path("y"))
+    with pytest.raises(ConfigError, match="wanted 64 hexadecimal digits"):
+        archive.download(tiny, data, sha256="abc")
+    with pytest.raises(ConfigError, match="is generated"):
+        archive.download(dataset("synthetic"), data)
+    with pytest.raises(MachineError, match=r"gone\.zip: not found"):
+        archive.download(tiny, data, archive=data.root / "gone.zip")
+
+
+def test_a_full_disk_is_told_with_the_bytes_needed_and_leaves_nothing_half(
+    mirror: Path, data: DataDir
+) -> None:
+    rows = "".join(f"{u},{u * 7919 % 10_007},3.5,{u * 31}\n" for u in range(20_000))
+    path = a_zip(mirror / "tiny.zip", {"tiny/ratings.csv": HEADER + rows})
+    limit = path.stat().st_size + 4_096  # room for the archive, not for the ratings
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        needed = f"{len(HEADER + rows):,} bytes needed"
+        with pytest.raises(MachineError, match=rf"disk full: {needed}, [\d,]+ bytes free"):
+            archive.download(described(path), data, archive=path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+    assert left_in(data) == ["raw/tiny/tiny.zip"]
+    assert archive.download(described(path), data, archive=path).published
+
+
+def test_a_disk_with_too_little_room_is_refused_before_a_byte_is_written(
+    mirror: Path, data: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 7})())
+    with pytest.raises(MachineError, match="bytes needed, 7 bytes free"):
+        archive.download(described(path), data, archive=path)
+    assert left_in(data) == []
+
+
+def test_verify_says_what_holds_and_what_does_not(mirror: Path, data: DataDir) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    tiny = described(path)
+    assert [check.ok for check in archive.verify(tiny, data)] == [False]
+    archive.download(tiny, data, archive=path)
+    assert all(check.ok for check in archive.verify(tiny, data))
+    with (data.raw("tiny") / "ratings.csv").open("a") as file:
+        file.write("1,99,oops,5\n")
+    failed = {check.name for check in archive.verify(tiny, data) if not check.ok}
+    assert failed == {"ratings file sha256", "ratings"}
+
+
+def test_verify_counts_what_the_publisher_counted(mirror: Path, data: DataDir) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    tiny = replace(described(path), counts=Counts(2, 3, 7))
+    archive.download(tiny, data, archive=path)
+    last = archive.verify(tiny, data)[-1]
+    assert not last.ok
+    assert "found 2 users, 3 items, 6 ratings; published are 2, 3 and 7" in last.found
+
+
+REAL = {
+    "ml-1m": (Counts(6_040, 3_706, 1_000_209), "4c91224c6e8acd09066220fd6a900582"),
+    "ml-latest-small": (Counts(610, 9_724, 100_836), "b8aad1ba19d36ec359c8e77bebb5385b"),
+}
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_real_ratings_arrive_from_a_mirror_with_their_stated_checksum(
+    name: str, shared_dir: Path, data: DataDir
+) -> None:
+    counts, begins = REAL[name]
+    source = dataset(name)
+    stated = sha256(shared_dir / "data" / source.archive)
+    assert stated.startswith(begins)
+    manifest = archive.download(
+        source, data, mirror=(shared_dir / "data").resolve().as_uri(), sha256=stated
+    )
+    assert not manifest.published
+    ratings = archive.read_ratings(data.raw(name) / manifest.ratings_file, source.layout)
+    archive.check_counts(data.raw(name), ratings, counts)
+    assert source.counts == counts
