@@ -3,7 +3,8 @@
 Usage: python scripts/build_images.py [NAME ...]      (default: all of containers/)
 
 The parameters are Popper's (``docker_build`` in its Docker runner), because another builder or
-another parameter would fill another cache. Exit codes: 0 built; 1 a build failed; 6 no Docker.
+another parameter would fill another cache. Exit codes: 0 built; 1 a build failed; 2 usage; 6 no Docker;
+130 interrupted.
 """
 
 from __future__ import annotations
@@ -78,4 +79,7 @@ def follow(stream: Any, name: str, log: list[str]) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)

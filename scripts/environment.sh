@@ -1,0 +1,54 @@
+# Python environments by hash, for run.sh and test.sh, which source this file.
+# shellcheck shell=bash
+
+say() { echo "[$(date +%H:%M:%S)] $*"; }
+
+fail() {
+  local code=$1
+  shift
+  echo "error: $*" >&2
+  exit "$code"
+}
+
+apt_install() {
+  command -v apt-get >/dev/null || fail 6 "$* is missing and there is no apt-get: install it by hand"
+  local as_root=()
+  if [[ $(id -u) != 0 ]]; then
+    command -v sudo >/dev/null || fail 6 "$* is missing: install it (neither root nor sudo here)"
+    as_root=(sudo)
+  fi
+  say "installing $*"
+  "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 update -qq
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
+    --no-install-recommends "$@" >/dev/null
+}
+
+# The newest interpreter that this project supports.
+find_python() {
+  local name
+  for name in python3.12 python3.11 python3.10 python3; do
+    if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null; then
+      command -v "$name"
+      return
+    fi
+  done
+  fail 6 "no Python 3.10 to 3.12 found: install python3 and python3-venv"
+}
+
+# make_environment DIR REQUIREMENTS: installs again only when the requirements have changed.
+make_environment() {
+  local folder=$1 requirements=$2 python wanted
+  wanted=$(sha256sum <"$requirements")
+  [[ $(cat "$folder/.installed" 2>/dev/null) == "$wanted" ]] && return
+  python=$(find_python) || exit
+  say "setting up $folder from $requirements ($("$python" --version))"
+  if [[ ! -x $folder/bin/python ]] && ! "$python" -m venv "$folder" >/dev/null 2>&1; then
+    rm -rf "$folder"
+    apt_install python3-venv
+    "$(find_python)" -m venv "$folder"
+  fi
+  # A resolver has nothing to resolve here: every package is pinned, and by hash.
+  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+    -r "$requirements" || fail 6 "$folder: pip could not install $requirements (see above)"
+  echo "$wanted" >"$folder/.installed"
+}

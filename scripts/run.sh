@@ -1,0 +1,165 @@
+#!/usr/bin/env bash
+# Sets up what is missing, then runs the workflow: popper run -f wf.yml -c settings.py
+# shellcheck disable=SC2329  # functions are handed to trap
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+Usage: scripts/run.sh [STEP] [--dry-run] [any other option of popper run]
+
+Sets up Docker (install_cuda_docker.sh) and Popper 2.5.0 where they are missing, uses a local image
+registry where none answers (scripts/local_registry.sh), builds the images with visible output, runs
+  popper run -f wf.yml -c settings.py [STEP] [OPTION ...]
+and says where the report is. STEP: download, preprocess, train, stitch, report.
+
+  --dry-run  set nothing up and run nothing: print what Popper would do
+  --help     this text
+
+Environment: PRESET, RUNS, SEED, SETTINGS, DATA_DIR, MIRROR, SHA256, REQUIRE_GPU, DROP_CACHES (settings.py).
+Exit codes: the failed step's own: 0 ok; 1 failed; 2 usage or configuration; 3 data integrity;
+            4 target not reached; 5 not compliant; 6 environment; 130 interrupted.
+Example: PRESET=quick scripts/run.sh
+TEXT
+}
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly HERE
+readonly POPPER_REQUIREMENTS=scripts/requirements-popper.txt
+readonly REGISTRY_WAIT_S=5
+popper_pid=
+interrupted=no
+
+# shellcheck source=scripts/environment.sh
+source "$HERE/scripts/environment.sh"
+
+main() {
+  local argument
+  for argument in "$@"; do
+    case $argument in -h | --help) usage; exit 0 ;; esac
+  done
+  resolve_folders
+  cd "$HERE"
+  if [[ " $* " == *" --dry-run "* ]]; then dry_run "$@"; fi
+  command -v git >/dev/null || apt_install git
+  ensure_docker "$@"
+  ensure_popper
+  ensure_registry
+  "$(environment)/bin/python" scripts/build_images.py
+  run_workflow "$@"
+}
+
+# Relative folders are the caller's, not this checkout's.
+resolve_folders() {
+  if [[ -n ${DATA_DIR:-} ]]; then DATA_DIR=$(realpath -m -- "$DATA_DIR"); export DATA_DIR; fi
+  if [[ -d ${MIRROR:-} ]]; then MIRROR=$(realpath -- "$MIRROR"); export MIRROR; fi
+}
+
+dry_run() {
+  docker version >/dev/null 2>&1 || fail 6 "Docker does not answer; run ./install_cuda_docker.sh (see its --dry-run)"
+  [[ -x $(environment)/bin/popper ]] || fail 6 "Popper is not set up yet; run scripts/run.sh once without --dry-run"
+  exec "$(environment)/bin/popper" run -f wf.yml -c settings.py "$@"
+}
+
+ensure_docker() {
+  docker version >/dev/null 2>&1 && return
+  if command -v docker >/dev/null && sudo -n docker version >/dev/null 2>&1 && [[ $(id -u) != 0 ]]; then
+    use_docker_group "$@"
+  fi
+  say "Docker does not answer: setting it up"
+  ./install_cuda_docker.sh || fail 6 "Docker is not ready (install_cuda_docker.sh, above)"
+  docker version >/dev/null 2>&1 || use_docker_group "$@"
+}
+
+# A fresh member of the group docker has its rights from the next log-in on, or through sg.
+use_docker_group() {
+  if getent group docker | grep -qw "$(id -un)" && [[ -z ${TRAINBENCH_REGROUPED:-} ]]; then
+    export TRAINBENCH_REGROUPED=1
+    exec sg docker -c "$(printf '%q ' "$HERE/scripts/run.sh" "$@")"
+  fi
+  fail 6 "this user may not use Docker: sudo usermod -aG docker $(id -un), log in again, or use sudo $0"
+}
+
+# The development environment carries Popper; where it is absent Popper gets one of its own.
+environment() { if [[ -x .venv/bin/popper ]]; then echo .venv; else echo .venv-popper; fi; }
+
+ensure_popper() {
+  [[ -x .venv/bin/popper ]] || make_environment .venv-popper "$POPPER_REQUIREMENTS"
+}
+
+ensure_registry() {
+  registry_answers && return
+  say "no image registry answers within $REGISTRY_WAIT_S s: using a local one (scripts/local_registry.sh)"
+  ./scripts/local_registry.sh || fail 6 "no image registry: scripts/local_registry.sh failed (above)"
+}
+
+registry_answers() {
+  "$(environment)/bin/python" - "$REGISTRY_WAIT_S" <<'PY' 2>/dev/null
+import sys
+
+import docker
+
+docker.from_env(timeout=int(sys.argv[1])).images.get_registry_data("debian:bookworm-slim")
+PY
+}
+
+run_workflow() {
+  local code=0 start
+  start=$(date +%s)
+  trap interrupt INT TERM HUP
+  trap remove_containers EXIT
+  # In a session of its own: the terminal's Ctrl-C reaches this script only, which hands it on once.
+  KEEP_CONTAINERS=1 setsid "$(environment)/bin/popper" run -f wf.yml -c settings.py "$@" &
+  popper_pid=$!
+  wait "$popper_pid" || code=$?
+  while kill -0 "$popper_pid" 2>/dev/null; do
+    code=0
+    wait "$popper_pid" || code=$?
+  done
+  [[ $interrupted == yes ]] && exit 130
+  # 6: settings.py refused; the containers, if any, belong to another run.
+  if [[ $code == 6 || $code == 2 ]]; then trap - EXIT; exit "$code"; fi
+  if [[ $code != 0 ]]; then code=$(step_code "$code"); fi
+  say "finished with exit code $code after $(($(date +%s) - start)) s"
+  tell_report "$start"
+  exit "$code"
+}
+
+interrupt() {
+  interrupted=yes
+  say "stopping"
+  kill -INT "$popper_pid" 2>/dev/null || true
+}
+
+# Popper folds every failure to 1; the container of the last step still knows its own code.
+step_code() {
+  local last code
+  last=$(our_containers | head -n 1)
+  code=$([[ -n $last ]] && docker inspect -f '{{.State.ExitCode}}' "$last")
+  if [[ ${code:-0} == 0 ]]; then echo "$1"; else echo "$code"; fi
+}
+
+# Newest first. Popper names a container after its step and a hash of the checkout's path.
+our_containers() {
+  docker ps -aq --filter "name=^/?popper_[A-Za-z0-9_.-]+_$(checkout_hash)\$"
+}
+
+checkout_hash() {
+  "$(environment)/bin/python" -c 'import hashlib, sys; print(hashlib.shake_256(sys.argv[1].encode()).hexdigest(4))' "$HERE"
+}
+
+remove_containers() {
+  local containers
+  containers=$(our_containers) || return 0
+  # shellcheck disable=SC2086  # one word per container
+  [[ -z $containers ]] || docker rm -f $containers >/dev/null
+}
+
+tell_report() {
+  local report
+  report=$(realpath -m -- "${DATA_DIR:-data}/runs/latest")/report/report.html
+  if [[ -e $report && $(stat -c %Y "$report") -ge $1 ]]; then
+    say "report: $report"
+  fi
+}
+
+main "$@"

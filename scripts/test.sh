@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Sets up what is missing, then lint, types and all tests.
+set -euo pipefail
+
+usage() {
+  cat <<'TEXT'
+Usage: scripts/test.sh [option of pytest ...]
+
+Sets up .venv from requirements.lock (every package by hash) where it is missing or out of date, then:
+shellcheck, ruff check, ruff format --check, mypy, codespell, pytest.
+Tests that need Docker run only where an engine answers. With options, only pytest gets to run.
+Exit codes: 0 all passed; otherwise that of the first tool that failed; 6 the set-up failed.
+Example: scripts/test.sh tests/unit -k cache
+TEXT
+}
+
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+readonly HERE
+cd "$HERE"
+# shellcheck source=scripts/environment.sh
+source scripts/environment.sh
+
+main() {
+  case ${1:-} in -h | --help) usage; exit 0 ;; esac
+  command -v git >/dev/null || apt_install git
+  make_environment .venv requirements.lock
+  install_project
+  if [[ $# == 0 ]]; then lint; fi
+  tests "$@"
+}
+
+# Editable, so once is enough unless pyproject.toml changes.
+install_project() {
+  local wanted
+  wanted=$(sha256sum <pyproject.toml)
+  [[ $(cat .venv/.project 2>/dev/null) == "$wanted" ]] && return
+  say "installing trainbench into .venv"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . ||
+    fail 6 ".venv: pip could not install the project (see above)"
+  echo "$wanted" >.venv/.project
+}
+
+lint() {
+  check shellcheck .venv/bin/shellcheck -x ./*.sh scripts/*.sh .ci/run
+  check "ruff check" .venv/bin/ruff check --quiet
+  check "ruff format" .venv/bin/ruff format --check --quiet
+  check mypy .venv/bin/mypy
+  check codespell .venv/bin/codespell
+}
+
+check() {
+  local name=$1 start=$SECONDS code=0
+  shift
+  "$@" || code=$?
+  [[ $code == 0 ]] || fail "$code" "$name found something to mend (above)"
+  say "$name: clean ($((SECONDS - start)) s)"
+}
+
+tests() {
+  local selection=()
+  if ! docker version >/dev/null 2>&1; then
+    say "no Docker engine answers: tests marked docker are left out"
+    selection=(-m "not docker")
+  fi
+  .venv/bin/python -m pytest "${selection[@]}" "$@"
+}
+
+main "$@"
