@@ -18,6 +18,7 @@ from trainbench.compliance.parse import (
     parse_line,
     parse_v05_line,
     read_lines,
+    shown,
     sort_out,
 )
 from trainbench.compliance.rules import (
@@ -166,7 +167,7 @@ def _pair(rule: Pair, events: tuple[Event, ...]) -> Iterator[Breach]:
 def _has_keys(rule: HasKeys, events: tuple[Event, ...]) -> Iterator[Breach]:
     for event in events:
         if event.key.startswith(rule.tag) and not all(_in(n, event.value) for n in rule.names):
-            yield excerpt(f"value {event.value!r}"), event
+            yield shown(event.value), event
             return
 
 
@@ -182,7 +183,10 @@ def _some_epoch_zero(rule: SomeEpochZero, events: tuple[Event, ...]) -> Iterator
     found = [event for event in events if event.key.startswith(rule.tag)]
     epochs = [event.value.get("epoch") for event in found if isinstance(event.value, dict)]
     if 0 not in epochs and not any(event.benchmark in rule.excused for event in found):
-        yield (f"first epoch {epochs[0]!r}" if epochs else "none"), (found[0] if found else None)
+        yield (
+            (f"first epoch {shown(epochs[0])}" if epochs else "none"),
+            (found[0] if found else None),
+        )
 
 
 def _known_benchmark(rule: KnownBenchmark, events: tuple[Event, ...]) -> Iterator[Breach]:

@@ -112,6 +112,7 @@ def parse_line(text: str, number: int = 0) -> Event | Finding | None:
     if TOKEN not in text:
         return None
     if MLLOG_TOKEN in text:
+        # Here and not above: the dialect is written in terms of this module.
         from trainbench.compliance import mllog
 
         return mllog.parse_line(text, number)
@@ -183,6 +184,11 @@ def excerpt(text: str) -> str:
     """``text`` cut to what a report can show, without control characters and broken encoding."""
     shown = _UNPRINTABLE.sub("\ufffd", text[:EXCERPT])
     return shown if len(text) <= EXCERPT else shown + " ..."
+
+
+def shown(value: Any) -> str:
+    """A value as a finding shows it: its JSON, cut; ``no value`` for a bare tag."""
+    return "no value" if value is None else excerpt(json.dumps(value))
 
 
 def read_lines(path: Path) -> Iterator[Line | Finding]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.compliance.check import judge
+from trainbench.compliance.mllog import format_lines
 from trainbench.compliance.outcome import Outcome, outcome
 from trainbench.compliance.parse import (
     Event,
@@ -34,6 +35,7 @@ from trainbench.files import write_atomically
 from trainbench.paths import RunDir, TrialDir
 
 DEFERRED = "DEFERRED: "
+DIALECTS = ("v05", "mllog")
 
 
 @dataclass(frozen=True)
@@ -65,9 +67,7 @@ class StitchResult:
     @property
     def summary(self) -> str:
         """``MLPerf time: 210.4 sec.``, the line that people look for."""
-        if self.time_s is None:
-            return "MLPerf time: none, the log has no single run_start and run_stop."
-        return f"MLPerf time: {self.time_s:.1f} sec."
+        return _time(self.outcome)
 
 
 def stitch_trial(trial: TrialDir, out: Path) -> StitchResult:
@@ -84,8 +84,8 @@ def stitch_trial(trial: TrialDir, out: Path) -> StitchResult:
     return stitch_files(trial.raw_logs, out)
 
 
-def stitch_files(raw_logs: Iterable[Path], out: Path) -> StitchResult:
-    """Stitch any raw logs into ``out``, whole or not at all.
+def stitch_files(raw_logs: Iterable[Path], out: Path | None = None) -> StitchResult:
+    """Stitch any raw logs, into ``out`` (whole or not at all) when it is given.
 
     Raises:
         DataIntegrityError: a raw log cannot be read.
@@ -100,9 +100,14 @@ def stitch_files(raw_logs: Iterable[Path], out: Path) -> StitchResult:
         events += log.events
         findings += [_of_file(path, finding) for finding in (*log.findings, *others)]
     result = stitch(events, findings)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(out, result.text)
+    if out is not None:
+        _write(out, result.text)
     return result
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
 
 
 def stitch(events: Iterable[Event], findings: Iterable[Finding] = ()) -> StitchResult:
@@ -150,6 +155,12 @@ def _is_deferred(event: Event) -> bool:
     return isinstance(event.value, str) and event.value.startswith(DEFERRED)
 
 
+def _time(run: Outcome) -> str:
+    if run.time_s is None:
+        return "MLPerf time: none, the log has no single run_start and run_stop."
+    return f"MLPerf time: {run.time_s:.1f} sec."
+
+
 def _of_file(path: Path, finding: Finding) -> Finding:
     """``finding`` with the raw log's name: its line number is that of the raw log."""
     return replace(finding, found=f"{finding.found} ({path.name})")
@@ -175,10 +186,9 @@ class TrialFindings:
         """One line for people."""
         if self.outcome is None:
             return f"trial {self.index}: {self.stitch[0]}"
-        time_s = "no" if self.outcome.time_s is None else f"{self.outcome.time_s:.1f} s"
-        end = "converged" if self.outcome.converged else "not converged"
-        counts = ", ".join(f"{name} {len(self.levels[name])}" for name in LEVELS)
-        return f"trial {self.index}: MLPerf time {time_s}, {end}; findings of level {counts}"
+        end = "Converged" if self.outcome.converged else "Not converged"
+        counts = ", ".join(f"{name}: {len(self.levels[name])}" for name in LEVELS)
+        return f"trial {self.index}: {_time(self.outcome)} {end}; findings at level {counts}"
 
     def to_json(self) -> dict[str, Any]:
         """The trial's entry in findings.json."""
@@ -212,17 +222,21 @@ class RunFindings:
         return json.dumps(content, indent=2) + "\n"
 
 
-def stitch_run(run: RunDir, *, system: str) -> RunFindings:
+def stitch_run(run: RunDir, *, system: str, dialect: str = "v05") -> RunFindings:
     """Stitch and judge every trial: ``results/<system>/ncf/result_<i>.txt`` and findings.json.
 
-    A trial without a readable raw log is a finding, not the end of the others.
+    ``dialect="mllog"`` writes the same events once more for the tools of today, as
+    ``results/<system>/ncf_mllog/result_<i>.txt``. A trial without a readable raw log is a finding,
+    not the end of the others.
 
     Raises:
-        ConfigError: ``system`` cannot name a folder.
+        ConfigError: ``system`` cannot name a folder, or an unknown dialect.
         DataIntegrityError: the run has no trial.
     """
     if not _FOLDER_NAME.fullmatch(system):
         raise ConfigError(f"system name {system!r}: wanted letters, digits, '.', '_' and '-'")
+    if dialect not in DIALECTS:
+        raise ConfigError(f"unknown dialect {dialect!r} (known: {', '.join(DIALECTS)})")
     if not run.trials:
         raise DataIntegrityError(f"{run.root}: no trial_<i> folder; wanted a run that was trained")
     logs: dict[str, tuple[Event, ...]] = {}
@@ -234,11 +248,13 @@ def stitch_run(run: RunDir, *, system: str) -> RunFindings:
         except DataIntegrityError as error:
             trials.append(_without_log(trial.index, str(error)))
             continue
+        if dialect == "mllog":
+            modern = run.results(system).with_name("ncf_mllog") / out.name
+            _write(modern, "".join(f"{line}\n" for line in format_lines(result.events)))
         logs[out.name] = result.events
         trials.append(_judged(run, trial.index, out, result))
     findings = RunFindings(system, tuple(trials), tuple(check_set(logs)))
-    run.findings.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(run.findings, findings.to_json())
+    _write(run.findings, findings.to_json())
     return findings
 
 

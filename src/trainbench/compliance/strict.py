@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainbench.compliance import keys
-from trainbench.compliance.parse import Event, excerpt
+from trainbench.compliance.parse import Event, shown
 
 TARGET = 0.635
 USERS = 138_493
@@ -74,7 +74,7 @@ def _value(key: str, wanted: str, holds: Callable[[Any], bool]) -> StrictRule:
     def judge(trace: Trace) -> Iterator[Breach]:
         for event in trace.all(key):
             if not holds(event.scalar):
-                yield excerpt(f"{event.scalar!r}"), event
+                yield shown(event.scalar), event
                 return
 
     return StrictRule(f"value/{key}", f"{key} {wanted}", judge)
@@ -84,7 +84,7 @@ def _equal(key: str, *allowed: Any) -> StrictRule:
     def holds(value: Any) -> bool:
         return any(value == a and isinstance(value, bool) == isinstance(a, bool) for a in allowed)
 
-    return _value(key, " or ".join(str(a) for a in allowed), holds)
+    return _value(key, " or ".join(shown(a) for a in allowed), holds)
 
 
 def _number(key: str, wanted: str, holds: Callable[[float], bool]) -> StrictRule:
@@ -98,7 +98,7 @@ def _input_size(trace: Trace) -> Iterator[Breach]:
     for event in trace.all(keys.INPUT_SIZE):
         size = event.scalar
         if size != TRAIN_PAIRS and not (is_number(size) and abs(size - EPOCH_SAMPLES) < slack):
-            yield excerpt(f"{size!r}"), event
+            yield shown(size), event
             return
 
 
@@ -117,21 +117,21 @@ def _constant(trace: Trace) -> Iterator[Breach]:
         events = trace.all(key)
         for event in events[1:]:
             if event.scalar != events[0].scalar:
-                yield excerpt(f"{key} {events[0].scalar!r}, later {event.scalar!r}"), event
+                yield f"{key} {shown(events[0].scalar)}, later {shown(event.scalar)}", event
                 return
 
 
 def _identity(trace: Trace) -> Iterator[Breach]:
     for event in trace.events:
         if (event.benchmark, event.version) != (keys.BENCHMARK, keys.VERSION):
-            yield excerpt(f"{event.benchmark} v{event.version}"), event
+            yield f"{event.benchmark} v{event.version}", event
             return
 
 
 def _finite(trace: Trace) -> Iterator[Breach]:
     for event in trace.events:
         if any(isinstance(v, float) and not math.isfinite(v) for v in _leaves(event.value)):
-            yield excerpt(f"{event.value!r}"), event
+            yield shown(event.value), event
             return
 
 
@@ -226,7 +226,7 @@ def _final_is_last(trace: Trace) -> Iterator[Breach]:
 def _epochs_from_zero(trace: Trace) -> Iterator[Breach]:
     for wanted, event in enumerate(trace.all(keys.TRAIN_EPOCH)):
         if event.epoch != wanted:
-            yield excerpt(f"{event.epoch!r} as epoch {wanted}"), event
+            yield f"{shown(event.epoch)} as epoch {wanted}", event
             return
 
 
@@ -247,7 +247,7 @@ def _each_epoch_evaluated(trace: Trace) -> Iterator[Breach]:
             return
         epoch = event.epoch if event.key == keys.TRAIN_EPOCH else epoch
         if event.epoch not in (None, epoch):
-            yield excerpt(f"{event.key} of epoch {event.epoch!r} after epoch {epoch!r}"), event
+            yield f"{event.key} of epoch {shown(event.epoch)} after {shown(epoch)}", event
             return
         expected = (expected + 1) % len(_CYCLE)
     if expected:
@@ -272,7 +272,7 @@ def _success_is_true(trace: Trace) -> Iterator[Breach]:
     value = stops[0].value
     said = value.get("success") if isinstance(value, dict) else None
     if said is not (rates[-1][0] >= wanted):
-        yield excerpt(f"{said!r} with a last HR@10 of {rates[-1][0]}"), stops[0]
+        yield f"{shown(said)} with a last HR@10 of {rates[-1][0]}", stops[0]
 
 
 def _stops_at_first_hit(trace: Trace) -> Iterator[Breach]:
