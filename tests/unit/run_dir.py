@@ -67,7 +67,7 @@ def build_trial(run: RunDir, index: int, *, converged: bool) -> None:
     trial = run.trial(index)
     trial.root.mkdir()
     zero = START + index * (TRIAL_S + 60)
-    rates = [round(rate * USERS) / USERS for rate in CURVE[: 6 if converged else 5]]
+    rates = [round((r - 0.0012 * index) * USERS) / USERS for r in CURVE[: 6 if converged else 5]]
     epochs = [epoch_record(index, n, rate, zero) for n, rate in enumerate(rates)]
     trial.epochs.write_text("".join(json.dumps(e) + "\n" for e in epochs))
     phases = phase_records(zero, epochs)
@@ -85,7 +85,7 @@ def epoch_record(index: int, epoch: int, rate: float, zero: float) -> dict[str, 
         "epoch": epoch,
         "mean_loss": round(0.42 - 0.015 * epoch, 4),
         "hit_rate": rate,
-        "ndcg": NDCG[epoch],
+        "ndcg": NDCG[epoch] - 0.0006 * index,
         "hits": round(rate * USERS),
         "users": USERS,
         "samples": samples,

@@ -10,7 +10,7 @@ import json
 import math
 import types
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -24,6 +24,7 @@ from trainbench.report.model import (
     Difference,
     Epoch,
     LogCheck,
+    LogFinding,
     Phase,
     Results,
     Run,
@@ -49,18 +50,28 @@ def collect(run: RunDir) -> Results:
     source = Source(run.root)
     identity = source.record(run.run_file, Run)
     config = source.mapping(run.config)
-    logs = evidence.logs_by_trial(run, identity.system_name, source.missing)
+    logs = evidence.evidence(run, identity.system_name, source.missing)
+    lost = evidence.lost_lines(source.mapping(run.findings))
     return Results(
         run=identity,
         config=config,
         differences=_differences(config, source.missing),
         dataset=source.mapping(run.manifest),
         cache=source.mapping(run.cache_record),
-        trials=tuple(_trial(source, trial, logs.get(trial.index)) for trial in run.trials),
+        trials=tuple(
+            _trial(source, trial, _with_lost(logs.logs.get(trial.index), lost.get(trial.index, ())))
+            for trial in run.trials
+        ),
         rules=evidence.rules(),
-        score=evidence.score(run, identity.system_name),
+        set_findings=logs.set_findings,
+        score=logs.score,
+        set_aside=tuple(sorted(p.name for p in run.root.glob("trial_*.aborted-*"))),
         missing=tuple(source.missing),
     )
+
+
+def _with_lost(log: LogCheck | None, lost: tuple[LogFinding, ...]) -> LogCheck | None:
+    return replace(log, findings=(*log.findings, *lost)) if log and lost else log
 
 
 def _trial(source: Source, trial: TrialDir, log: LogCheck | None) -> Trial:

@@ -10,7 +10,7 @@ from typing import Any
 from trainbench.report.judge import judge
 from trainbench.report.model import Epoch, Results, Trial
 from trainbench.report.tables import Table, mean_of
-from trainbench.report.text import NA, count, fixed, plural, rate, seconds, shown
+from trainbench.report.text import NA, count, fixed, plural, scaled, seconds, shown
 
 
 @dataclass(frozen=True)
@@ -66,8 +66,8 @@ def _outcomes(runs: Sequence[Results]) -> list[tuple[str, ...]]:
             "Best NDCG@10",
             lambda r: fixed(max(_known(e.ndcg for e in _all_epochs(r)), default=None)),
         ),
-        row("Training speed, mean", lambda r: rate(_mean(r, "samples_per_s"))),
-        row("Evaluation speed, mean", lambda r: rate(_mean(r, "eval_pairs_per_s"))),
+        row("Training, mean samples/s", lambda r: scaled(_mean(r, "samples_per_s"))),
+        row("Evaluation, mean pairs/s", lambda r: scaled(_mean(r, "eval_pairs_per_s"))),
         row("Input wait an epoch, mean", lambda r: seconds(_mean(r, "input_wait_s"))),
         row(
             "Device",

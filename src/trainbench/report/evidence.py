@@ -1,93 +1,155 @@
-"""The stitched logs of a run, judged anew, whatever the trial said of itself."""
+"""The stitched logs of a run, judged anew, whatever the trial or an earlier step said of them."""
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainbench.compliance import score as statistic
+from trainbench.compliance.check import check
+from trainbench.compliance.outcome import outcome
+from trainbench.compliance.parse import Event, Finding, Line, excerpt, parse_lines, read_lines
+from trainbench.compliance.rules import CHECKERS, LEVELS, described, ruleset
+from trainbench.compliance.sets import SET_RULES, check_set
 from trainbench.paths import RunDir
-from trainbench.report.model import LEVELS, LogCheck, LogFinding
+from trainbench.report.model import LogCheck, LogFinding, Rule, Score
 
 CONTEXT_LINES = 2
-MAX_LINE = 400
 
 
-def logs_by_trial(run: RunDir, system: str | None, missing: list[str]) -> dict[int, LogCheck]:
-    """The check of every ``result_<i>.txt`` of the run, by trial."""
-    folder = _results_folder(run, system)
-    found = {trial.index: folder / f"result_{trial.index}.txt" for trial in run.trials}
-    for index, path in found.items():
-        if not path.is_file():
-            missing.append(
-                f"{path.relative_to(run.root).as_posix()}: file not there (trial {index})"
-            )
-    recorded = _recorded(run)
+@dataclass(frozen=True)
+class Evidence:
+    """All stitched logs of a run: each alone by trial, all as a set, and their statistic."""
+
+    logs: Mapping[int, LogCheck]
+    set_findings: tuple[LogFinding, ...]
+    score: Score | None
+
+
+def evidence(run: RunDir, system: str | None, missing: list[str]) -> Evidence:
+    """The judgement of every ``result_<i>.txt``; a trial without one goes to ``missing``."""
+    folder = results_folder(run, system)
+    logs: dict[int, LogCheck] = {}
+    events: dict[str, Sequence[Event]] = {}
+    for trial in run.trials:
+        path = folder / f"result_{trial.index}.txt"
+        name = path.relative_to(run.root).as_posix()
+        if path.is_file():
+            logs[trial.index], events[path.name] = check_log(path, name)
+        else:
+            missing.append(f"{name}: file not there (run the stitch step)")
+    of_set = tuple(_with_context(finding, []) for finding in check_set(events))
+    return Evidence(logs, of_set, _score(folder) if logs else None)
+
+
+def results_folder(run: RunDir, system: str | None) -> Path:
+    """``results/<system>/ncf``; the only one there is when run.json does not name the system."""
+    folders = sorted(run.root.glob("results/*/ncf"))
+    named = [folder for folder in folders if folder.parent.name == system]
+    return next(iter(named or folders), run.root / "results" / "unnamed" / "ncf")
+
+
+def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
+    """Which rules of any level and checker the log at ``path`` breaks, and what it says."""
+    lines = list(read_lines(path))
+    events = parse_lines(lines).events
+    said = outcome(events)
+    known = [line for line in lines if isinstance(line, Line)]
+    found = dict.fromkeys(
+        finding
+        for checker in CHECKERS
+        for finding in check(lines, ruleset(LEVELS[-1], checker=checker))
+    )
+    judged = LogCheck(
+        file=name,
+        sha256=_sha256(path),
+        time_s=said.time_s,
+        run_start_unix_s=said.run_start_unix_s,
+        run_stop_unix_s=said.run_stop_unix_s,
+        best_hit_rate=said.best,
+        success=said.success,
+        findings=tuple(_with_context(finding, known) for finding in found),
+    )
+    return judged, events
+
+
+def rules() -> tuple[Rule, ...]:
+    """Every rule that is applied, each under the lowest level that has it."""
+    named = {**dict(described(LEVELS[-1])), **dict(SET_RULES)}
+    return tuple(Rule(level_of(rule), rule, wanted) for rule, wanted in named.items())
+
+
+def level_of(rule: str) -> str:
+    """The lowest level that a rule belongs to; an unreadable line fails all of them."""
+    prefixes = {"level1": "1", "level2": "2", "parse": "1"}
+    return prefixes.get(rule.split("/", 1)[0], "strict")
+
+
+def lost_lines(recorded: Mapping[str, Any]) -> dict[int, tuple[LogFinding, ...]]:
+    """By trial, the raw lines that findings.json says could not be stitched."""
+    trials = recorded.get("trials")
+    entries = [t for t in trials if isinstance(t, dict)] if isinstance(trials, list) else []
     return {
-        index: _check(path, run.root, recorded.get(index, {}))
-        for index, path in found.items()
-        if path.is_file()
+        entry["index"]: tuple(_recorded(entry.get("stitch")))
+        for entry in entries
+        if isinstance(entry.get("index"), int)
     }
 
 
-def rules() -> Mapping[str, tuple[tuple[str, str], ...]]:
-    """The rules of each level, as (id, what it wants)."""
-    return dict.fromkeys(LEVELS, ())
+def _recorded(findings: Any) -> Iterable[LogFinding]:
+    for record in findings if isinstance(findings, list) else ():
+        if isinstance(record, dict):
+            rule, found, wanted = (str(record.get(key)) for key in ("rule", "found", "wanted"))
+            yield LogFinding("strict", rule, None, found, wanted, ())
 
 
-def score(run: RunDir, system: str | None) -> Mapping[str, Any] | None:
-    """The v0.5 statistic of the run's result logs."""
-    return None
-
-
-def _results_folder(run: RunDir, system: str | None) -> Path:
-    """``results/<system>/ncf``; the only one there is when run.json does not name the system."""
-    if system is None:
-        folders = sorted(run.root.glob("results/*/ncf"))
-        return folders[0] if folders else run.results("unnamed")
-    return run.results(system)
-
-
-def _recorded(run: RunDir) -> dict[int, Mapping[str, Any]]:
-    if not run.findings.is_file():
-        return {}
-    return {t["index"]: t for t in json.loads(run.findings.read_text())["trials"]}
-
-
-def _check(path: Path, root: Path, recorded: Mapping[str, Any]) -> LogCheck:
-    data = path.read_bytes()
-    lines = data.decode("utf-8", errors="replace").splitlines()
-    levels = recorded.get("levels", {})
-    return LogCheck(
-        file=path.relative_to(root).as_posix(),
-        sha256=hashlib.sha256(data).hexdigest(),
-        time_s=recorded.get("time_s"),
-        run_start_unix_s=recorded.get("run_start_unix_s"),
-        run_stop_unix_s=recorded.get("run_stop_unix_s"),
-        success=recorded.get("success"),
-        levels={
-            level: tuple(_finding(f, lines) for f in levels.get(level, ())) for level in LEVELS
-        },
+def _score(folder: Path) -> Score:
+    found = statistic.score(folder)
+    return Score(
+        official=found.official,
+        order=found.order,
+        runs=len(found.runs),
+        converged=found.converged,
+        counted=found.counted,
+        dropped=found.dropped,
+        mean_s=found.mean_s,
+        standard_deviation_s=found.standard_deviation_s,
+        median_s=found.median_s,
+        shortest_s=found.shortest_s,
+        longest_s=found.longest_s,
+        interval_s=(found.interval.low, found.interval.high) if found.interval else None,
+        notes=found.notes,
     )
 
 
-def _finding(record: Mapping[str, Any], lines: list[str]) -> LogFinding:
-    number = record.get("line_number")
+def _with_context(finding: Finding, lines: list[Line]) -> LogFinding:
     return LogFinding(
-        rule=str(record.get("rule")),
-        line_number=number,
-        line=record.get("line"),
-        found=record.get("found"),
-        wanted=record.get("wanted"),
-        excerpt=excerpt(lines, number),
+        level=level_of(finding.rule),
+        rule=finding.rule,
+        line_number=finding.line_number,
+        found=finding.found,
+        wanted=finding.wanted,
+        excerpt=_context(finding, lines),
     )
 
 
-def excerpt(lines: list[str], number: int | None) -> tuple[tuple[int, str], ...]:
-    """The line with this number (from 1) and its neighbours, cut at ``MAX_LINE`` characters."""
-    if number is None or not 1 <= number <= len(lines):
+def _context(finding: Finding, lines: list[Line]) -> tuple[tuple[int, str], ...]:
+    """The line that was found with its neighbours, each with its number; empty for a whole log."""
+    if finding.line_number is None:
         return ()
-    first, last = max(1, number - CONTEXT_LINES), min(len(lines), number + CONTEXT_LINES)
-    return tuple((n, lines[n - 1][:MAX_LINE]) for n in range(first, last + 1))
+    places = [i for i, line in enumerate(lines) if line.number == finding.line_number]
+    if not places:
+        return ((finding.line_number, finding.line or ""),)
+    first, last = max(0, places[0] - CONTEXT_LINES), places[0] + CONTEXT_LINES + 1
+    return tuple((line.number, excerpt(line.text)) for line in lines[first:last])
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainbench.report.model import LEVELS, Results, Trial
+from trainbench.report.model import LEVELS, Results
 
 UNVERIFIED = "Unverified: result not verified by MLPerf."
 FINISHED = ("converged", "not_converged")
@@ -34,7 +34,7 @@ def judge(results: Results) -> Verdict:
     finished = [t for t in trials if t.status.state in FINISHED]
     reached = [t for t in trials if t.status.state == "converged"]
     expected = max(results.run.runs or 0, len(trials))
-    findings = {level: level_findings(trials, level) for level in LEVELS}
+    findings = {level: level_findings(results, level) for level in LEVELS}
     exit_code, outcome = _outcome(len(reached), len(finished), expected, findings["2"])
     return Verdict(
         exit_code=exit_code,
@@ -47,10 +47,11 @@ def judge(results: Results) -> Verdict:
     )
 
 
-def level_findings(trials: tuple[Trial, ...], level: str) -> int | None:
+def level_findings(results: Results, level: str) -> int | None:
     """Findings of this level in all logs; ``None`` when not one log was stitched."""
-    logs = [t.log for t in trials if t.log]
-    return sum(len(log.levels.get(level, ())) for log in logs) if logs else None
+    logs = [t.log for t in results.trials if t.log]
+    of_set = len(results.set_findings) if level == LEVELS[-1] else 0
+    return of_set + sum(len(log.of_level(level)) for log in logs) if logs else None
 
 
 def _outcome(reached: int, finished: int, expected: int, level_2: int | None) -> tuple[int, str]:

@@ -36,16 +36,17 @@ def _trials(root: ET.Element, results: Results) -> None:
 
 
 def _level(root: ET.Element, results: Results, level: str) -> None:
-    found: dict[str, list[tuple[str, LogFinding]]] = {}
-    for trial in results.trials:
-        for finding in trial.log.levels.get(level, ()) if trial.log else ():
-            found.setdefault(finding.rule, []).append((trial.log.file, finding))  # type: ignore[union-attr]
-    names = dict.fromkeys([rule for rule, _ in results.rules.get(level, ())])
-    cases = []
-    for rule in [*names, *(r for r in found if r not in names)]:
-        lines = [_sentence(file, f) for file, f in found.get(rule, [])]
-        cases.append((rule, lines[0] if lines else None, "\n".join(lines)))
-    if any(trial.log for trial in results.trials):
+    """The rules that this level adds to those below it."""
+    found: dict[str, list[str]] = {r.rule: [] for r in results.rules if r.level == level}
+    logs = [trial.log for trial in results.trials if trial.log]
+    for log in logs:
+        for finding in log.findings:
+            if finding.level == level:
+                found.setdefault(finding.rule, []).append(_sentence(log.file, finding))
+    for finding in results.set_findings if level == LEVELS[-1] else ():
+        found.setdefault(finding.rule, []).append(_sentence("all logs", finding))
+    if logs:
+        cases = [(rule, says[0] if says else None, "\n".join(says)) for rule, says in found.items()]
         _suite(root, f"level {level}", cases)
 
 
@@ -63,7 +64,7 @@ def _suite(root: ET.Element, name: str, cases: list[tuple[str, str | None, str]]
 
 def _sentence(file: str, finding: LogFinding) -> str:
     place = f"{file}:{finding.line_number}" if finding.line_number else file
-    return f"{place}: found {shown(finding.found)}; wanted {shown(finding.wanted)}"
+    return f"{place}: found {finding.found}; wanted {finding.wanted}"
 
 
 def _clean(value: str) -> str:

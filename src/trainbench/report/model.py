@@ -101,28 +101,61 @@ class CacheDrop:
 
 
 @dataclass(frozen=True)
+class Rule:
+    """A rule under the lowest level that has it, and what it wants."""
+
+    level: str
+    rule: str
+    wanted: str
+
+
+@dataclass(frozen=True)
 class LogFinding:
     """One breach of one rule. ``excerpt`` holds (line number, line) pairs around it."""
 
+    level: str
     rule: str
     line_number: int | None
-    line: str | None
-    found: str | None
-    wanted: str | None
+    found: str
+    wanted: str
     excerpt: tuple[tuple[int, str], ...]
 
 
 @dataclass(frozen=True)
 class LogCheck:
-    """A stitched log judged anew: its time, its outcome and the findings of each level."""
+    """A stitched log judged anew: its time, its outcome and the findings of all levels."""
 
     file: str
     sha256: str
     time_s: float | None
     run_start_unix_s: float | None
     run_stop_unix_s: float | None
+    best_hit_rate: float | None
     success: bool | None
-    levels: Mapping[str, tuple[LogFinding, ...]]
+    findings: tuple[LogFinding, ...]
+
+    def of_level(self, level: str) -> tuple[LogFinding, ...]:
+        """The findings that make the log fail a level: its own and those of lower ones."""
+        return tuple(f for f in self.findings if LEVELS.index(f.level) <= LEVELS.index(level))
+
+
+@dataclass(frozen=True)
+class Score:
+    """The statistic of all logs: the v0.5 one if ``official``, else that of the converged runs."""
+
+    official: bool
+    order: str
+    runs: int
+    converged: int
+    counted: tuple[int, ...]
+    dropped: tuple[int, ...]
+    mean_s: float | None
+    standard_deviation_s: float | None
+    median_s: float | None
+    shortest_s: float | None
+    longest_s: float | None
+    interval_s: tuple[float, float] | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -142,7 +175,7 @@ class Trial:
         """Time to train: ``run_stop - run_start`` of the log; of status.json without a log."""
         if self.status.state != "converged":
             return None
-        return self.log.time_s if self.log else self.status.time_to_train_s
+        return self.time_on_clock_s
 
     @property
     def best_hit_rate(self) -> float | None:
@@ -153,7 +186,8 @@ class Trial:
     @property
     def time_on_clock_s(self) -> float | None:
         """``run_stop - run_start``, whether or not the target was reached."""
-        return self.log.time_s if self.log else self.status.time_to_train_s
+        from_log = self.log.time_s if self.log else None
+        return self.status.time_to_train_s if from_log is None else from_log
 
     @property
     def zero_s(self) -> float | None:
@@ -175,7 +209,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class Results:
-    """A run as its directory tells it."""
+    """A run as its directory tells it.
+
+    ``set_findings`` are on all logs together; ``set_aside`` names trials that were cut off and
+    started anew.
+    """
 
     run: Run
     config: Mapping[str, Any]
@@ -183,8 +221,10 @@ class Results:
     dataset: Mapping[str, Any]
     cache: Mapping[str, Any]
     trials: tuple[Trial, ...]
-    rules: Mapping[str, tuple[tuple[str, str], ...]]
-    score: Mapping[str, Any] | None
+    rules: tuple[Rule, ...]
+    set_findings: tuple[LogFinding, ...]
+    score: Score | None
+    set_aside: tuple[str, ...]
     missing: tuple[str, ...]
 
     @property

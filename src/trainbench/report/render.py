@@ -22,6 +22,7 @@ from trainbench.paths import RunDir
 from trainbench.report import plots, tables, text
 from trainbench.report.collect import collect
 from trainbench.report.compare import Comparison, compare_runs
+from trainbench.report.findings import grouped, trials_of
 from trainbench.report.judge import UNVERIFIED, judge
 from trainbench.report.junit import junit
 from trainbench.report.model import LEVELS, SCHEMA_VERSION, Results
@@ -114,10 +115,6 @@ def results_json(results: Results, comparison: Comparison | None = None) -> str:
     for trial, source in zip(record["trials"], results.trials, strict=True):
         trial["time_to_train_s"] = source.time_s
         trial["best_hit_rate"] = source.best_hit_rate
-    record["rules"] = {
-        level: [{"rule": rule, "wanted": wanted} for rule, wanted in pairs]
-        for level, pairs in results.rules.items()
-    }
     return json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
@@ -139,7 +136,7 @@ def results_csv(results: Results) -> str:
                 "mean_samples_per_s": tables.mean_of(t, "samples_per_s"),
                 "mean_eval_pairs_per_s": tables.mean_of(t, "eval_pairs_per_s"),
                 "mean_input_wait_s": tables.mean_of(t, "input_wait_s"),
-                **{f"findings_level_{k}": len(log.levels[k]) if log else None for k in LEVELS},
+                **{f"findings_{k}": len(log.of_level(k)) if log else None for k in LEVELS},
                 "log_sha256": log.sha256 if log else None,
             }
         )
@@ -167,7 +164,8 @@ def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
         "verdict": judge(results),
         "words": words(results),
         "comparison": comparison,
-        "findings": tables.findings(results),
+        "findings": grouped(results),
+        "words_of_trials": trials_of,
         "levels": LEVELS,
         "unverified": UNVERIFIED,
         "regenerate": REGENERATE,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from trainbench.report.model import LEVELS, CacheDrop, Epoch, Results, Trial
+from trainbench.report.model import CacheDrop, Epoch, Results, Trial
 from trainbench.report.text import (
     NA,
     count,
@@ -15,20 +15,11 @@ from trainbench.report.text import (
     gib,
     moment,
     percent,
-    rate,
+    scaled,
     seconds,
     shown,
     yes,
 )
-
-SPEEDS = (
-    (rate, "samples_per_s"),
-    (rate, "eval_pairs_per_s"),
-    (seconds, "train_s"),
-    (seconds, "eval_s"),
-    (seconds, "input_wait_s"),
-)
-SPEED_NAMES = ("Train samples", "Eval pairs", "Train an epoch", "Eval", "Input wait")
 
 
 @dataclass(frozen=True)
@@ -82,8 +73,8 @@ def outcome(trial: Trial) -> str:
 def _level(trial: Trial, level: str) -> str:
     if trial.log is None:
         return NA
-    number = len(trial.log.levels.get(level, ()))
-    return "passes" if number == 0 else f"{number} found"
+    number = len(trial.log.of_level(level))
+    return "passed" if number == 0 else f"{number} found"
 
 
 def epochs(trial: Trial) -> Table:
@@ -96,8 +87,8 @@ def epochs(trial: Trial) -> Table:
         "Train",
         "Eval",
         "Input wait",
-        "Train samples",
-        "Eval pairs",
+        "Samples/s",
+        "Pairs/s",
         "Elapsed",
         "Input sha256",
     )
@@ -113,10 +104,10 @@ def _epoch(e: Epoch) -> tuple[str, ...]:
         seconds(e.train_s),
         seconds(e.eval_s),
         seconds(e.input_wait_s),
-        rate(e.samples_per_s),
-        rate(e.eval_pairs_per_s),
+        scaled(e.samples_per_s),
+        scaled(e.eval_pairs_per_s),
         seconds(e.elapsed_s),
-        (e.epoch_sha256 or NA)[:12],
+        (e.epoch_sha256 or NA)[:8],
     )
 
 
@@ -163,6 +154,23 @@ def quality(results: Results) -> Table:
         rows.append((str(number), *cells))
     columns = ("Epoch", *(f"Trial {t.index}" for t in results.trials))
     return Table(columns, tuple(rows), numeric_from=0)
+
+
+def speeds(trials: Iterable[Trial]) -> Table:
+    """Means over the epochs of each trial."""
+    columns = ("Trial", "Samples/s", "Pairs/s", "Train an epoch", "Eval", "Input wait")
+    rows = tuple(
+        (
+            str(t.index),
+            scaled(mean_of(t, "samples_per_s")),
+            scaled(mean_of(t, "eval_pairs_per_s")),
+            seconds(mean_of(t, "train_s")),
+            seconds(mean_of(t, "eval_s")),
+            seconds(mean_of(t, "input_wait_s")),
+        )
+        for t in trials
+    )
+    return Table(columns, rows)
 
 
 def system(results: Results) -> Table:
@@ -267,22 +275,6 @@ def logs(results: Results) -> Table:
         if t.log
     )
     return Table(("Trial", "Log", "MLPerf time", "sha256"), rows, numeric_from=4)
-
-
-def findings(results: Results) -> list[dict[str, Any]]:
-    """Every finding of every log once, with the levels that it breaks and its anchor."""
-    found: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for trial in results.trials:
-        for level in LEVELS:
-            for f in trial.log.levels.get(level, ()) if trial.log else ():
-                entry = found.setdefault(
-                    (trial.index, f.rule, f.line_number, f.found),
-                    {"trial": trial.index, "finding": f, "levels": []},
-                )
-                entry["levels"].append(level)
-    for number, entry in enumerate(found.values()):
-        entry["anchor"] = f"finding-{number}"
-    return list(found.values())
 
 
 def mean_of(trial: Trial, name: str) -> float | None:

@@ -42,14 +42,14 @@ def long_seconds(value: float | None) -> str:
     return f"{seconds(value)} ({clock})"
 
 
-def rate(value: float | None) -> str:
-    """A number per second in millions or thousands."""
+def scaled(value: float | None) -> str:
+    """A number in millions or thousands: ``1.28 M``, ``129.4 k``."""
     if value is None:
         return NA
     for unit, size in (("M", 1e6), ("k", 1e3)):
         if abs(value) >= size:
-            return f"{value / size:,.2f} {unit}/s"
-    return f"{value:,.0f} /s"
+            return f"{value / size:,.{2 if value < 10 * size else 1}f} {unit}"
+    return f"{value:,.0f}"
 
 
 def gib(value: float | None) -> str:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from trainbench.report.judge import FINISHED, Verdict, judge
-from trainbench.report.model import Epoch, Results, Trial
+from trainbench.report.findings import grouped
+from trainbench.report.judge import FINISHED, Verdict, judge, level_findings
+from trainbench.report.model import LEVELS, Epoch, Results, Score, Trial
 from trainbench.report.tables import mean_of
 from trainbench.report.text import (
     NA,
@@ -17,12 +18,11 @@ from trainbench.report.text import (
     moment,
     percent,
     plural,
-    rate,
+    scaled,
     seconds,
     yes,
 )
 
-RUNS_OF_THE_STATISTIC = 100
 TIME_TOLERANCE_S = 0.1
 
 
@@ -57,8 +57,8 @@ def words(results: Results) -> Words:
         answers=(
             _target(results, verdict),
             _time(results),
-            _rules("Level 2 of the v0.5 checker", "2", verdict),
-            _rules("Strict rules", "strict", verdict),
+            _rules("Level 2 of the v0.5 checker", "2", results),
+            _rules("Strict rules", "strict", results),
             _speed(results),
         ),
         degraded=results.degraded,
@@ -107,22 +107,27 @@ def _time(results: Results) -> Answer:
     return Answer("Time to train", long_seconds(median(times)), spread)
 
 
-def _rules(question: str, level: str, verdict: Verdict) -> Answer:
-    number = verdict.level_findings[level]
-    if number is None:
-        return Answer(question, "not checked", "no stitched log", "bad" if level == "2" else "warn")
-    if number == 0:
-        return Answer(question, "passes", "", "good")
-    return Answer(question, plural(number, "finding"), "", "bad" if level == "2" else "warn")
+def _rules(question: str, level: str, results: Results) -> Answer:
+    broken = "bad" if level == "2" else "warn"
+    if level_findings(results, level) is None:
+        return Answer(question, "not checked", "no stitched log", broken)
+    groups = [g for g in grouped(results) if LEVELS.index(g.finding.level) <= LEVELS.index(level)]
+    if not groups:
+        return Answer(question, "passed", tone="good")
+    meant = sum(bool(g.settings) for g in groups)
+    detail = f"{meant} of them by the preset's own settings" if meant else ""
+    return Answer(question, f"{plural(len(groups), 'rule')} broken", detail, broken)
 
 
 def _speed(results: Results) -> Answer:
     trained = _mean([mean_of(t, "samples_per_s") for t in results.trials])
     waited = [(mean_of(t, "input_wait_s"), mean_of(t, "train_s")) for t in results.trials]
     shares = [wait / (wait + train) for wait, train in waited if wait is not None and train]
-    detail = f"{percent(_mean(shares))} of an epoch's training time waited for input"
+    detail = f"{percent(_mean(shares))} of the time of an epoch's training spent waiting for input"
     devices = dict.fromkeys(t.status.device for t in results.trials if t.status.device)
-    return Answer("Training speed", f"{rate(trained)} on {', '.join(devices) or NA}", f"({detail})")
+    return Answer(
+        "Training speed", f"{scaled(trained)} samples/s on {', '.join(devices) or NA}", detail
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -131,16 +136,34 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def _score(results: Results) -> tuple[str, ...]:
-    if not results.trials:
-        return ()
-    number = max(results.run.runs or 0, len(results.trials))
-    if number < RUNS_OF_THE_STATISTIC:
-        return (
-            f"{plural(number, 'run')}: this is not the v0.5 statistic, which takes "
-            f"{RUNS_OF_THE_STATISTIC} runs, the first 50 that converge, without the fastest and "
-            "the slowest of them, and the mean of the remaining 48.",
-        )
-    return ()
+    sentences = [f"{name} was cut off and started anew." for name in results.set_aside]
+    score = results.score
+    if score is None:
+        return tuple(sentences)
+    sentences += [f"{note[0].upper()}{note[1:]}." for note in score.notes]
+    if score.mean_s is not None:
+        sentences.append(_statistic(score))
+    return tuple(sentences)
+
+
+def _statistic(score: Score) -> str:
+    kept = len(score.counted) - len(score.dropped)
+    if score.official:
+        first = f"v0.5 statistic: {seconds(score.mean_s)}, the mean of {kept} runs, first by "
+        text = f"{first}{score.order}, without the fastest and the slowest ({_list(score.dropped)})"
+    else:
+        text = f"Mean of {'the only' if kept == 1 else f'all {kept}'} converged run"
+        text += f"{'' if kept == 1 else 's'}: {seconds(score.mean_s)}"
+    if score.standard_deviation_s is not None:
+        text += f", standard deviation {seconds(score.standard_deviation_s)}"
+    if score.interval_s is not None:
+        low, high = score.interval_s
+        text += f", 95 % bootstrap interval {seconds(low)} to {seconds(high)}"
+    return f"{text}; {score.converged} of {plural(score.runs, 'log')} converged."
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
 
 
 def _compliance(results: Results) -> list[str]:

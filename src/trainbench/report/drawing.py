@@ -1,0 +1,111 @@
+"""SVG text that is the same for the same drawing, readable on a light and on a dark ground.
+
+matplotlib draws with fixed ids, no date and text as text. Colours become CSS variables of the page
+(templates/style.css), so that one drawing serves both grounds.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
+
+# Inches of 72 px; the page scales a drawing to its column.
+WIDE, HALF = 9.4, 4.6
+# Colours that stand for a variable: they never reach the page, so they only have to be distinct.
+INK, MUTED, LINE, TARGET = "#111213", "#616263", "#d1d2d3", "#a11213"
+SERIES = ("#1a5fb1", "#b1621a", "#2b7d4c", "#7c3fa1", "#8a6d1b", "#2b7f91")
+VARIABLES = {
+    INK: "--ink",
+    MUTED: "--muted",
+    LINE: "--line",
+    TARGET: "--target",
+    **{colour: f"--series-{i}" for i, colour in enumerate(SERIES)},
+}
+STYLE: Any = {
+    "svg.fonttype": "none",
+    "svg.hashsalt": "trainbench",
+    "figure.dpi": 72,
+    "font.family": "sans-serif",
+    "font.sans-serif": ["DejaVu Sans"],
+    "font.size": 11,
+    "text.parse_math": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.grid.axis": "y",
+    "axes.axisbelow": True,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": MUTED,
+    "axes.facecolor": "none",
+    "axes.formatter.useoffset": False,
+    "figure.facecolor": "none",
+    "grid.color": LINE,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "lines.linewidth": 1.6,
+    "lines.markersize": 4,
+    "path.simplify": False,
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One drawing: its heading and its ``<svg>`` element."""
+
+    title: str
+    svg: str
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """matplotlib's own defaults with ours on top, whatever the user's matplotlibrc says."""
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update(STYLE)
+        yield
+
+
+def axes(width: float, height: float, *, left_px: float, xlabel: str) -> Axes:
+    """Empty axes on a canvas of that many inches, with room for labels left and below."""
+    canvas = Canvas(figsize=(width, height))
+    FigureCanvasSVG(canvas)
+    made = canvas.subplots()
+    canvas.subplots_adjust(
+        left=left_px / (72 * width),
+        right=1 - 0.1 / width,
+        bottom=0.5 / height,
+        top=1 - 0.1 / height,
+    )
+    made.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9))
+    made.set_xlabel(xlabel)
+    return made
+
+
+def svg(drawn: Axes, name: str) -> str:
+    """The drawing as an ``<svg>`` element: ids start with ``name``, colours are variables."""
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    drawn.get_figure(root=True).savefig(buffer, format="svg", metadata=nothing)  # type: ignore[union-attr]
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", text)
+    head, body = text.split(">", 1)
+    head = re.sub(r'\s(width|height|version|xmlns(:xlink)?)="[^"]*"', "", head)
+    text = f"{head}>{body}".replace("xlink:href", "href")
+    for colour, variable in VARIABLES.items():
+        text = text.replace(colour, f"var({variable})")
+    return re.sub(r"[ \t]+\n", "\n", text).strip()

@@ -1,0 +1,75 @@
+"""Findings as a reader wants them: each breach once, with its trials, its line and its reason."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from trainbench.report.model import LEVELS, LogFinding, Results
+from trainbench.report.text import plural
+
+# Which settings make a log break a rule on purpose: a preset smaller than the benchmark says so.
+BEHIND = {
+    "strict/value/eval_target": ("target_hit_rate",),
+    "strict/value/eval_hp_num_users": ("dataset",),
+    "strict/value/eval_size": ("dataset", "eval_negatives"),
+    "strict/value/input_size": ("dataset", "train_negatives"),
+    "strict/value/preproc_hp_num_eval": ("dataset", "eval_negatives"),
+    "strict/value/eval_hp_num_neg": ("eval_negatives",),
+    "strict/value/input_hp_num_neg": ("train_negatives",),
+    "strict/value/model_hp_mf_dim": ("mf_dim",),
+    "strict/value/model_hp_mlp_layer_sizes": ("mlp_layer_sizes",),
+    "strict/value/preproc_hp_min_ratings": ("min_ratings",),
+    "strict/order/caches": ("drop_caches",),
+    "strict/present/run_clear_caches": ("drop_caches",),
+    "level2/at-least-one/run_clear_caches": ("drop_caches",),
+}
+
+
+ALL_TRIALS = -1
+
+
+@dataclass(frozen=True)
+class Group:
+    """The same breach of the same rule in the logs of one or more trials.
+
+    ``finding`` is that of the first of ``trials``, which is empty when it is one on all logs
+    together; ``settings`` are those that explain it, if any.
+    """
+
+    anchor: str
+    finding: LogFinding
+    trials: tuple[int, ...]
+    settings: tuple[str, ...]
+
+
+def grouped(results: Results) -> list[Group]:
+    """Every finding of every log, those of the lowest level first."""
+    found: dict[tuple[str, str], list[tuple[int, LogFinding]]] = {}
+    for trial in results.trials:
+        for finding in trial.log.findings if trial.log else ():
+            found.setdefault((finding.rule, finding.found), []).append((trial.index, finding))
+    for finding in results.set_findings:
+        found[finding.rule, finding.found] = [(ALL_TRIALS, finding)]
+    ordered = sorted(found.values(), key=lambda same: LEVELS.index(same[0][1].level))
+    return [
+        Group(
+            anchor=f"finding-{number}",
+            finding=same[0][1],
+            trials=tuple(dict.fromkeys(index for index, _ in same if index != ALL_TRIALS)),
+            settings=_settings(results, same[0][1].rule),
+        )
+        for number, same in enumerate(ordered)
+    ]
+
+
+def _settings(results: Results, rule: str) -> tuple[str, ...]:
+    changed = {difference.key for difference in results.differences or ()}
+    return tuple(key for key in BEHIND.get(rule, ()) if key in changed)
+
+
+def trials_of(group: Group) -> str:
+    """``0, 1, 2``; a number of trials where they are many."""
+    if not group.trials:
+        return "all"
+    many = len(group.trials) > 6
+    return plural(len(group.trials), "trial") if many else ", ".join(map(str, group.trials))
