@@ -103,9 +103,7 @@ def local_mirror(env: Mapping[str, str]) -> Path | None:
         return None
     folder = (CHECKOUT / Path(name).expanduser()).resolve()
     if not folder.is_dir():
-        raise SystemExit(
-            f"MIRROR={name}: no such folder; wanted a URL or a folder with the archive"
-        )
+        stop(f"MIRROR={name}: no such folder; wanted a URL or a folder with the archive", code=2)
     return folder
 
 
@@ -198,13 +196,11 @@ def twin(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prepare(env: Mapping[str, str], gpu: Mapping[str, Any]) -> None:
-    """Make the data folder, mark the train image's accelerator and say, once, what was chosen."""
+    """Make the data folder, mark the train image's accelerator and say what was chosen."""
     make_data_dir(env)
     mark_accelerator("cuda" if gpu else "")
-    if os.environ.get("TRAINBENCH_ANNOUNCED") != str(os.getpid()):
-        os.environ["TRAINBENCH_ANNOUNCED"] = str(os.getpid())
-        reason = "as asked" if env.get("PRESET") else "GPU found" if gpu else "no usable GPU"
-        print(f"preset {preset(env, gpu)} ({reason}), data in {data_dir(env)}", file=sys.stderr)
+    reason = "as asked" if env.get("PRESET") else "GPU found" if gpu else "no usable GPU"
+    print(f"preset {preset(env, gpu)} ({reason}), data in {data_dir(env)}", file=sys.stderr)
 
 
 def make_data_dir(env: Mapping[str, str]) -> None:
@@ -305,17 +301,29 @@ def _mount(volume: str) -> dict[str, Any]:
     return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": mode == ["ro"]}
 
 
+def first_import() -> bool:
+    """Whether this process has not yet imported this file."""
+    mark = f"{os.getpid()}:{__file__}"
+    if os.environ.get("TRAINBENCH_SETTINGS") == mark:
+        return False
+    os.environ["TRAINBENCH_SETTINGS"] = mark
+    return True
+
+
 _INFO = docker_info()
 _GPU = gpu_request(_INFO)
 require_gpu(os.environ, _INFO, _GPU)
 ENGINE = engine(os.environ, _INFO, _GPU)
-prepare(os.environ, _GPU)
+
+if first_import():
+    under_popper = "popper.runner" in sys.modules
+    if under_popper and "--dry-run" not in sys.argv:
+        occupy_checkout()
+    prepare(os.environ, _GPU)
+    if under_popper:
+        leave_no_container(os.environ)
 
 if __name__ == "__main__":
     import yaml
 
     print(yaml.safe_dump(twin(ENGINE), sort_keys=True), end="")
-elif "popper.runner" in sys.modules:
-    if "--dry-run" not in sys.argv:
-        occupy_checkout()
-    leave_no_container(os.environ)

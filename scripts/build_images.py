@@ -3,8 +3,8 @@
 Usage: python scripts/build_images.py [NAME ...]      (default: all of containers/)
 
 The parameters are Popper's (``docker_build`` in its Docker runner), because another builder or
-another parameter would fill another cache. Exit codes: 0 built; 1 a build failed; 2 usage; 6 no Docker;
-130 interrupted.
+another parameter would fill another cache.
+Exit codes: 0 built; 1 a build failed; 2 usage; 6 no Docker; 130 interrupted.
 """
 
 from __future__ import annotations

@@ -1,0 +1,169 @@
+"""wf.yml and settings.py as Popper 2.5.0 itself reads and runs them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+STEPS = ["download", "preprocess", "train", "stitch", "report"]
+Popper = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The workflow's files without git, so that nothing is written to the real checkout."""
+    folder = tmp_path / "clone"
+    shutil.copytree(CHECKOUT / "containers", folder / "containers")
+    for name in ("wf.yml", "settings.py"):
+        shutil.copy(CHECKOUT / name, folder)
+    return folder
+
+
+@pytest.fixture
+def popper(clone: Path, tmp_path: Path) -> Popper:
+    """Starts the literal command line in the clone, with a Docker that takes notes."""
+
+    def start(*options: str, **env: str) -> subprocess.Popen[str]:
+        inherited = {k: v for k, v in os.environ.items() if k not in ("MIRROR", "DATA_DIR")}
+        program = Path(__file__).with_name("popper_with_fake_docker.py")
+        return subprocess.Popen(
+            [sys.executable, program, "run", "-f", "wf.yml", "-c", "settings.py", *options],
+            cwd=clone,
+            env={**inherited, "NOTES": str(tmp_path / "notes"), "PRESET": "quick", **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def notes(tmp_path: Path, did: str) -> list[dict[str, Any]]:
+    path = tmp_path / "notes"
+    lines = path.read_text().splitlines() if path.exists() else []
+    return [note for note in map(json.loads, lines) if note["did"] == did]
+
+
+def wait_for(tmp_path: Path, did: str, name: str) -> None:
+    for _ in range(300):
+        if any(name in note["name"] for note in notes(tmp_path, did)):
+            return
+        time.sleep(0.05)
+    raise AssertionError(f"no {did} of {name} within 15 s")
+
+
+def test_the_five_steps_run_in_order_in_four_images(popper: Popper, tmp_path: Path) -> None:
+    process = popper()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    created = notes(tmp_path, "create")
+    assert [note["name"].split("_")[1] for note in created] == STEPS
+    built = [Path(note["path"]).name for note in notes(tmp_path, "build")]
+    assert built == ["download", "preprocess", "train", "stitch", "stitch"]
+    assert output.index("preset quick (as asked)") < output.index("download says hello")
+
+
+def test_every_step_gets_the_code_the_data_and_the_engine(popper: Popper, tmp_path: Path) -> None:
+    popper().communicate(timeout=60)
+    clone = tmp_path / "clone"
+    for step, note in zip(STEPS, notes(tmp_path, "create"), strict=True):
+        assert note["entrypoint"] == ["python", "-m", "trainbench"]
+        assert note["command"][0] == step
+        assert note["volumes"] == [
+            f"{clone}:/workspace",
+            "/var/run/docker.sock:/var/run/docker.sock",
+            f"{clone}/data:/data",
+        ]
+        assert note["environment"]["TRAINBENCH_DATA_DIR"] == "/data"
+        assert note["environment"]["PRESET"] == "quick"
+        assert note["init"] is True
+
+
+def test_a_failed_step_ends_the_workflow_and_leaves_no_container(
+    popper: Popper, tmp_path: Path
+) -> None:
+    process = popper(STEP_CODES="preprocess=3")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, output
+    created = [note["name"] for note in notes(tmp_path, "create")]
+    assert [name.split("_")[1] for name in created] == ["download", "preprocess"]
+    assert [note["name"] for note in notes(tmp_path, "remove")] == created
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_the_step_removes_its_container_and_exits_130(
+    popper: Popper, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = popper(HANGS="train")
+    wait_for(tmp_path, "start", "train")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, output
+    for did in ("stop", "remove"):
+        assert any("train" in note["name"] for note in notes(tmp_path, did))
+
+
+def test_a_second_run_in_the_same_checkout_is_refused(popper: Popper, tmp_path: Path) -> None:
+    first = popper(HANGS="train")
+    wait_for(tmp_path, "start", "train")
+    second = popper()
+    output, _ = second.communicate(timeout=60)
+    first.terminate()
+    first.communicate(timeout=60)
+    assert second.returncode == 6
+    assert "a run is going on here" in output
+
+
+def test_one_step_runs_alone(popper: Popper, tmp_path: Path) -> None:
+    process = popper("train")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert [note["name"].split("_")[1] for note in notes(tmp_path, "create")] == ["train"]
+
+
+def test_a_dry_run_touches_nothing(popper: Popper, tmp_path: Path) -> None:
+    process = popper("--dry-run")
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, output
+    assert not (tmp_path / "notes").exists()
+    assert [step for step in STEPS if f"DRYRUN: [{step}] docker create" in output] == STEPS
+
+
+def test_the_steps_are_commands_of_the_command_line() -> None:
+    from trainbench.cli import cli
+
+    steps = yaml.safe_load((CHECKOUT / "wf.yml").read_text())["steps"]
+    for step in steps:
+        command = cli.commands[step["args"][0]]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(step["args"][1:]) <= known
+
+
+@pytest.mark.parametrize("name", ["download", "preprocess", "train", "stitch"])
+def test_an_image_pins_what_the_lock_pins(name: str) -> None:
+    lock = set((CHECKOUT / "requirements.lock").read_text().split())
+    for requirements in (CHECKOUT / "containers" / name).glob("requirements*.txt"):
+        lines = requirements.read_text().splitlines()
+        pins = {line.split()[0] for line in lines if "==" in line and not line.startswith(" ")}
+        ours = {pin for pin in pins if not pin.startswith("nvidia-")}
+        assert ours <= lock
+        assert ("tensorflow" in {pin.split("==")[0] for pin in pins}) == (name == "train")
+        assert all("--hash=sha256:" in line for line in lines if line.startswith(" "))
+
+
+def test_cuda_wheels_are_in_their_own_list_alone() -> None:
+    folder = CHECKOUT / "containers" / "train"
+    assert "nvidia-cudnn" in (folder / "requirements-cuda.txt").read_text()
+    assert "nvidia-" not in (folder / "requirements.txt").read_text()
