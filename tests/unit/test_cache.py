@@ -47,7 +47,7 @@ def test_a_cache_has_the_split_as_read_only_maps(config: NcfConfig, data: DataDi
         assert np.array_equal(getattr(opened, name), array)
         assert not getattr(opened, name).flags.writeable
     assert (opened.num_users, opened.num_items, opened.num_train) == (50, 80, 1_150)
-    assert opened.record["test_set_sha256"] == preprocess.test_set_sha256(split)
+    assert opened.record["test_set_sha256"] == preprocess.held_out_sha256(split)
     assert opened.record["counts"]["ratings_read"] == 1_200
     assert {opened.users.dtype, opened.items.dtype, opened.test_items.dtype} == {np.dtype("i4")}
 
@@ -77,7 +77,7 @@ def test_other_options_are_another_cache(
 ) -> None:
     folder = preprocess.run(config, data)
     other = replace(config, **change)
-    with pytest.raises(MachineError, match="run preprocess --preset quick first"):
+    with pytest.raises(MachineError, match="run preprocess with the same --preset"):
         cache.find_cache(other, data)
     assert preprocess.run(other, data) != folder
 
@@ -102,11 +102,11 @@ def test_training_options_do_not_change_the_cache(config: NcfConfig, data: DataD
 
 def test_another_size_of_generated_ratings_is_asked_for(config: NcfConfig, data: DataDir) -> None:
     other = replace(config, synthetic=dataclasses.replace(SIZE, seed=1))
-    with pytest.raises(MachineError, match="run download --preset quick first"):
+    with pytest.raises(MachineError, match="run download with the same --preset"):
         preprocess.run(other, data)
     with pytest.raises(MachineError, match=r"manifest\.json: not found; run download"):
         preprocess.run(preset("ml-1m"), data)
-    with pytest.raises(ConfigError, match="unknown dataset 'ml-2m'"):
+    with pytest.raises(ConfigError, match="unknown dataset 'ml-2m'; did you mean"):
         preprocess.run(replace(config, dataset="ml-2m"), data)
 
 

@@ -102,7 +102,7 @@ def find_cache(config: NcfConfig, data: DataDir) -> Path:
     if not (folder / RECORD).exists():
         raise MachineError(
             f"{folder}: no cache for dataset {config.dataset} with {split_options(config)}; "
-            f"run preprocess --preset {config.preset} first"
+            "run preprocess with the same --preset, --dataset and --set first"
         )
     return folder
 
@@ -115,12 +115,12 @@ def require_manifest(config: NcfConfig, data: DataDir) -> Manifest:
     """
     path = data.manifest(dataset(config.dataset).name)
     manifest = read_manifest(path)
+    advice = "run download with the same --preset, --dataset and --set first"
     if manifest is None:
-        raise MachineError(f"{path}: not found; run download --preset {config.preset} first")
-    if manifest.generator != config.synthetic:
+        raise MachineError(f"{path}: not found; {advice}")
+    if manifest.generated and manifest.generator != config.synthetic:
         raise MachineError(
-            f"{path}: holds ratings generated with {manifest.generator}, wanted "
-            f"{config.synthetic}; run download --preset {config.preset} first"
+            f"{path}: found ratings of {manifest.generator}, wanted {config.synthetic}; {advice}"
         )
     return manifest
 

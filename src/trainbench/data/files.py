@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.errors import MachineError
+from trainbench.files import write_atomically
 
 BLOCK_BYTES = 4 << 20
 
@@ -59,12 +60,7 @@ def _no_space(folder: Path, needed_bytes: int) -> str:
 
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as sorted, indented JSON; a reader sees the old file or the whole new one."""
-    part = path.with_name(path.name + ".part")
-    with part.open("w", encoding="utf-8") as file:
-        file.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    write_atomically(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
 
 
 def sync_folder(folder: Path) -> None:

@@ -125,7 +125,7 @@ _ORDERS: dict[str, Callable[[IntArray, IntArray], IntArray]] = {
 }
 
 
-def test_set_sha256(split: Split) -> str:
+def held_out_sha256(split: Split) -> str:
     """SHA-256 of the test set as int64 pairs (user id, item id), little-endian, in user order.
 
     The ids are the dataset's own, so that the hash does not depend on how anybody numbers them.
@@ -211,7 +211,7 @@ def _record(
             "tied_users": result.tied_users,
         },
         "tied_users": result.tied_users,
-        "test_set_sha256": test_set_sha256(result),
+        "test_set_sha256": held_out_sha256(result),
         "versions": {
             "trainbench": trainbench.__version__,
             "numpy": np.__version__,

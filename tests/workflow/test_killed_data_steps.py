@@ -1,0 +1,142 @@
+"""Steps killed with SIGKILL at work: nothing half passes for whole, and the next run ends well."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from trainbench.config import SyntheticSize, preset
+from trainbench.data import cache, preprocess, synthetic, transfer
+from trainbench.paths import DataDir
+
+CONTENT = os.urandom(3 << 20)
+SIZE = SyntheticSize(users=2_000, items=1_000, ratings=200_000)
+
+
+def killed_when(code: str, argument: str, ready: Callable[[], bool]) -> None:
+    """Run ``code`` in a Python process and kill it as soon as ``ready``."""
+    process = subprocess.Popen([sys.executable, "-c", code, argument], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 30
+    try:
+        while not ready() and process.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.001)
+        assert process.poll() is None, "the process ended before it could be killed"
+        assert time.monotonic() < deadline, "the process never got where it should be killed"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+
+
+@pytest.fixture
+def stalling_server() -> Iterator[tuple[str, list[str | None]]]:
+    """A server whose first answer stops half-way; the later ones honour Range."""
+    ranges: list[str | None] = []
+    released = threading.Event()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            wanted = self.headers.get("Range")
+            ranges.append(wanted)
+            start = int(wanted[6:-1]) if wanted else 0
+            self.send_response(206 if wanted else 200)
+            self.send_header("ETag", '"v1"')
+            self.send_header("Content-Length", str(len(CONTENT) - start))
+            if wanted:
+                span = f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}"
+                self.send_header("Content-Range", span)
+            self.end_headers()
+            if wanted:
+                self.wfile.write(CONTENT[start:])
+                return
+            self.wfile.write(CONTENT[: 1 << 20])
+            self.wfile.flush()
+            released.wait(30)
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield f"http://127.0.0.1:{http.server_port}/ml.zip", ranges
+    released.set()
+    http.shutdown()
+    http.server_close()
+    thread.join()
+
+
+def test_a_killed_download_goes_on_where_it_was(
+    stalling_server: tuple[str, list[str | None]], tmp_path: Path
+) -> None:
+    url, ranges = stalling_server
+    part = tmp_path / "ml.zip.part"
+    code = (
+        "import pathlib, sys; from trainbench.data.transfer import fetch\n"
+        f"fetch({url!r}, pathlib.Path(sys.argv[1]))"
+    )
+    killed_when(code, str(part), lambda: part.exists() and part.stat().st_size >= 1 << 19)
+    kept = part.stat().st_size
+    transfer.fetch(url, part)
+    assert part.read_bytes() == CONTENT
+    assert ranges == [None, f"bytes={kept}-"]
+
+
+PREPROCESS = f"""
+import pathlib, sys
+from dataclasses import replace
+from trainbench.config import SyntheticSize, preset
+from trainbench.data import preprocess
+from trainbench.paths import DataDir
+preprocess.run(replace(preset("quick"), synthetic={SIZE!r}), DataDir(pathlib.Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("array", ["users", "test_items"])
+def test_a_killed_preprocess_leaves_no_cache_and_the_next_one_builds_it(
+    array: str, tmp_path: Path
+) -> None:
+    data = DataDir(tmp_path)
+    config = replace(preset("quick"), synthetic=SIZE)
+    synthetic.generate(SIZE, data)
+    killed_when(
+        PREPROCESS,
+        str(tmp_path),
+        lambda: any(data.caches.glob(f".unfinished-*/{array}.npy")),
+    )
+    assert not [p for p in data.caches.iterdir() if not p.name.startswith(".")]
+    with pytest.raises(Exception, match="run preprocess"):
+        cache.find_cache(config, data)
+    folder = preprocess.run(config, data)
+    cache.open_cache(folder, verify=True)
+    assert [p.name for p in data.caches.iterdir()] == [folder.name]
+
+
+GENERATE = f"""
+import pathlib, sys
+from trainbench.config import SyntheticSize
+from trainbench.data import synthetic
+from trainbench.paths import DataDir
+synthetic.generate({SIZE!r}, DataDir(pathlib.Path(sys.argv[1])))
+"""
+
+
+def test_a_killed_generation_is_never_taken_for_a_dataset(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    part = data.raw("synthetic") / "ratings.csv.part"
+    killed_when(GENERATE, str(tmp_path), lambda: part.exists() and part.stat().st_size > 0)
+    assert not data.manifest("synthetic").exists()
+    assert synthetic.generate(SIZE, data).counts is not None
+    assert sorted(p.name for p in data.raw("synthetic").iterdir()) == [
+        "manifest.json",
+        "ratings.csv",
+    ]
