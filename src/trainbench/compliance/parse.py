@@ -39,7 +39,7 @@ _V05_LINE = re.compile(
     r"^:::MLPv(?P<version>\d+\.[\d+]\.[\d+]) (?P<benchmark>[a-z]+) (?P<timestamp>[\d.]+) "
     r"\((?P<file>[^: ]+):(?P<line>\d+)\) (?P<key>[A-Za-z0-9_]+) ?(?::\s+(?P<value>.+))?$"
 )
-_TIMESTAMP = re.compile(r"\d+(\.\d*)?|\.\d+")
+_TIMESTAMP = re.compile(r"\d{1,15}(\.\d{0,30})?|\.\d{1,30}")
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\udc80-\udcff]")
 

@@ -43,10 +43,11 @@ class Trace:
         """Where the tag stands first, counted in events from 0."""
         return self._by_key[key][0][0] if key in self._by_key else None
 
-    def after(self, key: str) -> tuple[Event, ...]:
-        """The events after the first one of a tag; all of them when there is none."""
-        position = self.position(key)
-        return self.events if position is None else self.events[position + 1 :]
+    def between(self, first: str | None, last: str | None) -> tuple[Event, ...]:
+        """The events after the first ``first`` and before the first ``last``, if they are there."""
+        start = self.position(first) if first else None
+        stop = self.position(last) if last else None
+        return self.events[0 if start is None else start + 1 : stop]
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,13 @@ class StrictRule:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number; true and false are none."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a JSON value is a finite number that a float can hold; true and false are none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _value(key: str, wanted: str, holds: Callable[[Any], bool]) -> StrictRule:
@@ -204,7 +210,7 @@ _OVER_AT_STOP = (keys.EVAL_ACCURACY, keys.EVAL_START, keys.EVAL_STOP, keys.TRAIN
 def _nothing_after_stop(trace: Trace) -> Iterator[Breach]:
     if trace.position(keys.RUN_STOP) is None:
         return
-    for event in trace.after(keys.RUN_STOP):
+    for event in trace.between(keys.RUN_STOP, None):
         if event.key in _OVER_AT_STOP:
             yield f"{event.key} after run_stop", event
             return
@@ -239,7 +245,7 @@ def _each_epoch_evaluated(trace: Trace) -> Iterator[Breach]:
     Tags that name their epoch must name the one that was trained; some v0.5 logs leave it out.
     """
     expected, epoch = 0, None
-    for event in trace.after(keys.TRAIN_LOOP):
+    for event in trace.between(keys.TRAIN_LOOP, keys.RUN_STOP):
         if event.key not in _CYCLE:
             continue
         if event.key != _CYCLE[expected]:
@@ -284,18 +290,22 @@ def _stops_at_first_hit(trace: Trace) -> Iterator[Breach]:
 
 
 def _users(trace: Trace) -> int | None:
-    stated = [e.scalar for e in trace.all(keys.EVAL_HP_NUM_USERS) if isinstance(e.scalar, int)]
-    return stated[-1] if stated else None
+    stated = [e.scalar for e in trace.all(keys.EVAL_HP_NUM_USERS) if is_number(e.scalar)]
+    return int(stated[-1]) if stated else None
 
 
 def _hits_are_counted(trace: Trace) -> Iterator[Breach]:
     """HR@10 is a count over all users; public logs print it with 7 digits or as 32-bit floats."""
-    users = _users(trace)
-    for rate, event in hit_rates(trace) if users else ():
-        hits = rate * users  # type: ignore[operator]
-        if not 0 <= rate <= 1 or abs(hits - round(hits)) > users * 1.5e-7:  # type: ignore[operator]
+    users = _users(trace) or 0
+    rates = hit_rates(trace) if users > 0 else []
+    for rate, event in rates:
+        hits = rate * users
+        if not 0 <= rate <= 1 or abs(hits - round(hits)) > users * 1.5e-7:
             yield f"{rate} of {users} users, {hits:.3f} hits", event
             return
+    counted = [event.scalar for event in trace.all(keys.EVAL_HITS)]
+    if counted and counted != [round(rate * users) for rate, _ in rates]:
+        yield "eval_hits that are not eval_accuracy times users", trace.all(keys.EVAL_HITS)[0]
 
 
 # Lowest and highest HR@10 after each epoch, from the public logs of the v0.5 round: NVIDIA's batch
@@ -325,9 +335,22 @@ def _in_band(trace: Trace) -> Iterator[Breach]:
             return
 
 
+# The tags of the reference that level 2 does not ask for, and the seed.
+_ALSO_WANTED = (
+    keys.INPUT_BATCH_SIZE,
+    keys.INPUT_ORDER,
+    keys.INPUT_SHARD,
+    keys.INPUT_SIZE,
+    keys.MODEL_HP_LOSS_FN,
+    keys.OPT_HP_ADAM_BETA1,
+    keys.OPT_HP_ADAM_BETA2,
+    keys.OPT_HP_ADAM_EPSILON,
+    keys.OPT_NAME,
+    keys.SEED,
+)
+
 STRICT: tuple[StrictRule, ...] = (
-    *(_present(key) for key in sorted(keys.NCF_TAGS)),
-    _present(keys.SEED),
+    *(_present(key) for key in _ALSO_WANTED),
     StrictRule("identity", f"every line of {keys.BENCHMARK} v{keys.VERSION}", _identity),
     StrictRule("finite", "no NaN and no infinity", _finite),
     _equal(keys.EVAL_TARGET, TARGET),

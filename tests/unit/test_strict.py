@@ -1,0 +1,184 @@
+"""Every strict rule has a log that breaks it alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from decimal import Decimal
+
+import pytest
+from v05_log import FAILED, HITS, USERS, Events, inserted, lines, moved, run, valued, without
+
+from trainbench.compliance import keys
+from trainbench.compliance.check import check
+from trainbench.compliance.rules import ruleset
+from trainbench.compliance.strict import STRICT
+
+Change = Callable[[Events], Events]
+FIRST = slice(1)
+
+
+def _swapped(events: Events) -> Events:
+    place = next(i for i, event in enumerate(events) if event.key == keys.INPUT_ORDER)
+    return [*events[:place], events[place + 1], events[place], *events[place + 2 :]]
+
+
+def _late_stop(events: Events) -> Events:
+    ends = (keys.RUN_STOP, keys.RUN_FINAL)
+    return [
+        replace(event, timestamp=f"{event.time + Decimal(2):.9f}") if event.key in ends else event
+        for event in events
+    ]
+
+
+def _epoch_numbers_with_a_gap(events: Events) -> Events:
+    last = len(HITS) - 1
+
+    def renumbered(value: object) -> object:
+        if isinstance(value, dict) and value.get("epoch") == last:
+            return {**value, "epoch": last + 1}
+        return value
+
+    per_epoch = (keys.TRAIN_EPOCH, keys.EVAL_START, keys.EVAL_STOP)
+    return [
+        replace(event, value=last + 1)
+        if event.key in per_epoch and event.value == last
+        else replace(event, value=renumbered(event.value))
+        for event in events
+    ]
+
+
+def _hits(*counts: float) -> Change:
+    """A log of other counts of hits; the counts are not logged."""
+    return lambda _: [e for e in run(hits=counts) if e.key != keys.EVAL_HITS]  # type: ignore[arg-type]
+
+
+def _other_version(events: Events) -> Events:
+    return [replace(e, version="0.6.0") if e.key == keys.INPUT_SHARD else e for e in events]
+
+
+BREAKS: dict[str, Change] = {
+    **{
+        f"present/{key}": without(key)
+        for key in (
+            keys.INPUT_BATCH_SIZE,
+            keys.INPUT_ORDER,
+            keys.INPUT_SHARD,
+            keys.INPUT_SIZE,
+            keys.MODEL_HP_LOSS_FN,
+            keys.OPT_HP_ADAM_BETA1,
+            keys.OPT_HP_ADAM_BETA2,
+            keys.OPT_HP_ADAM_EPSILON,
+            keys.OPT_NAME,
+            keys.SEED,
+        )
+    },
+    "identity": _other_version,
+    "finite": valued(keys.INPUT_SHARD, {"a": [1, float("inf")]}),
+    "value/eval_target": valued(keys.EVAL_TARGET, {"epoch": 0, "value": 0.65}, which=FIRST),
+    "value/eval_hp_num_neg": valued(keys.EVAL_HP_NUM_NEG, 100),
+    "value/eval_hp_num_users": valued(keys.EVAL_HP_NUM_USERS, 138_492, which=FIRST),
+    "value/eval_size": valued(keys.EVAL_SIZE, 138_493),
+    "value/input_hp_num_neg": valued(keys.INPUT_HP_NUM_NEG, 5),
+    "value/input_hp_sample_train_replacement": valued(
+        keys.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT, False
+    ),
+    "value/model_hp_loss_fn": valued(keys.MODEL_HP_LOSS_FN, "mean_squared_error"),
+    "value/model_hp_mf_dim": valued(keys.MODEL_HP_MF_DIM, None),
+    "value/model_hp_mlp_layer_sizes": valued(
+        keys.MODEL_HP_MLP_LAYER_SIZES, "[256, 256, 128, 64]"
+    ),
+    "value/preproc_hp_min_ratings": valued(keys.PREPROC_HP_MIN_RATINGS, 10),
+    "value/preproc_hp_num_eval": valued(keys.PREPROC_HP_NUM_EVAL, 100),
+    "value/preproc_hp_sample_eval_replacement": valued(
+        keys.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, 1
+    ),
+    "value/input_size": valued(keys.INPUT_SIZE, 99_308_850 + 65_536),
+    "value/input_batch_size": valued(keys.INPUT_BATCH_SIZE, 0.5),
+    "value/opt_learning_rate": valued(keys.OPT_LR, 0),
+    "value/opt_hp_Adam_beta1": valued(keys.OPT_HP_ADAM_BETA1, 1.0),
+    "value/opt_hp_Adam_beta2": valued(keys.OPT_HP_ADAM_BETA2, "0.9"),
+    "value/opt_hp_Adam_epsilon": valued(keys.OPT_HP_ADAM_EPSILON, -1e-8),
+    "value/opt_name": valued(keys.OPT_NAME, "sgd"),
+    "constant": inserted(keys.OPT_LR, 0.001, after=keys.TRAIN_LOOP),
+    "order/time": _swapped,
+    "order/caches": moved(keys.RUN_CLEAR_CACHES, after=keys.RUN_START),
+    "order/between": moved(keys.PREPROC_HP_MIN_RATINGS, after=keys.RUN_CLEAR_CACHES),
+    "order/clock": moved(keys.MODEL_HP_MF_DIM, after=keys.PREPROC_HP_NUM_EVAL),
+    "order/after-stop": inserted(keys.EVAL_START, 7, after=keys.RUN_STOP),
+    "order/stop": _late_stop,
+    "order/final": inserted(keys.INPUT_ORDER, None, after=keys.RUN_FINAL),
+    "epochs/from-zero": _epoch_numbers_with_a_gap,
+    "epochs/evaluated": lambda events: [
+        e for e in events if (e.key, e.value) != (keys.EVAL_STOP, 3)
+    ],
+    "outcome/success": valued(keys.RUN_STOP, {"success": False}),
+    "outcome/first-hit": _hits(*HITS[:-2], 87_944, 88_071),
+    "outcome/hits": _hits(*HITS[:-2], 87_800.5, 88_071),
+    "outcome/band": _hits(85_000, *HITS[1:]),
+}
+
+
+def found(events: Events) -> list[str]:
+    return [finding.rule for finding in check(lines(events), ruleset("strict"))]
+
+
+def test_every_strict_rule_is_tried() -> None:
+    assert set(BREAKS) == {rule.name for rule in STRICT}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_log_breaks_one_strict_rule_alone(name: str) -> None:
+    assert found(BREAKS[name](run())) == [f"strict/{name}"]
+
+
+def test_run_that_does_not_converge_is_a_clean_log() -> None:
+    assert found(run(hits=FAILED)) == []
+
+
+def test_one_user_less_than_the_target_is_below_it() -> None:
+    """87,943 of 138,493 users are 0.63499...; 87,944 are the first count above the target."""
+    assert found(run(hits=(*HITS[:-1], 87_943))) == []
+    assert found(run(hits=(*HITS[:-1], 87_944))) == []
+    assert 87_943 / USERS < 0.635 < 87_944 / USERS
+
+
+@pytest.mark.parametrize("size", [99_308_850, 99_352_576, 99_308_850 - 65_535])
+def test_input_size_may_be_an_epochs_samples_give_or_take_a_batch(size: int) -> None:
+    assert found(valued(keys.INPUT_SIZE, size)(run())) == []
+
+
+def test_hits_that_contradict_the_hit_rate_are_found() -> None:
+    changed = valued(keys.EVAL_HITS, {"epoch": 0, "value": 1}, which=FIRST)(run())
+    assert found(changed) == ["strict/outcome/hits"]
+
+
+def test_another_data_set_breaks_only_the_values_it_changes() -> None:
+    """MovieLens 1M: other users, sizes and target; its curve is not compared with ml-20m's."""
+    users = 6_040
+    events = run(hits=(900, 1_100, 1_362), target=0.225)
+    for key, value in (
+        (keys.EVAL_HP_NUM_USERS, users),
+        (keys.EVAL_SIZE, users * 1000),
+        (keys.INPUT_SIZE, 994_169),
+        (keys.RUN_STOP, {"success": True}),
+    ):
+        events = valued(key, value)(events)
+    events = [
+        replace(e, value={**e.value, "value": e.value["value"] * USERS / users})
+        if e.key == keys.EVAL_ACCURACY
+        else e
+        for e in events
+    ]
+    assert found(events) == [
+        "strict/value/eval_target",
+        "strict/value/eval_hp_num_users",
+        "strict/value/eval_size",
+        "strict/value/input_size",
+    ]
+
+
+@pytest.mark.parametrize("value", [10**400, [], {"value": None}, "x" * 500, True, -1])
+def test_absurd_values_are_findings_not_crashes(value: object) -> None:
+    for key in sorted(keys.NCF_TAGS | keys.OWN_TAGS):
+        found(valued(key, value)(run()))
