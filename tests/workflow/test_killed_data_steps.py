@@ -20,7 +20,7 @@ from trainbench.data import cache, preprocess, synthetic, transfer
 from trainbench.paths import DataDir
 
 CONTENT = os.urandom(3 << 20)
-SIZE = SyntheticSize(users=2_000, items=1_000, ratings=200_000)
+SIZE = SyntheticSize(users=100, items=100, ratings=4_000)
 
 
 def killed_when(code: str, argument: str, ready: Callable[[], bool]) -> None:
@@ -91,8 +91,10 @@ def test_a_killed_download_goes_on_where_it_was(
     assert ranges == [None, f"bytes={kept}-"]
 
 
+# The kill must come at a certain moment: the system call named stalls there.
 PREPROCESS = f"""
-import pathlib, sys
+import os, pathlib, sys, time
+os.STALLING = lambda *a: time.sleep(60)
 from dataclasses import replace
 from trainbench.config import SyntheticSize, preset
 from trainbench.data import preprocess
@@ -101,17 +103,23 @@ preprocess.run(replace(preset("quick"), synthetic={SIZE!r}), DataDir(pathlib.Pat
 """
 
 
-@pytest.mark.parametrize("array", ["users", "test_items"])
+@pytest.mark.parametrize(
+    ("call", "file"),
+    [
+        pytest.param("fsync", "users.npy", id="in the first array"),
+        pytest.param("rename", "compliance_raw.log", id="before the rename"),
+    ],
+)
 def test_a_killed_preprocess_leaves_no_cache_and_the_next_one_builds_it(
-    array: str, tmp_path: Path
+    call: str, file: str, tmp_path: Path
 ) -> None:
     data = DataDir(tmp_path)
     config = replace(preset("quick"), synthetic=SIZE)
     synthetic.generate(SIZE, data)
     killed_when(
-        PREPROCESS,
+        PREPROCESS.replace("STALLING", call),
         str(tmp_path),
-        lambda: any(data.caches.glob(f".unfinished-*/{array}.npy")),
+        lambda: any(data.caches.glob(f".unfinished-*/{file}")),
     )
     assert not [p for p in data.caches.iterdir() if not p.name.startswith(".")]
     with pytest.raises(Exception, match="run preprocess"):
@@ -122,7 +130,8 @@ def test_a_killed_preprocess_leaves_no_cache_and_the_next_one_builds_it(
 
 
 GENERATE = f"""
-import pathlib, sys
+import os, pathlib, sys, time
+os.fsync = lambda *a: time.sleep(60)
 from trainbench.config import SyntheticSize
 from trainbench.data import synthetic
 from trainbench.paths import DataDir
