@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench import config as configuration
+from trainbench.compliance.stitch import stitch_run
 from trainbench.paths import RunDir, TrialDir
 
 USERS, ITEMS, PARAMETERS = 6_040, 3_706, 2_605_569
@@ -16,6 +17,7 @@ CURVE = (0.1583, 0.1897, 0.2046, 0.2131, 0.2239, 0.2322)
 NDCG = (0.0803, 0.0971, 0.1069, 0.1108, 0.1149, 0.1186)
 START = 1_795_000_000.0
 TRIAL_S = 400.0
+SYSTEM_NAME = "two-core-laptop"
 
 
 def build_run(root: Path, *, trials: int = 3, run_id: str = "20261118-093320-ml-1m") -> RunDir:
@@ -29,6 +31,7 @@ def build_run(root: Path, *, trials: int = 3, run_id: str = "20261118-093320-ml-
     write(run.cache_record, CACHE)
     for index in range(trials):
         build_trial(run, index, converged=not (trials == 3 and index == 2))
+    stitch_run(run, system=SYSTEM_NAME)
     return run
 
 
@@ -42,22 +45,26 @@ def run_record(run_id: str, trials: int) -> dict[str, Any]:
         "seed": None,
         "command": ["python", "-m", "trainbench", "train", "--preset", "ml-1m"],
         "trainbench_version": "0.1.0",
-        "system_name": "two-core-laptop",
+        "system_name": SYSTEM_NAME,
     }
 
 
 MANIFEST = {
     "dataset": "ml-1m",
+    "source": "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
     "url": "https://files.grouplens.org/datasets/movielens/ml-1m.zip",
+    "archive": "ml-1m.zip",
     "bytes": 5_917_549,
     "md5": "c4d9eecfca2ab87c1945afe126590906",
     "sha256": "a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
     "published": True,
+    "generated": False,
+    "generator": None,
+    "schema": 1,
 }
 CACHE = {
     "key": "0a1b2c3d4e5f6071",
-    "num_users": USERS,
-    "num_items": ITEMS,
+    "counts": {"users": USERS, "items": ITEMS, "train": 994_169, "test": USERS},
     "tied_users": 1_318,
     "test_set_sha256": hashlib.sha256(b"test set").hexdigest(),
 }
@@ -66,8 +73,8 @@ CACHE = {
 def build_trial(run: RunDir, index: int, *, converged: bool) -> None:
     trial = run.trial(index)
     trial.root.mkdir()
-    zero = START + index * (TRIAL_S + 60)
-    rates = [round((r - 0.0012 * index) * USERS) / USERS for r in CURVE[: 6 if converged else 5]]
+    zero = START + index * (TRIAL_S + 100)
+    rates = [round((r - 0.0012 * (index % 3)) * USERS) / USERS for r in CURVE[: 6 if converged else 5]]
     epochs = [epoch_record(index, n, rate, zero) for n, rate in enumerate(rates)]
     trial.epochs.write_text("".join(json.dumps(e) + "\n" for e in epochs))
     phases = phase_records(zero, epochs)
@@ -76,16 +83,16 @@ def build_trial(run: RunDir, index: int, *, converged: bool) -> None:
     write(trial.system, SYSTEM)
     stop = phases[-2]["start_unix_s"] + phases[-2]["duration_s"]
     write(trial.status, status_record(index, rates, converged, stop - zero))
-    write_log(run, trial, rates, converged, zero, stop)
+    write_log(trial, rates, converged, zero, stop)
 
 
 def epoch_record(index: int, epoch: int, rate: float, zero: float) -> dict[str, Any]:
-    samples, train_s = 4_970_845, 38.0 + 0.7 * index + 0.4 * (epoch == 0)
+    samples, train_s = 4_970_845, 38.0 + 0.7 * (index % 3) + 0.4 * (epoch == 0)
     return {
         "epoch": epoch,
         "mean_loss": round(0.42 - 0.015 * epoch, 4),
         "hit_rate": rate,
-        "ndcg": NDCG[epoch] - 0.0006 * index,
+        "ndcg": NDCG[epoch] - 0.0006 * (index % 3),
         "hits": round(rate * USERS),
         "users": USERS,
         "samples": samples,
@@ -172,13 +179,10 @@ def status_record(index: int, rates: list[float], converged: bool, time_s: float
 
 
 def write_log(
-    run: RunDir, trial: TrialDir, rates: list[float], converged: bool, zero: float, stop: float
+    trial: TrialDir, rates: list[float], converged: bool, zero: float, stop: float
 ) -> None:
-    """results/<system>/ncf/result_<i>.txt, as the stitch step leaves it."""
-    path = run.results("two-core-laptop") / f"result_{trial.index}.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
     events = log_events(rates, converged, zero, stop, seed=2_914_067_315 + 7 * trial.index)
-    path.write_text("".join(line(at, tag, value) for at, tag, value in events))
+    trial.compliance_raw.write_text("".join(line(at, tag, value) for at, tag, value in events))
 
 
 NOTHING = object()
@@ -186,7 +190,7 @@ NOTHING = object()
 
 def line(at: float, tag: str, value: Any) -> str:
     text = "" if value is NOTHING else f": {json.dumps(value)}"
-    return f":::MLPv0.5.0 ncf {at:.9f} (ncf/trial.py:101) {tag}{text}\n"
+    return f"NCF_RAW_:::MLPv0.5.0 ncf {at:.9f} (ncf/trial.py:101) {tag}{text}\n"
 
 
 def log_events(
@@ -205,6 +209,7 @@ def log_events(
         ("input_size", 4_970_845),
         ("input_batch_size", config.batch_size),
         ("input_order", NOTHING),
+        ("input_shard", NOTHING),
         ("input_hp_num_neg", 4),
         ("input_hp_sample_train_replacement", True),
         ("input_step_eval_neg_gen", NOTHING),

@@ -6,13 +6,14 @@ going or was aborted, and the same files always give the same records.
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 from trainbench import config as configuration
 from trainbench.errors import ConfigError, DataIntegrityError
@@ -171,10 +172,15 @@ class Source:
 
 def fill(kind: type[T], record: Mapping[str, Any], absent: set[str]) -> T:
     """``record`` as a ``kind``: a value of the wrong type is ``None``, an absent key is noted."""
+    wanted = _wanted(cast(Any, kind))
+    absent.update(name for name in wanted if name not in record)
+    return kind(**{name: _coerced(record.get(name), hint) for name, hint in wanted.items()})
+
+
+@functools.cache
+def _wanted(kind: Any) -> dict[str, Any]:
     hints = get_type_hints(kind)
-    names = [f.name for f in fields(kind)]  # type: ignore[arg-type]
-    absent.update(name for name in names if name not in record)
-    return kind(**{name: _coerced(record.get(name), hints[name]) for name in names})
+    return {f.name: hints[f.name] for f in fields(kind)}
 
 
 def _coerced(value: Any, hint: Any) -> Any:

@@ -30,31 +30,33 @@ ALL_TRIALS = -1
 
 @dataclass(frozen=True)
 class Group:
-    """The same breach of the same rule in the logs of one or more trials.
+    """The breaches of one rule in the logs of one or more trials.
 
-    ``finding`` is that of the first of ``trials``, which is empty when it is one on all logs
-    together; ``settings`` are those that explain it, if any.
+    ``finding`` is the first of them and ``others`` the number of those that found something else;
+    ``trials`` is empty when it is on all logs together; ``settings`` explain it, if any do.
     """
 
     anchor: str
     finding: LogFinding
+    others: int
     trials: tuple[int, ...]
     settings: tuple[str, ...]
 
 
 def grouped(results: Results) -> list[Group]:
-    """Every finding of every log, those of the lowest level first."""
-    found: dict[tuple[str, str], list[tuple[int, LogFinding]]] = {}
+    """The findings of all logs by rule, those of the lowest level first."""
+    found: dict[str, list[tuple[int, LogFinding]]] = {}
     for trial in results.trials:
         for finding in trial.log.findings if trial.log else ():
-            found.setdefault((finding.rule, finding.found), []).append((trial.index, finding))
+            found.setdefault(finding.rule, []).append((trial.index, finding))
     for finding in results.set_findings:
-        found[finding.rule, finding.found] = [(ALL_TRIALS, finding)]
+        found.setdefault(finding.rule, []).append((ALL_TRIALS, finding))
     ordered = sorted(found.values(), key=lambda same: LEVELS.index(same[0][1].level))
     return [
         Group(
             anchor=f"finding-{number}",
             finding=same[0][1],
+            others=len({finding.found for _, finding in same}) - 1,
             trials=tuple(dict.fromkeys(index for index, _ in same if index != ALL_TRIALS)),
             settings=_settings(results, same[0][1].rule),
         )
@@ -73,3 +75,12 @@ def trials_of(group: Group) -> str:
         return "all"
     many = len(group.trials) > 6
     return plural(len(group.trials), "trial") if many else ", ".join(map(str, group.trials))
+
+
+def found_by(group: Group) -> str:
+    """What was found first, and how much else."""
+    return (
+        f"{group.finding.found} (and {plural(group.others, 'other')})"
+        if group.others
+        else (group.finding.found)
+    )

@@ -22,7 +22,7 @@ from trainbench.paths import RunDir
 from trainbench.report import plots, tables, text
 from trainbench.report.collect import collect
 from trainbench.report.compare import Comparison, compare_runs
-from trainbench.report.findings import grouped, trials_of
+from trainbench.report.findings import found_by, grouped, trials_of
 from trainbench.report.judge import UNVERIFIED, judge
 from trainbench.report.junit import junit
 from trainbench.report.model import LEVELS, SCHEMA_VERSION, Results
@@ -165,7 +165,8 @@ def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
         "words": words(results),
         "comparison": comparison,
         "findings": grouped(results),
-        "words_of_trials": trials_of,
+        "trials_of": trials_of,
+        "found_by": found_by,
         "levels": LEVELS,
         "unverified": UNVERIFIED,
         "regenerate": REGENERATE,

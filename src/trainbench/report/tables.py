@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any
 
 from trainbench.report.model import CacheDrop, Epoch, Results, Trial
@@ -20,6 +20,8 @@ from trainbench.report.text import (
     shown,
     yes,
 )
+
+MOST_COLUMNS = 8
 
 
 @dataclass(frozen=True)
@@ -131,6 +133,35 @@ def differences(results: Results) -> Table:
     return Table(("Setting", "v0.5 reference", "This run"), rows, numeric_from=3)
 
 
+def quality(results: Results) -> Table:
+    """HR@10 with epochs down and trials across; of many trials, the range and the median."""
+    trials = results.trials
+    rates = {
+        (e.epoch, t.index): e.hit_rate
+        for t in trials
+        for e in t.epochs
+        if e.epoch is not None and e.hit_rate is not None
+    }
+    numbers = sorted({epoch for epoch, _ in rates})
+    if len(trials) > MOST_COLUMNS:
+        columns: tuple[str, ...] = ("Epoch", "Trials", "Lowest", "Median", "Highest")
+        rows = [
+            _spread(n, [rate for (epoch, _), rate in rates.items() if epoch == n]) for n in numbers
+        ]
+    else:
+        columns = ("Epoch", *(f"Trial {t.index}" for t in trials))
+        rows = [
+            (str(n), *(fixed(rates[n, t.index]) if (n, t.index) in rates else "" for t in trials))
+            for n in numbers
+        ]
+    return Table(columns, tuple(rows), numeric_from=0)
+
+
+def _spread(epoch: int, rates: list[float]) -> tuple[str, ...]:
+    shown_rates = (fixed(rate) for rate in (min(rates), median(rates), max(rates)))
+    return str(epoch), count(len(rates)), *shown_rates
+
+
 def settings(results: Results) -> Table:
     """Every setting of the run."""
     return facts((key, shown(value)) for key, value in sorted(results.config.items()))
@@ -139,21 +170,6 @@ def settings(results: Results) -> Table:
 def facts(pairs: Iterable[tuple[str, str]]) -> Table:
     """Two columns without ado."""
     return Table(("", ""), tuple(pairs), numeric_from=2)
-
-
-def quality(results: Results) -> Table:
-    """Epochs down, trials across: HR@10."""
-    rows = []
-    for number in sorted(
-        {e.epoch for t in results.trials for e in t.epochs if e.epoch is not None}
-    ):
-        cells = []
-        for trial in results.trials:
-            found = [e.hit_rate for e in trial.epochs if e.epoch == number]
-            cells.append(fixed(found[0]) if found else "")
-        rows.append((str(number), *cells))
-    columns = ("Epoch", *(f"Trial {t.index}" for t in results.trials))
-    return Table(columns, tuple(rows), numeric_from=0)
 
 
 def speeds(trials: Iterable[Trial]) -> Table:
@@ -221,22 +237,19 @@ def _drop(drop: CacheDrop) -> tuple[str, ...]:
 
 def dataset(results: Results) -> Table:
     """Where the ratings come from and what was made of them."""
-    manifest, cache = results.dataset, results.cache
-    pairs = [(str(key).replace("_", " "), shown_id(key, value)) for key, value in manifest.items()]
-    names = [
-        n for n in ("key", "num_users", "num_items", "tied_users", "test_set_sha256") if n in cache
+    hidden = {"schema"}
+    pairs = [
+        (key.replace("_", " "), shown(value))
+        for key, value in results.dataset.items()
+        if key not in hidden and value is not None
     ]
-    pairs += [(f"cache {name.replace('_', ' ')}", shown_id(name, cache[name])) for name in names]
+    names = ("key", "counts", "tied_users", "test_set_sha256")
+    pairs += [
+        (f"cache: {name.replace('_', ' ')}", shown(results.cache[name]))
+        for name in names
+        if name in results.cache
+    ]
     return facts(pairs)
-
-
-def shown_id(key: str, value: Any) -> str:
-    """``value`` as text, without thousands separators where it identifies something."""
-    return (
-        str(value)
-        if isinstance(value, int) and key in ("seed", "schema", "version")
-        else shown(value)
-    )
 
 
 def provenance(results: Results) -> Table:

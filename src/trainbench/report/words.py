@@ -24,6 +24,7 @@ from trainbench.report.text import (
 )
 
 TIME_TOLERANCE_S = 0.1
+LEAST_COVERED = 0.95
 
 
 @dataclass(frozen=True)
@@ -123,11 +124,10 @@ def _speed(results: Results) -> Answer:
     trained = _mean([mean_of(t, "samples_per_s") for t in results.trials])
     waited = [(mean_of(t, "input_wait_s"), mean_of(t, "train_s")) for t in results.trials]
     shares = [wait / (wait + train) for wait, train in waited if wait is not None and train]
-    detail = f"{percent(_mean(shares))} of the time of an epoch's training spent waiting for input"
+    detail = f"{percent(_mean(shares))} of the time of training spent waiting for input"
     devices = dict.fromkeys(t.status.device for t in results.trials if t.status.device)
-    return Answer(
-        "Training speed", f"{scaled(trained)} samples/s on {', '.join(devices) or NA}", detail
-    )
+    speed = f"{scaled(trained)} samples/s on {', '.join(devices) or NA}"
+    return Answer("Training speed", speed, detail)
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -167,12 +167,10 @@ def _list(numbers: Sequence[int]) -> str:
 
 
 def _compliance(results: Results) -> list[str]:
-    sentences = []
-    for trial in results.trials:
-        sentences += _cross_checks(trial)
-    return sentences or [
-        "Time, HR@10 and phases agree between the logs and what the trials recorded."
-    ]
+    sentences = [text for trial in results.trials for text in _cross_checks(trial)]
+    if results.trials and not sentences:
+        return ["Time, HR@10 and phases in the logs agree with what the trials recorded."]
+    return sentences
 
 
 def _cross_checks(trial: Trial) -> list[str]:
@@ -186,7 +184,11 @@ def _cross_checks(trial: Trial) -> list[str]:
         found.append(f"the log says {seconds(log.time_s)}, status.json {seconds(said)}")
     if state in FINISHED and log.success is not None and log.success != (state == "converged"):
         found.append(f"run_stop says success {yes(log.success)}, status.json {state}")
+    best = max((e.hit_rate for e in trial.epochs if e.hit_rate is not None), default=None)
+    if best is not None and log.best_hit_rate is not None and abs(best - log.best_hit_rate) > 1e-6:
+        found.append(f"best HR@10 is {log.best_hit_rate} in the log, {best} in epochs.jsonl")
     found += [text for e in trial.epochs if (text := _wrong_hits(e))]
+    found += _uncovered(trial)
     return [f"Trial {trial.index}: {text}." for text in found]
 
 
@@ -197,3 +199,13 @@ def _wrong_hits(e: Epoch) -> str | None:
     if abs(e.hits / e.users - e.hit_rate) < 1e-6:
         return None
     return f"epoch {e.epoch}: HR@10 {fixed(e.hit_rate, 6)} is not {count(e.hits)}/{count(e.users)}"
+
+
+def _uncovered(trial: Trial) -> list[str]:
+    """A pause would show as time on the clock that no phase accounts for."""
+    known = [p.duration_s for p in trial.phases if p.timed and p.duration_s is not None]
+    total = trial.time_on_clock_s
+    if not known or not total or LEAST_COVERED <= sum(known) / total <= 1 + 1e-3:
+        return []
+    share = percent(sum(known) / total)
+    return [f"the phases on the clock add up to {share} of the time from run_start to run_stop"]
