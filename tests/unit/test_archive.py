@@ -8,10 +8,13 @@ import signal
 import stat
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from trainbench.data import archive
 from trainbench.data.datasets import CSV, Counts, Dataset, dataset, read_manifest
@@ -71,6 +74,21 @@ def test_the_published_archive_from_a_mirror_is_accepted(mirror: Path, data: Dat
     assert read_manifest(data.manifest("tiny")) == manifest
     assert (data.raw("tiny") / "ratings.csv").read_text() == HEADER + ROWS
     assert manifest.ratings_sha256 == sha256(data.raw("tiny") / "ratings.csv")
+
+
+def test_an_archive_comes_over_http_and_a_wrong_one_leaves_nothing(
+    mirror: Path, data: DataDir, httpserver: HTTPServer
+) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    tiny = described(path)
+    httpserver.expect_request("/sets/tiny.zip").respond_with_data(path.read_bytes())
+    httpserver.expect_request("/wrong/tiny.zip").respond_with_data(path.read_bytes()[:-1])
+    with pytest.raises(DataIntegrityError, match=r"/wrong/tiny\.zip: md5 is \w+, published is"):
+        archive.download(tiny, data, mirror=httpserver.url_for("/wrong"))
+    assert left_in(data) == []
+    manifest = archive.download(tiny, data, mirror=httpserver.url_for("/sets/"))
+    assert manifest.published
+    assert manifest.source == httpserver.url_for("/sets/tiny.zip")
 
 
 def test_another_archive_needs_the_users_word_and_is_marked(mirror: Path, data: DataDir) -> None:
@@ -227,23 +245,33 @@ def test_options_that_contradict_each_other_are_told(data: DataDir) -> None:
         archive.download(tiny, data, archive=data.root / "gone.zip")
 
 
+@contextmanager
+def files_no_longer_than(limit: int) -> Iterator[None]:
+    """A disk that is full after ``limit`` bytes, as far as this process is concerned."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, handler)
+
+
 def test_a_full_disk_is_told_with_the_bytes_needed_and_leaves_nothing_half(
     mirror: Path, data: DataDir
 ) -> None:
     rows = "".join(f"{u},{u * 7919 % 10_007},3.5,{u * 31}\n" for u in range(20_000))
     path = a_zip(mirror / "tiny.zip", {"tiny/ratings.csv": HEADER + rows})
-    limit = path.stat().st_size + 4_096  # room for the archive, not for the ratings
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        needed = f"{len(HEADER + rows):,} bytes needed"
-        with pytest.raises(MachineError, match=rf"disk full: {needed}, [\d,]+ bytes free"):
+    size = path.stat().st_size
+    for limit, needed, left in (
+        (size - 1, size, []),
+        (size + 4_096, len(HEADER + rows), ["raw/tiny/tiny.zip"]),
+    ):
+        message = rf"disk full: {needed:,} bytes needed, [\d,]+ bytes free"
+        with files_no_longer_than(limit), pytest.raises(MachineError, match=message):
             archive.download(described(path), data, archive=path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
-    assert left_in(data) == ["raw/tiny/tiny.zip"]
+        assert left_in(data) == left
     assert archive.download(described(path), data, archive=path).published
 
 
@@ -276,6 +304,17 @@ def test_verify_counts_what_the_publisher_counted(mirror: Path, data: DataDir) -
     last = archive.verify(tiny, data)[-1]
     assert not last.ok
     assert "found 2 users, 3 items, 6 ratings; published are 2, 3 and 7" in last.found
+
+
+def test_a_dataset_whose_publisher_replaces_it_has_no_binding_counts(
+    mirror: Path, data: DataDir, httpserver: HTTPServer
+) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    httpserver.expect_request("/tiny.zip").respond_with_data(path.read_bytes())
+    tiny = Dataset("tiny", CSV, httpserver.url_for("/tiny.zip"), counts=Counts(9, 9, 9))
+    manifest = archive.download(tiny, data)
+    assert (manifest.published, manifest.counts) == (True, None)
+    assert all(check.ok for check in archive.verify(tiny, data))
 
 
 REAL = {

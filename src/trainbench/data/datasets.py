@@ -101,7 +101,8 @@ class Manifest:
 
     ``source`` is where the bytes were read: the publisher, a mirror, a local file or the generator.
     ``published`` is True only for the archive whose checksum the publisher states, or which came
-    from the publisher itself. ``counts`` are the published or generated ones, not measured ones.
+    from the publisher itself. ``counts`` are what the ratings must have: the published ones of an
+    archive with the published checksum, or the generated ones.
     """
 
     dataset: str

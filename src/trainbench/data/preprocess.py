@@ -183,7 +183,7 @@ def _load(data: DataDir, manifest: Manifest) -> Ratings:
         )
     with heartbeat("checking the ratings"):
         check_pairs(path, ratings)
-        if manifest.counts and (manifest.published or manifest.generated):
+        if manifest.counts:
             check_counts(path, ratings, manifest.counts)
     return ratings
 

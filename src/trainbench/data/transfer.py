@@ -65,21 +65,25 @@ def copy(source: Path, part: Path) -> None:
     """Copy a local archive to ``part``.
 
     Raises:
-        MachineError: the file is not there, or the disk is full.
+        MachineError: the file is not there, or the disk is full; no part of it is left then.
     """
     if not source.is_file():
         raise MachineError(f"{source}: not found; check --archive or --mirror (MIRROR)")
     size = source.stat().st_size
     require_space(part.parent, size)
-    with (
-        disk_errors_told(part.parent, size),
-        source.open("rb") as file,
-        part.open("wb") as out,
-        Progress(size, label=f"copy {source.name}") as progress,
-    ):
-        while block := file.read(BLOCK_BYTES):
-            out.write(block)
-            progress.advance(len(block))
+    try:
+        with (
+            disk_errors_told(part.parent, size),
+            source.open("rb") as file,
+            part.open("wb") as out,
+            Progress(size, label=f"copy {source.name}") as progress,
+        ):
+            while block := file.read(BLOCK_BYTES):
+                out.write(block)
+                progress.advance(len(block))
+    except BaseException:  # Nothing resumes a copy.
+        part.unlink(missing_ok=True)
+        raise
 
 
 def fetch(
