@@ -136,8 +136,6 @@ def many(runs: int, *, converged: int, order_seed: int = 0) -> list[Events]:
     logs, start = [], float(START)
     for index, success in enumerate(outcomes):
         epoch_s = 15 + 10 * generator.random()
-        logs.append(
-            run(seed=index, start=start, hits=HITS if success else FAILED, epoch_s=epoch_s)
-        )
+        logs.append(run(seed=index, start=start, hits=HITS if success else FAILED, epoch_s=epoch_s))
         start += 1000
     return logs

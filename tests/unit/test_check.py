@@ -15,14 +15,31 @@ from trainbench.compliance.check import check, judge
 from trainbench.compliance.rules import CHECKERS, described, ruleset
 from trainbench.errors import ConfigError
 
-REQUIRED = """
-    run_start run_stop run_final
-    run_clear_caches train_loop train_epoch opt_learning_rate eval_start eval_size eval_target
-    eval_accuracy eval_stop
-    preproc_hp_min_ratings preproc_hp_num_eval preproc_hp_sample_eval_replacement input_hp_num_neg
-    input_hp_sample_train_replacement input_step_train_neg_gen input_step_eval_neg_gen
-    eval_hp_num_users eval_hp_num_neg model_hp_mf_dim model_hp_mlp_layer_sizes
-    """.split()
+REQUIRED = [
+    "run_start",
+    "run_stop",
+    "run_final",
+    "run_clear_caches",
+    "train_loop",
+    "train_epoch",
+    "opt_learning_rate",
+    "eval_start",
+    "eval_size",
+    "eval_target",
+    "eval_accuracy",
+    "eval_stop",
+    "preproc_hp_min_ratings",
+    "preproc_hp_num_eval",
+    "preproc_hp_sample_eval_replacement",
+    "input_hp_num_neg",
+    "input_hp_sample_train_replacement",
+    "input_step_train_neg_gen",
+    "input_step_eval_neg_gen",
+    "eval_hp_num_users",
+    "eval_hp_num_neg",
+    "model_hp_mf_dim",
+    "model_hp_mlp_layer_sizes",
+]
 LEVEL_1_TAGS = ("run_start", "run_stop", "run_final", "eval_accuracy")
 
 both_checkers = pytest.mark.parametrize("checker", CHECKERS)

@@ -85,14 +85,10 @@ BREAKS: dict[str, Change] = {
     ),
     "value/model_hp_loss_fn": valued(keys.MODEL_HP_LOSS_FN, "mean_squared_error"),
     "value/model_hp_mf_dim": valued(keys.MODEL_HP_MF_DIM, None),
-    "value/model_hp_mlp_layer_sizes": valued(
-        keys.MODEL_HP_MLP_LAYER_SIZES, "[256, 256, 128, 64]"
-    ),
+    "value/model_hp_mlp_layer_sizes": valued(keys.MODEL_HP_MLP_LAYER_SIZES, "[256, 256, 128, 64]"),
     "value/preproc_hp_min_ratings": valued(keys.PREPROC_HP_MIN_RATINGS, 10),
     "value/preproc_hp_num_eval": valued(keys.PREPROC_HP_NUM_EVAL, 100),
-    "value/preproc_hp_sample_eval_replacement": valued(
-        keys.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, 1
-    ),
+    "value/preproc_hp_sample_eval_replacement": valued(keys.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, 1),
     "value/input_size": valued(keys.INPUT_SIZE, 99_308_850 + 65_536),
     "value/input_batch_size": valued(keys.INPUT_BATCH_SIZE, 0.5),
     "value/opt_learning_rate": valued(keys.OPT_LR, 0),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from trainbench.compliance.parse import (
     read_lines,
     shown,
     sort_out,
+    unreadable,
 )
 from trainbench.compliance.rules import (
     BENCHMARKS,
@@ -72,23 +75,36 @@ def check(lines: Iterable[str | Line | Finding], rules: RuleSet) -> list[Finding
     ``lines`` are the lines of a file, or what ``parse.read_lines`` makes of it. Unreadable lines
     come first: any of them makes a log fail, as in the v0.5 checker.
     """
-    kept = [_numbered(line, number) for number, line in enumerate(lines, start=1)]
-    log = _as_checker_reads(kept, rules.checker)
-    plain = (*rules.rules, *_benchmark_rules(log, rules))
+    parsed = [_parsed(line, number) for number, line in enumerate(lines, start=1)]
+    log = _as_checker_reads(parsed, rules.checker)
     findings = list(log.findings)
-    for rule in plain:
+    for rule in (*rules.rules, *_benchmark_rules(log, rules)):
         findings += [
             _finding(rule_id(rule), rule.wanted, *b) for b in _JUDGES[type(rule)](rule, log.events)
         ]
-    findings += _strict_findings(kept, rules)
+    if rules.strict:
+        findings += _strict_findings(parsed, rules)
     return findings
 
 
-def _strict_findings(lines: list[Line | Finding], rules: RuleSet) -> Iterator[Finding]:
-    if not rules.strict:
-        return
-    readable = (parse_line(line.text, line.number) for line in lines if isinstance(line, Line))
-    trace = Trace(event for event in readable if isinstance(event, Event))
+@dataclass(frozen=True)
+class _Parsed:
+    """A line and what it says; ``line`` is None for what could not be a line."""
+
+    line: Line | None
+    said: Event | Finding | None
+
+
+def _parsed(line: str | Line | Finding, number: int) -> _Parsed:
+    if isinstance(line, Finding):
+        return _Parsed(None, line)
+    if isinstance(line, str):
+        line = Line(number, line.rstrip("\r\n"))
+    return _Parsed(line, parse_line(line.text, line.number))
+
+
+def _strict_findings(parsed: list[_Parsed], rules: RuleSet) -> Iterator[Finding]:
+    trace = Trace(p.said for p in parsed if isinstance(p.said, Event))
     for rule in rules.strict:
         for found, event in rule.judge(trace):
             yield _finding(rule.id, rule.wanted, found, event)
@@ -100,30 +116,35 @@ def _finding(rule: str, wanted: str, found: str, event: Event | None) -> Finding
     return Finding(rule, found, wanted, event.source.number, excerpt(event.source.text))
 
 
-def _numbered(line: str | Line | Finding, number: int) -> Line | Finding:
-    return Line(number, line.rstrip("\r\n")) if isinstance(line, str) else line
+def _as_checker_reads(parsed: list[_Parsed], checker: str) -> Log:
+    """The log as one of the two published checkers sees it: what it reads, in which order.
+
+    Neither looks at the lines of later dialects.
+    """
+    damage = [p.said for p in parsed if p.line is None]
+    lines = [(p.line, p.said) for p in parsed if p.line and V05_TOKEN in p.line.text]
+    read = _sorted_as_text(lines) if checker == "2019-04" else _from_line_start(lines)
+    return sort_out((*damage, *read))
 
 
-def _as_checker_reads(lines: list[Line | Finding], checker: str) -> Log:
-    """The log as one of the two published checkers sees it: what it reads, in which order."""
-    tokens = [line for line in lines if isinstance(line, Line) and V05_TOKEN in line.text]
-    if checker == "2019-04":
-        tokens = _stripped_and_sorted(tokens)
-    log = sort_out(parse_v05_line(line.text, line.number) for line in tokens)
-    return Log(log.events, (*_damage(lines), *log.findings))
+def _from_line_start(lines: list[tuple[Line, Event | Finding | None]]) -> Iterator[Event | Finding]:
+    for line, said in lines:
+        if isinstance(said, Event) and not line.text.lstrip().startswith(V05_TOKEN):
+            wanted = "the token at the start of the line"
+            yield unreadable(line.text, line.number, f"text before {V05_TOKEN}", wanted)
+        elif said is not None:
+            yield said
 
 
-def _damage(lines: list[Line | Finding]) -> Iterator[Finding]:
-    return (line for line in lines if isinstance(line, Finding))
-
-
-def _stripped_and_sorted(lines: list[Line]) -> list[Line]:
-    first: dict[str, int] = {}
-    for line in lines:
+def _sorted_as_text(lines: list[tuple[Line, Event | Finding | None]]) -> Iterator[Event | Finding]:
+    """Each line once, from its last token on, in the order of the text."""
+    unique: dict[str, tuple[Line, Event | Finding | None]] = {}
+    for line, said in lines:
         # That checker sorted the lines with their line ends, which are below any other character
         # that can follow a tag; comparing without them gives the same order.
-        first.setdefault(line.text[line.text.rindex(V05_TOKEN) :], line.number)
-    return [Line(first[text], text) for text in sorted(first)]
+        unique.setdefault(line.text[line.text.rindex(V05_TOKEN) :], (line, said))
+    for text, (line, said) in sorted(unique.items(), key=itemgetter(0)):
+        yield said if isinstance(said, Event) else parse_v05_line(text, line.number)
 
 
 def _benchmark_rules(log: Log, rules: RuleSet) -> tuple[Rule, ...]:

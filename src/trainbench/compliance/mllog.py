@@ -37,6 +37,7 @@ TAGS = {
     keys.TRAIN_EPOCH: "epoch_start",
 }
 _V05_TAGS = {modern: tag for tag, modern in TAGS.items()}
+_MAX_TIME_MS = 10**15
 _STARTS = frozenset({keys.RUN_START, keys.EVAL_START, keys.TRAIN_EPOCH})
 _STOPS = frozenset({keys.RUN_STOP, keys.EVAL_STOP})
 # Tags whose bare value is the epoch.
@@ -48,13 +49,13 @@ def parse_line(text: str, number: int = 0) -> Event | Finding:
     try:
         entry = parse_json(text[text.index(MLLOG_TOKEN) + len(MLLOG_TOKEN) :].strip())
         milliseconds, key, metadata = entry["time_ms"], entry["key"], dict(entry["metadata"] or {})
+        if not isinstance(key, str) or not 0 <= milliseconds < _MAX_TIME_MS:
+            return unreadable(text, number, "no key or no time", "text and milliseconds")
         timestamp = f"{Decimal(str(milliseconds)) / 1000:.9f}"
-        tag = _V05_TAGS.get(key, key) if isinstance(key, str) else None
-        if tag is None or not isinstance(milliseconds, int | float) or milliseconds < 0:
-            return unreadable(text, number, "a key or time of the wrong type", "text and a number")
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         found = f"no MLLOG entry ({type(error).__name__}: {error})"
         return unreadable(text, number, found, "JSON with time_ms, key, value and metadata")
+    tag = _V05_TAGS.get(key, key)
     return Event(
         key=tag,
         value=_v05_value(tag, entry.get("value"), metadata),

@@ -4,8 +4,9 @@ A line is looked for by its token, ``:::MLPv0.5.0`` or ``:::MLLOG``. Whatever st
 progress bar, the raw prefix of a log that is still to be stitched) is not part of it. Lines without
 a token are not compliance lines.
 
-Memory and time are bounded for any input: a line may have ``MAX_LINE`` characters and a file
-``MAX_LOG`` characters of compliance lines; what goes beyond is a finding.
+Memory and time are bounded for any input: a line may have ``MAX_LINE`` characters, and a file
+``MAX_LINES`` compliance lines of ``MAX_LOG`` characters together; what goes beyond is a finding.
+The longest public v0.5 logs have some thousand lines.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ V05_TOKEN = ":::MLP"
 MLLOG_TOKEN = ":::MLLOG "
 
 MAX_LINE = 2**16
-MAX_LOG = 2**23
+MAX_LINES = 2**16
+MAX_LOG = 2**22
 MAX_DEPTH = 32
 MAX_FINDINGS = 100
 EXCERPT = 200
@@ -130,9 +132,10 @@ def parse_v05_line(text: str, number: int = 0) -> Event | Finding:
         )
     if not _TIMESTAMP.fullmatch(match["timestamp"]):
         return unreadable(text, number, f"timestamp {match['timestamp'][:40]}", "seconds")
+    if len(match["line"]) > 9:
+        return unreadable(text, number, "a call site beyond any file", "a line number")
     try:
         value = parse_json(match["value"]) if match["value"] is not None else None
-        call_site_line = int(match["line"])
     except ValueError as error:
         return unreadable(text, number, f"value {match['value'][:40]} ({error})", "JSON")
     return Event(
@@ -140,7 +143,7 @@ def parse_v05_line(text: str, number: int = 0) -> Event | Finding:
         value=value,
         timestamp=match["timestamp"],
         file=match["file"],
-        line=call_site_line,
+        line=int(match["line"]),
         benchmark=match["benchmark"],
         version=match["version"],
         source=Line(number, text),
@@ -153,17 +156,28 @@ def parse_json(text: str) -> Any:
     Raises:
         ValueError: not JSON, or nested deeper than ``MAX_DEPTH``.
     """
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
-    return json.loads(text)
+    return value
 
 
-def _depth(text: str) -> int:
-    depth = deepest = 0
-    for character in re.sub(r'"(?:[^"\\]|\\.)*"', "", text):
-        depth += (character in "[{") - (character in "]}")
-        deepest = max(deepest, depth)
-    return deepest
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        level = [inner for outer in level for inner in children(outer)]
+    return depth
+
+
+def children(value: Any) -> list[Any]:
+    """What a JSON value holds directly."""
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
 
 
 def format_line(event: Event, *, prefix: str = "") -> str:
@@ -199,7 +213,7 @@ def read_lines(path: Path) -> Iterator[Line | Finding]:
     Raises:
         OSError: the file cannot be read.
     """
-    budget, damaged = MAX_LOG, False
+    lines, characters, damaged = 0, 0, False
     for number, text, whole in _physical_lines(path):
         if not damaged and _UNDECODABLE.search(text):
             damaged = True
@@ -215,14 +229,10 @@ def read_lines(path: Path) -> Iterator[Line | Finding]:
                 excerpt(text),
             )
             continue
-        budget -= len(text)
-        if budget < 0:
-            yield Finding(
-                "parse/size",
-                f"more than {MAX_LOG:,} characters of compliance lines",
-                "a log of one run; the rest was not read",
-                number,
-            )
+        lines, characters = lines + 1, characters + len(text)
+        if lines > MAX_LINES or characters > MAX_LOG:
+            found = f"more than {MAX_LINES:,} compliance lines or {MAX_LOG:,} characters"
+            yield Finding("parse/size", found, "the log of one run; the rest was not read", number)
             return
         yield Line(number, text)
 

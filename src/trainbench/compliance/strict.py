@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainbench.compliance import keys
-from trainbench.compliance.parse import Event, shown
+from trainbench.compliance.parse import Event, children, shown
 
 TARGET = 0.635
 USERS = 138_493
@@ -136,17 +136,18 @@ def _identity(trace: Trace) -> Iterator[Breach]:
 
 def _finite(trace: Trace) -> Iterator[Breach]:
     for event in trace.events:
-        if any(isinstance(v, float) and not math.isfinite(v) for v in _leaves(event.value)):
+        if not _is_finite(event.value):
             yield shown(event.value), event
             return
 
 
-def _leaves(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict | list):
-        for inner in value.values() if isinstance(value, dict) else value:
-            yield from _leaves(inner)
-    else:
-        yield value
+def _is_finite(value: Any) -> bool:
+    level = [value]
+    while level:
+        if any(isinstance(v, float) and not math.isfinite(v) for v in level):
+            return False
+        level = [inner for outer in level for inner in children(outer)]
+    return True
 
 
 def _present(key: str) -> StrictRule:

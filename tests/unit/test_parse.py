@@ -1,0 +1,186 @@
+"""Compliance lines are read in every spelling seen in the wild, and never dropped silently."""
+
+from __future__ import annotations
+
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from v05_log import lines, run
+
+from trainbench.compliance import keys
+from trainbench.compliance.check import check_file
+from trainbench.compliance.parse import (
+    MAX_FINDINGS,
+    MAX_LINE,
+    Event,
+    Finding,
+    format_line,
+    other_lines,
+    parse_line,
+    read_log,
+)
+from trainbench.compliance.rules import ruleset
+
+LINE = ":::MLPv0.5.0 ncf 1541635592.735490084 (data_preprocessing.py:139) "
+EVENT = Event("preproc_hp_min_ratings", 20, "1541635592.735490084", "data_preprocessing.py", 139)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        LINE + "preproc_hp_min_ratings: 20",
+        LINE + "preproc_hp_min_ratings : 20",
+        LINE + "preproc_hp_min_ratings: 20   \r\n",
+        "NCF_RAW_" + LINE + "preproc_hp_min_ratings: 20",
+        "100%|##########| 970/970 [00:01<00:00, 574.24it/s]" + LINE + "preproc_hp_min_ratings: 20",
+        "0: " + LINE + "preproc_hp_min_ratings:\t20",
+    ],
+)
+def test_every_spelling_says_the_same(text: str) -> None:
+    assert parse_line(text, 7) == EVENT
+
+
+@pytest.mark.parametrize("text", [LINE + "run_start", LINE + "run_start ", LINE + "run_start\n"])
+def test_bare_tag_has_no_value(text: str) -> None:
+    parsed = parse_line(text)
+    assert isinstance(parsed, Event)
+    assert (parsed.key, parsed.value) == ("run_start", None)
+
+
+def test_canonical_line_is_written_back_to_the_letter() -> None:
+    for line in lines(run()):
+        parsed = parse_line(line)
+        assert isinstance(parsed, Event)
+        assert format_line(parsed) + "\n" == line
+
+
+def test_event_knows_its_line() -> None:
+    parsed = parse_line("NCF_RAW_" + LINE + "train_loop", 42)
+    assert isinstance(parsed, Event)
+    assert (parsed.source.number, parsed.source.text) == (42, LINE + "train_loop")
+
+
+@pytest.mark.parametrize("text", ["", "epoch 1 of 7", ":: MLPv0.5.0", "loss: {'a': 1}"])
+def test_other_text_is_no_compliance_line(text: str) -> None:
+    assert parse_line(text) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ":::MLP",
+        ":::MLPv0.5.0 ncf",
+        ":::MLL 1541635592.7 run_start: {}",
+        LINE + "eval_stop: {'epoch': 0}",
+        LINE + "eval_stop: ",
+        LINE + "eval stop: 0",
+        LINE + "a: " + "[" * 50_000,
+        LINE + "a: " + "[" * 40 + "]" * 40,
+        LINE + "a: " + LINE + "b: 1",
+        LINE.replace("139", "1" * 6_000) + "a",
+        LINE.replace("1541635592", "1" * 600) + "a",
+        ":::MLLOG nothing",
+        ":::MLLOG " + "[" * 50_000,
+        ':::MLLOG {"key": 1, "time_ms": 2, "metadata": null}',
+        ':::MLLOG {"key": "a", "time_ms": true, "metadata": 1}',
+        ':::MLLOG {"key": "a", "time_ms": "b", "metadata": {}}',
+        ':::MLLOG {"key": "a", "time_ms": 1e999, "metadata": {}}',
+        ":::MLLOG [1, 2]",
+    ],
+)
+def test_unparsable_line_is_a_finding_with_its_number(text: str) -> None:
+    parsed = parse_line(text, 3)
+    assert isinstance(parsed, Finding)
+    assert (parsed.rule, parsed.line_number) == ("parse/line", 3)
+    assert len(str(parsed)) < 1_000
+
+
+def test_lone_carriage_return_ends_a_line(tmp_path: Path) -> None:
+    """As Python's text files have it, in which the v0.5 checker read its logs."""
+    path = tmp_path / "log"
+    path.write_bytes(b" 10%\r 20%\r" + (LINE + "run_start\r\n").encode())
+    (event,) = read_log(path).events
+    assert (event.key, event.source.number) == ("run_start", 3)
+
+
+def test_lines_without_a_token_can_be_listed(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("hello\n\n" + LINE + "run_start\n")
+    (finding,) = other_lines(path)
+    assert (finding.rule, finding.line_number) == ("parse/other", 1)
+
+
+def test_empty_log_has_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.touch()
+    assert read_log(path).events == ()
+
+
+VALID = "".join(lines(run())).encode()
+
+HOSTILE: dict[str, Callable[[], bytes]] = {
+    "a line of 10 MB": lambda: VALID + LINE.encode() + b"x" * 10_000_000 + b"\n",
+    "a value of 10 MB": lambda: VALID + LINE.encode() + b'a: "' + b"x" * 10_000_000 + b'"\n',
+    "no line end in 10 MB": lambda: b"x" * 10_000_000 + LINE.encode(),
+    "10 MB of bytes": lambda: bytes(range(256)) * 40_000 + VALID,
+    "10 MB of zeros": lambda: VALID + bytes(10_000_000),
+    "a million lines": lambda: b"no tag\n" * 1_000_000 + VALID,
+    "a million empty lines": lambda: b"\n" * 1_000_000 + VALID,
+    "a hundred thousand good lines": lambda: (LINE + "input_order\n").encode() * 100_000,
+    "a million bad lines": lambda: b":::MLPv0\n" * 1_000_000,
+    "deep JSON": lambda: (LINE + "a: " + '{"a":' * 8_000 + "\n").encode() * 200,
+    "wide JSON": lambda: (LINE + "a: [" + "[]," * 20_000 + "0]\n").encode() * 100,
+    "another encoding": lambda: VALID.decode().encode("utf-16"),
+    "CRLF": lambda: VALID.replace(b"\n", b"\r\n") * 500,
+    "tokens only": lambda: b":::MLP" * 1_500_000,
+    "nested prefixes": lambda: (":::MLP" * 10_000 + "\n").encode() * 100,
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_log_ends_in_findings_in_time(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(HOSTILE[name]())
+    megabytes = path.stat().st_size / 1e6
+    started = time.process_time()
+    findings = check_file(path, ruleset("strict"))
+    elapsed = time.process_time() - started
+    assert elapsed < max(2.0, 2.0 * megabytes / 10)
+    assert len(findings) < MAX_FINDINGS + 100
+    assert all(len(str(finding)) < 2_000 for finding in findings)
+    assert all("\x00" not in str(finding) for finding in findings)
+    # What the log says of a run before or after the rubbish is still read.
+    if name in ("a line of 10 MB", "10 MB of bytes", "a million lines"):
+        assert not [f for f in findings if f.rule.startswith("level")]
+
+
+def test_hostile_log_needs_bounded_memory(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes((LINE + "input_order\n").encode() * 1_000_000)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    log = read_log(path)
+    assert log.findings[-1].rule == "parse/size"
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 150_000
+
+
+def test_overlong_line_is_one_finding_that_names_it(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("x" * (MAX_LINE - 3) + LINE + "run_start" + "y" * 3 * MAX_LINE + "\nnext\n")
+    (finding,) = read_log(path).findings
+    assert (finding.rule, finding.line_number) == ("parse/length", 1)
+
+
+def test_undecodable_bytes_are_reported_once(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_bytes(b"\xff\n\xff\n" + VALID)
+    (finding,) = check_file(path, ruleset(2))
+    assert (finding.rule, finding.line_number) == ("parse/encoding", 1)
+
+
+def test_tag_with_a_value_per_epoch_and_without_compare_alike() -> None:
+    per_epoch = Event(keys.EVAL_TARGET, {"epoch": 3, "value": 0.635})
+    assert (per_epoch.scalar, per_epoch.epoch) == (0.635, 3)
+    assert Event(keys.EVAL_TARGET, 0.635).scalar == 0.635
