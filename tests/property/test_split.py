@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainbench.data.movielens import Ratings
@@ -19,6 +19,8 @@ pairs = st.tuples(st.integers(100, 108), st.integers(-3, 12))
 rows = st.lists(st.tuples(pairs, st.integers(0, 6)), unique_by=lambda row: row[0], max_size=60)
 tie_breaks = st.sampled_from(["stable", "reference"])
 minimums = st.integers(1, 4)
+# A busy machine is no finding.
+relaxed = settings(deadline=None)
 
 
 def ratings_of(listed: list[tuple[tuple[int, int], int]]) -> Ratings:
@@ -46,6 +48,7 @@ def history(result: Split, user: int) -> list[int]:
     return result.item_ids[[*own, result.test_items[user]]].tolist()
 
 
+@relaxed
 @given(rows, minimums)
 def test_held_out_item_is_each_users_last_rating(listed, minimum: int) -> None:
     result = split_or_none(listed, minimum, "stable")
@@ -58,6 +61,7 @@ def test_held_out_item_is_each_users_last_rating(listed, minimum: int) -> None:
         assert history(result, user) == [item for _, _, item in sorted(own)]
 
 
+@relaxed
 @given(rows, minimums, tie_breaks)
 def test_every_rating_of_a_kept_user_is_there_once(listed, minimum: int, tie_break: str) -> None:
     result = split_or_none(listed, minimum, tie_break)
@@ -72,6 +76,7 @@ def test_every_rating_of_a_kept_user_is_there_once(listed, minimum: int, tie_bre
     assert result.dropped_users == len(dropped)
 
 
+@relaxed
 @given(rows, minimums, tie_breaks)
 def test_ids_are_numbered_by_first_appearance_after_filtering(
     listed, minimum: int, tie_break: str
@@ -84,6 +89,7 @@ def test_ids_are_numbered_by_first_appearance_after_filtering(
     assert result.item_ids.tolist() == list(dict.fromkeys(item for (_, item), _ in kept))
 
 
+@relaxed
 @given(rows, minimums, tie_breaks)
 def test_pairs_are_grouped_by_user_and_ordered_by_time(
     listed, minimum: int, tie_break: str
@@ -101,6 +107,7 @@ def test_pairs_are_grouped_by_user_and_ordered_by_time(
         assert times == sorted(times)
 
 
+@relaxed
 @given(rows, minimums, tie_breaks)
 def test_tied_users_are_those_whose_last_time_stands_twice(
     listed, minimum: int, tie_break: str
@@ -114,6 +121,7 @@ def test_tied_users_are_those_whose_last_time_stands_twice(
     assert result.tied_users == sum(own.count(max(own)) > 1 for own in times.values())
 
 
+@relaxed
 @given(rows, minimums, tie_breaks)
 def test_the_types_are_those_of_the_cache(listed, minimum: int, tie_break: str) -> None:
     result = split_or_none(listed, minimum, tie_break)

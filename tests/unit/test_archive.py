@@ -139,8 +139,10 @@ def test_an_unpublished_archive_is_not_reused_when_the_published_one_is_asked_fo
     path = a_zip(mirror / "tiny.zip")
     tiny = replace(described(path), md5="0" * 32)
     archive.download(tiny, data, archive=path, sha256=sha256(path))
+    before = left_in(data)
     with pytest.raises(DataIntegrityError, match="--sha256"):
         archive.download(tiny, data, archive=path)
+    assert left_in(data) == before
 
 
 def test_damaged_ratings_are_unpacked_anew_from_the_kept_archive(

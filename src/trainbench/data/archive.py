@@ -74,7 +74,6 @@ def download(
         return present
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / dataset.archive
-    data.manifest(dataset.name).unlink(missing_ok=True)
     source = _source(dataset, mirror, archive)
     digest = _fetched(dataset, target, source, sha256, retry)
     ratings = folder / dataset.layout.ratings_file

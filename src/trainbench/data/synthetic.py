@@ -242,7 +242,6 @@ def generate(size: SyntheticSize, data: DataDir) -> Manifest:
         say(f"download: {path} is there and unchanged ({size.ratings:,} generated ratings)")
         return present
     path.parent.mkdir(parents=True, exist_ok=True)
-    data.manifest(dataset.name).unlink(missing_ok=True)
     sha256 = _write_csv(path, size)
     manifest = Manifest(
         dataset=dataset.name,

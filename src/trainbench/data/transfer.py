@@ -71,10 +71,11 @@ def copy(source: Path, part: Path) -> None:
         raise MachineError(f"{source}: not found; check --archive or --mirror (MIRROR)")
     size = source.stat().st_size
     require_space(part.parent, size)
+    forget(part)
     try:
         with (
-            disk_errors_told(part.parent, size),
             source.open("rb") as file,
+            disk_errors_told(part.parent, size),
             part.open("wb") as out,
             Progress(size, label=f"copy {source.name}") as progress,
         ):
