@@ -44,7 +44,6 @@ def build(client: docker.DockerClient, name: str) -> bool:
     """Build ``containers/<name>`` as ``trainbench-<name>:local``; say what failed otherwise."""
     tag = f"trainbench-{name}:local"
     start = time.monotonic()
-    print(f"[image {name}] building containers/{name}", flush=True)
     log: list[str] = []
     error = follow(
         client.api.build(path=str(CONTAINERS / name), tag=tag, rm=True, pull=True, decode=True),
@@ -57,14 +56,14 @@ def build(client: docker.DockerClient, name: str) -> bool:
         print(f"[image {name}] failed after {seconds:.0f} s: {error}", file=sys.stderr)
         return False
     size = client.images.get(tag).attrs["Size"]
-    cached = "from the cache" if sum("Using cache" in line for line in log) >= 4 else "built"
+    cached = "built" if any("Running in" in line for line in log) else "from the cache"
     print(f"[image {name}] {cached} in {seconds:.0f} s, {size / 1e6:,.0f} MB", flush=True)
     return True
 
 
 def follow(stream: Any, name: str, log: list[str]) -> str | None:
-    """Print the steps of a build and a sign of life within a long one; return its error."""
-    said = time.monotonic()
+    """Print the steps that are not in the cache, with a sign of life; return a build's error."""
+    said, step = time.monotonic(), ""
     for event in stream:
         if "error" in event:
             return str(event["error"]).strip()
@@ -72,8 +71,13 @@ def follow(stream: Any, name: str, log: list[str]) -> str | None:
         if not line:
             continue
         log.append(line)
-        if line.startswith("Step ") or time.monotonic() - said > QUIET_S:
-            print(f"[image {name}] {line[:120]}", flush=True)
+        if line.startswith("Step "):
+            step = line
+        elif line.startswith("---> Running in"):
+            print(f"[image {name}] {' '.join(step.split())[:110]}", flush=True)
+            said = time.monotonic()
+        elif time.monotonic() - said > QUIET_S:
+            print(f"[image {name}] {line[:110]}", flush=True)
             said = time.monotonic()
     return None
 

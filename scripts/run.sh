@@ -127,7 +127,8 @@ run_workflow() {
 interrupt() {
   interrupted=yes
   say "stopping"
-  kill -INT "$popper_pid" 2>/dev/null || true
+  # Not INT: a shell starts background processes deaf to it, and Popper hears it late.
+  kill -TERM "$popper_pid" 2>/dev/null || true
 }
 
 # Popper folds every failure to 1; the container of the last step still knows its own code.

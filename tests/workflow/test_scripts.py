@@ -1,0 +1,180 @@
+"""The scripts: clean, helpful, truthful about how a run ended, and free of registry names."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SCRIPTS = ["install_cuda_docker.sh", *(f"scripts/{p.name}" for p in CHECKOUT.glob("scripts/*.sh"))]
+COMMANDS = [name for name in SCRIPTS if name != "scripts/environment.sh"]
+# Loopback, and the one vendor that a GPU machine has to fetch its toolkit from.
+KNOWN_HOSTS = {"127.0.0.1", "localhost", "nvidia.github.io"}
+
+
+def test_the_scripts_are_shellcheck_clean() -> None:
+    shellcheck = shutil.which("shellcheck", path=CHECKOUT / ".venv" / "bin") or "shellcheck"
+    done = subprocess.run(
+        [shellcheck, "-x", *SCRIPTS, ".ci/run"],
+        cwd=CHECKOUT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_script_explains_itself(name: str) -> None:
+    done = subprocess.run(
+        ["bash", CHECKOUT / name, "--help"], capture_output=True, text=True, timeout=30, check=True
+    )
+    for part in ("Usage:", "xit codes:", "Example:"):
+        assert part in done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_script_can_be_run(name: str) -> None:
+    assert os.access(CHECKOUT / name, os.X_OK)
+
+
+def test_no_file_names_a_registry_host() -> None:
+    paths = [CHECKOUT / name for name in (*SCRIPTS, ".ci/run", "requirements.lock", "settings.py")]
+    paths += [path for path in (CHECKOUT / "containers").rglob("*") if path.is_file()]
+    paths += list((CHECKOUT / "scripts").glob("requirements*"))
+    for path in paths:
+        hosts = set(re.findall(r"[a-z]://([\w.-]+\.[\w.-]+|localhost)", path.read_text()))
+        assert hosts <= KNOWN_HOSTS, path
+
+
+# --- run.sh with a fake Docker and a fake Popper
+
+DOCKER = """case "$1" in
+  ps) [ -e $STATE/containers ] && cat $STATE/containers ;;
+  inspect) cat $STATE/code ;;
+  rm) shift; echo "rm $*" >> $STATE/calls; rm -f $STATE/containers ;;
+esac
+exit 0"""
+
+# Leaves a container as the real one does with KEEP_CONTAINERS=1; HANGS until it is interrupted.
+POPPER = """echo "popper $*" >> $STATE/calls
+trap 'echo "popper got TERM" >> $STATE/calls; exit 130' TERM
+[ -n "$REFUSED" ] && exit 6
+echo abc123 > $STATE/containers
+while [ -n "$HANGS" ]; do sleep 0.05; done
+[ "$(cat $STATE/code)" = 0 ] || exit 1"""
+
+PYTHON = """case "$1" in
+  -) cat > /dev/null ;;
+  -c) echo 01234567 ;;
+  scripts/build_images.py) echo "build" >> $STATE/calls ;;
+esac
+exit 0"""
+
+Run = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    folder = tmp_path / "state"
+    folder.mkdir()
+    (folder / "code").write_text("0")
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path: Path, state: Path) -> Run:
+    """Starts run.sh in a copy of the checkout."""
+    clone = tmp_path / "clone"
+    shutil.copytree(CHECKOUT / "scripts", clone / "scripts")
+    fakes = {
+        "bin/docker": DOCKER,
+        "clone/.venv/bin/popper": POPPER,
+        "clone/.venv/bin/python": PYTHON,
+    }
+    for name, body in fakes.items():
+        program = tmp_path / name
+        program.parent.mkdir(parents=True, exist_ok=True)
+        program.write_text(f"#!/bin/bash\n{body}\n")
+        program.chmod(0o755)
+
+    def start(*options: str, **env: str) -> subprocess.Popen[str]:
+        path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
+        return subprocess.Popen(
+            [clone / "scripts" / "run.sh", *options],
+            env={"PATH": path, "STATE": str(state), "DATA_DIR": str(tmp_path / "data"), **env},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    return start
+
+
+def calls(state: Path) -> list[str]:
+    path = state / "calls"
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def test_run_builds_the_images_and_runs_the_literal_line(run: Run, state: Path) -> None:
+    process = run("train", "--quiet")
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert calls(state)[:2] == ["build", "popper run -f wf.yml -c settings.py train --quiet"]
+
+
+def test_a_dry_run_is_only_poppers(run: Run, state: Path) -> None:
+    process = run("--dry-run")
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert calls(state) == ["popper run -f wf.yml -c settings.py --dry-run"]
+
+
+@pytest.mark.parametrize("code", [3, 4, 5, 6])
+def test_the_exit_code_is_the_failed_steps_own(run: Run, state: Path, code: int) -> None:
+    (state / "code").write_text(str(code))
+    process = run()
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == code, output
+    assert calls(state)[-1] == "rm -f abc123"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_popper_and_leaves_no_container(
+    run: Run, state: Path, number: signal.Signals
+) -> None:
+    process = run(HANGS="1")
+    for _ in range(200):
+        if (state / "containers").exists():
+            break
+        time.sleep(0.05)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 130, output
+    assert calls(state)[-2:] == ["popper got TERM", "rm -f abc123"]
+
+
+def test_the_containers_of_another_run_are_left_alone(run: Run, state: Path) -> None:
+    (state / "containers").write_text("of-another-run\n")
+    process = run(REFUSED="1")
+    process.communicate(timeout=30)
+    assert process.returncode == 6
+    assert not any(call.startswith("rm") for call in calls(state))
+
+
+def test_run_says_where_the_report_is(run: Run, tmp_path: Path) -> None:
+    report = tmp_path / "data" / "runs" / "first" / "report" / "report.html"
+    report.parent.mkdir(parents=True)
+    report.touch()
+    os.utime(report, (time.time() + 60, time.time() + 60))
+    (tmp_path / "data" / "runs" / "latest").symlink_to("first")
+    output, _ = run().communicate(timeout=30)
+    assert f"report: {report}" in output
