@@ -1,0 +1,128 @@
+"""What only a real Docker engine can show: ownership, interruption, what the images hold."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import DockerException, ImageNotFound
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.docker
+
+WORKFLOW = """
+version: '1'
+steps:
+- id: sleeper
+  uses: docker://trainbench-download:local
+  runs: [python, -c]
+  args: ["import time; print('asleep', flush=True); time.sleep(300)"]
+"""
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[docker.DockerClient]:
+    try:
+        connected = docker.from_env(timeout=120)
+        connected.ping()
+    except (DockerException, OSError):
+        pytest.skip("no Docker engine answers")
+    try:
+        connected.images.get("trainbench-download:local")
+    except ImageNotFound:
+        pytest.skip("images are not built (scripts/build_images.py)")
+    yield connected
+    connected.close()
+
+
+def settings_for(folder: Path, **env: str) -> dict[str, Any]:
+    """ENGINE as settings.py gives it to a caller with this environment."""
+    code = "import json, settings; print(json.dumps(settings.ENGINE))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=folder,
+        env={**os.environ, "PRESET": "quick", **env},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    engine: dict[str, Any] = json.loads(done.stdout)
+    return engine
+
+
+def clone(folder: Path) -> Path:
+    (folder / "containers" / "train").mkdir(parents=True)
+    shutil.copy(CHECKOUT / "settings.py", folder)
+    (folder / "wf.yml").write_text(WORKFLOW)
+    return folder
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can act for another user")
+def test_a_step_leaves_files_of_the_caller_and_no_other(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o755)
+    engine = settings_for(clone(tmp_path / "clone"), SUDO_UID="12345", SUDO_GID="12345")
+    volumes = [f"{CHECKOUT}:/workspace:ro", *engine.pop("volumes")]
+    client.containers.run(
+        "trainbench-download:local",
+        ["-m", "trainbench", "download"],
+        entrypoint=["python"],
+        volumes=volumes,
+        remove=True,
+        **engine,
+    )
+    data = tmp_path / "clone" / "data"
+    written = [data, *data.rglob("*")]
+    assert len(written) > 3
+    assert {(path.stat().st_uid, path.stat().st_gid) for path in written} == {(12345, 12345)}
+
+
+def test_a_terminated_popper_leaves_no_container(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    folder = clone(tmp_path / "clone")
+    popper = Path(sys.executable).with_name("popper")
+    process = subprocess.Popen(
+        [popper, "run", "--skip-pull", "-f", "wf.yml", "-c", "settings.py"],
+        cwd=folder,
+        env={**os.environ, "PRESET": "quick", "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert process.stdout is not None
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if "asleep" in line:
+            break
+    start = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 130, lines
+    # The step hears SIGTERM through its init, so it needs no kill after Docker's ten seconds.
+    assert time.monotonic() - start < 9
+    assert client.containers.list(all=True, filters={"name": "popper_sleeper_"}) == []
+
+
+@pytest.mark.parametrize("name", ["download", "preprocess", "train", "stitch"])
+def test_an_image_starts_the_command_line(client: docker.DockerClient, name: str) -> None:
+    output = client.containers.run(
+        f"trainbench-{name}:local",
+        ["-m", "trainbench", "--help"],
+        entrypoint=["python"],
+        volumes=[f"{CHECKOUT}:/workspace:ro"],
+        remove=True,
+    )
+    assert b"Usage:" in output
