@@ -43,9 +43,9 @@ def ordered(
             future.cancel()
 
 
-def num_buckets(samples: int) -> int:
+def num_buckets(samples: int, per_bucket: int = BUCKET_SAMPLES) -> int:
     """How many buckets that many samples are shuffled in: a power of two."""
-    wanted = -(-samples // BUCKET_SAMPLES)
+    wanted = -(-samples // per_bucket)
     return min(1 << max(0, wanted - 1).bit_length(), MAX_BUCKETS)
 
 
@@ -61,6 +61,7 @@ class Shuffle:
     make: Callable[[int], Samples]
     bucket_stream: Callable[[int], np.random.Generator]
     order_stream: Callable[[int], np.random.Generator]
+    per_bucket: int = BUCKET_SAMPLES
 
     @property
     def total(self) -> int:
@@ -69,7 +70,7 @@ class Shuffle:
 
     def scattered(self, pool: ThreadPoolExecutor, *, ahead: int) -> Scattered:
         """All samples, each in its bucket; needs 8 bytes per sample."""
-        buckets = num_buckets(self.total)
+        buckets = num_buckets(self.total, self.per_bucket)
         parts = range(len(self.sizes))
         counts = np.stack(
             list(ordered(pool, lambda part: self._counts(part, buckets), parts, ahead=ahead))

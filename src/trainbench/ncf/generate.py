@@ -25,13 +25,15 @@ from trainbench.data.files import disk_errors_told, require_space
 from trainbench.errors import TrainbenchError
 from trainbench.ncf.epochs import EpochMaker, EpochRecord, epoch_bytes
 from trainbench.ncf.flagfile import GenerationOptions, read_flagfile
-from trainbench.ncf.lifeline import die_with_parent, orphaned
+from trainbench.ncf.lifeline import die_with_parent
 from trainbench.ncf.workdir import Meeting
 from trainbench.progress import duration, say, scaled
 
 PACKAGE = Path(trainbench.__file__).parent
 BEAT_S = 1.0
 _POLL_S = 0.05
+# Not SIGTERM, with which the trainer itself ends us: then the folder is the trainer's to remove.
+_TRAINER_GONE = signal.SIGHUP
 
 
 class Heartbeat:
@@ -162,8 +164,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--parent", type=int, required=True, help="the trainer's process number")
     given = parser.parse_args(argv)
     meeting = Meeting(given.work_dir)
-    _stop_cleanly(meeting, given.parent)
-    die_with_parent(given.parent)
+    _stop_cleanly(meeting)
+    die_with_parent(given.parent, number=_TRAINER_GONE)
     meeting.alive.write_text(f"process {os.getpid()}\n")
     say(f"alive as process {os.getpid()}, waiting for {meeting.flagfile}")
     try:
@@ -193,15 +195,15 @@ def _produce(meeting: Meeting) -> None:
     say("all epochs made")
 
 
-def _stop_cleanly(meeting: Meeting, parent: int) -> None:
+def _stop_cleanly(meeting: Meeting) -> None:
     def stop(number: int, frame: FrameType | None) -> NoReturn:
-        # Nobody else is left to remove the folder when the trainer was killed.
-        if orphaned(parent):
+        if number == _TRAINER_GONE:
             say("the trainer is gone; removing the work folder")
             shutil.rmtree(meeting.root, ignore_errors=True)
         # Worker threads may be deep in their work, and nothing of it is wanted any more.
         os._exit(128 + number)
 
+    signal.signal(_TRAINER_GONE, stop)
     signal.signal(signal.SIGTERM, stop)
     # Ctrl-C reaches the whole process group; the trainer decides what it means and then ends us.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -14,29 +14,25 @@ _POLL_S = 1.0
 _GRACE_S = 20.0
 
 
-def die_with_parent(parent: int | None = None) -> None:
-    """Get SIGTERM when the parent process ends, even by SIGKILL, and SIGKILL if that has no effect.
+def die_with_parent(parent: int | None = None, *, number: signal.Signals = signal.SIGTERM) -> None:
+    """Get a signal when the parent process ends, even by SIGKILL, and SIGKILL if that is no use.
 
     Linux signals the moment the parent's thread that started this process ends; everywhere else,
     and as a second line, a thread looks once a second whether the parent is still the same.
 
     Args:
         parent: the process that is the parent while it lives; by default the present parent.
+        number: the signal.
     """
     parent = parent or os.getppid()
     with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
-    threading.Thread(target=_watch, args=(parent,), daemon=True, name="lifeline").start()
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
+    threading.Thread(target=_watch, args=(parent, number), daemon=True, name="lifeline").start()
 
 
-def orphaned(parent: int) -> bool:
-    """Whether ``parent`` is no longer the parent of this process."""
-    return os.getppid() != parent
-
-
-def _watch(parent: int) -> None:
-    while not orphaned(parent):
+def _watch(parent: int, number: signal.Signals) -> None:
+    while os.getppid() == parent:
         time.sleep(_POLL_S)
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.kill(os.getpid(), number)
     time.sleep(_GRACE_S)
     os.kill(os.getpid(), signal.SIGKILL)

@@ -148,6 +148,7 @@ def start_producer(
     compliance_file: Path,
     command: Sequence[str] = (sys.executable, "-m", "trainbench.ncf.generate"),
     alive_timeout_s: float = ALIVE_TIMEOUT_S,
+    hung_after_s: float = HUNG_AFTER_S,
 ) -> Producer:
     """Start the producer and return once it has said that it is alive; it touches no data yet.
 
@@ -167,7 +168,7 @@ def start_producer(
     try:
         if not config.use_subprocess:
             return Producer(held, options, _Inline(held.meeting, options))
-        process = _Process(held.meeting, options, log_file, command)
+        process = _Process(held.meeting, options, log_file, command, hung_after_s)
         producer = Producer(held, options, process)
     except BaseException:
         held.remove()
@@ -221,9 +222,15 @@ class _Process:
     """The producer as a child process."""
 
     def __init__(
-        self, meeting: Meeting, options: GenerationOptions, log_file: Path, command: Sequence[str]
+        self,
+        meeting: Meeting,
+        options: GenerationOptions,
+        log_file: Path,
+        command: Sequence[str],
+        hung_after_s: float,
     ) -> None:
         self._meeting, self._options, self._log = meeting, options, log_file
+        self._hung_after_s = hung_after_s
         self._beat, self._silent_s, self._looked = 0.0, 0.0, time.monotonic()
         # Without a GPU: TensorFlow in the trainer would find its memory taken otherwise.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
@@ -264,10 +271,14 @@ class _Process:
             beat = self._meeting.heartbeat.stat().st_mtime
             if beat != self._beat:
                 self._beat, self._silent_s = beat, 0.0
-        if self._silent_s > HUNG_AFTER_S:
-            raise self._failure(f"hangs: no sign of work for {self._silent_s:.0f} s")
+        if self._silent_s > self._hung_after_s:
+            failure = self._failure(f"hangs: no sign of work for {self._silent_s:.0f} s")
+            self._child.kill()
+            raise failure
 
     def wait_for(self, folder: Path) -> None:
+        # Also when the folder is there: a run whose producer is dead is not worth continuing.
+        self.check()
         while not folder.exists():
             self.check()
             # Looked at again: its last act before a good end may have been to make the folder.

@@ -1,0 +1,62 @@
+"""The flagfile: one line per option, all of them, none other."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from small_cache import small_config
+
+from trainbench.errors import ConfigError
+from trainbench.ncf.flagfile import GenerationOptions, read_flagfile, write_flagfile
+
+
+@pytest.fixture
+def options() -> GenerationOptions:
+    return GenerationOptions.of(
+        small_config(), cache_folder=Path("/c a"), compliance_file=Path("/l=og"), seed=2**62 - 1
+    )
+
+
+def test_what_is_written_is_read(tmp_path: Path, options: GenerationOptions) -> None:
+    write_flagfile(tmp_path / "flagfile", options)
+    assert read_flagfile(tmp_path / "flagfile") == options
+    assert [path.name for path in tmp_path.iterdir()] == ["flagfile"]
+
+
+def test_every_option_has_one_line(tmp_path: Path, options: GenerationOptions) -> None:
+    write_flagfile(tmp_path / "flagfile", options)
+    lines = (tmp_path / "flagfile").read_text().splitlines()
+    names = [field.name for field in dataclasses.fields(GenerationOptions)]
+    assert [line.split("=")[0] for line in lines] == [f"--{name}" for name in names]
+    assert "--batch_size=32" in lines
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("--seed=", "--sed=", "unknown key 'sed'; did you mean 'seed'"),
+        ("--batch_size=32\n", "", "no line for batch_size; add --batch_size=VALUE"),
+        ("--batch_size=32\n", "--batch_size=32\n--batch_size=64\n", "is there twice"),
+        ("--batch_size=32", "--batch_size=many", "found --batch_size=many, wanted a whole number"),
+        ("--batch_size=32", "--batch_size=0", "found --batch_size=0, wanted a whole number"),
+        ("--batch_size=32", "batch_size=32", "found 'batch_size=32', wanted --key=value"),
+        ("--batch_size=32", "--batch_size", "found '--batch_size', wanted --key=value"),
+        ("--last_batch=pad", "--last_batch=drop", "unknown last_batch 'drop'"),
+    ],
+)
+def test_a_wrong_line_is_named(
+    tmp_path: Path, options: GenerationOptions, old: str, new: str, message: str
+) -> None:
+    path = tmp_path / "flagfile"
+    write_flagfile(path, options)
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message) as caught:
+        read_flagfile(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_path_with_a_line_break_is_refused(tmp_path: Path, options: GenerationOptions) -> None:
+    with pytest.raises(ConfigError, match="line break"):
+        write_flagfile(tmp_path / "flagfile", dataclasses.replace(options, cache_folder="a\nb"))
