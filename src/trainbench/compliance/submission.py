@@ -19,7 +19,7 @@ from typing import Any
 from trainbench.compliance import keys
 from trainbench.compliance.check import check_file
 from trainbench.compliance.outcome import outcome
-from trainbench.compliance.parse import Finding, excerpt, read_log
+from trainbench.compliance.parse import Finding, excerpt, read_log, shown
 from trainbench.compliance.rules import BENCHMARKS, NEWEST_CHECKER, ruleset
 from trainbench.compliance.score import COUNTED, score
 
@@ -100,7 +100,7 @@ def verify(root: Path, *, checker: str = NEWEST_CHECKER) -> Verification:
         findings += _entry_meta(entry, meta)
         for folder in _folders(entry):
             findings += _scripts(root, entry.name, folder)
-            log_findings = list(_logs(folder, meta.get("division"), checker))
+            log_findings = list(_logs(folder, _required_level(meta), checker))
             findings += log_findings
             results[entry.name, folder.name] = None if log_findings else _result(folder)
             if not log_findings and results[entry.name, folder.name] is None:
@@ -133,9 +133,9 @@ def _entry_meta(entry: Path, meta: Mapping[str, Any]) -> Iterator[Finding]:
     if not meta:
         return
     yield from _keys(path, meta, ENTRY_KEYS)
-    if meta.get("division") not in REQUIRED_LEVEL:
-        found = excerpt(repr(meta.get("division")))
-        yield Finding("submission/division", f"{path}: {found}", "open or closed")
+    if _required_level(meta) is None:
+        found = f"{path}: {shown(meta.get('division'))}"
+        yield Finding("submission/division", found, " or ".join(REQUIRED_LEVEL))
     nodes = meta.get("nodes")
     if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
         yield Finding("submission/nodes", f"{path}: no list of nodes", "a list of objects")
@@ -153,9 +153,13 @@ def _scripts(root: Path, entry: str, folder: Path) -> Iterator[Finding]:
             yield _missing(script, "a file")
 
 
-def _logs(folder: Path, division: Any, checker: str) -> Iterator[Finding]:
+def _required_level(meta: Mapping[str, Any]) -> int | None:
+    division = meta.get("division")
+    return REQUIRED_LEVEL.get(division) if isinstance(division, str) else None
+
+
+def _logs(folder: Path, wanted: int | None, checker: str) -> Iterator[Finding]:
     """Every required log is there and passes exactly the level that its division asks for."""
-    wanted = REQUIRED_LEVEL.get(division) if isinstance(division, str) else None
     for index in range(REQUIRED_LOGS.get(folder.name, 0)):
         log = folder / f"result_{index}.txt"
         if not log.is_file():
