@@ -74,7 +74,9 @@ def build_trial(run: RunDir, index: int, *, converged: bool) -> None:
     trial = run.trial(index)
     trial.root.mkdir()
     zero = START + index * (TRIAL_S + 100)
-    rates = [round((r - 0.0012 * (index % 3)) * USERS) / USERS for r in CURVE[: 6 if converged else 5]]
+    rates = [
+        round((r - 0.0012 * (index % 3)) * USERS) / USERS for r in CURVE[: 6 if converged else 5]
+    ]
     epochs = [epoch_record(index, n, rate, zero) for n, rate in enumerate(rates)]
     trial.epochs.write_text("".join(json.dumps(e) + "\n" for e in epochs))
     phases = phase_records(zero, epochs)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import math
+import re
 import types
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, replace
@@ -34,6 +35,10 @@ from trainbench.report.model import (
 )
 
 MAX_FILE_BYTES = 64 * 2**20
+# No count, size or time of a run comes near it; beyond, arithmetic and axes break.
+LARGEST = 1e18
+# What XML 1.0 cannot hold even escaped: control characters, lone surrogates, U+FFFE and U+FFFF.
+UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 T = TypeVar("T")
 
 
@@ -123,7 +128,7 @@ class Source:
         if text is None:
             return {}
         value = self._json(text, self._name(path))
-        return _finite(value) if isinstance(value, dict) else {}
+        return value if isinstance(value, dict) else {}
 
     def record(self, path: Path, kind: type[T]) -> T:
         """The JSON object in ``path`` as a ``kind``, with ``None`` for what it lacks."""
@@ -160,7 +165,7 @@ class Source:
             return None
         if not isinstance(value, dict):
             self.missing.append(f"{name}: not a JSON object")
-        return value
+        return _writable(value)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()
@@ -188,10 +193,10 @@ def _coerced(value: Any, hint: Any) -> Any:
     (kind,) = [part for part in get_args(hint) if part is not types.NoneType]
     if get_origin(kind) is tuple:
         return tuple(_members(value, get_args(kind)[0])) if isinstance(value, list) else None
+    if isinstance(value, int | float) and abs(value) > LARGEST:
+        return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
     if isinstance(value, bool) and kind is not bool:
         return None
     return value if isinstance(value, kind) else None
@@ -205,10 +210,12 @@ def _members(values: list[Any], kind: Any) -> Iterator[Any]:
             yield value
 
 
-def _finite(value: Any) -> Any:
-    """``value`` with every number that JSON cannot write replaced by ``None``."""
+def _writable(value: Any) -> Any:
+    """``value`` without what JSON, XML or UTF-8 cannot hold, at any depth."""
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {_writable(key): _writable(item) for key, item in value.items()}
     if isinstance(value, list):
-        return [_finite(item) for item in value]
+        return [_writable(item) for item in value]
+    if isinstance(value, str):
+        return UNWRITABLE.sub("\ufffd", value)
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -48,10 +48,13 @@ def judge(results: Results) -> Verdict:
 
 
 def level_findings(results: Results, level: str) -> int | None:
-    """Findings of this level in all logs; ``None`` when not one log was stitched."""
+    """Findings of this level in all logs; ``None`` when a trial that ended has no log."""
     logs = [t.log for t in results.trials if t.log]
+    unlogged = any(t.log is None for t in results.trials if t.status.state in FINISHED)
+    if not logs or unlogged:
+        return None
     of_set = len(results.set_findings) if level == LEVELS[-1] else 0
-    return of_set + sum(len(log.of_level(level)) for log in logs) if logs else None
+    return of_set + sum(len(log.of_level(level)) for log in logs)
 
 
 def _outcome(reached: int, finished: int, expected: int, level_2: int | None) -> tuple[int, str]:

@@ -98,7 +98,7 @@ def step_summary(page: str, limit: int = SUMMARY_LIMIT) -> str:
         return page
     note = "\n\nThe rest is in report.md: a step summary holds 1 MiB.\n"
     cut = page.encode()[: limit - len(note)].decode(errors="ignore")
-    return cut[: cut.rindex("\n")] + note
+    return (cut[: cut.rindex("\n")] if "\n" in cut else cut) + note
 
 
 def results_json(results: Results, comparison: Comparison | None = None) -> str:

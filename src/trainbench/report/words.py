@@ -111,7 +111,7 @@ def _time(results: Results) -> Answer:
 def _rules(question: str, level: str, results: Results) -> Answer:
     broken = "bad" if level == "2" else "warn"
     if level_findings(results, level) is None:
-        return Answer(question, "not checked", "no stitched log", broken)
+        return Answer(question, "not checked", "a trial has no stitched log", broken)
     groups = [g for g in grouped(results) if LEVELS.index(g.finding.level) <= LEVELS.index(level)]
     if not groups:
         return Answer(question, "passed", tone="good")

@@ -1,0 +1,172 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from run_dir import SYSTEM_NAME, build_run, change, change_config
+
+from trainbench.errors import DataIntegrityError
+from trainbench.paths import RunDir
+from trainbench.report.collect import collect
+from trainbench.report.judge import judge
+from trainbench.report.render import markdown
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return build_run(tmp_path / "run")
+
+
+def log_of(run: RunDir, index: int = 0) -> Path:
+    return run.results(SYSTEM_NAME) / f"result_{index}.txt"
+
+
+def test_a_complete_run_misses_nothing(run: RunDir) -> None:
+    results = collect(run)
+    assert results.missing == ()
+    assert [t.index for t in results.trials] == [0, 1, 2]
+    assert len(results.trials[0].epochs) == 6
+    assert results.target == 0.225
+
+
+def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
+    with pytest.raises(DataIntegrityError, match=r"no run\.json and no trial_<i> folder"):
+        collect(RunDir(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "run.json",
+        "config.json",
+        "manifest.json",
+        "cache.json",
+        "trial_1/status.json",
+        "trial_1/epochs.jsonl",
+        "trial_1/phases.jsonl",
+        "trial_1/system.json",
+        "trial_1/cache_drop.json",
+        f"results/{SYSTEM_NAME}/ncf/result_1.txt",
+        "results/findings.json",
+    ],
+)
+def test_a_missing_file_is_named_and_the_page_still_written(run: RunDir, name: str) -> None:
+    (run.root / name).unlink()
+    results = collect(run)
+    assert [text for text in results.missing if text.startswith(f"{name}: file not there")]
+    assert "What is missing" in markdown(results)
+
+
+def test_an_absent_field_is_named_and_printed_as_not_available(run: RunDir) -> None:
+    lines = [json.loads(line) for line in run.trial(0).epochs.read_text().splitlines()]
+    del lines[2]["ndcg"], lines[4]["input_wait_s"]
+    run.trial(0).epochs.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    results = collect(run)
+    assert results.missing == ("trial_0/epochs.jsonl: input_wait_s, ndcg",)
+    assert results.trials[0].epochs[2].ndcg is None
+    assert "n/a" in markdown(results)
+
+
+def test_a_damaged_line_is_named_with_its_number_and_the_others_are_kept(run: RunDir) -> None:
+    epochs = run.trial(0).epochs
+    epochs.write_text(epochs.read_text() + '{"epoch": 6, "hit_')
+    results = collect(run)
+    assert results.missing == ("trial_0/epochs.jsonl line 7: not JSON",)
+    assert len(results.trials[0].epochs) == 6
+
+
+@pytest.mark.parametrize("text", ["[1, 2]", "null", "[" * 100_000, "{", ""])
+def test_json_that_is_no_object_is_named(run: RunDir, text: str) -> None:
+    run.trial(0).status.write_text(text)
+    results = collect(run)
+    assert results.missing[0].startswith("trial_0/status.json: not")
+    assert results.trials[0].status.state is None
+
+
+def test_a_value_of_the_wrong_type_or_not_finite_is_not_believed(run: RunDir) -> None:
+    change(run.trial(0).status, epochs="six", best_hit_rate=True, seed=1.5)
+    text = run.trial(0).epochs.read_text().replace('"mean_loss": 0.42', '"mean_loss": NaN')
+    run.trial(0).epochs.write_text(text)
+    trial = collect(run).trials[0]
+    assert (trial.status.epochs, trial.status.best_hit_rate, trial.status.seed) == (None,) * 3
+    assert trial.epochs[0].mean_loss is None
+
+
+def test_time_to_train_is_that_of_the_log_not_what_the_trial_said(run: RunDir) -> None:
+    change(run.trial(0).status, time_to_train_s=1.0)
+    results = collect(run)
+    log = results.trials[0].log
+    assert log is not None
+    assert results.trials[0].time_s == log.time_s == pytest.approx(292.65)
+    assert "the log says 292.6 s, status.json 1 s" in markdown(results)
+
+
+def test_a_trial_below_its_target_has_no_time_to_train(run: RunDir) -> None:
+    trial = collect(run).trials[2]
+    assert trial.status.state == "not_converged"
+    assert trial.time_s is None
+
+
+def test_a_log_that_lost_a_required_tag_fails_level_2_with_the_tag_named(run: RunDir) -> None:
+    text = log_of(run).read_text()
+    kept = [line for line in text.splitlines(True) if "preproc_hp_min_ratings" not in line]
+    log_of(run).write_text("".join(kept))
+    results = collect(run)
+    log = results.trials[0].log
+    assert log is not None
+    assert [f.rule for f in log.of_level("2")] == ["level2/at-least-one/preproc_hp_min_ratings"]
+    assert judge(results).exit_code == 5
+
+
+def test_a_finding_quotes_the_line_with_its_neighbours(run: RunDir) -> None:
+    log = collect(run).trials[0].log
+    assert log is not None
+    (finding,) = [f for f in log.findings if f.rule == "strict/value/eval_target"]
+    lines = log_of(run).read_text().splitlines()
+    assert finding.line_number is not None
+    assert [number for number, _ in finding.excerpt] == [
+        finding.line_number + offset for offset in range(-2, 3)
+    ]
+    assert all(line == lines[number - 1] for number, line in finding.excerpt)
+
+
+def test_raw_lines_that_could_not_be_stitched_are_findings(run: RunDir) -> None:
+    record = json.loads(run.findings.read_text())
+    lost = {"rule": "parse/line", "found": "torn line", "wanted": "a whole line"}
+    record["trials"][1]["stitch"] = [lost]
+    run.findings.write_text(json.dumps(record))
+    log = collect(run).trials[1].log
+    assert log is not None
+    assert [f.found for f in log.findings if f.rule == "parse/line"] == ["torn line"]
+
+
+def test_the_same_seed_in_two_trials_is_a_finding_on_the_set(run: RunDir) -> None:
+    seed = str(json.loads(run.trial(0).status.read_text())["seed"])
+    other = str(json.loads(run.trial(1).status.read_text())["seed"])
+    log_of(run, 1).write_text(log_of(run, 1).read_text().replace(other, seed))
+    assert [f.rule for f in collect(run).set_findings] == ["set/seeds"]
+
+
+def test_the_configuration_is_told_as_a_difference_from_the_reference(run: RunDir) -> None:
+    change_config(run, batch_size=65_536)
+    differences = collect(run).differences
+    assert differences is not None
+    found = {d.key: (d.reference, d.this) for d in differences}
+    assert found["batch_size"] == ("2048", "65536")
+    assert found["dataset"] == ("ml-20m", "ml-1m")
+
+
+def test_a_configuration_of_another_version_is_named(run: RunDir) -> None:
+    change(run.config, colour="blue")
+    results = collect(run)
+    assert results.differences is None
+    assert "config.json: not a configuration of this version" in results.missing[0]
+
+
+def test_a_trial_that_was_cut_off_and_started_anew_is_mentioned(run: RunDir) -> None:
+    (run.root / "trial_1.aborted-0").mkdir()
+    results = collect(run)
+    assert results.set_aside == ("trial_1.aborted-0",)
+    assert len(results.trials) == 3
+    assert "cut off and started anew" in markdown(results)
