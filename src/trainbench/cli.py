@@ -40,6 +40,8 @@ EXAMPLES = {
     "score": "trainbench score results/my-system/ncf --json",
     "doctor": "trainbench doctor",
     "bench": "trainbench bench ncf",
+    "evaluate": "trainbench evaluate --preset ml-1m --weights "
+    "data/runs/latest/trial_0/model/weights.npz --negatives 99",
 }
 
 
@@ -300,6 +302,30 @@ def pipeline_command(data_dir: Path, dry_run: bool, **options: Any) -> int:
         return pipeline.report(run)
 
 
+@cli.command("evaluate")
+@_DATA_DIR
+@_DATASET
+@_PRESET
+@_SET
+@click.option("--weights", required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option("--negatives", type=click.IntRange(1), default=999, show_default=True)
+@click.option("--seed", envvar="SEED", type=click.IntRange(0), default=0, show_default=True)
+def evaluate_command(
+    data_dir: Path, weights: Path, negatives: int, seed: int, **options: Any
+) -> None:
+    """HR@10 and NDCG@10 of saved weights; 99 negatives is the NeuMF paper's protocol."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from trainbench.ncf.saved import evaluate_saved
+
+    config = _config(options)
+    data = _opened(data_dir)
+    found = evaluate_saved(config, data, weights, negatives=negatives, seed=seed)
+    click.echo(
+        f"hr@10 {found.hit_rate:.4f} ({found.hits} of {found.users})  ndcg@10 {found.ndcg:.4f}  "
+        f"{negatives} negatives"
+    )
+
+
 @cli.command("doctor")
 @_DATA_DIR
 def doctor_command(data_dir: Path) -> int:
@@ -315,7 +341,7 @@ for _command in (cli_review.check, cli_review.score, cli_review.submission):
 
 def _config(options: dict[str, Any]) -> NcfConfig:
     """The configuration that the options of a command ask for."""
-    name = options["preset"] or ("mlperf" if nvidia_gpus() else "quick")
+    name = options["preset"] or _default_preset(options["dataset"])
     settings = list(options["settings"])
     for key in configs.CHOICES:
         if options.get(key):
@@ -329,6 +355,12 @@ def _config(options: dict[str, Any]) -> NcfConfig:
     config = configs.with_settings(configs.preset(name), settings)
     say(f"preset {name}: {config.dataset} to HR@10 {config.target_hit_rate}")
     return config
+
+
+def _default_preset(dataset: str | None) -> str:
+    if dataset:
+        return configs.preset_of(dataset)
+    return "mlperf" if nvidia_gpus() else "quick"
 
 
 def _opened(data_dir: Path) -> DataDir:

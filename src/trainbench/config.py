@@ -119,10 +119,8 @@ def quick() -> NcfConfig:
         preset="quick",
         dataset="synthetic",
         synthetic=SyntheticSize(users=1_500, items=1_200, ratings=120_000),
-        target_hit_rate=0.30,
-        max_epochs=12,
-        mf_dim=64,
-        batch_size=2_048,
+        target_hit_rate=0.40,
+        max_epochs=10,
         learning_rate=1e-3,
     )
 
@@ -140,6 +138,12 @@ def preset(name: str) -> NcfConfig:
     if name not in PRESETS:
         raise ConfigError(unknown("preset", name, PRESETS))
     return PRESETS[name]()
+
+
+def preset_of(dataset: str) -> str:
+    """The preset made for ``dataset``; the reference's where there is none."""
+    made_for = [name for name, make in PRESETS.items() if make().dataset == dataset]
+    return made_for[0] if made_for else "reference"
 
 
 def unknown(kind: str, found: str, known: Iterable[str]) -> str:

@@ -44,6 +44,11 @@ class DataDir:
         return self.caches / key
 
     @property
+    def work(self) -> Path:
+        """Folder of the running producers' input; empty when nothing runs."""
+        return self.root / "work"
+
+    @property
     def runs(self) -> Path:
         """Folder of all runs."""
         return self.root / "runs"

@@ -1,4 +1,4 @@
-"""The page cache is dropped by the narrowest means, and the record never claims more than happened."""
+"""The page cache is dropped by the narrowest means, and the record claims what happened."""
 
 from __future__ import annotations
 

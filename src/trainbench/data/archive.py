@@ -21,10 +21,10 @@ from trainbench.data.datasets import (
     read_manifest,
     write_manifest,
 )
-from trainbench.data.files import BLOCK_BYTES, sha256_of
 from trainbench.data.movielens import check_counts, check_pairs, read_ratings
 from trainbench.data.unpack import ratings_member, unpack
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
+from trainbench.files import BLOCK_BYTES, sha256_of
 from trainbench.paths import DataDir
 from trainbench.progress import Progress, say
 

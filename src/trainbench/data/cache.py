@@ -22,14 +22,14 @@ import numpy.typing as npt
 
 from trainbench.config import NcfConfig
 from trainbench.data.datasets import Manifest, dataset, read_manifest
-from trainbench.data.files import (
+from trainbench.errors import DataIntegrityError, MachineError
+from trainbench.files import (
     disk_errors_told,
     require_space,
     sha256_of,
     sync_folder,
     write_json,
 )
-from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.paths import DataDir
 
 FORMAT = 1

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.config import SyntheticSize, unknown
-from trainbench.data.files import write_json
 from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.files import write_json
 from trainbench.paths import DataDir
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens"

@@ -27,8 +27,8 @@ from trainbench.data.datasets import (
     read_manifest,
     write_manifest,
 )
-from trainbench.data.files import disk_errors_told, require_space, sha256_of
 from trainbench.errors import ConfigError
+from trainbench.files import disk_errors_told, require_space, sha256_of
 from trainbench.paths import DataDir
 from trainbench.progress import Progress, say
 

@@ -15,8 +15,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 import requests
 
-from trainbench.data.files import BLOCK_BYTES, disk_errors_told, require_space, write_json
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
+from trainbench.files import BLOCK_BYTES, disk_errors_told, require_space, write_json
 from trainbench.progress import Progress, say
 
 _TIMEOUT_S = (15, 60)  # to connect, between two bytes

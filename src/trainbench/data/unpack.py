@@ -16,8 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from trainbench.data.datasets import Layout
-from trainbench.data.files import BLOCK_BYTES, disk_errors_told, require_space
 from trainbench.errors import DataIntegrityError
+from trainbench.files import BLOCK_BYTES, disk_errors_told, require_space
 from trainbench.progress import Progress, heartbeat
 
 # ml-25m, the largest, unpacks to 1.2 GB at a ratio of 5.

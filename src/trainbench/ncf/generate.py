@@ -21,8 +21,8 @@ from typing import NoReturn
 import trainbench
 from trainbench.compliance import keys, log
 from trainbench.data.cache import RatingsCache, open_cache
-from trainbench.data.files import disk_errors_told, require_space
 from trainbench.errors import TrainbenchError
+from trainbench.files import disk_errors_told, require_space
 from trainbench.ncf.epochs import EpochMaker, EpochRecord, epoch_bytes
 from trainbench.ncf.flagfile import GenerationOptions, read_flagfile
 from trainbench.ncf.lifeline import die_with_parent

@@ -119,7 +119,7 @@ class _Trial:
                 cache,
                 self.config,
                 seed=self.spec.seed,
-                work_dir=self.spec.data.root / "work",
+                work_dir=self.spec.data.work,
                 log_file=self.trial.generator_log,
                 compliance_file=self.trial.compliance_generator,
             )

@@ -8,6 +8,7 @@ never touched, and a trial that was cut off starts anew beside its remains.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 import subprocess
@@ -31,6 +32,8 @@ from trainbench.progress import duration, heartbeat, say
 FINISHED = ("converged", "not_converged", "failed")
 # Exit codes of a trial after which the next one would fail alike: configuration, data, machine.
 _HOPELESS = (2, 3, 6)
+# What TensorFlow says of itself before its log level counts; stdout.log keeps it.
+_START_UP_NOTE = re.compile(r"[IWE]\d{4} 00:00:|WARNING: All log messages before absl::")
 # Docker kills ten seconds after it asks; the trial must be gone before.
 _GRACE_S = 8
 
@@ -191,7 +194,8 @@ def _follow(command: list[str], trial: TrialDir) -> int:
             for line in child.stdout:
                 copy.write(line)
                 copy.flush()
-                sys.stderr.write(line)
+                if not _START_UP_NOTE.match(line):
+                    sys.stderr.write(line)
         return child.wait()
     except BaseException:
         _end(child)
