@@ -23,10 +23,10 @@ apt_install() {
     --no-install-recommends "$@" >/dev/null
 }
 
-# The newest interpreter that this project supports.
+# The caller's own python3 where it is a supported one.
 find_python() {
   local name
-  for name in python3.12 python3.11 python3.10 python3; do
+  for name in python3 python3.12 python3.11 python3.10; do
     if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null; then
       command -v "$name"
       return
@@ -48,7 +48,7 @@ make_environment() {
     "$(find_python)" -m venv "$folder"
   fi
   # A resolver has nothing to resolve here: every package is pinned, and by hash.
-  "$folder/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps \
+  "$folder/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
     -r "$requirements" || fail 6 "$folder: pip could not install $requirements (see above)"
   echo "$wanted" >"$folder/.installed"
 }

@@ -35,7 +35,7 @@ install_project() {
   wanted=$(sha256sum <pyproject.toml)
   [[ $(cat .venv/.project 2>/dev/null) == "$wanted" ]] && return
   say "installing trainbench into .venv"
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --editable . ||
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable . ||
     fail 6 ".venv: pip could not install the project (see above)"
   echo "$wanted" >.venv/.project
 }
