@@ -40,9 +40,7 @@ from trainbench.compliance.rules import (
     rule_id,
     ruleset,
 )
-from trainbench.compliance.strict import Trace
-
-Breach = tuple[str, Event | None]
+from trainbench.compliance.trace import Breach, Trace
 
 
 def check_file(path: Path, rules: RuleSet) -> list[Finding]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainbench.compliance import keys
 from trainbench.compliance.parse import Event
-from trainbench.compliance.strict import is_number
+from trainbench.compliance.trace import is_number
 
 
 @dataclass(frozen=True)
