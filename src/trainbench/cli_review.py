@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -13,41 +11,30 @@ from trainbench.errors import NotCompliantError
 _LOGS = click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
 )
-
-
-@click.command("check")
-@_LOGS
-@click.option("--level", type=click.Choice(["1", "2", "strict"]), default="2", show_default=True)
-@click.option(
+_CHECKER = click.option(
     "--checker",
     type=click.Choice(["2018-11", "2019-04"]),
     default="2019-04",
     show_default=True,
     help="Decide as this published version of the v0.5 checker.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def check(files: tuple[Path, ...], level: str, checker: str, as_json: bool) -> int:
-    """Check compliance logs. Exit code 0: clean, 1: findings, 2: a file could not be read."""
-    from trainbench.compliance.check import check_file
-    from trainbench.compliance.rules import ruleset
 
-    rules = ruleset(level, checker=checker)
-    found, unreadable = {}, False
-    for path in files:
-        try:
-            found[path] = check_file(path, rules)
-        except OSError as error:
-            click.echo(f"{path}: cannot be read ({error.strerror})", err=True)
-            unreadable = True
-    if as_json:
-        content = {str(path): [asdict(f) for f in findings] for path, findings in found.items()}
-        click.echo(json.dumps(content, indent=2))
-    else:
-        for path, findings in found.items():
-            for finding in findings:
-                click.echo(f"{path}: {finding}")
-            click.echo(f"{path}: level {level} {'FAIL' if findings else 'pass'}")
-    return 2 if unreadable else int(any(found.values()))
+
+@click.command("check")
+@_LOGS
+@click.option("--level", type=click.Choice(["1", "2", "strict"]), default="2", show_default=True)
+@_CHECKER
+@click.option("--benchmark", help="Check level 2 for this benchmark, whatever the first line says.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def check(
+    files: tuple[Path, ...], level: str, checker: str, benchmark: str | None, as_json: bool
+) -> int:
+    """Check compliance logs. Exit code 0: clean, 1: findings, 2: a file could not be read."""
+    from trainbench.compliance.commands import check_logs
+
+    report = check_logs(files, level=level, checker=checker, benchmark=benchmark)
+    click.echo(report.to_json() if as_json else report.to_text(), nl=False)
+    return report.exit_code
 
 
 @click.command("score")
@@ -78,13 +65,33 @@ def submission() -> None:
 
 @submission.command("verify")
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
-def submission_verify(folder: Path) -> None:
+@_CHECKER
+def submission_verify(folder: Path, checker: str) -> None:
     """Verify a submission folder as the v0.5 tool does, with an exit code. Exit 5: findings."""
     from trainbench.compliance.submission import verify
 
-    findings = verify(folder)
-    for finding in findings:
-        click.echo(str(finding))
-    if findings:
-        raise NotCompliantError(f"{folder}: {len(findings)} findings")
-    click.echo(f"{folder}: verified")
+    verification = verify(folder, checker=checker)
+    click.echo(verification.to_text(), nl=False)
+    if verification.findings:
+        raise NotCompliantError(f"{folder}: {len(verification.findings)} findings")
+
+
+@submission.command("build")
+@click.option("--run", "run_path", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--org", required=True, help="The submitter's organisation.")
+@click.option("--email", required=True, help="Whom to ask.")
+@click.option("--division", type=click.Choice(["closed", "open"]), default="closed")
+@click.option("--status", default="on-premise", show_default=True)
+def submission_build(
+    run_path: Path, out: Path, org: str, email: str, division: str, status: str
+) -> None:
+    """Build the submission folder of a stitched run."""
+    from trainbench.compliance.packing import Submitter, build, stitched_system
+    from trainbench.paths import RunDir
+
+    run = RunDir(run_path.resolve())
+    submitter = Submitter(org, email, division, status)
+    checkout = Path(__file__).resolve().parents[2]
+    build(run, out, system=stitched_system(run), submitter=submitter, code=checkout)
+    click.echo(f"{out}: built; verify it with: trainbench submission verify {out}")

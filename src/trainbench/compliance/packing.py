@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -60,10 +61,12 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
         raise DataIntegrityError(
             f"{run.results(system)}: no result_<i>.txt; run stitch before submission build"
         )
-    machine = _system(run)
+    machine, preset = _system(run), _preset(run)
     partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        _write(partial, logs, machine, system, submitter, code)
+        _write_results(partial, logs, system, entry(machine, submitter))
+        _write_json(partial / "submission.json", _meta(submitter))
+        _write_code(partial / "code" / keys.BENCHMARK, code, system, preset)
         if out.exists():
             out.rmdir()
         os.replace(partial, out)
@@ -72,25 +75,36 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
     return out
 
 
-def _write(
-    root: Path,
-    logs: list[Path],
-    machine: Mapping[str, Any],
-    system: str,
-    submitter: Submitter,
-    code: Path,
-) -> None:
+def stitched_system(run: RunDir) -> str:
+    """The system's name under which the run was stitched.
+
+    Raises:
+        DataIntegrityError: the run is not stitched.
+    """
+    folders = sorted(path.parent.name for path in run.root.glob("results/*/ncf"))
+    if not folders:
+        raise DataIntegrityError(f"{run.root}: no results/<system>/ncf; run stitch first")
+    return folders[0]
+
+
+def _write_results(root: Path, logs: list[Path], system: str, meta: Mapping[str, Any]) -> None:
     results = root / "results" / system / keys.BENCHMARK
     results.mkdir(parents=True)
     for log in logs:
         shutil.copyfile(log, results / log.name)
-    _write_json(root / "submission.json", {"org": submitter.org, "poc_email": submitter.poc_email})
-    _write_json(results.parent / "entry.json", entry(machine, submitter))
-    folder = root / "code" / keys.BENCHMARK
-    _copy_code(code, folder)
-    _script(folder / "preproc_dataset.sh", "download --preset mlperf", "preprocess --preset mlperf")
+    _write_json(results.parent / "entry.json", meta)
+
+
+def _write_code(folder: Path, checkout: Path, system: str, preset: str) -> None:
+    _copy_code(checkout, folder)
+    chosen = f"--preset {shlex.quote(preset)}"
+    _script(folder / "preproc_dataset.sh", f"download {chosen}", f"preprocess {chosen}")
     _script(folder / f"setup_{system}.sh", "doctor")
-    _script(folder / f"run_and_time_{system}.sh", 'train --preset mlperf --runs "${RUNS:-100}"')
+    _script(folder / f"run_and_time_{system}.sh", f'train {chosen} --runs "${{RUNS:-100}}"')
+
+
+def _meta(submitter: Submitter) -> dict[str, str]:
+    return {"org": submitter.org, "poc_email": submitter.poc_email}
 
 
 def entry(machine: Mapping[str, Any], submitter: Submitter) -> dict[str, Any]:
@@ -145,6 +159,13 @@ def _system(run: RunDir) -> Mapping[str, Any]:
             found: Mapping[str, Any] = json.loads(trial.system.read_text(encoding="utf-8"))
             return found
     raise DataIntegrityError(f"{run.root}: no system.json in any trial; wanted one to describe")
+
+
+def _preset(run: RunDir) -> str:
+    """The preset that the run says it had; the benchmark's own when it does not say."""
+    if not run.run_file.exists():
+        return "mlperf"
+    return str(json.loads(run.run_file.read_text(encoding="utf-8")).get("preset") or "mlperf")
 
 
 def _copy_code(checkout: Path, folder: Path) -> None:

@@ -1,0 +1,76 @@
+"""The reviewer's commands: their output is the renderer's, their exit codes are documented."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from click.testing import CliRunner
+from v05_log import lines, many, run, without
+
+from trainbench.cli_review import check, score, submission
+from trainbench.compliance import keys
+from trainbench.errors import NotCompliantError
+from trainbench.paths import RunDir
+
+
+def write(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def test_check_exits_0_1_and_2(tmp_path: Path) -> None:
+    good = write(tmp_path / "good", "".join(lines(run())))
+    bad = write(tmp_path / "bad", "".join(lines(without(keys.EVAL_SIZE)(run()))))
+
+    def exit_code(*files: str) -> object:
+        return check.main([*files, "--level", "2"], standalone_mode=False)
+
+    assert exit_code(good) == 0
+    assert exit_code(good, bad) == 1
+    assert exit_code(good, str(tmp_path / "absent")) == 2
+
+
+def test_check_prints_json(tmp_path: Path) -> None:
+    bad = write(tmp_path / "bad", "".join(lines(without(keys.EVAL_SIZE)(run()))))
+    printed = json.loads(CliRunner().invoke(check, [bad, "--json"]).output)
+    assert printed["files"][0]["findings"][0]["rule"] == "level2/at-least-one/eval_size"
+
+
+def test_score_prints_the_same_as_json_and_as_text(tmp_path: Path) -> None:
+    for index, events in enumerate(many(3, converged=3)):
+        write(tmp_path / f"result_{index}.txt", "".join(lines(events)))
+    text = CliRunner().invoke(score, [str(tmp_path)]).output
+    mean = json.loads(CliRunner().invoke(score, [str(tmp_path), "--json"]).output)["mean_s"]
+    assert f"time to train: {mean:.2f} s" in text
+    named = CliRunner().invoke(score, [str(tmp_path), "--legacy-reference"]).output
+    assert "denominator: legacy v0.5 reference result" in named
+
+
+def test_submission_is_built_from_a_stitched_run_and_verified(tmp_path: Path) -> None:
+    made = RunDir(tmp_path / "run")
+    write(made.trial(0).system, "{}")
+    write(made.run_file, '{"preset": "ml-1m"}')
+    write(made.results("box") / "result_0.txt", "".join(lines(run())))
+    out = tmp_path / "out"
+    arguments = ["build", "--run", str(made.root), "--out", str(out), "--org", "o", "--email", "e"]
+    built = CliRunner().invoke(submission, arguments)
+    assert built.exit_code == 0, built.output
+    assert "--preset ml-1m" in (out / "code/ncf/run_and_time_box.sh").read_text()
+    verified = CliRunner().invoke(submission, ["verify", str(out)])
+    assert isinstance(verified.exception, NotCompliantError)
+    assert "submission/exists/result_1.txt" in verified.output
+    assert "submission/exists/result_0.txt" not in verified.output
+
+
+def test_reviewing_needs_no_tensorflow_and_no_docker(tmp_path: Path) -> None:
+    code = (
+        "import sys; import trainbench.compliance.commands, trainbench.compliance.stitch, "
+        "trainbench.compliance.score, trainbench.compliance.packing; "
+        "print([name for name in ('tensorflow', 'docker') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
