@@ -1,0 +1,240 @@
+"""The five steps as a user runs them, without Docker: real processes, tiny data."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from trainbench.compliance.check import check_file
+from trainbench.compliance.rules import ruleset
+from trainbench.paths import DataDir
+
+SMALL = {
+    "synthetic": "60x80x2400",
+    "eval_negatives": "30",
+    "mf_dim": "8",
+    "mlp_layer_sizes": "16,8",
+    "batch_size": "256",
+    "steps_per_call": "8",
+    "eval_users_per_batch": "16",
+    "division": "open",
+    "drop_caches": "false",
+}
+TINY = ["--preset=quick", *(f"--set={key}={value}" for key, value in SMALL.items())]
+
+
+# A run that kept its page cache logs no run_clear_caches, and its report says: not compliant.
+CACHES_KEPT = 5
+
+
+def _start(data: Path, *words: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "trainbench", words[0], "--data-dir", str(data), *words[1:]]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+
+
+def _run(data: Path, *words: str) -> tuple[int, str, str]:
+    process = _start(data, *words)
+    out, err = process.communicate(timeout=240)
+    return process.returncode, out, err
+
+
+def _wait(condition: Callable[[], bool], *, seconds: float = 90) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.05)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def _status(data: Path, trial: int = 0) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        (data / "runs" / "latest" / f"trial_{trial}" / "status.json").read_text()
+    )
+    return found
+
+
+def _processes_in(data: Path) -> list[int]:
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if any(str(data) in word for word in process.info["cmdline"] or ()):
+            found.append(process.pid)
+    return found
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory in which the whole pipeline has run with two trials."""
+    data = tmp_path_factory.mktemp("finished")
+    words = ["--runs=2", "--seed=7", "--set", "target_hit_rate=0.0001", "--hash-pipeline"]
+    code, _, err = _run(data, "pipeline", *TINY, *words)
+    assert code == CACHES_KEPT, err
+    return data
+
+
+def test_the_pipeline_leaves_a_report_and_compliant_logs(finished: Path) -> None:
+    run = DataDir(finished).run("latest")
+    for name in ("report.html", "report.md", "results.json", "results.csv", "junit.xml"):
+        assert (run.report / name).stat().st_size > 0
+    logs = sorted(run.root.glob("results/*/ncf/result_*.txt"))
+    assert [log.name for log in logs] == ["result_0.txt", "result_1.txt"]
+    for log in logs:
+        found = {finding.rule for finding in check_file(log, ruleset("2"))}
+        assert found == {"level2/at-least-one/run_clear_caches"}
+
+
+def test_the_clock_starts_before_anything_touches_the_data(finished: Path) -> None:
+    trial = DataDir(finished).run("latest").trial(0)
+    start = next(
+        float(line.split()[2])
+        for line in trial.compliance_raw.read_text().splitlines()
+        if line.endswith("run_start")
+    )
+    producer = [float(line.split()[2]) for line in trial.compliance_generator.open()]
+    assert min(producer) > start
+    timed = {phase["name"]: phase["timed"] for phase in _lines(trial.phases)}
+    on_the_clock = ("build_model", "compile", "wait_eval_candidates", "train_epoch", "eval")
+    assert all(timed[name] for name in on_the_clock)
+    assert not any(timed[name] for name in ("start_producer", "drop_caches", "save_model"))
+
+
+def test_epochs_are_numbered_from_zero_and_each_is_evaluated(finished: Path) -> None:
+    trial = DataDir(finished).run("latest").trial(0)
+    epochs = _lines(trial.epochs)
+    assert [epoch["epoch"] for epoch in epochs] == list(range(len(epochs)))
+    for epoch in epochs:
+        assert epoch["hit_rate"] == epoch["hits"] / epoch["users"]
+        assert epoch["samples"] >= 5 * (2_400 - 60)
+
+
+def test_a_degraded_run_says_so(finished: Path) -> None:
+    codes = {note["code"] for note in _status(finished)["degraded"]}
+    assert {"caches_not_dropped", "generated_data", "other_task", "open_division"} <= codes
+
+
+def test_trials_of_a_set_have_different_seeds_and_different_input(finished: Path) -> None:
+    run = DataDir(finished).run("latest")
+    assert _status(finished, 0)["seed"] != _status(finished, 1)["seed"]
+    hashes = {_lines(trial.epochs)[0]["epoch_sha256"] for trial in run.trials}
+    assert len(hashes) == 2
+
+
+def test_a_seed_replays_the_input_of_the_whole_set(finished: Path, tmp_path: Path) -> None:
+    words = ["--runs=2", "--seed=7", "--set", "target_hit_rate=0.0001"]
+    words += ["--set", "generator_workers=2", "--set", "use_subprocess=false"]
+    code, _, err = _run(tmp_path, "pipeline", *TINY, *words)
+    assert code == CACHES_KEPT, err
+    for index in (0, 1):
+        first, again = (
+            _lines(DataDir(data).run("latest").trial(index).epochs)[0]
+            for data in (finished, tmp_path)
+        )
+        assert first["epoch_sha256"] == again["epoch_sha256"]
+        assert first["first_batch_sha256"] == again["first_batch_sha256"]
+
+
+def test_hash_pipeline_prints_what_the_record_holds(finished: Path) -> None:
+    trial = DataDir(finished).run("latest").trial(0)
+    recorded = _lines(trial.epochs)[0]
+    printed = trial.stdout.read_text()
+    assert f"epoch 0 first batch {recorded['first_batch_sha256']}" in printed
+    assert f"epoch 0 all batches {recorded['epoch_sha256']}" in printed
+
+
+def test_a_report_of_a_copied_run_has_the_same_bytes(finished: Path, tmp_path: Path) -> None:
+    run = DataDir(finished).run("latest")
+    copied = tmp_path / "elsewhere"
+    subprocess.run(["cp", "-rL", str(run.root), str(copied)], check=True)
+    code, _, err = _run(finished, "report", "--run", str(copied), "--out", str(tmp_path / "out"))
+    assert code == CACHES_KEPT, err
+    for name in ("report.html", "report.md", "results.json", "results.csv", "junit.xml"):
+        assert (tmp_path / "out" / name).read_bytes() == (run.report / name).read_bytes()
+
+
+def test_a_missed_target_is_exit_code_4_and_still_a_result(tmp_path: Path) -> None:
+    words = ["--set", "target_hit_rate=1.0", "--set", "max_epochs=1"]
+    for step in ("download", "preprocess"):
+        code, _, err = _run(tmp_path, step, *TINY)
+        assert code == 0, err
+    code, _, err = _run(tmp_path, "train", *TINY, *words)
+    assert code == 4, err
+    assert "below the target 1.0" in err
+    assert _status(tmp_path)["state"] == "not_converged"
+    assert _lines(tmp_path / "steps.jsonl")[-1]["exit_code"] == 4
+    code, _, err = _run(tmp_path, "train", *TINY, *words, "--defer-verdict")
+    assert code == 0, err
+
+
+LONG = ["--set", "target_hit_rate=1.0", "--set", "max_epochs=100000"]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_an_interrupted_run_leaves_no_process_and_says_interrupted(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    process = _start(tmp_path, "pipeline", *TINY, *LONG)
+    epochs = tmp_path / "runs" / "latest" / "trial_0" / "epochs.jsonl"
+    _wait(epochs.exists)
+    process.send_signal(number)
+    process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert _status(tmp_path)["state"] == "interrupted"
+    assert _processes_in(tmp_path) == []
+    assert [path.name for path in (tmp_path / "work").iterdir()] in ([], [".lock"])
+
+
+def test_a_killed_run_leaves_no_process_and_the_next_one_continues(
+    finished: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    subprocess.run(["cp", "-a", str(finished), str(data)], check=True)
+    run = DataDir(data).run((data / "runs" / "latest").readlink().name)
+    kept = {path: path.read_bytes() for path in run.trial(0).root.rglob("*") if path.is_file()}
+    _make_unfinished(run.trial(1).root)
+    words = [*TINY, "--runs=2", "--seed=7", "--set", "target_hit_rate=0.0001", "--hash-pipeline"]
+
+    process = _start(data, "train", *words)
+    _wait((run.trial(1).root / "phases.jsonl").exists)
+    os.kill(process.pid, signal.SIGKILL)
+    process.communicate()
+    _wait(lambda: _processes_in(data) == [], seconds=30)
+
+    code, _, err = _run(data, "train", *words)
+    assert code == 0, err
+    assert "continuing run" in err
+    assert _status(data, 1)["state"] == "converged"
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert len(list(run.root.glob("trial_1.aborted-*"))) == 2
+    assert len(list(data.glob("runs/2*"))) == 1
+
+
+def _make_unfinished(trial: Path) -> None:
+    status = json.loads((trial / "status.json").read_text())
+    (trial / "status.json").write_text(json.dumps(status | {"state": "running"}))
+    (trial / "phases.jsonl").unlink()
+
+
+def test_a_second_run_in_the_same_data_directory_is_refused(tmp_path: Path) -> None:
+    process = _start(tmp_path, "pipeline", *TINY, *LONG)
+    try:
+        _wait((tmp_path / "runs" / "latest").exists)
+        code, _, err = _run(tmp_path, "pipeline", *TINY, *LONG)
+        assert code == 6
+        assert "in use by pipeline" in err
+    finally:
+        process.terminate()
+        process.communicate(timeout=20)
