@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 import click
 
-from trainbench import __version__, cli_review, pipeline
+from trainbench import __version__, cli_machine, cli_review, pipeline
 from trainbench import config as configs
 from trainbench.config import NcfConfig
 from trainbench.errors import Interrupted, MachineError, TargetNotReachedError, TrainbenchError
@@ -326,16 +326,13 @@ def evaluate_command(
     )
 
 
-@cli.command("doctor")
-@_DATA_DIR
-def doctor_command(data_dir: Path) -> int:
-    """Say what this machine lacks: one line per requirement with its fix."""
-    from trainbench import doctor
-
-    return doctor.run(data_dir)
-
-
-for _command in (cli_review.check, cli_review.score, cli_review.submission):
+for _command in (
+    cli_review.check,
+    cli_review.score,
+    cli_review.submission,
+    cli_machine.bench,
+    cli_machine.doctor,
+):
     cli.add_command(_command)
 
 
