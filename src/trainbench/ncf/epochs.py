@@ -108,7 +108,7 @@ class EpochMaker:
         batch = self._options.batch_size
         blocks = scattered.blocks(self._pool, ahead=self._ahead)
         with _BatchWriter(folder, total // batch, batch) as out:
-            self._carried = _in_batches(_prepended(opening, blocks), batch, self._write_to(out))
+            self._carried = _in_batches(_prepended(opening, blocks), batch, out.write)
         record = EpochRecord(
             epoch=epoch,
             steps=total // batch,
@@ -127,14 +127,18 @@ class EpochMaker:
         self._pool.shutdown(cancel_futures=True)
 
     def _shuffle(self, epoch: int) -> Shuffle:
-        seed, starts = self._options.seed, self._cache.row_starts[self._bounds]
-        sizes = np.diff(starts) * (1 + self._options.train_negatives)
+        pairs = np.diff(self._cache.row_starts[self._bounds])
+        sizes = pairs * (1 + self._options.train_negatives)
         return Shuffle(
             sizes=[int(size) for size in sizes],
             make=partial(self._with_sampler, partial(self._samples, epoch)),
-            bucket_stream=partial(stream, seed, Purpose.BUCKETS, epoch),
-            order_stream=partial(stream, seed, Purpose.SHUFFLE, epoch),
+            bucket_stream=partial(self._stream, Purpose.BUCKETS, epoch),
+            order_stream=partial(self._stream, Purpose.SHUFFLE, epoch),
         )
+
+    def _stream(self, purpose: Purpose, epoch: int, part: int = 0) -> np.random.Generator:
+        self._on_progress()
+        return stream(self._options.seed, purpose, epoch, part)
 
     def _samples(self, epoch: int, sampler: Sampler, chunk: int) -> Samples:
         """The samples of one chunk of users: the positives, then the negatives."""
@@ -148,7 +152,6 @@ class EpochMaker:
             users, self._cache.items[pairs].astype(np.uint64) << 1 | 1, samples[: len(users)]
         )
         np.bitwise_or(np.repeat(users, per_positive), negatives << 1, samples[len(users) :])
-        self._on_progress()
         return samples
 
     def _with_sampler(self, work: Callable[[Sampler, int], Any], chunk: int) -> Any:
@@ -167,15 +170,8 @@ class EpochMaker:
         if self._options.last_batch == "spillover":
             return self._carried
         missing = -len(samples) % self._options.batch_size
-        rng = stream(self._options.seed, Purpose.PADDING, epoch)
+        rng = self._stream(Purpose.PADDING, epoch)
         return samples[rng.integers(0, len(samples), missing)]
-
-    def _write_to(self, out: _BatchWriter) -> Callable[[Samples], None]:
-        def write(samples: Samples) -> None:
-            out.write(samples)
-            self._on_progress()
-
-        return write
 
 
 def open_epoch(folder: Path, *, wait_s: float) -> EpochData:

@@ -127,9 +127,9 @@ class Producer:
         """End the producer and remove its folder, in whatever state; a second call does nothing."""
         if os.getpid() != self._owner:
             return
-        atexit.unregister(self.close)
         self._source.stop()
         self._claim.remove()
+        atexit.unregister(self.close)
 
     def _wait_for(self, folder: Path) -> float:
         assert self._released, "release() comes first: the producer waits for the flagfile"
@@ -232,7 +232,7 @@ class _Process:
         self._meeting, self._options, self._log = meeting, options, log_file
         self._hung_after_s = hung_after_s
         self._beat, self._silent_s, self._looked = 0.0, 0.0, time.monotonic()
-        # Without a GPU: TensorFlow in the trainer would find its memory taken otherwise.
+        # It has no use for a GPU, and whatever it might load must not take the trainer's memory.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         paths = [str(PACKAGE.parent), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
