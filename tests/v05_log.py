@@ -51,6 +51,7 @@ def run(
     emit(keys.OPT_HP_ADAM_BETA2, 0.965095)
     emit(keys.OPT_HP_ADAM_EPSILON, 1.23757e-8)
     emit(keys.MODEL_HP_LOSS_FN, "binary_cross_entropy")
+    emit(keys.PRECISION, "fp32")
     emit(keys.INPUT_STEP_EVAL_NEG_GEN)
     emit(keys.EVAL_HP_NUM_USERS, USERS)
     emit(keys.EVAL_SIZE, USERS * 1000)

@@ -75,7 +75,7 @@ def test_stitched_log_passes_all_levels(trial: TrialDir, tmp_path: Path, checker
 def test_time_is_from_run_start_to_run_stop(trial: TrialDir, tmp_path: Path) -> None:
     write_raw(trial, run())
     result = stitch_trial(trial, tmp_path / "out.txt")
-    assert result.time_s == 154.099
+    assert result.time_s == 154.1
     assert result.summary == "MLPerf time: 154.1 sec."
 
 
@@ -198,7 +198,7 @@ def test_run_has_a_result_per_trial_and_findings(three_trials: RunDir) -> None:
     assert first["file"] == "results/laptop/ncf/result_0.txt"
     data = (folder / "result_0.txt").read_bytes()
     assert first["sha256"] == hashlib.sha256(data).hexdigest()
-    assert (first["time_s"], first["converged"], first["success"]) == (154.099, True, True)
+    assert (first["time_s"], first["converged"], first["success"]) == (154.1, True, True)
     assert first["levels"] == {"1": [], "2": [], "strict": []}
     assert killed["time_s"] is None
     assert killed["levels"]["1"][0]["rule"] == "level1/exactly-one/run_stop"

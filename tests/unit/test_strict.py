@@ -96,6 +96,7 @@ BREAKS: dict[str, Change] = {
     "value/opt_hp_Adam_beta2": valued(keys.OPT_HP_ADAM_BETA2, "0.9"),
     "value/opt_hp_Adam_epsilon": valued(keys.OPT_HP_ADAM_EPSILON, -1e-8),
     "value/opt_name": valued(keys.OPT_NAME, "sgd"),
+    "value/precision": valued(keys.PRECISION, "int8"),
     "constant": inserted(keys.OPT_LR, 0.001, after=keys.TRAIN_LOOP),
     "order/time": _swapped,
     "order/caches": moved(keys.RUN_CLEAR_CACHES, after=keys.RUN_START),

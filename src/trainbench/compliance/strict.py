@@ -169,6 +169,7 @@ STRICT: tuple[StrictRule, ...] = (
         "adam or lazy_adam",
         lambda value: str(value).lower() in (keys.ADAM, keys.LAZY_ADAM),
     ),
+    _equal(keys.PRECISION, "fp64", "fp32", "fp16", "bf16"),
     StrictRule("constant", "hyperparameters that stay the same in a run", _constant),
     StrictRule("order/time", "times that do not go back", course.monotone),
     StrictRule(

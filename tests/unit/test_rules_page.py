@@ -1,0 +1,39 @@
+"""docs/rules.md names every rule that the code applies, in the words of the code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from trainbench.compliance import keys
+from trainbench.compliance.rules import described
+from trainbench.compliance.sets import SET_RULES
+from trainbench.compliance.strict import STRICT
+
+PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+
+
+def test_every_strict_rule_has_its_row() -> None:
+    for rule in STRICT:
+        if rule.name.startswith("present/"):
+            assert f"`{rule.name.removeprefix('present/')}`" in PAGE
+        else:
+            assert f"| `{rule.id}` | {rule.wanted} |" in PAGE
+
+
+def test_every_rule_on_sets_has_its_row() -> None:
+    for rule, wanted in SET_RULES:
+        assert f"| `{rule}` | {wanted} |" in PAGE
+
+
+def test_every_required_tag_and_every_own_tag_is_named() -> None:
+    for rule, _ in described("2"):
+        assert f"`{rule}`" in PAGE or f"`{rule.rsplit('/', 1)[1]}`" in PAGE
+    for tag in keys.OWN_TAGS:
+        assert f"`{tag}`" in PAGE
+
+
+def test_every_named_module_exists() -> None:
+    package = Path(__file__).parents[2] / "src" / "trainbench"
+    named = {part for part in PAGE.split("`") if part.endswith(".py") and "/" in part}
+    assert named
+    assert [name for name in named if not (package / name).exists()] == []
