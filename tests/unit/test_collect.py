@@ -99,7 +99,7 @@ def test_time_to_train_is_that_of_the_log_not_what_the_trial_said(run: RunDir) -
     log = results.trials[0].log
     assert log is not None
     assert results.trials[0].time_s == log.time_s == pytest.approx(292.65)
-    assert "the log says 292.6 s, status.json 1 s" in markdown(results)
+    assert "the log says 292.6 s, status.json 1.00 s" in markdown(results)
 
 
 def test_a_trial_below_its_target_has_no_time_to_train(run: RunDir) -> None:

@@ -63,6 +63,7 @@ def test_a_level_2_finding_exits_5_even_at_the_target(run: RunDir) -> None:
     log = run.results(SYSTEM_NAME) / "result_0.txt"
     log.write_text(log.read_text().replace("run_clear_caches", "run_cleared_caches"))
     assert verdict(collect(run)) == 5
+    assert judge(collect(run)).headline == "Target reached in 2 of 2 trials, not compliant"
 
 
 def test_strict_findings_do_not_change_the_exit_code(run: RunDir) -> None:

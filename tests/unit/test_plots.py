@@ -24,44 +24,52 @@ def drawn(run: RunDir) -> dict[str, Figure]:
     return {figure.name: figure for figure in figures(collect(run))}
 
 
-def svgs(run: RunDir) -> list[str]:
-    return [panel.svg for figure in drawn(run).values() for panel in figure.panels]
+def svgs(found: dict[str, Figure]) -> list[str]:
+    return [panel.svg for figure in found.values() for panel in figure.panels]
 
 
-def test_a_full_run_has_all_figures_each_with_words_legend_and_numbers(run: RunDir) -> None:
-    found = drawn(run)
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Figure]:
+    """The figures of an untouched run, by name."""
+    return drawn(build_run(tmp_path_factory.mktemp("plots") / "run"))
+
+
+def test_a_full_run_has_all_figures_each_with_words_legend_and_numbers(
+    found: dict[str, Figure],
+) -> None:
     assert list(found) == ["quality", "times", "timeline", "throughput"]
     assert all(f.alt and f.keys and f.table.rows for f in found.values())
 
 
-def test_the_users_own_matplotlib_settings_change_nothing(run: RunDir) -> None:
-    before = svgs(run)
+def test_the_users_own_matplotlib_settings_change_nothing(
+    run: RunDir, found: dict[str, Figure]
+) -> None:
     with matplotlib.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.grid": False}):
-        assert svgs(run) == before
+        assert svgs(drawn(run)) == svgs(found)
 
 
-def test_drawings_take_every_colour_from_the_page(run: RunDir) -> None:
-    for svg in svgs(run):
+def test_drawings_take_every_colour_from_the_page(found: dict[str, Figure]) -> None:
+    for svg in svgs(found):
         assert not any(colour in svg for colour in VARIABLES)
         assert set(re.findall(r"#[0-9a-fA-F]{6}\b", svg)) <= {"#000000"}
 
 
-def test_drawings_carry_no_date_and_no_reference_to_elsewhere(run: RunDir) -> None:
-    for svg in svgs(run):
+def test_drawings_carry_no_date_and_no_reference_to_elsewhere(found: dict[str, Figure]) -> None:
+    for svg in svgs(found):
         assert "metadata" not in svg
         assert "http" not in svg
 
 
-def test_ids_of_all_drawings_of_a_page_are_distinct(run: RunDir) -> None:
-    ids = [i for svg in svgs(run) for i in re.findall(r' id="([^"]+)"', svg)]
+def test_ids_of_all_drawings_of_a_page_are_distinct(found: dict[str, Figure]) -> None:
+    ids = [i for svg in svgs(found) for i in re.findall(r' id="([^"]+)"', svg)]
     assert len(ids) == len(set(ids))
-    for svg in svgs(run):
+    for svg in svgs(found):
         used = re.findall(r'href="#([^"]+)"|url\(#([^)]+)\)', svg)
         assert {a or b for a, b in used} <= set(re.findall(r' id="([^"]+)"', svg))
 
 
-def test_drawings_are_well_formed_with_text_as_text(run: RunDir) -> None:
-    for svg in svgs(run):
+def test_drawings_are_well_formed_with_text_as_text(found: dict[str, Figure]) -> None:
+    for svg in svgs(found):
         root = ET.fromstring(svg)
         assert root.tag == "svg"
         assert root.get("viewBox")

@@ -26,6 +26,12 @@ def run(tmp_path: Path) -> RunDir:
     return build_run(tmp_path / "run")
 
 
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of an untouched run."""
+    return html(collect(build_run(tmp_path_factory.mktemp("page") / "run")))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
 
@@ -84,44 +90,43 @@ def test_the_report_lies_in_the_run_unless_told_otherwise(run: RunDir) -> None:
     assert files.exit_code == 0
 
 
-def test_the_page_needs_nothing_but_itself(run: RunDir) -> None:
-    page = Page(html(collect(run)))
-    assert page.open == []
-    assert not page.all("script") + page.all("link") + page.all("img") + page.all("iframe")
-    assert all((a.get("href") or "").startswith("#") for a in page.all("a") + page.all("use"))
+def test_the_page_needs_nothing_but_itself(page: str) -> None:
+    found = Page(page)
+    assert found.open == []
+    assert not found.all("script") + found.all("link") + found.all("img") + found.all("iframe")
+    assert all((a.get("href") or "").startswith("#") for a in found.all("a") + found.all("use"))
     assert not [
-        value for _, attrs in page.tags for name, value in attrs.items() if name[:2] == "on"
+        value for _, attrs in found.tags for name, value in attrs.items() if name[:2] == "on"
     ]
-    assert "@import" not in html(collect(run))
-    assert "url(http" not in html(collect(run))
+    assert "@import" not in page
+    assert "url(http" not in page
 
 
-def test_every_link_of_the_page_leads_somewhere(run: RunDir) -> None:
-    page = Page(html(collect(run)))
-    ids = [attrs["id"] for _, attrs in page.tags if "id" in attrs]
+def test_every_link_of_the_page_leads_somewhere(page: str) -> None:
+    found = Page(page)
+    ids = [attrs["id"] for _, attrs in found.tags if "id" in attrs]
     assert len(ids) == len(set(ids))
-    assert {(a["href"] or "")[1:] for a in page.all("a")} <= set(ids)
+    assert {(a["href"] or "")[1:] for a in found.all("a")} <= set(ids)
 
 
-def test_the_page_can_be_read_by_ear(run: RunDir) -> None:
-    text = html(collect(run))
-    page = Page(text)
-    assert page.all("html") == [{"lang": "en"}]
-    drawings = [attrs for _, attrs in page.tags if attrs.get("role") == "img"]
-    assert len(drawings) == len(page.all("figure")) == 4
+def test_the_page_can_be_read_by_ear(page: str) -> None:
+    found = Page(page)
+    assert found.all("html") == [{"lang": "en"}]
+    drawings = [attrs for _, attrs in found.tags if attrs.get("role") == "img"]
+    assert len(drawings) == len(found.all("figure")) == 4
     assert all(attrs["aria-label"] for attrs in drawings)
-    for figure in re.findall(r"<figure.*?</figure>", text, flags=re.DOTALL):
+    for figure in re.findall(r"<figure.*?</figure>", page, flags=re.DOTALL):
         assert "<figcaption>" in figure
         assert "<table" in figure
-    headings = [int(tag[1]) for tag, _ in page.tags if re.fullmatch(r"h\d", tag)]
+    headings = [int(tag[1]) for tag, _ in found.tags if re.fullmatch(r"h\d", tag)]
     assert headings[0] == 1
     assert headings.count(1) == 1
     assert all(b - a <= 1 for a, b in itertools.pairwise(headings))
 
 
-def test_the_verdict_comes_first_and_says_unverified(run: RunDir) -> None:
-    for page in (html(collect(run)), markdown(collect(run))):
-        top = page[page.index("NCF training report") :]
+def test_the_verdict_comes_first_and_says_unverified(page: str, run: RunDir) -> None:
+    for text in (page, markdown(collect(run))):
+        top = text[text.index("NCF training report") :]
         assert "Target reached in 2 of 3 trials" in top[:4_000]
         assert "Unverified: result not verified by MLPerf." in top[:4_000]
         assert "trained on a CPU" in top[:4_000]
@@ -197,8 +202,7 @@ def test_a_trial_without_an_end_is_said_with_where_to_look(run: RunDir, state: s
     assert "trial_1/stdout.log" in page
 
 
-def test_a_finding_links_to_its_log_line_and_names_the_setting_behind_it(run: RunDir) -> None:
-    page = html(collect(run))
+def test_a_finding_links_to_its_log_line_and_names_the_setting_behind_it(page: str) -> None:
     row = next(r for r in re.findall(r"<tr>.*?</tr>", page) if "strict/value/eval_target" in r)
     assert "target_hit_rate" in row
     (anchor,) = re.findall(r'href="#(finding-\d+)"', row)

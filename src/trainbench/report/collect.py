@@ -35,8 +35,8 @@ from trainbench.report.model import (
 )
 
 MAX_FILE_BYTES = 64 * 2**20
-# No count, size or time of a run comes near it; beyond, arithmetic and axes break.
-LARGEST = 1e18
+# Seeds have up to 64 bits; no count, size or time comes near. Beyond, arithmetic and axes break.
+LARGEST = 2**64
 # What XML 1.0 cannot hold even escaped: control characters, lone surrogates, U+FFFE and U+FFFF.
 UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 T = TypeVar("T")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import Event, Finding, Line, excerpt, parse_lines, read_lines
 from trainbench.compliance.rules import CHECKERS, LEVELS, described, ruleset
 from trainbench.compliance.sets import SET_RULES, check_set
+from trainbench.files import sha256_of
 from trainbench.paths import RunDir
 from trainbench.report.model import LogCheck, LogFinding, Rule, Score
 
@@ -65,7 +65,7 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     )
     judged = LogCheck(
         file=name,
-        sha256=_sha256(path),
+        sha256=sha256_of(path),
         time_s=said.time_s,
         run_start_unix_s=said.run_start_unix_s,
         run_stop_unix_s=said.run_stop_unix_s,
@@ -145,11 +145,3 @@ def _context(finding: Finding, lines: list[Line]) -> tuple[tuple[int, str], ...]
         return ((finding.line_number, finding.line or ""),)
     first, last = max(0, places[0] - CONTEXT_LINES), places[0] + CONTEXT_LINES + 1
     return tuple((line.number, excerpt(line.text)) for line in lines[first:last])
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainbench.report.model import LEVELS, LogFinding, Results
+from trainbench.compliance.rules import LEVELS
+from trainbench.report.model import LogFinding, Results
 from trainbench.report.text import plural
 
 # Which settings make a log break a rule on purpose: a preset smaller than the benchmark says so.

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from trainbench.report.model import LEVELS, Results
+from trainbench.compliance.rules import LEVELS
+from trainbench.report.model import Results
 
 UNVERIFIED = "Unverified: result not verified by MLPerf."
 FINISHED = ("converged", "not_converged")
+_SUFFIX = {"not_compliant": ", not compliant"}
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ def judge(results: Results) -> Verdict:
     return Verdict(
         exit_code=exit_code,
         outcome=outcome,
-        headline=_headline(len(reached), len(finished), expected),
+        headline=_headline(len(reached), len(finished), expected) + _SUFFIX.get(outcome, ""),
         reached=len(reached),
         finished=len(finished),
         expected=expected,

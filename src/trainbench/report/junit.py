@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from xml.etree import ElementTree as ET
 
+from trainbench.compliance.rules import LEVELS
 from trainbench.report.judge import judge
-from trainbench.report.model import LEVELS, LogFinding, Results
+from trainbench.report.model import LogFinding, Results
 from trainbench.report.text import shown
 
 

@@ -10,8 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trainbench.compliance.rules import LEVELS
+from trainbench.compliance.score import RUNS
+
 SCHEMA_VERSION = 1
-LEVELS = ("1", "2", "strict")
 
 
 @dataclass(frozen=True)
@@ -235,6 +237,9 @@ class Results:
 
     @property
     def degraded(self) -> tuple[str, ...]:
-        """What was degraded in any trial, in words, each once."""
+        """What makes the result less than the benchmark's own, in words, each once."""
         texts = [d.text or d.code for t in self.trials for d in t.status.degraded or ()]
+        runs = max(self.run.runs or 0, len(self.trials))
+        if runs < RUNS:
+            texts.append(f"{runs} of the {RUNS} runs that the rules ask for")
         return tuple(dict.fromkeys(text for text in texts if text))

@@ -18,6 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trainbench import files
+from trainbench.compliance.rules import LEVELS
 from trainbench.paths import RunDir
 from trainbench.report import plots, tables, text
 from trainbench.report.collect import collect
@@ -25,7 +26,7 @@ from trainbench.report.compare import Comparison, compare_runs
 from trainbench.report.findings import found_by, grouped, trials_of
 from trainbench.report.judge import UNVERIFIED, judge
 from trainbench.report.junit import junit
-from trainbench.report.model import LEVELS, SCHEMA_VERSION, Results
+from trainbench.report.model import SCHEMA_VERSION, Results
 from trainbench.report.words import words
 
 SUMMARY_LIMIT = 2**20

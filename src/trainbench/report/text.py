@@ -24,12 +24,8 @@ def percent(value: float | None) -> str:
 
 
 def seconds(value: float | None) -> str:
-    """A duration: three digits below 10 s, one decimal from there on."""
-    if value is None:
-        return NA
-    if abs(value) < 10:
-        return f"{value:.3g} s" if value else "0 s"
-    return f"{value:,.1f} s"
+    """A duration with two decimals, from 100 s on with one."""
+    return NA if value is None else f"{value:,.{2 if abs(value) < 100 else 1}f} s"
 
 
 def long_seconds(value: float | None) -> str:

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
 
+from trainbench.compliance.rules import LEVELS
 from trainbench.report.findings import grouped
 from trainbench.report.judge import FINISHED, Verdict, judge, level_findings
-from trainbench.report.model import LEVELS, Epoch, Results, Score, Trial
+from trainbench.report.model import Epoch, Results, Score, Trial
 from trainbench.report.tables import mean_of
 from trainbench.report.text import (
     NA,
@@ -116,7 +117,8 @@ def _rules(question: str, level: str, results: Results) -> Answer:
     if not groups:
         return Answer(question, "passed", tone="good")
     meant = sum(bool(g.settings) for g in groups)
-    detail = f"{meant} of them by the preset's own settings" if meant else ""
+    share = "all" if meant == len(groups) else f"{meant} of them"
+    detail = f"{share} by the preset's own settings" if meant else ""
     return Answer(question, f"{plural(len(groups), 'rule')} broken", detail, broken)
 
 
