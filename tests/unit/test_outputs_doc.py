@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+from run_dir import build_run
+
+from trainbench.report.model import CacheDrop, Epoch, Phase, Run, Status
+from trainbench.report.render import write_report
+
+TEXT = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text()
+QUOTED = set(re.findall(r"`([^`]+)`", TEXT))
+
+
+def test_every_file_of_a_run_is_documented(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", trials=1)
+    write_report(run)
+    names = {re.sub(r"_\d+\.txt$", "_<i>.txt", p.name) for p in run.root.rglob("*") if p.is_file()}
+    documented = {name.rsplit("/", 1)[-1] for name in QUOTED}
+    assert names <= documented
+
+
+@pytest.mark.parametrize("record", [Run, Status, Epoch, Phase, CacheDrop])
+def test_every_field_that_the_report_reads_is_documented(record: type) -> None:
+    fields = {field.name for field in dataclasses.fields(record)}  # type: ignore[arg-type]
+    assert fields <= QUOTED
