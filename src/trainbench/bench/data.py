@@ -15,7 +15,6 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context
@@ -102,8 +101,8 @@ def run(
 
 
 def _in_process(work: Callable[..., _Out], *arguments: object) -> _Out:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, *arguments).result()
+    with get_context("spawn").Pool(1) as pool:  # ends its process whatever happens here
+        return pool.apply(work, arguments)
 
 
 def _write_ratings(folder: Path, pairs: int) -> Path:

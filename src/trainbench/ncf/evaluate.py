@@ -31,9 +31,11 @@ OnProgress = Callable[[int, int], None]
 
 
 class Candidates(Protocol):
-    """items: int32 [users, negatives + 1], the held-out item last."""
+    """One row of items per user."""
 
-    items: np.ndarray
+    @property
+    def items(self) -> np.ndarray:
+        """int32 [users, negatives + 1], the held-out item last."""
 
 
 @dataclass(frozen=True)

@@ -27,10 +27,21 @@ OnProgress = Callable[[int, int, float], None]
 class Batches(Protocol):
     """One epoch's input: int32, int32 and uint8 arrays of shape [steps, batch]."""
 
-    epoch: int
-    users: np.ndarray
-    items: np.ndarray
-    labels: np.ndarray
+    @property
+    def epoch(self) -> int:
+        """Its number, from 0."""
+
+    @property
+    def users(self) -> np.ndarray:
+        """The user of each sample."""
+
+    @property
+    def items(self) -> np.ndarray:
+        """The item of each sample."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """1 for a rated item, 0 for a negative."""
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from trainbench.data.cache import RatingsCache, find_cache, open_cache
 from trainbench.errors import TrainbenchError
 from trainbench.files import write_atomically
 from trainbench.ncf.clock import TrialClock
+from trainbench.ncf.epochs import hash_batches
 from trainbench.ncf.evaluate import Evaluation, Evaluator
 from trainbench.ncf.producer import Producer, start_producer
 from trainbench.ncf.train import EpochTrain, Trainer, build
@@ -219,10 +220,12 @@ class _Trial:
             with self.clock.phase("wait_input", epoch=epoch), heartbeat("waiting for input"):
                 batches = producer.next_epoch()
             if self.spec.hash_pipeline:
-                print(f"epoch {epoch} first batch {batches.first_batch_sha256}", flush=True)
-                print(f"epoch {epoch} all batches {batches.epoch_sha256}", flush=True)
+                # From what was received, not from what the producer says it wrote.
+                first_batch, all_batches = hash_batches(batches)
+                print(f"epoch {epoch} first batch {first_batch}", flush=True)
+                print(f"epoch {epoch} all batches {all_batches}", flush=True)
             with self.clock.phase("train_epoch", epoch=epoch):
-                trained = trainer.train_epoch(batches, on_progress=_Steps(epoch))
+                trained = trainer.train_epoch(batches, on_progress=_Steps(epoch, producer))
             evaluation = self._evaluate(evaluator, epoch)
             self._record_epoch(batches, trained, evaluation)
             if evaluation.hit_rate >= self.config.target_hit_rate:
@@ -332,13 +335,14 @@ def _manifest(run: RunDir) -> dict[str, Any]:
 
 
 class _Steps:
-    """Says how far an epoch is, at most every ten seconds."""
+    """Stops a trial whose producer failed; says how far an epoch is, at most every ten seconds."""
 
-    def __init__(self, epoch: int) -> None:
-        self._epoch, self._started = epoch, time.monotonic()
+    def __init__(self, epoch: int, producer: Producer) -> None:
+        self._epoch, self._producer, self._started = epoch, producer, time.monotonic()
         self._said = self._started
 
     def __call__(self, done: int, total: int, loss: float | None = None) -> None:
+        self._producer.check()
         now = time.monotonic()
         if now - self._said < 10:
             return
