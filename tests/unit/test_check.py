@@ -207,6 +207,20 @@ def test_first_line_decides_the_benchmark_of_level_2(benchmark: str, tag: str) -
     assert "level2/at-least-one/preproc_hp_min_ratings" not in found(log, 2)
 
 
+def test_first_line_of_no_benchmark_fails_level_2() -> None:
+    events = run()
+    events[0] = replace(events[0], benchmark="chess")
+    assert found(lines(events), 1) == []
+    assert found(lines(events), 2)[0] == "level2/first-line-benchmark"
+
+
+@both_checkers
+@pytest.mark.parametrize("value", [["epoch", "value"], "epoch value", {"epoch": 0}, 0, True])
+def test_evaluation_that_is_no_record_of_epoch_and_value_fails(value: object, checker: str) -> None:
+    log = lines(valued(keys.EVAL_ACCURACY, value, which=slice(1, 2))(run()))
+    assert found(log, 1, checker) == ["level1/has-keys/eval_accuracy"]
+
+
 def test_finding_tells_rule_line_found_and_wanted() -> None:
     log = lines(valued(keys.EVAL_ACCURACY, 0.6)(run()))
     finding = check(log, ruleset(1))[0]

@@ -30,6 +30,7 @@ from trainbench.compliance.rules import (
     LEVELS,
     AtLeastOne,
     ExactlyOne,
+    FirstLineBenchmark,
     HasKeys,
     KnownBenchmark,
     Pair,
@@ -152,7 +153,7 @@ def _benchmark_rules(log: Log, rules: RuleSet) -> tuple[Rule, ...]:
     if len(rules.by_benchmark) == 1:
         return next(iter(rules.by_benchmark.values()))
     found = log.events[0].benchmark if log.events else keys.BENCHMARK
-    return rules.by_benchmark.get(found, (KnownBenchmark((keys.EVAL_START,)),))
+    return rules.by_benchmark.get(found, ())
 
 
 def _exactly_one(rule: ExactlyOne, events: tuple[Event, ...]) -> Iterator[Breach]:
@@ -185,17 +186,13 @@ def _pair(rule: Pair, events: tuple[Event, ...]) -> Iterator[Breach]:
 
 def _has_keys(rule: HasKeys, events: tuple[Event, ...]) -> Iterator[Breach]:
     for event in events:
-        if event.key.startswith(rule.tag) and not all(_in(n, event.value) for n in rule.names):
+        if event.key.startswith(rule.tag) and not _has(event.value, rule.names):
             yield shown(event.value), event
             return
 
 
-def _in(name: str, value: Any) -> bool:
-    """``name in value`` as the checker evaluated it: true for a text or a list that contains it."""
-    try:
-        return name in value
-    except TypeError:
-        return False
+def _has(value: Any, names: tuple[str, ...]) -> bool:
+    return isinstance(value, dict) and all(name in value for name in names)
 
 
 def _some_epoch_zero(rule: SomeEpochZero, events: tuple[Event, ...]) -> Iterator[Breach]:
@@ -214,6 +211,11 @@ def _known_benchmark(rule: KnownBenchmark, events: tuple[Event, ...]) -> Iterato
         yield (found[0].benchmark if found else "none"), (found[0] if found else None)
 
 
+def _first_line_benchmark(rule: FirstLineBenchmark, events: tuple[Event, ...]) -> Iterator[Breach]:
+    if events and events[0].benchmark not in BENCHMARKS:
+        yield events[0].benchmark, events[0]
+
+
 def _run_time(rule: RunTime, events: tuple[Event, ...]) -> Iterator[Breach]:
     duration = run_time_s(events)
     if duration is not None and not 0 < duration <= rule.longest_s:
@@ -223,6 +225,7 @@ def _run_time(rule: RunTime, events: tuple[Event, ...]) -> Iterator[Breach]:
 _JUDGES: dict[type, Callable[[Any, tuple[Event, ...]], Iterator[Breach]]] = {
     AtLeastOne: _at_least_one,
     ExactlyOne: _exactly_one,
+    FirstLineBenchmark: _first_line_benchmark,
     HasKeys: _has_keys,
     KnownBenchmark: _known_benchmark,
     Pair: _pair,
