@@ -136,6 +136,8 @@ def _cycle_writer(
             target.mkdir()
             record = maker.write_epoch(epoch, target)
             log.emit(keys.INPUT_ORDER)
+            # The shuffle is over the whole epoch: one shard.
+            log.emit(keys.INPUT_SHARD, record.num_samples)
             log.emit(keys.INPUT_SIZE, record.num_samples)
             log.emit(keys.INPUT_BATCH_SIZE, record.batch_size)
             say(epoch_line(record))
