@@ -9,6 +9,8 @@ from run_dir import SYSTEM_NAME, build_run, change, change_config
 from trainbench.errors import DataIntegrityError
 from trainbench.paths import RunDir
 from trainbench.report.collect import collect
+from trainbench.report.evidence import rules
+from trainbench.report.findings import BEHIND
 from trainbench.report.judge import judge
 from trainbench.report.render import markdown
 
@@ -31,7 +33,7 @@ def test_a_complete_run_misses_nothing(run: RunDir) -> None:
 
 
 def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
-    with pytest.raises(DataIntegrityError, match=r"no run\.json and no trial_<i> folder"):
+    with pytest.raises(DataIntegrityError, match=r"no run\.json, trial_<i> or results"):
         collect(RunDir(tmp_path))
 
 
@@ -157,6 +159,10 @@ def test_the_configuration_is_told_as_a_difference_from_the_reference(run: RunDi
     assert found["dataset"] == ("ml-20m", "ml-1m")
 
 
+def test_settings_are_named_behind_rules_that_exist() -> None:
+    assert set(BEHIND) <= {rule.rule for rule in rules()}
+
+
 def test_a_configuration_of_another_version_is_named(run: RunDir) -> None:
     change(run.config, colour="blue")
     results = collect(run)
@@ -170,3 +176,19 @@ def test_a_trial_that_was_cut_off_and_started_anew_is_mentioned(run: RunDir) -> 
     assert results.set_aside == ("trial_1.aborted-0",)
     assert len(results.trials) == 3
     assert "cut off and started anew" in markdown(results)
+
+
+def test_public_logs_alone_make_a_report_with_their_known_times(
+    shared_dir: Path, tmp_path: Path
+) -> None:
+    names = ("intel_result_1.txt", "tf_result_2.txt", "intel_result_0.txt")
+    folder = RunDir(tmp_path).results("public")
+    folder.mkdir(parents=True)
+    for index, name in enumerate(names):
+        log = shared_dir / "fixtures" / "v05_logs" / name
+        (folder / f"result_{index}.txt").write_bytes(log.read_bytes())
+    results = collect(RunDir(tmp_path))
+    times = [trial.time_s and round(trial.time_s, 2) for trial in results.trials]
+    assert times == [pytest.approx(2631.2, abs=0.05), 210.39, None]
+    assert judge(results).level_findings["2"] == 0
+    assert judge(results).headline == "Target reached in 2 of 3 trials"

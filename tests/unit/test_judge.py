@@ -9,6 +9,8 @@ from run_dir import SYSTEM_NAME, build_run, change
 from trainbench.paths import RunDir
 from trainbench.report.collect import collect
 from trainbench.report.judge import judge, verdict
+from trainbench.report.render import html
+from trainbench.report.words import words
 
 
 @pytest.fixture
@@ -16,16 +18,35 @@ def run(tmp_path: Path) -> RunDir:
     return build_run(tmp_path / "run", trials=2)
 
 
-def test_one_trial_at_its_target_is_enough(run: RunDir) -> None:
-    change(run.trial(1).status, state="not_converged")
-    assert verdict(collect(run)) == 0
-    assert judge(collect(run)).headline == "Target reached in 1 of 2 trials"
+def test_one_trial_at_its_target_is_enough(tmp_path: Path) -> None:
+    found = judge(collect(build_run(tmp_path / "run", trials=2, short=(1,))))
+    assert found.exit_code == 0
+    assert found.headline == "Target reached in 1 of 2 trials"
 
 
-def test_no_trial_at_its_target_exits_4(run: RunDir) -> None:
-    for trial in run.trials:
-        change(trial.status, state="not_converged")
-    assert verdict(collect(run)) == 4
+def test_no_trial_at_its_target_exits_4(tmp_path: Path) -> None:
+    assert verdict(collect(build_run(tmp_path / "run", trials=2, short=(0, 1)))) == 4
+
+
+def test_the_log_decides_whether_the_target_was_reached(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", trials=1, short=(0,))
+    change(run.trial(0).status, state="converged", time_to_train_s=1.0)
+    results = collect(run)
+    assert verdict(results) == 4
+    assert results.trials[0].time_s is None
+    assert any("the log says target reached: no" in text for text in words(results).compliance)
+
+
+def test_logs_alone_are_judged_and_give_their_epochs(run: RunDir) -> None:
+    for path in [*run.root.glob("*.json"), *run.root.glob("trial_*"), run.findings]:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    results = collect(run)
+    assert verdict(results) == 0
+    assert results.target == 0.225
+    assert [len(t.epochs) for t in results.trials] == [6, 6]
+    assert results.trials[0].time_s == pytest.approx(292.65)
+    assert "trial_1: folder not there, only its log" in results.missing
+    assert "HR@10" in html(results)
 
 
 @pytest.mark.parametrize("state", ["failed", "aborted", "interrupted", "running", "unheard of"])
@@ -43,8 +64,8 @@ def test_a_missing_trial_exits_1(run: RunDir) -> None:
 
 
 def test_a_run_without_trials_exits_1(run: RunDir) -> None:
-    for trial in run.trials:
-        shutil.rmtree(trial.root)
+    for folder in [*(trial.root for trial in run.trials), run.root / "results"]:
+        shutil.rmtree(folder)
     assert verdict(collect(run)) == 1
     assert judge(collect(run)).headline == "No trial finished"
 

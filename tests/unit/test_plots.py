@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -103,6 +104,7 @@ def test_many_trials_share_two_colours(tmp_path: Path) -> None:
 
 
 def test_a_run_that_has_just_started_has_the_figures_it_can_fill(run: RunDir) -> None:
+    shutil.rmtree(run.root / "results")
     for trial in run.trials:
         trial.epochs.write_text("")
         trial.phases.write_text(trial.phases.read_text().splitlines(True)[0])

@@ -6,15 +6,10 @@ going or was aborted, and the same files always give the same records.
 
 from __future__ import annotations
 
-import functools
 import json
-import math
-import re
-import types
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from collections.abc import Mapping
+from dataclasses import fields, replace
+from typing import Any
 
 from trainbench import config as configuration
 from trainbench.errors import ConfigError, DataIntegrityError
@@ -22,10 +17,8 @@ from trainbench.paths import RunDir, TrialDir
 from trainbench.report import evidence
 from trainbench.report.model import (
     CacheDrop,
-    Degradation,
     Difference,
     Epoch,
-    LogCheck,
     LogFinding,
     Phase,
     Results,
@@ -33,41 +26,33 @@ from trainbench.report.model import (
     Status,
     Trial,
 )
-
-MAX_FILE_BYTES = 64 * 2**20
-# Seeds have up to 64 bits; no count, size or time comes near. Beyond, arithmetic and axes break.
-LARGEST = 2**64
-# What XML 1.0 cannot hold even escaped: control characters, lone surrogates, U+FFFE and U+FFFF.
-UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-T = TypeVar("T")
+from trainbench.report.records import Source
 
 
 def collect(run: RunDir) -> Results:
     """Everything the run directory says.
 
     Raises:
-        DataIntegrityError: the directory does not exist or has neither run.json nor a trial.
+        DataIntegrityError: the directory has neither run.json nor a trial nor a stitched log.
     """
-    if not run.run_file.exists() and not run.trials:
+    if not (run.run_file.exists() or run.trials or any(run.root.glob("results/*/ncf/result_*"))):
         raise DataIntegrityError(
-            f"{run.root}: no run.json and no trial_<i> folder; pass the folder of one run, "
-            "for example --run data/runs/latest"
+            f"{run.root}: no run.json, trial_<i> or results/<system>/ncf; pass the folder of one "
+            "run, for example --run data/runs/latest"
         )
     source = Source(run.root)
     identity = source.record(run.run_file, Run)
     config = source.mapping(run.config)
     logs = evidence.evidence(run, identity.system_name, source.missing)
     lost = evidence.lost_lines(source.mapping(run.findings))
+    indices = sorted({trial.index for trial in run.trials} | logs.logs.keys())
     return Results(
         run=identity,
         config=config,
         differences=_differences(config, source.missing),
         dataset=source.mapping(run.manifest),
         cache=source.mapping(run.cache_record),
-        trials=tuple(
-            _trial(source, trial, _with_lost(logs.logs.get(trial.index), lost.get(trial.index, ())))
-            for trial in run.trials
-        ),
+        trials=tuple(_trial(source, run.trial(i), logs, lost.get(i, ())) for i in indices),
         rules=evidence.rules(),
         set_findings=logs.set_findings,
         score=logs.score,
@@ -76,19 +61,22 @@ def collect(run: RunDir) -> Results:
     )
 
 
-def _with_lost(log: LogCheck | None, lost: tuple[LogFinding, ...]) -> LogCheck | None:
-    return replace(log, findings=(*log.findings, *lost)) if log and lost else log
-
-
-def _trial(source: Source, trial: TrialDir, log: LogCheck | None) -> Trial:
+def _trial(
+    source: Source, trial: TrialDir, logs: evidence.Evidence, lost: tuple[LogFinding, ...]
+) -> Trial:
+    """A trial from its folder; what only its log has left is taken from there."""
+    if not trial.root.is_dir():
+        source.missing.append(f"{trial.root.name}: folder not there, only its log")
+        source = Source(source.root)
+    log = logs.logs.get(trial.index)
     return Trial(
         index=trial.index,
         status=source.record(trial.status, Status),
-        epochs=source.records(trial.epochs, Epoch),
+        epochs=source.records(trial.epochs, Epoch) or logs.epochs.get(trial.index, ()),
         phases=source.records(trial.phases, Phase),
         cache_drop=source.record(trial.cache_drop, CacheDrop),
         system=source.mapping(trial.system),
-        log=log,
+        log=replace(log, findings=(*log.findings, *lost)) if log else None,
     )
 
 
@@ -113,109 +101,3 @@ def _plain(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return ", ".join(map(str, value)) if isinstance(value, tuple) else str(value)
-
-
-@dataclass(frozen=True)
-class Source:
-    """The files below ``root``, and the list of what was not in them."""
-
-    root: Path
-    missing: list[str] = field(default_factory=list)
-
-    def mapping(self, path: Path) -> Mapping[str, Any]:
-        """The JSON object in ``path``; empty, and noted as missing, when there is none."""
-        text = self._text(path)
-        if text is None:
-            return {}
-        value = self._json(text, self._name(path))
-        return value if isinstance(value, dict) else {}
-
-    def record(self, path: Path, kind: type[T]) -> T:
-        """The JSON object in ``path`` as a ``kind``, with ``None`` for what it lacks."""
-        record, absent = self.mapping(path), set[str]()
-        result = fill(kind, record, absent)
-        if record:
-            self._note(path, absent)
-        return result
-
-    def records(self, path: Path, kind: type[T]) -> tuple[T, ...]:
-        """The JSON lines of ``path``, each as a ``kind``; an unreadable line is noted, not kept."""
-        absent, found = set[str](), []
-        for number, line in enumerate((self._text(path) or "").splitlines(), start=1):
-            value = self._json(line, f"{self._name(path)} line {number}")
-            if isinstance(value, dict):
-                found.append(fill(kind, value, absent))
-        self._note(path, absent)
-        return tuple(found)
-
-    def _text(self, path: Path) -> str | None:
-        if not path.is_file():
-            self.missing.append(f"{self._name(path)}: file not there")
-            return None
-        if path.stat().st_size > MAX_FILE_BYTES:
-            self.missing.append(f"{self._name(path)}: over {MAX_FILE_BYTES >> 20} MiB, not read")
-            return None
-        return path.read_text(encoding="utf-8", errors="replace")
-
-    def _json(self, text: str, name: str) -> Any:
-        try:
-            value = json.loads(text)
-        except (ValueError, RecursionError):
-            self.missing.append(f"{name}: not JSON")
-            return None
-        if not isinstance(value, dict):
-            self.missing.append(f"{name}: not a JSON object")
-        return _writable(value)
-
-    def _name(self, path: Path) -> str:
-        return path.relative_to(self.root).as_posix()
-
-    def _note(self, path: Path, absent: set[str]) -> None:
-        if absent:
-            self.missing.append(f"{self._name(path)}: {', '.join(sorted(absent))}")
-
-
-def fill(kind: type[T], record: Mapping[str, Any], absent: set[str]) -> T:
-    """``record`` as a ``kind``: a value of the wrong type is ``None``, an absent key is noted."""
-    wanted = _wanted(cast(Any, kind))
-    absent.update(name for name in wanted if name not in record)
-    return kind(**{name: _coerced(record.get(name), hint) for name, hint in wanted.items()})
-
-
-@functools.cache
-def _wanted(kind: Any) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {f.name: hints[f.name] for f in fields(kind)}
-
-
-def _coerced(value: Any, hint: Any) -> Any:
-    """``value`` if it has the type that ``hint`` (``X | None``) names, else ``None``."""
-    (kind,) = [part for part in get_args(hint) if part is not types.NoneType]
-    if get_origin(kind) is tuple:
-        return tuple(_members(value, get_args(kind)[0])) if isinstance(value, list) else None
-    if isinstance(value, int | float) and abs(value) > LARGEST:
-        return None
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if isinstance(value, bool) and kind is not bool:
-        return None
-    return value if isinstance(value, kind) else None
-
-
-def _members(values: list[Any], kind: Any) -> Iterator[Any]:
-    for value in values:
-        if kind is Degradation and isinstance(value, dict):
-            yield fill(Degradation, value, set())
-        elif kind is str and isinstance(value, str):
-            yield value
-
-
-def _writable(value: Any) -> Any:
-    """``value`` without what JSON, XML or UTF-8 cannot hold, at any depth."""
-    if isinstance(value, dict):
-        return {_writable(key): _writable(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_writable(item) for item in value]
-    if isinstance(value, str):
-        return UNWRITABLE.sub("\ufffd", value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -89,15 +89,15 @@ def _settings(runs: Sequence[Results]) -> list[tuple[str, ...]]:
 
 def _inputs(own: Results, other: Results, name: str) -> list[tuple[str, ...]]:
     """Trials paired by seed where seeds are shared, by index otherwise."""
-    by_seed = {t.status.seed: t for t in other.trials if t.status.seed is not None}
+    by_seed = {t.seed: t for t in other.trials if t.seed is not None}
     by_index = {t.index: t for t in other.trials}
     rows: list[tuple[str, ...]] = []
     for trial in own.trials:
-        seed = trial.status.seed
+        seed = trial.seed
         partner = by_seed.get(seed) if seed is not None else None
         partner = partner or by_index.get(trial.index)
         if partner:
-            same = "equal" if trial.status.seed == partner.status.seed else "different"
+            same = "equal" if trial.seed == partner.seed else "different"
             rows.append((name, f"{trial.index} and {partner.index}", same, _equal(trial, partner)))
     return rows
 
@@ -115,7 +115,7 @@ def _equal(a: Trial, b: Trial) -> str:
 
 
 def _epochs_to_target(results: Results) -> list[float | None]:
-    return [float(len(t.epochs)) for t in results.trials if t.status.state == "converged"]
+    return [float(len(t.epochs)) for t in results.trials if t.reached]
 
 
 def _all_epochs(results: Results) -> list[Epoch]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainbench.compliance import keys
 from trainbench.compliance import score as statistic
 from trainbench.compliance.check import check
 from trainbench.compliance.outcome import outcome
@@ -15,16 +17,21 @@ from trainbench.compliance.rules import CHECKERS, LEVELS, described, ruleset
 from trainbench.compliance.sets import SET_RULES, check_set
 from trainbench.files import sha256_of
 from trainbench.paths import RunDir
-from trainbench.report.model import LogCheck, LogFinding, Rule, Score
+from trainbench.report.model import Epoch, LogCheck, LogFinding, Rule, Score
+from trainbench.report.records import fill
 
 CONTEXT_LINES = 2
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """All stitched logs of a run: each alone by trial, all as a set, and their statistic."""
+    """All stitched logs of a run: each alone by trial, all as a set, and their statistic.
+
+    ``epochs`` holds what the logs say of each epoch, for trials of which nothing else is left.
+    """
 
     logs: Mapping[int, LogCheck]
+    epochs: Mapping[int, tuple[Epoch, ...]]
     set_findings: tuple[LogFinding, ...]
     score: Score | None
 
@@ -33,16 +40,34 @@ def evidence(run: RunDir, system: str | None, missing: list[str]) -> Evidence:
     """The judgement of every ``result_<i>.txt``; a trial without one goes to ``missing``."""
     folder = results_folder(run, system)
     logs: dict[int, LogCheck] = {}
-    events: dict[str, Sequence[Event]] = {}
-    for trial in run.trials:
-        path = folder / f"result_{trial.index}.txt"
+    events: dict[int, Sequence[Event]] = {}
+    for index in sorted({trial.index for trial in run.trials} | set(_indices(folder))):
+        path = folder / f"result_{index}.txt"
         name = path.relative_to(run.root).as_posix()
         if path.is_file():
-            logs[trial.index], events[path.name] = check_log(path, name)
+            logs[index], events[index] = check_log(path, name)
         else:
             missing.append(f"{name}: file not there (run the stitch step)")
-    of_set = tuple(_with_context(finding, []) for finding in check_set(events))
-    return Evidence(logs, of_set, _score(folder) if logs else None)
+    of_set = check_set({f"result_{index}.txt": said for index, said in events.items()})
+    return Evidence(
+        logs=logs,
+        epochs={index: tuple(_epochs(said)) for index, said in events.items()},
+        set_findings=tuple(_with_context(finding, []) for finding in of_set),
+        score=_score(folder) if logs else None,
+    )
+
+
+def _indices(folder: Path) -> Iterable[int]:
+    names = (re.fullmatch(r"result_(\d+)\.txt", path.name) for path in folder.glob("result_*.txt"))
+    return (int(match[1]) for match in names if match)
+
+
+def _epochs(events: Sequence[Event]) -> Iterable[Epoch]:
+    """The epochs of a log, with HR@10 and nothing else."""
+    for event in events:
+        if event.key == keys.EVAL_ACCURACY and isinstance(event.value, dict):
+            rate = event.value.get("value")
+            yield fill(Epoch, {"epoch": event.value.get("epoch"), "hit_rate": rate}, set())
 
 
 def results_folder(run: RunDir, system: str | None) -> Path:
@@ -70,7 +95,10 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
         run_start_unix_s=said.run_start_unix_s,
         run_stop_unix_s=said.run_stop_unix_s,
         best_hit_rate=said.best,
+        target_hit_rate=said.target,
+        converged=said.converged,
         success=said.success,
+        seed=said.seed if type(said.seed) is int else None,
         findings=tuple(_with_context(finding, known) for finding in found),
     )
     return judged, events

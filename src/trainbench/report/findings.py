@@ -21,7 +21,6 @@ BEHIND = {
     "strict/value/model_hp_mlp_layer_sizes": ("mlp_layer_sizes",),
     "strict/value/preproc_hp_min_ratings": ("min_ratings",),
     "strict/order/caches": ("drop_caches",),
-    "strict/present/run_clear_caches": ("drop_caches",),
     "level2/at-least-one/run_clear_caches": ("drop_caches",),
 }
 

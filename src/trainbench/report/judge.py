@@ -8,7 +8,6 @@ from trainbench.compliance.rules import LEVELS
 from trainbench.report.model import Results
 
 UNVERIFIED = "Unverified: result not verified by MLPerf."
-FINISHED = ("converged", "not_converged")
 _SUFFIX = {"not_compliant": ", not compliant"}
 
 
@@ -33,8 +32,8 @@ def verdict(results: Results) -> int:
 def judge(results: Results) -> Verdict:
     """The verdict. A trial that failed or never ended outweighs the rules, they the target."""
     trials = results.trials
-    finished = [t for t in trials if t.status.state in FINISHED]
-    reached = [t for t in trials if t.status.state == "converged"]
+    finished = [t for t in trials if t.finished]
+    reached = [t for t in trials if t.reached]
     expected = max(results.run.runs or 0, len(trials))
     findings = {level: level_findings(results, level) for level in LEVELS}
     exit_code, outcome = _outcome(len(reached), len(finished), expected, findings["2"])
@@ -52,7 +51,7 @@ def judge(results: Results) -> Verdict:
 def level_findings(results: Results, level: str) -> int | None:
     """Findings of this level in all logs; ``None`` when a trial that ended has no log."""
     logs = [t.log for t in results.trials if t.log]
-    unlogged = any(t.log is None for t in results.trials if t.status.state in FINISHED)
+    unlogged = any(t.log is None for t in results.trials if t.finished)
     if not logs or unlogged:
         return None
     of_set = len(results.set_findings) if level == LEVELS[-1] else 0

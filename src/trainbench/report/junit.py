@@ -24,8 +24,8 @@ def _trials(root: ET.Element, results: Results) -> None:
     cases = []
     for trial in results.trials:
         name = f"trial {trial.index} reached its target"
-        state = trial.status.state
-        message = None if state == "converged" else f"{shown(state)}: {trial.status.message or ''}"
+        said = f"{shown(trial.status.state)}: {trial.status.message or 'see its stdout.log'}"
+        message = None if trial.reached else said
         cases.append((name, message, message or ""))
     if not cases:
         cases.append(("a trial was started", judge(results).headline, ""))

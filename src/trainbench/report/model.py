@@ -125,7 +125,10 @@ class LogFinding:
 
 @dataclass(frozen=True)
 class LogCheck:
-    """A stitched log judged anew: its time, its outcome and the findings of all levels."""
+    """A stitched log judged anew: its time, its outcome and the findings of all levels.
+
+    ``converged`` is the log's own evidence, HR@10 >= target; ``success`` what ``run_stop`` claims.
+    """
 
     file: str
     sha256: str
@@ -133,7 +136,10 @@ class LogCheck:
     run_start_unix_s: float | None
     run_stop_unix_s: float | None
     best_hit_rate: float | None
+    target_hit_rate: float | None
+    converged: bool
     success: bool | None
+    seed: int | None
     findings: tuple[LogFinding, ...]
 
     def of_level(self, level: str) -> tuple[LogFinding, ...]:
@@ -173,11 +179,28 @@ class Trial:
     log: LogCheck | None
 
     @property
+    def finished(self) -> bool:
+        """Whether it ended, with or without the target; without status.json the log decides."""
+        if self.status.state is None:
+            return self.log is not None and self.log.time_s is not None
+        return self.status.state in ("converged", "not_converged")
+
+    @property
+    def reached(self) -> bool:
+        """Whether it finished at the target: by its log, and by status.json without a log."""
+        claimed = self.status.state == "converged"
+        return self.finished and (self.log.converged if self.log else claimed)
+
+    @property
     def time_s(self) -> float | None:
         """Time to train: ``run_stop - run_start`` of the log; of status.json without a log."""
-        if self.status.state != "converged":
-            return None
-        return self.time_on_clock_s
+        return self.time_on_clock_s if self.reached else None
+
+    @property
+    def seed(self) -> int | None:
+        """The seed that the trial drew."""
+        own = self.status.seed
+        return self.log.seed if own is None and self.log else own
 
     @property
     def best_hit_rate(self) -> float | None:
@@ -233,7 +256,8 @@ class Results:
     def target(self) -> float | None:
         """The HR@10 that stops training."""
         value = self.config.get("target_hit_rate")
-        return value if isinstance(value, float) else None
+        logged = [t.log.target_hit_rate for t in self.trials if t.log and t.log.target_hit_rate]
+        return value if isinstance(value, float) else next(iter(logged), None)
 
     @property
     def degraded(self) -> tuple[str, ...]:

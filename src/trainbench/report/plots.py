@@ -255,7 +255,7 @@ def _styles(trials: Sequence[Trial]) -> list[dict[str, Any]]:
         return [{"color": SERIES[i]} for i in range(len(trials))]
     reached = {"color": SERIES[0], "alpha": 0.45, "linewidth": 0.9, "markersize": 2}
     short = {"color": SERIES[1], "alpha": 0.8, "linewidth": 1.1, "markersize": 2}
-    return [reached if t.status.state == "converged" else short for t in trials]
+    return [reached if t.reached else short for t in trials]
 
 
 def _trial_keys(trials: Sequence[Trial]) -> list[Key]:

@@ -129,7 +129,7 @@ def results_csv(results: Results) -> str:
                 "run_id": results.run.run_id,
                 "trial": t.index,
                 "state": t.status.state,
-                "seed": t.status.seed,
+                "seed": t.seed,
                 "time_to_train_s": t.time_s,
                 "epochs": len(t.epochs),
                 "best_hit_rate": t.best_hit_rate,

@@ -52,7 +52,7 @@ def trials(results: Results) -> Table:
             seconds(t.time_s),
             count(len(t.epochs)),
             fixed(t.best_hit_rate),
-            NA if t.status.seed is None else str(t.status.seed),
+            NA if t.seed is None else str(t.seed),
             _level(t, "2"),
             _level(t, "strict"),
         )
@@ -63,13 +63,10 @@ def trials(results: Results) -> Table:
 
 def outcome(trial: Trial) -> str:
     """The state of a trial in words."""
+    if trial.finished:
+        return "target reached" if trial.reached else "target not reached"
     state = trial.status.state
-    words = {
-        "converged": "target reached",
-        "not_converged": "target not reached",
-        "running": "running or killed",
-    }
-    return words.get(state, state) if state else NA
+    return "running or killed" if state == "running" else state or NA
 
 
 def _level(trial: Trial, level: str) -> str:

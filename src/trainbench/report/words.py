@@ -8,7 +8,7 @@ from statistics import median
 
 from trainbench.compliance.rules import LEVELS
 from trainbench.report.findings import grouped
-from trainbench.report.judge import FINISHED, Verdict, judge, level_findings
+from trainbench.report.judge import Verdict, judge, level_findings
 from trainbench.report.model import Epoch, Results, Score, Trial
 from trainbench.report.tables import mean_of
 from trainbench.report.text import (
@@ -177,15 +177,16 @@ def _compliance(results: Results) -> list[str]:
 
 def _cross_checks(trial: Trial) -> list[str]:
     """Where the log and the trial's own record disagree."""
-    log, state = trial.log, trial.status.state
+    log = trial.log
     if log is None:
         return [f"Trial {trial.index}: no stitched log; run the stitch step."]
     found = []
     said = trial.status.time_to_train_s
     if said is not None and log.time_s is not None and abs(said - log.time_s) > TIME_TOLERANCE_S:
         found.append(f"the log says {seconds(log.time_s)}, status.json {seconds(said)}")
-    if state in FINISHED and log.success is not None and log.success != (state == "converged"):
-        found.append(f"run_stop says success {yes(log.success)}, status.json {state}")
+    state = trial.status.state
+    if trial.finished and state and log.converged != (state == "converged"):
+        found.append(f"the log says target reached: {yes(log.converged)}, status.json {state}")
     best = max((e.hit_rate for e in trial.epochs if e.hit_rate is not None), default=None)
     if best is not None and log.best_hit_rate is not None and abs(best - log.best_hit_rate) > 1e-6:
         found.append(f"best HR@10 is {log.best_hit_rate} in the log, {best} in epochs.jsonl")
