@@ -198,6 +198,7 @@ def test_the_compliance_log_says_what_was_generated(
         keys.INPUT_HP_NUM_NEG,
         keys.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT,
         keys.INPUT_ORDER,
+        keys.INPUT_SHARD,
         keys.INPUT_SIZE,
         keys.INPUT_BATCH_SIZE,
     ]
