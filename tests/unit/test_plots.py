@@ -135,3 +135,10 @@ def test_phases_add_up_to_the_time_on_the_clock(run: RunDir) -> None:
     timed = sum(p["duration_s"] for p in phases if p["timed"])
     trial = collect(run).trials[0]
     assert trial.time_on_clock_s == pytest.approx(timed)
+
+
+def test_a_panel_without_a_value_is_left_out(run: RunDir) -> None:
+    for trial in run.trials:
+        trial.epochs.unlink()
+    quality = drawn(run)["quality"]
+    assert [panel.title for panel in quality.panels] == ["HR@10"]

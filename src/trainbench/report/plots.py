@@ -232,6 +232,8 @@ def throughput(results: Results) -> Figure | None:
 
 
 def _panels(drawn: dict[str, Axes], name: str) -> tuple[Panel, ...]:
+    """The drawings that have something in them."""
+    drawn = {title: axes for title, axes in drawn.items() if axes.has_data()}
     return tuple(
         Panel(title, drawing.svg(axes, f"{name}{i}"))
         for i, (title, axes) in enumerate(drawn.items())
@@ -246,7 +248,8 @@ def _curves(drawn: Axes, trials: Sequence[Trial], name: str, scale: float = 1.0)
             for e in trial.epochs
             if e.epoch is not None and (value := getattr(e, name)) is not None
         ]
-        drawn.plot([x for x, _ in points], [y for _, y in points], marker="o", **style)
+        if points:
+            drawn.plot([x for x, _ in points], [y for _, y in points], marker="o", **style)
 
 
 def _styles(trials: Sequence[Trial]) -> list[dict[str, Any]]:

@@ -71,6 +71,8 @@ def words(results: Results) -> Words:
 
 def _subtitle(results: Results) -> str:
     run = results.run
+    if not (run.run_id or results.config):
+        return "NeuMF, from stitched logs alone"
     parts = [
         f"NeuMF on {results.config.get('dataset', NA)}",
         f"preset {run.preset or NA}",
@@ -124,12 +126,17 @@ def _rules(question: str, level: str, results: Results) -> Answer:
 
 def _speed(results: Results) -> Answer:
     trained = _mean([mean_of(t, "samples_per_s") for t in results.trials])
-    waited = [(mean_of(t, "input_wait_s"), mean_of(t, "train_s")) for t in results.trials]
-    shares = [wait / (wait + train) for wait, train in waited if wait is not None and train]
-    detail = f"{percent(_mean(shares))} of the time of training spent waiting for input"
+    if trained is None:
+        return Answer("Training speed", NA)
     devices = dict.fromkeys(t.status.device for t in results.trials if t.status.device)
     speed = f"{scaled(trained)} samples/s on {', '.join(devices) or NA}"
-    return Answer("Training speed", speed, detail)
+    waited = [(mean_of(t, "input_wait_s"), mean_of(t, "train_s")) for t in results.trials]
+    shares = [wait / (wait + train) for wait, train in waited if wait is not None and train]
+    return Answer(
+        "Training speed",
+        speed,
+        f"{percent(_mean(shares))} of the time of training spent waiting for input",
+    )
 
 
 def _mean(values: Sequence[float | None]) -> float | None:
@@ -170,9 +177,11 @@ def _list(numbers: Sequence[int]) -> str:
 
 def _compliance(results: Results) -> list[str]:
     sentences = [text for trial in results.trials for text in _cross_checks(trial)]
-    if results.trials and not sentences:
-        return ["Time, HR@10 and phases in the logs agree with what the trials recorded."]
-    return sentences
+    if sentences or not results.trials:
+        return sentences
+    if all(trial.status.state is None for trial in results.trials):
+        return ["There is nothing but the logs: no record of a trial to compare them with."]
+    return ["Time, HR@10 and phases in the logs agree with what the trials recorded."]
 
 
 def _cross_checks(trial: Trial) -> list[str]:
