@@ -91,7 +91,7 @@ def test_spilled_samples_open_the_next_epoch_and_none_is_lost(
         assert len(in_order) - len(received) < batch
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(seed=st.integers(0, 2**62), last_batch=st.sampled_from(["pad", "spillover"]))
 def test_workers_do_not_change_a_byte(seed: int, last_batch: str) -> None:
     cache = random_cache(2_000, 80, seed=1)  # more than one chunk and more than one bucket

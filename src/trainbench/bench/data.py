@@ -35,8 +35,9 @@ from trainbench.progress import heartbeat, say
 # ml-20m: users, items, training pairs (facts of the published dataset with one rating held out).
 USERS, ITEMS, PAIRS = 138_493, 26_744, 19_861_770
 SIZES = (1_000_000, 5_000_000, PAIRS, 100_000_000)
-# The pace at which a trainer is simulated, in samples/s.
+# The pace at which a trainer is simulated, in samples/s, and on how many ratings.
 PACE = 600_000
+WAITS_SIZE = 1_000_000
 _FEWEST, _MOST = 19, 9_000
 _Out = TypeVar("_Out")
 
@@ -77,6 +78,7 @@ def run(
     *,
     workers: int = 2,
     repeats: int = 3,
+    waits_size: int = WAITS_SIZE,
     folder: Path | None = None,
 ) -> list[Cost]:
     """Measure every size and print the table to stdout; files go to a temporary ``folder``.
@@ -92,7 +94,7 @@ def run(
                 cache = _in_process(_write_ratings, Path(name) / str(size), size)
                 costs.append(_in_process(_measured, cache, workers, repeats))
             print(costs[-1].row(), flush=True)
-        _print_waits(Path(name) / str(min(sizes)), Path(name), workers)
+        _print_waits(_in_process(_write_ratings, Path(name) / "waits", waits_size), workers)
     print(
         "wanted at 19.86 M ratings on two cores: negatives >= 20 M/s per core, eval candidates "
         "< 10 s, one epoch < 15 s, peak memory < 3 GiB"
@@ -190,7 +192,7 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _print_waits(folder: Path, base: Path, workers: int, *, epochs: int = 3) -> None:
+def _print_waits(folder: Path, workers: int, *, epochs: int = 3) -> None:
     """Consume a producer's epochs at PACE and print how long each was waited for."""
     cache = open_cache(folder, verify=False)
     config = dataclasses.replace(reference(), generator_workers=workers, max_epochs=epochs)
@@ -200,9 +202,9 @@ def _print_waits(folder: Path, base: Path, workers: int, *, epochs: int = 3) -> 
         cache,
         config,
         seed=1,
-        work_dir=base / "work",
-        log_file=base / "generator.log",
-        compliance_file=base / "compliance.log",
+        work_dir=folder / "work",
+        log_file=folder / "generator.log",
+        compliance_file=folder / "compliance.log",
     ) as producer:
         producer.release()
         for _ in range(epochs):
