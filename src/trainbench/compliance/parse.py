@@ -132,8 +132,8 @@ def parse_v05_line(text: str, number: int = 0) -> Event | Finding:
         )
     if not _TIMESTAMP.fullmatch(match["timestamp"]):
         return unreadable(text, number, f"timestamp {match['timestamp'][:40]}", "seconds")
-    if len(match["line"]) > 9:
-        return unreadable(text, number, "a call site beyond any file", "a line number")
+    if len(match["line"]) > 9 or _UNPRINTABLE.search(match["file"]):
+        return unreadable(text, number, "no call site", "the name of a file and a line number")
     try:
         value = parse_json(match["value"]) if match["value"] is not None else None
     except ValueError as error:
@@ -196,8 +196,8 @@ def unreadable(text: str, number: int, found: str, wanted: str) -> Finding:
 
 def excerpt(text: str) -> str:
     """``text`` cut to what a report can show, without control characters and broken encoding."""
-    shown = _UNPRINTABLE.sub("\ufffd", text[:EXCERPT])
-    return shown if len(text) <= EXCERPT else shown + " ..."
+    start = _UNPRINTABLE.sub("\ufffd", text[:EXCERPT])
+    return start if len(text) <= EXCERPT else start + " ..."
 
 
 def shown(value: Any) -> str:

@@ -127,22 +127,22 @@ def stitch(events: Iterable[Event], findings: Iterable[Finding] = ()) -> StitchR
 
 def _resolved(events: list[Event]) -> tuple[list[Event], list[Finding]]:
     """The events with announced values filled in, and findings for those nobody logged."""
-    logged: dict[str, list[Any]] = {}
+    announced = {event.key for event in events if _is_deferred(event)}
+    logged: dict[str, dict[str, Any]] = {}
     for event in events:
-        if not _is_deferred(event) and event.scalar not in logged.setdefault(event.key, []):
-            logged[event.key].append(event.scalar)
+        if event.key in announced and not _is_deferred(event):
+            logged.setdefault(event.key, {})[json.dumps(event.scalar)] = event.scalar
     resolved, findings = [], []
     for event in events:
-        values = logged.get(event.key, [])
-        if _is_deferred(event) and len(values) == 1:
+        values = list(logged.get(event.key, {}).values())[:2] if _is_deferred(event) else []
+        if len(values) == 1:
             event = replace(event, value=values[0])
         elif _is_deferred(event):
-            found = f"{len(values)} different values" if values else "no value"
             findings.append(
                 Finding(
                     f"stitch/deferred/{event.key}",
-                    f"{found} from the other processes",
-                    "one value",
+                    "different values" if values else "no value",
+                    "one value from the other processes",
                     event.source.number,
                     excerpt(event.source.text),
                 )
