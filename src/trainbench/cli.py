@@ -252,10 +252,46 @@ def trial_command(data_dir: Path, run_path: Path, git: str, **options: Any) -> i
 @cli.command("stitch")
 @_DATA_DIR
 @_RUN
-def stitch_command(data_dir: Path, run_path: Path | None) -> None:
+@click.option(
+    "--dialect",
+    type=click.Choice(["v05", "mllog"]),
+    default="v05",
+    show_default=True,
+    help="mllog: also write the events as MLPerf 0.7 and later has them.",
+)
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    envvar="COMPLIANCE_FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Stitch these raw logs and no run; repeatable.",
+)
+@click.option(
+    "--out",
+    envvar="STITCHED_COMPLIANCE_FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The stitched file of --log. Default: standard output.",
+)
+def stitch_command(
+    data_dir: Path, run_path: Path | None, dialect: str, logs: tuple[Path, ...], out: Path | None
+) -> None:
     """Stitch the compliance logs of a run and check them."""
-    run = pipeline.existing_run(run_path or DataDir(data_dir).latest)
-    pipeline.stitch(run)
+    if logs and run_path is None:
+        _stitch_logs(logs, out)
+        return
+    pipeline.stitch(pipeline.existing_run(run_path or DataDir(data_dir).latest), dialect=dialect)
+
+
+def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
+    from trainbench.compliance.stitch import stitch_files
+
+    result = stitch_files(logs, out)
+    if out is None:
+        click.echo(result.text, nl=False)
+    for finding in result.findings:
+        click.echo(str(finding), err=True)
+    click.echo(result.summary, err=out is None)
 
 
 @cli.command("report")

@@ -62,11 +62,11 @@ def prepare(config: NcfConfig, data: DataDir) -> None:
     preprocess.run(config, data)
 
 
-def stitch(run: RunDir) -> None:
+def stitch(run: RunDir, *, dialect: str = "v05") -> None:
     """Stitch and check the compliance logs of every trial of ``run``."""
     from trainbench.compliance.stitch import stitch_run
 
-    found = stitch_run(run, system=_system_name(run))
+    found = stitch_run(run, system=_system_name(run), dialect=dialect)
     for trial in found.trials:
         print(trial.summary, flush=True)
         for finding in (*trial.stitch, *trial.levels["2"]):

@@ -10,6 +10,7 @@ from pathlib import Path
 from click.testing import CliRunner
 from v05_log import lines, many, run, without
 
+from trainbench.cli import cli
 from trainbench.cli_review import check, score, submission
 from trainbench.compliance import keys
 from trainbench.errors import NotCompliantError
@@ -74,3 +75,15 @@ def test_reviewing_needs_no_tensorflow_and_no_docker(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_raw_logs_are_stitched_where_the_environment_says(tmp_path: Path) -> None:
+    raw = write(tmp_path / "raw.log", "".join(f"NCF_RAW_{line}" for line in reversed(lines(run()))))
+    out = tmp_path / "stitched.log"
+    environment = {"COMPLIANCE_FILE": raw, "STITCHED_COMPLIANCE_FILE": str(out)}
+    done = CliRunner().invoke(cli, ["stitch"], env=environment)
+    assert done.output == "MLPerf time: 154.1 sec.\n"
+    assert out.read_text() == "".join(lines(run()))
+    printed = CliRunner().invoke(cli, ["stitch", "--log", raw])
+    assert printed.stdout == out.read_text()
+    assert printed.stderr == "MLPerf time: 154.1 sec.\n"
