@@ -204,7 +204,7 @@ _LEVEL_2_TAGS = (
     "eval_stop",
 )
 
-# "shorcut" is the v0.5 tag's own spelling.
+# model_hp_shorcut_add is spelt that way in v0.5.
 _BENCHMARK_TAGS: Mapping[str, str] = {
     "gnmt": """
         model_hp_loss_smoothing model_hp_num_layers model_hp_hidden_size model_hp_dropout
