@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainbench.errors import MachineError
+from trainbench.ncf.model import first_layer, logits
 from trainbench.ncf.train import Trainer
 
 TOP = 10
@@ -101,6 +102,19 @@ def _block_rivals(block: np.ndarray) -> Rivals:
     return Rivals(np.where(keys == none, 0, keys >> shift).astype(np.int32), code.astype(np.uint8))
 
 
+def ranks(scores: Any, code: Any) -> Any:
+    """Rank, from 0, of the held-out item of each row: how many of its rivals are ahead of it.
+
+    Args:
+        scores: float [users, width + 1], the held-out item's last.
+        code: uint8 [users, width], of ``Rivals``.
+    """
+    others, held_out = scores[:, :-1], scores[:, -1:]
+    ahead = (others > held_out) & (code != IGNORED)
+    ahead |= (others == held_out) & (code == HIGHER_OR_EQUAL)
+    return tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
+
+
 class Evaluator:
     """Scores one fixed set of candidates whenever asked; duplicates are masked once, here."""
 
@@ -112,8 +126,8 @@ class Evaluator:
         config = trainer.config
         self.batch = min(config.eval_users_per_batch, len(self.held_out))
         self.dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
-        self._project = tf.function(self._projected, jit_compile=config.xla)
-        self._rank = tf.function(self._ranks, jit_compile=config.xla)
+        self._project = tf.function(self._projected, jit_compile=config.xla, autograph=False)
+        self._rank = tf.function(self._ranks, jit_compile=config.xla, autograph=False)
 
     def evaluate(self, on_progress: OnProgress | None = None) -> Evaluation:
         """Rank every user's held-out item with the trainer's current parameters.
@@ -123,24 +137,24 @@ class Evaluator:
         """
         started = time.perf_counter()
         with self.trainer.scope():
-            ranks = self._all_ranks(on_progress)
+            found = self._all_ranks(on_progress)
         seconds = time.perf_counter() - started
-        users = len(ranks)
-        hits = int((ranks < TOP).sum())
-        gain = np.log(2) / np.log(ranks[ranks < TOP] + 2.0)
+        users = len(found)
+        hits = int((found < TOP).sum())
+        gain = np.log(2) / np.log(found[found < TOP] + 2.0)
         return Evaluation(
             hits, users, hits / users, float(gain.sum()) / users, seconds, users * self.shape[1]
         )
 
     def _all_ranks(self, on_progress: OnProgress | None) -> np.ndarray:
         total, told = len(self.held_out), time.perf_counter()
-        ranks = np.empty(total, np.int64)
+        found = np.empty(total, np.int64)
         try:
             tensors = self.trainer.tensors()
             tensors |= self._project(tensors)
             for start in range(0, total, self.batch):
                 end = min(start + self.batch, total)
-                ranks[start:end] = self._batch_ranks(tensors, start, end)
+                found[start:end] = self._batch_ranks(tensors, start, end)
                 if on_progress and (time.perf_counter() - told >= PROGRESS_INTERVAL_S):
                     told = time.perf_counter()
                     on_progress(end, total)
@@ -149,46 +163,34 @@ class Evaluator:
                 f"out of memory on {self.trainer.device} with eval_users_per_batch={self.batch}; "
                 f"try --set eval_users_per_batch={max(1, self.batch // 2)}"
             ) from None
-        return ranks
+        return found
 
     def _batch_ranks(self, tensors: dict[str, Any], start: int, end: int) -> np.ndarray:
         rows = np.minimum(np.arange(start, start + self.batch), end - 1)
         items = np.concatenate([self.rivals.items[rows], self.held_out[rows, None]], axis=1)
         code = self.rivals.code[rows]
-        ranks = self._rank(tensors, tf.constant(rows), tf.constant(items), tf.constant(code))
-        return np.asarray(ranks)[: end - start]
+        found = self._rank(tensors, tf.constant(rows), tf.constant(items), tf.constant(code))
+        return np.asarray(found)[: end - start]
 
     def _projected(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        """The first MLP layer's product and the MF factor, once per item instead of per pair."""
-        geometry = self.trainer.geometry
-        kernel = tf.cast(tensors["mlp_1_kernel"], self.dtype)
-        items = tf.cast(tensors["item"], self.dtype)
-        first = tf.matmul(items[:, geometry.mf_dim :], kernel[geometry.mlp_dim :])
-        return {"item_mf": items[:, : geometry.mf_dim], "item_first": first}
+        """What each item adds to the first layer: once per item instead of once per pair."""
+        rows = tf.cast(tensors["item_mlp"], self.dtype)
+        return {"item_first": first_layer(tensors["mlp_1_kernel"], rows, "item")}
 
     def _ranks(self, tensors: dict[str, Any], users: Any, items: Any, code: Any) -> Any:
-        """Rank, from 0, of the last item of each row among those that ``code`` lets count."""
-        scores = self._scores(tensors, users, items)
-        others, held_out = scores[:, :-1], scores[:, -1:]
-        ahead = (others > held_out) & (code != IGNORED)
-        ahead |= (others == held_out) & (code == HIGHER_OR_EQUAL)
-        return tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
+        return ranks(self._scores(tensors, users, items), code)
 
     def _scores(self, tensors: dict[str, Any], users: Any, items: Any) -> Any:
         """Logits, float32 [users, width]."""
-        geometry = self.trainer.geometry
-        rows = tf.cast(tf.gather(tensors["user"], users), self.dtype)
-        kernel = tf.cast(tensors["mlp_1_kernel"], self.dtype)
-        first = tf.matmul(rows[:, geometry.mf_dim :], kernel[: geometry.mlp_dim])
-        first += tf.cast(tensors["mlp_1_bias"], self.dtype)
-        final = tf.cast(tensors["final_kernel"], self.dtype)[:, 0]
-        mf = rows[:, : geometry.mf_dim] * final[: geometry.mf_dim]
+        mlp = tf.cast(tf.gather(tensors["user_mlp"], users), self.dtype)
+        first = first_layer(tensors["mlp_1_kernel"], mlp, "user")
+        mf = tf.gather(tensors["user_mf"], users)
         parts = tf.map_fn(
             lambda part: self._chunk_scores(tensors, *part),
             (self._chunked(mf), self._chunked(first), self._chunked(items)),
             fn_output_signature=tf.float32,
         )
-        return tf.reshape(parts, tf.shape(items)) + tensors["final_bias"]
+        return tf.reshape(parts, items.shape)
 
     def _chunked(self, tensor: Any) -> Any:
         # A chunk's hidden layers stay in the cache; a whole batch's would go through memory.
@@ -197,14 +199,12 @@ class Evaluator:
 
     def _chunk_scores(self, tensors: dict[str, Any], mf: Any, first: Any, items: Any) -> Any:
         size, width = items.shape
-        hidden = tf.nn.relu(first[:, None, :] + tf.gather(tensors["item_first"], items))
-        hidden = tf.reshape(hidden, [size * width, hidden.shape[2]])
-        layers = len(self.trainer.geometry.mlp_layer_sizes)
-        for layer in range(2, layers):
-            kernel = tf.cast(tensors[f"mlp_{layer}_kernel"], self.dtype)
-            bias = tf.cast(tensors[f"mlp_{layer}_bias"], self.dtype)
-            hidden = tf.nn.relu(tf.matmul(hidden, kernel) + bias)
-        final = tf.cast(tensors["final_kernel"], self.dtype)[self.trainer.geometry.mf_dim :, 0]
-        mlp = tf.reshape(tf.linalg.matvec(hidden, final), [size, width])
-        product = tf.linalg.matvec(tf.gather(tensors["item_mf"], items), mf)
-        return tf.cast(mlp, tf.float32) + tf.cast(product, tf.float32)
+        dense = {n: tensors[n] for n in self.trainer.geometry.dense_shapes}
+        flat = tf.reshape(items, [size * width])
+        item_first = tf.reshape(tf.gather(tensors["item_first"], flat), [size, width, -1])
+        both = tf.reshape(first[:, None, :] + item_first, [size * width, first.shape[1]])
+        user_mf = tf.reshape(
+            tf.broadcast_to(mf[:, None, :], [size, width, mf.shape[1]]), [size * width, mf.shape[1]]
+        )
+        item_mf = tf.gather(tensors["item_mf"], flat)
+        return tf.reshape(logits(dense, (user_mf, item_mf), both), [size, width])

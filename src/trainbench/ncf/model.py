@@ -1,7 +1,5 @@
 """NeuMF as in the MLPerf v0.5 reference: parameters, their initialisation, the forward pass.
 
-A user's and an item's two embeddings (matrix factorisation and MLP) lie side by side in one row, so
-that one gather reads both; ``weights.npz`` and the parameter count keep the four tables apart.
 Source: He et al. 2017 (arXiv 1708.05031); mlcommons/training@fe17e837 recommendation/pytorch.
 """
 
@@ -24,7 +22,7 @@ Weights = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Geometry:
-    """The sizes that fix every shape of the model."""
+    """The sizes that fix every shape of the model; sides are "user" and "item"."""
 
     num_users: int
     num_items: int
@@ -42,20 +40,18 @@ class Geometry:
         return self.mlp_layer_sizes[0] // 2
 
     @property
-    def row_dim(self) -> int:
-        """Width of a row of the user or item table: MF part, then MLP part."""
-        return self.mf_dim + self.mlp_dim
-
-    @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Name and shape of every parameter, in the order of ``weights.npz``."""
-        shapes: dict[str, tuple[int, ...]] = {
-            "user_mf": (self.num_users, self.mf_dim),
-            "item_mf": (self.num_items, self.mf_dim),
-            "user_mlp": (self.num_users, self.mlp_dim),
-            "item_mlp": (self.num_items, self.mlp_dim),
-        }
-        return shapes | self.dense_shapes
+        return self.table_shapes("user") | self.table_shapes("item") | self.dense_shapes
+
+    def rows(self, side: str) -> int:
+        """Number of users or of items."""
+        return self.num_users if side == "user" else self.num_items
+
+    def table_shapes(self, side: str) -> dict[str, tuple[int, int]]:
+        """Name and shape of the two embedding tables of ``side``."""
+        rows = self.rows(side)
+        return {f"{side}_mf": (rows, self.mf_dim), f"{side}_mlp": (rows, self.mlp_dim)}
 
     @property
     def dense_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -102,26 +98,40 @@ def uniform_limit(name: str, shapes: Mapping[str, tuple[int, ...]]) -> float:
     return float(np.sqrt(6 / (fan_in + fan_out)))
 
 
-def logits(dense: Mapping[str, Any], user_rows: Any, item_rows: Any, *, mf_dim: int) -> Any:
-    """Logits [batch] of pairs whose user and item rows [batch, row_dim] were gathered already.
+def first_layer(kernel: Any, rows: Any, side: str) -> Any:
+    """What MLP rows [n, mlp_dim] of ``side`` add to the first layer's sums: [n, second size].
 
-    bfloat16 rows and kernels give bfloat16 products; the logits come out in float32.
+    The layer reads a user's and an item's row side by side, so its product is a sum of two; each is
+    taken where it has the fewest rows: per sample, per row of a table, per user in evaluation.
+    The product is in the dtype of ``rows``.
     """
-    mf = user_rows[:, :mf_dim] * item_rows[:, :mf_dim]
-    hidden = tf.concat([user_rows[:, mf_dim:], item_rows[:, mf_dim:]], axis=1)
-    for layer in range(1, len(dense) // 2):
-        kernel = dense[f"mlp_{layer}_kernel"]
-        hidden = tf.nn.relu(tf.matmul(hidden, kernel) + dense[f"mlp_{layer}_bias"])
-    last = tf.cast(tf.concat([mf, hidden], axis=1), tf.float32)
-    kernel = tf.cast(dense["final_kernel"], tf.float32)
-    return tf.linalg.matvec(last, kernel[:, 0]) + tf.cast(dense["final_bias"], tf.float32)
+    half = kernel.shape[0] // 2
+    part = kernel[:half] if side == "user" else kernel[half:]
+    return tf.matmul(rows, tf.cast(part, rows.dtype))
 
 
-def joined(weights: Mapping[str, np.ndarray], side: str) -> np.ndarray:
-    """The table of ``side`` ("user" or "item"): MF and MLP embeddings side by side."""
-    return np.concatenate([weights[f"{side}_mf"], weights[f"{side}_mlp"]], axis=1)
+def logits(dense: Mapping[str, Any], mf: tuple[Any, Any], first: Any) -> Any:
+    """Logits, float32 [batch].
+
+    Args:
+        dense: the parameters of ``Geometry.dense_shapes``, float32.
+        mf: the user's and the item's matrix-factorisation rows, float32 [batch, mf_dim].
+        first: the sum of both ``first_layer`` products; its dtype is the one to multiply in.
+    """
+    hidden = _activated(first, dense["mlp_1_bias"])
+    for layer in range(2, len(dense) // 2):
+        product = tf.matmul(hidden, tf.cast(dense[f"mlp_{layer}_kernel"], hidden.dtype))
+        hidden = _activated(product, dense[f"mlp_{layer}_bias"])
+    final, mf_dim = dense["final_kernel"][:, 0], mf[0].shape[1]
+    mlp_part = tf.reduce_sum(tf.cast(hidden, tf.float32) * final[mf_dim:], axis=1)
+    return tf.reduce_sum(mf[0] * mf[1] * final[:mf_dim], axis=1) + mlp_part + dense["final_bias"]
 
 
-def parted(table: np.ndarray, side: str, *, mf_dim: int) -> Weights:
-    """The inverse of ``joined``."""
-    return {f"{side}_mf": table[:, :mf_dim], f"{side}_mlp": table[:, mf_dim:]}
+def _activated(product: Any, bias: Any) -> Any:
+    return tf.nn.relu(product + tf.cast(bias, product.dtype))
+
+
+def mean_loss(outputs: Any, labels: Any) -> Any:
+    """Binary cross-entropy of logits [batch] and labels 0 or 1 [batch], mean over the batch."""
+    truth = tf.cast(labels, tf.float32)
+    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=truth, logits=outputs))

@@ -16,8 +16,7 @@ import tensorflow as tf
 from trainbench.config import NcfConfig
 from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
 from trainbench.ncf.model import Geometry, Weights, initial_weights
-from trainbench.ncf.optimizer import Adam
-from trainbench.ncf.plain import PlainForm, named_weights
+from trainbench.ncf.step import FORMS, Step
 
 PROGRESS_INTERVAL_S = 3.0
 
@@ -60,7 +59,7 @@ class Trainer:
     config: NcfConfig
     geometry: Geometry
     device: str
-    form: Any
+    step: Step
 
     def warm_up(self) -> None:
         """Compile the step on its real shapes by running zero steps: no parameter changes."""
@@ -98,12 +97,13 @@ class Trainer:
 
     def weights(self) -> Weights:
         """The current parameters as float32 arrays, named as in ``weights.npz``."""
-        return named_weights(self.form, self.geometry)
+        tensors = self.tensors()
+        return {name: tensors[name].numpy() for name in self.geometry.shapes}
 
     def tensors(self) -> dict[str, Any]:
-        """The current parameters on the device: dense ones by name, tables "user" and "item"."""
+        """The current parameters on the device: by their names in ``weights.npz``."""
         with self.scope():
-            return self.form.tensors()
+            return self.step.tensors()
 
     def save(self, folder: Path) -> Path:
         """Write ``weights.npz`` (names and shapes: ``Geometry.shapes``) into ``folder``."""
@@ -123,7 +123,7 @@ class Trainer:
             DataIntegrityError: a parameter is missing or has another shape.
         """
         with self.scope():
-            self.form.assign(read_weights(path, self.geometry))
+            self.step.assign(read_weights(path, self.geometry))
 
     def scope(self) -> AbstractContextManager[Any]:
         """The device that this trainer's work belongs on."""
@@ -134,7 +134,7 @@ class Trainer:
         try:
             with self.scope():
                 inputs = [self._padded(part) for part in (users, items, labels)]
-                return self.form.run(*inputs, tf.constant(count))
+                return self.step.run(*inputs, tf.constant(count))
         except (tf.errors.ResourceExhaustedError, MemoryError):
             raise MachineError(
                 f"out of memory on {self.device} with batch_size={batch}; "
@@ -156,22 +156,24 @@ class Trainer:
 
 
 def build(
-    config: NcfConfig, num_users: int, num_items: int, *, seed: int, form: str | None = None
+    config: NcfConfig, num_users: int, num_items: int, *, seed: int, form: str = "fast"
 ) -> Trainer:
     """A trainer with freshly initialised parameters; nothing is compiled yet.
+
+    ``form`` is one of ``FORMS``; both give the same numbers.
 
     Raises:
         MachineError: ``config.devices`` asks for a GPU and TensorFlow sees none.
     """
+    assert form in FORMS, form
     device = choose_device(config.devices)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     geometry = Geometry.of(config, num_users, num_items)
     weights = initial_weights(geometry, seed=seed)
-    dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
     with tf.device(device):
-        state = PlainForm(geometry, Adam.of(config), weights, dtype=dtype, xla=config.xla)
-    return Trainer(config, geometry, device, state)
+        step = Step(config, geometry, weights, form=form)
+    return Trainer(config, geometry, device, step)
 
 
 def choose_device(devices: str) -> str:

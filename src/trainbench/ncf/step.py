@@ -1,0 +1,106 @@
+"""One training step in one place, and several of them in one compiled call."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from trainbench.config import NcfConfig
+from trainbench.ncf.model import Geometry, Weights, logits, mean_loss
+from trainbench.ncf.optimizer import Adam, CatchUp, catch_up
+from trainbench.ncf.tables import RowTables, SweptTables, Tables, zero_state
+
+FORMS = ("fast", "plain")
+
+# Measured (docs/performance.md): a row in a batch costs as much as four rows of a sweep.
+SWEEP_ROWS_PER_SAMPLE = 4
+
+
+class Step:
+    """The parameters, the optimizer's state and the compiled function that moves them.
+
+    ``form`` "plain" is dense Adam over whole tables; "fast" gives the same numbers with less work.
+    """
+
+    def __init__(self, config: NcfConfig, geometry: Geometry, weights: Weights, *, form: str):
+        self.adam = Adam.of(config)
+        self.dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
+        self.tables = [
+            tables_for(config, geometry, side, weights, form=form) for side in ("user", "item")
+        ]
+        self.dense = {name: zero_state(weights[name]) for name in geometry.dense_shapes}
+        self.step = tf.Variable(0, dtype=tf.int64)
+        self.run = tf.function(self._run, jit_compile=config.xla, autograph=False)
+
+    def tensors(self) -> dict[str, Any]:
+        """The current parameters by their names in ``weights.npz``."""
+        tensors = {name: state[0].read_value() for name, state in self.dense.items()}
+        for tables in self.tables:
+            tensors |= tables.values(self.step.read_value())
+        return tensors
+
+    def assign(self, weights: Weights) -> None:
+        """Take ``weights`` as the current parameters; the moments stay."""
+        for name, state in self.dense.items():
+            state[0].assign(weights[name])
+        for tables in self.tables:
+            tables.values(self.step.read_value())
+            tables.assign(weights)
+
+    def _run(self, users: Any, items: Any, labels: Any, count: Any) -> Any:
+        """Run the first ``count`` steps of [steps, batch] and return the sum of their losses."""
+
+        def one_more(index: Any, total: Any) -> tuple[Any, Any]:
+            loss = self._one_step((users[index], items[index]), labels[index])
+            return index + 1, total + loss
+
+        start = (tf.constant(0), tf.constant(0.0))
+        return tf.while_loop(lambda index, _: index < count, one_more, start)[1]
+
+    def _one_step(self, ids: tuple[Any, Any], labels: Any) -> Any:
+        self.step.assign_add(1)
+        step = self.step.read_value()
+        dense = {n: tuple(part.read_value() for part in s) for n, s in self.dense.items()}
+        states = [t.read(i, step) for t, i in zip(self.tables, ids, strict=True)]
+        parameters = {n: state[0] for n, state in dense.items()}
+        values = [[state[0] for state in side] for side in states]
+        with tf.GradientTape() as tape:
+            tape.watch((parameters, values))
+            loss = self._loss(parameters, values, ids, labels)
+        dense_gradients, row_gradients = tape.gradient(loss, (parameters, values))
+        for tables, i, side, gradients in zip(self.tables, ids, states, row_gradients, strict=True):
+            tables.write(i, step, side, gradients)
+        self._write_dense(step, dense, dense_gradients)
+        return loss
+
+    def _loss(self, dense: Any, values: Any, ids: tuple[Any, Any], labels: Any) -> Any:
+        kernel = dense["mlp_1_kernel"]
+        (user_mf, user_first), (item_mf, item_first) = (
+            tables.inputs(side, i, kernel, self.dtype)
+            for tables, side, i in zip(self.tables, values, ids, strict=True)
+        )
+        return mean_loss(logits(dense, (user_mf, item_mf), user_first + item_first), labels)
+
+    def _write_dense(self, step: Any, dense: Any, gradients: Any) -> None:
+        scales = self.adam.scales(step)
+        for name, (value, m, v) in dense.items():
+            after = self.adam.update(scales, value, m, v, gradients[name])
+            for variable, part in zip(self.dense[name], after, strict=True):
+                variable.assign(part)
+
+
+def tables_for(
+    config: NcfConfig, geometry: Geometry, side: str, weights: Weights, *, form: str
+) -> Tables:
+    """The tables of ``side`` in the way that is fastest for their geometry (or plainly swept)."""
+    adam, rows, batch = Adam.of(config), geometry.rows(side), config.batch_size
+    closed_form: CatchUp | None = None
+    row_by_row = config.optimizer == "lazy_adam"
+    if form == "fast" and not row_by_row and rows > SWEEP_ROWS_PER_SAMPLE * batch:
+        closed_form = catch_up(adam)
+        row_by_row = closed_form is not None
+    if row_by_row:
+        return RowTables(geometry, side, adam, weights, catch_up=closed_form, xla=config.xla)
+    project = form == "fast" and rows < batch
+    return SweptTables(geometry, side, adam, weights, project=project)

@@ -1,0 +1,171 @@
+"""Claims about the ranking of held-out items: the reference's semantics, to the last tie."""
+
+from __future__ import annotations
+
+import heapq
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from trainbench.config import reference
+from trainbench.ncf.evaluate import Evaluator, ranks, rivals
+from trainbench.ncf.train import Trainer, build
+
+USERS, ITEMS = 37, 60
+SMALL = replace(
+    reference(),
+    mf_dim=6,
+    mlp_layer_sizes=(12, 8, 4),
+    eval_negatives=40,
+    eval_users_per_batch=16,
+    devices="cpu",
+    xla=False,
+)
+
+
+@dataclass(frozen=True)
+class Candidates:
+    items: np.ndarray
+
+
+def reference_rank(items: list[int], score_of: dict[int, float]) -> int | None:
+    """Place among the best ten as the v0.5 reference finds it; None below them."""
+    held_out = items[-1]
+    scores: dict[int, float] = {}
+    for item in items:
+        scores[item] = score_of[item]
+    best = heapq.nlargest(10, scores, key=scores.__getitem__)
+    return best.index(held_out) if held_out in best else None
+
+
+def our_ranks(rows: list[list[int]], score_of: dict[int, float]) -> list[int]:
+    against = rivals(np.array(rows, np.int32))
+    held_out = np.array(rows, np.int32)[:, -1:]
+    ids = np.concatenate([against.items, held_out], axis=1)
+    scores = np.vectorize(lambda item: score_of.get(item, 1e9))(ids).astype(np.float32)
+    return list(ranks(tf.constant(scores), tf.constant(against.code)).numpy())
+
+
+@st.composite
+def rows_with_repeats_and_ties(draw: st.DrawFn) -> tuple[list[list[int]], dict[int, float]]:
+    num_items = draw(st.integers(1, 30))
+    width = draw(st.integers(1, 40))
+    item = st.integers(0, num_items - 1)
+    rows = draw(st.lists(st.lists(item, min_size=width, max_size=width), min_size=1, max_size=4))
+    scores = draw(st.lists(st.integers(0, 4), min_size=num_items, max_size=num_items))
+    return rows, {i: float(score) for i, score in enumerate(scores)}
+
+
+@settings(max_examples=300, deadline=None)
+@given(rows_with_repeats_and_ties())
+def test_rank_is_the_references_for_any_repeats_and_ties(
+    case: tuple[list[list[int]], dict[int, float]],
+) -> None:
+    rows, score_of = case
+    for row, found in zip(rows, our_ranks(rows, score_of), strict=True):
+        expected = reference_rank(row, score_of)
+        assert found == expected if expected is not None else found >= 10
+
+
+def test_held_out_item_loses_ties() -> None:
+    assert our_ranks([[1, 2, 3, 0]], {0: 5.0, 1: 5.0, 2: 4.0, 3: 5.0}) == [2]
+
+
+def test_held_out_item_among_the_negatives_holds_that_earlier_place() -> None:
+    assert our_ranks([[1, 0, 3, 0]], {0: 5.0, 1: 5.0, 3: 5.0}) == [1]
+
+
+def test_repeated_negatives_count_once() -> None:
+    assert our_ranks([[1, 1, 1, 2, 2, 0]], {0: 0.0, 1: 9.0, 2: 9.0}) == [2]
+
+
+def test_item_numbers_too_large_for_32_bit_keys_rank_alike() -> None:
+    row = np.array([[2_000_000, 7, 2_000_000, 7, 1_999_999]], np.int32)
+    row = np.repeat(row, 1_000, axis=1)
+    row[0, -1] = 5
+    against = rivals(row)
+    assert sorted(against.items[0].tolist()) == [7, 1_999_999, 2_000_000]
+
+
+def some_candidates() -> Candidates:
+    rng = np.random.default_rng(2)
+    return Candidates(rng.integers(0, ITEMS, (USERS, SMALL.eval_negatives + 1)).astype(np.int32))
+
+
+def numpy_logits(trainer: Trainer, user: int, items: np.ndarray) -> np.ndarray:
+    weights = trainer.weights()
+    users = np.full(len(items), user)
+    hidden = np.concatenate([weights["user_mlp"][users], weights["item_mlp"][items]], axis=1)
+    for layer in (1, 2):
+        sums = hidden @ weights[f"mlp_{layer}_kernel"] + weights[f"mlp_{layer}_bias"]
+        hidden = np.maximum(sums, 0)
+    product = weights["user_mf"][users] * weights["item_mf"][items]
+    last = np.concatenate([product, hidden], axis=1)
+    return (last @ weights["final_kernel"])[:, 0] + weights["final_bias"]
+
+
+@pytest.fixture(scope="module")
+def trainer() -> Trainer:
+    """A model whose scores are far enough apart that rounding decides no rank."""
+    trainer = build(SMALL, USERS, ITEMS, seed=1)
+    weights = trainer.weights()
+    rng = np.random.default_rng(1)
+    trainer.step.assign({n: rng.normal(0, 1, w.shape).astype("f4") for n, w in weights.items()})
+    return trainer
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+def test_hit_rate_and_ndcg_are_the_references(trainer: Trainer, xla: bool) -> None:
+    candidates = some_candidates()
+    hits, gain = 0, 0.0
+    for user, row in enumerate(candidates.items.tolist()):
+        scores = numpy_logits(trainer, user, np.arange(ITEMS))
+        place = reference_rank(row, dict(enumerate(scores.tolist())))
+        if place is not None:
+            hits, gain = hits + 1, gain + math.log(2) / math.log(place + 2)
+    trainer = replace(trainer, config=replace(trainer.config, xla=xla))
+    found = Evaluator(trainer, candidates).evaluate()
+    assert 0 < found.hits < USERS
+    assert found.hits == hits
+    assert isinstance(found.hits, int)
+    assert found.hit_rate == hits / USERS
+    assert found.ndcg == pytest.approx(gain / USERS)
+    assert (found.users, found.pairs) == (USERS, USERS * 41)
+
+
+def test_batching_of_users_does_not_change_the_result(trainer: Trainer) -> None:
+    candidates = some_candidates()
+    results = set()
+    for size in (1, 16, 37, 256):
+        config = replace(trainer.config, eval_users_per_batch=size)
+        found = Evaluator(replace(trainer, config=config), candidates).evaluate()
+        results.add((found.hits, found.ndcg))
+    assert len(results) == 1
+
+
+def test_evaluation_sees_the_rows_that_lazy_adam_owes() -> None:
+    config = replace(SMALL, batch_size=4, learning_rate=0.05)
+    shape = (30, 4)
+    rng = np.random.default_rng(0)
+
+    @dataclass(frozen=True)
+    class Epoch:
+        users: np.ndarray
+        items: np.ndarray
+        labels: np.ndarray
+        epoch: int = 0
+
+    users = rng.integers(0, USERS, shape).astype(np.int32)
+    items = rng.integers(0, ITEMS, shape).astype(np.int32)
+    data = Epoch(users, items, (users % 2).astype(np.uint8))
+    results = []
+    for form in ("plain", "fast"):
+        trainer = build(config, USERS, ITEMS, seed=1, form=form)
+        trainer.train_epoch(data)
+        results.append(Evaluator(trainer, some_candidates()).evaluate().hits)
+    assert results[0] == results[1]

@@ -1,0 +1,273 @@
+"""Claims about training: the numbers of a step, the forms that must agree, what is refused."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from trainbench.config import NcfConfig, reference
+from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
+from trainbench.ncf.model import Weights
+from trainbench.ncf.step import Step
+from trainbench.ncf.tables import RowTables, SweptTables
+from trainbench.ncf.train import Trainer, build
+
+USERS, ITEMS, BATCH = 400, 48, 32
+SMALL = replace(
+    reference(),
+    mf_dim=6,
+    mlp_layer_sizes=(12, 8, 4),
+    batch_size=BATCH,
+    learning_rate=2e-3,
+    steps_per_call=64,
+    devices="cpu",
+    xla=False,
+)
+
+
+@dataclass(frozen=True)
+class Epoch:
+    users: np.ndarray
+    items: np.ndarray
+    labels: np.ndarray
+    epoch: int = 0
+
+
+def some_epoch(steps: int, *, seed: int = 0, users: int = USERS, items: int = ITEMS) -> Epoch:
+    """Skewed users and items, so that some rows come in every batch and some once or never."""
+    rng = np.random.default_rng(seed)
+    shape = (steps, BATCH)
+    chosen = (rng.random(shape) ** 2 * users).astype(np.int32)
+    return Epoch(
+        users=chosen,
+        items=(rng.random(shape) ** 1.5 * items).astype(np.int32),
+        labels=((chosen % 3 == 0) ^ (rng.random(shape) < 0.2)).astype(np.uint8),
+    )
+
+
+def trained(config: NcfConfig, data: Epoch, *, form: str = "fast") -> tuple[Trainer, float]:
+    trainer = build(config, USERS, ITEMS, seed=4, form=form)
+    return trainer, trainer.train_epoch(data).mean_loss
+
+
+def assert_same(found: Weights, expected: Weights, *, relative: float) -> None:
+    for name, values in expected.items():
+        size = np.abs(values).max()
+        np.testing.assert_allclose(found[name], values, rtol=0, atol=relative * size, err_msg=name)
+
+
+def numpy_training(config: NcfConfig, start: Weights, data: Epoch) -> tuple[Weights, float]:
+    """Back-propagation and dense Adam written out in float64."""
+    weights = {name: values.astype(np.float64) for name, values in start.items()}
+    moments = {name: np.zeros((2, *values.shape)) for name, values in weights.items()}
+    losses = []
+    batches = zip(data.users, data.items, data.labels, strict=True)
+    for step, (users, items, labels) in enumerate(batches, start=1):
+        loss, gradients = numpy_gradients(weights, users, items, labels)
+        losses.append(loss)
+        for name, gradient in gradients.items():
+            m, v = moments[name]
+            m[...] = config.beta1 * m + (1 - config.beta1) * gradient
+            v[...] = config.beta2 * v + (1 - config.beta2) * gradient**2
+            denominator = np.sqrt(v / (1 - config.beta2**step)) + config.epsilon
+            rate = config.learning_rate / (1 - config.beta1**step)
+            weights[name] = weights[name] - rate * m / denominator
+    return weights, float(np.mean(losses))
+
+
+def numpy_gradients(
+    weights: Weights, users: np.ndarray, items: np.ndarray, labels: np.ndarray
+) -> tuple[float, Weights]:
+    hidden = [np.concatenate([weights["user_mlp"][users], weights["item_mlp"][items]], axis=1)]
+    for layer in (1, 2):
+        sums = hidden[-1] @ weights[f"mlp_{layer}_kernel"] + weights[f"mlp_{layer}_bias"]
+        hidden.append(np.maximum(sums, 0))
+    user_mf, item_mf = weights["user_mf"][users], weights["item_mf"][items]
+    last = np.concatenate([user_mf * item_mf, hidden[-1]], axis=1)
+    outputs = (last @ weights["final_kernel"])[:, 0] + weights["final_bias"]
+    loss = np.mean(np.logaddexp(0, outputs) - labels * outputs)
+
+    gradients = {name: np.zeros_like(values) for name, values in weights.items()}
+    back = ((1 / (1 + np.exp(-outputs)) - labels) / len(labels))[:, None]
+    gradients["final_kernel"], gradients["final_bias"] = last.T @ back, back.sum(axis=0)
+    back = back * weights["final_kernel"][:, 0]
+    mf_dim = user_mf.shape[1]
+    np.add.at(gradients["user_mf"], users, back[:, :mf_dim] * item_mf)
+    np.add.at(gradients["item_mf"], items, back[:, :mf_dim] * user_mf)
+    back = back[:, mf_dim:]
+    for layer in (2, 1):
+        back = back * (hidden[layer] > 0)
+        gradients[f"mlp_{layer}_kernel"] = hidden[layer - 1].T @ back
+        gradients[f"mlp_{layer}_bias"] = back.sum(axis=0)
+        back = back @ weights[f"mlp_{layer}_kernel"].T
+    half = back.shape[1] // 2
+    np.add.at(gradients["user_mlp"], users, back[:, :half])
+    np.add.at(gradients["item_mlp"], items, back[:, half:])
+    return float(loss), gradients
+
+
+@pytest.fixture(scope="module")
+def epoch() -> Epoch:
+    return some_epoch(200)
+
+
+@pytest.fixture(scope="module")
+def plain(epoch: Epoch) -> tuple[Weights, float]:
+    trainer, loss = trained(SMALL, epoch, form="plain")
+    assert all(isinstance(t, SweptTables) and not t.project for t in trainer.step.tables)
+    return trainer.weights(), loss
+
+
+def test_plain_form_equals_written_out_backpropagation_and_adam(
+    epoch: Epoch, plain: tuple[Weights, float]
+) -> None:
+    start = build(SMALL, USERS, ITEMS, seed=4).weights()
+    expected, loss = numpy_training(SMALL, start, epoch)
+    assert plain[1] == pytest.approx(loss, rel=1e-6)
+    assert_same(plain[0], expected, relative=2e-5)
+    assert not np.allclose(expected["user_mlp"], start["user_mlp"], atol=1e-3)
+
+
+@pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
+def test_exact_lazy_adam_equals_dense_adam_after_200_steps(
+    epoch: Epoch, plain: tuple[Weights, float], xla: bool
+) -> None:
+    trainer, loss = trained(replace(SMALL, xla=xla), epoch)
+    user_tables, item_tables = trainer.step.tables
+    assert isinstance(user_tables, RowTables)
+    assert isinstance(item_tables, SweptTables)
+    assert loss == pytest.approx(plain[1], rel=1e-6)
+    assert_same(trainer.weights(), plain[0], relative=1e-5)
+
+
+def test_first_layer_projected_per_table_row_gives_the_same_numbers(epoch: Epoch) -> None:
+    few_items = replace(epoch, items=epoch.items % 20)
+    fast, fast_loss = (t := build(SMALL, USERS, 20, seed=4)), t.train_epoch(few_items).mean_loss
+    assert isinstance(fast.step.tables[1], SweptTables)
+    assert fast.step.tables[1].project
+    slow = build(SMALL, USERS, 20, seed=4, form="plain")
+    assert fast_loss == pytest.approx(slow.train_epoch(few_items).mean_loss, rel=1e-6)
+    assert_same(fast.weights(), slow.weights(), relative=1e-5)
+
+
+def test_evaluating_between_epochs_changes_nothing_in_exact_lazy_adam() -> None:
+    halves = some_epoch(30), some_epoch(30, seed=1)
+    looked_at, left_alone = (build(SMALL, USERS, ITEMS, seed=4) for _ in range(2))
+    for half in halves:
+        looked_at.train_epoch(half)
+        looked_at.tensors()
+        left_alone.train_epoch(half)
+    assert_same(looked_at.weights(), left_alone.weights(), relative=1e-5)
+
+
+def test_lazy_adam_leaves_the_rows_alone_that_no_batch_touched() -> None:
+    data = some_epoch(3, users=USERS // 2)
+    data = replace(data, users=data.users // 7 * 7)
+    trainer, _ = trained(replace(SMALL, optimizer="lazy_adam"), data)
+    start, after = build(SMALL, USERS, ITEMS, seed=4).weights(), trainer.weights()
+    for name in ("user_mf", "user_mlp"):
+        moved = np.any(after[name] != start[name], axis=1)
+        np.testing.assert_array_equal(np.flatnonzero(moved), np.unique(data.users))
+
+
+def test_lazy_adam_is_its_own_optimizer(epoch: Epoch, plain: tuple[Weights, float]) -> None:
+    trainer, _ = trained(replace(SMALL, optimizer="lazy_adam"), epoch)
+    assert all(isinstance(t, RowTables) for t in trainer.step.tables)
+    assert np.abs(trainer.weights()["user_mf"] - plain[0]["user_mf"]).max() > 1e-4
+
+
+def test_betas_without_a_closed_form_are_trained_densely() -> None:
+    trainer = build(replace(SMALL, beta2=0.9), USERS, ITEMS, seed=4)
+    assert all(isinstance(t, SweptTables) for t in trainer.step.tables)
+
+
+def test_bf16_products_train_as_fp32_does(epoch: Epoch, plain: tuple[Weights, float]) -> None:
+    trainer, loss = trained(replace(SMALL, precision="bf16"), epoch)
+    assert loss == pytest.approx(plain[1], rel=0.01)
+    assert all(values.dtype == np.float32 for values in trainer.weights().values())
+    assert np.abs(trainer.weights()["user_mf"] - plain[0]["user_mf"]).max() > 0
+
+
+def test_warming_up_changes_no_parameter() -> None:
+    trainer = build(SMALL, USERS, ITEMS, seed=4)
+    before = trainer.weights()
+    trainer.warm_up()
+    assert_same(trainer.weights(), before, relative=0)
+
+
+def test_steps_need_not_fill_the_last_call_and_progress_ends_at_the_total() -> None:
+    told: list[tuple[int, int, float]] = []
+    data = some_epoch(70)
+    in_calls = build(SMALL, USERS, ITEMS, seed=4)
+    result = in_calls.train_epoch(data, on_progress=lambda *line: told.append(line))
+    one_by_one = build(replace(SMALL, steps_per_call=1), USERS, ITEMS, seed=4)
+    assert one_by_one.train_epoch(data).mean_loss == pytest.approx(result.mean_loss, rel=1e-6)
+    assert result.samples == 70 * BATCH
+    assert told[-1][:2] == (70 * BATCH, 70 * BATCH)
+
+
+def test_a_loss_that_is_not_a_number_stops_with_epoch_and_steps() -> None:
+    trainer = build(SMALL, USERS, ITEMS, seed=4)
+    trainer.step.dense["final_bias"][0].assign([np.nan])
+    with pytest.raises(TrainbenchError, match=r"epoch 3, steps 0 to 63: the loss is nan"):
+        trainer.train_epoch(replace(some_epoch(70), epoch=3))
+
+
+def test_batches_of_another_size_are_refused_before_any_work() -> None:
+    trainer = build(replace(SMALL, batch_size=BATCH + 1), USERS, ITEMS, seed=4)
+    with pytest.raises(TrainbenchError, match=r"wanted \[steps, 33\]"):
+        trainer.train_epoch(some_epoch(2))
+
+
+def test_a_gpu_that_is_not_there_is_refused() -> None:
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("this machine has a GPU")
+    with pytest.raises(MachineError, match="sees no GPU"):
+        build(replace(SMALL, devices="gpu"), USERS, ITEMS, seed=4)
+
+
+def test_out_of_memory_names_the_batch_size_and_a_smaller_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    trainer = build(SMALL, USERS, ITEMS, seed=4)
+    monkeypatch.setattr(trainer.step, "run", full)
+    with pytest.raises(MachineError, match=r"batch_size=32; try --set batch_size=16"):
+        trainer.train_epoch(some_epoch(1))
+
+
+def test_saved_weights_come_back(tmp_path: Path) -> None:
+    trainer, _ = trained(SMALL, some_epoch(3))
+    path = trainer.save(tmp_path / "model")
+    assert [p.name for p in path.parent.iterdir()] == ["weights.npz"]
+    with np.load(path) as file:
+        assert {n: file[n].shape for n in file.files} == trainer.geometry.shapes
+    again = build(SMALL, USERS, ITEMS, seed=9)
+    again.load(path)
+    assert_same(again.weights(), trainer.weights(), relative=0)
+
+
+def test_weights_of_another_geometry_are_refused_by_name(tmp_path: Path) -> None:
+    path = build(SMALL, USERS, ITEMS, seed=4).save(tmp_path)
+    with pytest.raises(DataIntegrityError, match=r"item_mf is \(48, 6\), wanted \(47, 6\)"):
+        build(SMALL, USERS, ITEMS - 1, seed=4).load(path)
+
+
+def test_same_seed_and_batches_give_the_same_bits() -> None:
+    first, second = (trained(SMALL, some_epoch(9))[0].weights() for _ in range(2))
+    assert_same(first, second, relative=0)
+
+
+def test_a_step_is_compiled_once_for_all_epochs() -> None:
+    trainer = build(SMALL, USERS, ITEMS, seed=4)
+    trainer.warm_up()
+    for steps in (3, 64, 70):
+        trainer.train_epoch(some_epoch(steps))
+    assert isinstance(trainer.step, Step)
+    assert trainer.step.run.experimental_get_tracing_count() == 1
