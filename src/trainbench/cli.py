@@ -308,8 +308,11 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
 def report_command(
     data_dir: Path, run_paths: tuple[Path, ...], out: Path | None, summary: Path | None
 ) -> int:
-    """Write the report of a run; the exit code is the run's verdict."""
-    first, *others = [pipeline.existing_run(p) for p in run_paths or (DataDir(data_dir).latest,)]
+    """Write the report of a run; the exit code is the run's verdict.
+
+    Stitched logs alone (results/<system>/ncf/result_<i>.txt in the folder) are enough.
+    """
+    first, *others = [RunDir(path.resolve()) for path in run_paths or (DataDir(data_dir).latest,)]
     return pipeline.report(first, out=out, compare=tuple(others), summary=summary)
 
 
