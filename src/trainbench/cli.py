@@ -10,7 +10,6 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -19,15 +18,23 @@ import click
 
 from trainbench import __version__, cli_machine, cli_review, pipeline
 from trainbench import config as configs
+from trainbench.cli_options import (
+    DATA_DIR,
+    DATASET,
+    PRESET,
+    SETTINGS,
+    git_options,
+    opened,
+    resolved_config,
+    source,
+    source_options,
+    train_options,
+)
 from trainbench.config import NcfConfig
 from trainbench.errors import Interrupted, MachineError, TargetNotReachedError, TrainbenchError
 from trainbench.occupancy import occupied
 from trainbench.paths import DataDir, RunDir
-from trainbench.progress import say
 from trainbench.sidecar import DROP_CACHES
-from trainbench.system import nvidia_gpus
-
-Command = Callable[..., Any]
 
 EXAMPLES = {
     "download": "trainbench download --dataset ml-20m",
@@ -96,123 +103,45 @@ def _terminated(number: int, frame: FrameType | None) -> None:
     raise Interrupted("terminated by SIGTERM")
 
 
-_DATA_DIR = click.option(
-    "--data-dir",
-    "data_dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="TRAINBENCH_DATA_DIR",
-    default=Path("data"),
-    show_default=True,
-    help="The data volume.",
-)
-_DATASET = click.option("--dataset", help="Take this dataset instead of the preset's.")
-_PRESET = click.option(
-    "--preset",
-    envvar="PRESET",
-    help=f"{', '.join(configs.PRESETS)}. Default: mlperf with a usable GPU, else quick.",
-)
-_SET = click.option(
-    "--set",
-    "settings",
-    metavar="KEY=VALUE",
-    multiple=True,
-    envvar="TRAINBENCH_SET",
-    help="Change one field of the configuration; repeatable.",
-)
-_RUN = click.option(
-    "--run",
-    "run_path",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The run's folder. Default: the newest run in the data directory.",
-)
-
-
-def _source_options(command: Command) -> Command:
-    for option in (
-        click.option("--sha256", envvar="SHA256", help="Checksum of a mirror's own archive."),
-        click.option(
-            "--archive",
-            "archive_path",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Use this archive instead of downloading.",
-        ),
-        click.option("--mirror", envvar="MIRROR", help="URL (http, https, file) of a mirror."),
-    ):
-        command = option(command)
-    return command
-
-
-def _train_options(command: Command) -> Command:
-    for option in (
-        click.option("--runs", envvar="RUNS", default=1, type=click.IntRange(1), show_default=True),
-        click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Replay a set."),
-        click.option("--require-gpu/--no-require-gpu", envvar="REQUIRE_GPU", default=False),
-        click.option("--drop-caches/--no-drop-caches", envvar="DROP_CACHES", default=True),
-        click.option(
-            "--drop-cache-location",
-            envvar="DROP_CACHE_LOC",
-            default=DROP_CACHES,
-            show_default=True,
-            help="The file to which 3 is written to drop the page cache.",
-        ),
-        click.option("--hash-pipeline", is_flag=True, help="Print each epoch's input hashes."),
-        *(
-            click.option(f"--{key.replace('_', '-')}", key, type=click.Choice(configs.CHOICES[key]))
-            for key in ("tie_break", "devices", "precision", "optimizer", "division")
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def _git_options(command: Command) -> Command:
-    for option in (
-        click.option("--git-revision", envvar="TRAINBENCH_GIT_REVISION", hidden=True),
-        click.option("--git-dirty", envvar="TRAINBENCH_GIT_DIRTY", type=bool, hidden=True),
-    ):
-        command = option(command)
-    return command
-
-
 @cli.command("download")
-@_DATA_DIR
-@_DATASET
-@_PRESET
-@_SET
-@_source_options
+@DATA_DIR
+@DATASET
+@PRESET
+@SETTINGS
+@source_options
 @click.option("--verify", is_flag=True, help="Only verify what is there.")
 def download_command(data_dir: Path, verify: bool, **options: Any) -> None:
     """Download and verify a dataset, or generate one."""
-    config = _config(options)
-    data = _opened(data_dir)
+    config = resolved_config(options)
+    data = opened(data_dir)
     if verify:
         pipeline.verify(config, data)
         return
     with occupied(data, "download"):
-        pipeline.download(config, data, _source(options))
+        pipeline.download(config, data, source(options))
 
 
 @cli.command("preprocess")
-@_DATA_DIR
-@_DATASET
-@_PRESET
-@_SET
+@DATA_DIR
+@DATASET
+@PRESET
+@SETTINGS
 @click.option("--tie-break", type=click.Choice(configs.CHOICES["tie_break"]))
 def preprocess_command(data_dir: Path, **options: Any) -> None:
     """Split the ratings and build the cache that training reads."""
-    config = _config(options)
-    data = _opened(data_dir)
+    config = resolved_config(options)
+    data = opened(data_dir)
     with occupied(data, "preprocess"):
         pipeline.prepare(config, data)
 
 
 @cli.command("train")
-@_DATA_DIR
-@_DATASET
-@_PRESET
-@_SET
-@_train_options
-@_git_options
+@DATA_DIR
+@DATASET
+@PRESET
+@SETTINGS
+@train_options
+@git_options
 @click.option(
     "--defer-verdict",
     is_flag=True,
@@ -220,8 +149,8 @@ def preprocess_command(data_dir: Path, **options: Any) -> None:
 )
 def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
     """Train to the target, once or several times."""
-    config = _config(options)
-    data = _opened(data_dir)
+    config = resolved_config(options)
+    data = opened(data_dir)
     with occupied(data, "train"):
         run = _train(config, data, options)
         if not defer_verdict:
@@ -229,7 +158,7 @@ def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
 
 
 @cli.command("trial", hidden=True)
-@_DATA_DIR
+@DATA_DIR
 @click.option("--run", "run_path", required=True, type=click.Path(path_type=Path))
 @click.option("--index", required=True, type=int)
 @click.option("--seed", required=True, type=int)
@@ -249,92 +178,25 @@ def trial_command(data_dir: Path, run_path: Path, git: str, **options: Any) -> i
     return run_trial(spec).exit_code
 
 
-@cli.command("stitch")
-@_DATA_DIR
-@_RUN
-@click.option(
-    "--dialect",
-    type=click.Choice(["v05", "mllog"]),
-    default="v05",
-    show_default=True,
-    help="mllog: also write the events as MLPerf 0.7 and later has them.",
-)
-@click.option(
-    "--log",
-    "logs",
-    multiple=True,
-    envvar="COMPLIANCE_FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="Stitch these raw logs and no run; repeatable.",
-)
-@click.option(
-    "--out",
-    envvar="STITCHED_COMPLIANCE_FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The stitched file of --log. Default: standard output.",
-)
-def stitch_command(
-    data_dir: Path, run_path: Path | None, dialect: str, logs: tuple[Path, ...], out: Path | None
-) -> None:
-    """Stitch the compliance logs of a run and check them."""
-    if logs and run_path is None:
-        _stitch_logs(logs, out)
-        return
-    pipeline.stitch(pipeline.existing_run(run_path or DataDir(data_dir).latest), dialect=dialect)
-
-
-def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
-    from trainbench.compliance.stitch import stitch_files
-
-    result = stitch_files(logs, out)
-    if out is None:
-        click.echo(result.text, nl=False)
-    for finding in result.findings:
-        click.echo(str(finding), err=True)
-    click.echo(result.summary, err=out is None)
-
-
-@cli.command("report")
-@_DATA_DIR
-@click.option(
-    "--run",
-    "run_paths",
-    multiple=True,
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The run's folder (default: the newest); more than one are compared.",
-)
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--summary", envvar="GITHUB_STEP_SUMMARY", type=click.Path(path_type=Path))
-def report_command(
-    data_dir: Path, run_paths: tuple[Path, ...], out: Path | None, summary: Path | None
-) -> int:
-    """Write the report of a run; the exit code is the run's verdict.
-
-    Stitched logs alone (results/<system>/ncf/result_<i>.txt in the folder) are enough.
-    """
-    first, *others = [RunDir(path.resolve()) for path in run_paths or (DataDir(data_dir).latest,)]
-    return pipeline.report(first, out=out, compare=tuple(others), summary=summary)
-
-
 @cli.command("pipeline")
-@_DATA_DIR
-@_DATASET
-@_PRESET
-@_SET
-@_source_options
-@_train_options
-@_git_options
+@DATA_DIR
+@DATASET
+@PRESET
+@SETTINGS
+@source_options
+@train_options
+@git_options
 @click.option("--dry-run", is_flag=True, help="Print what would run and where.")
 def pipeline_command(data_dir: Path, dry_run: bool, **options: Any) -> int:
     """All five steps in this process tree, without Docker or Popper."""
-    config = _config(options)
+    config = resolved_config(options)
     if dry_run:
         click.echo(pipeline.plan(config, data_dir, runs=options["runs"]))
         return 0
     data_dir.mkdir(parents=True, exist_ok=True)
-    data = _opened(data_dir)
+    data = opened(data_dir)
     with occupied(data, "pipeline"):
-        pipeline.download(config, data, _source(options))
+        pipeline.download(config, data, source(options))
         pipeline.prepare(config, data)
         run = _train(config, data, options)
         pipeline.stitch(run)
@@ -342,10 +204,10 @@ def pipeline_command(data_dir: Path, dry_run: bool, **options: Any) -> int:
 
 
 @cli.command("evaluate")
-@_DATA_DIR
-@_DATASET
-@_PRESET
-@_SET
+@DATA_DIR
+@DATASET
+@PRESET
+@SETTINGS
 @click.option("--weights", required=True, type=click.Path(path_type=Path, dir_okay=False))
 @click.option("--negatives", type=click.IntRange(1), default=999, show_default=True)
 @click.option("--seed", envvar="SEED", type=click.IntRange(0), default=0, show_default=True)
@@ -356,8 +218,8 @@ def evaluate_command(
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainbench.ncf.saved import evaluate_saved
 
-    config = _config(options)
-    data = _opened(data_dir)
+    config = resolved_config(options)
+    data = opened(data_dir)
     found = evaluate_saved(config, data, weights, negatives=negatives, seed=seed)
     click.echo(
         f"hr@10 {found.hit_rate:.4f} ({found.hits} of {found.users})  ndcg@10 {found.ndcg:.4f}  "
@@ -366,6 +228,8 @@ def evaluate_command(
 
 
 for _command in (
+    cli_review.stitch,
+    cli_review.report,
     cli_review.check,
     cli_review.score,
     cli_review.submission,
@@ -373,38 +237,6 @@ for _command in (
     cli_machine.doctor,
 ):
     cli.add_command(_command)
-
-
-def _config(options: dict[str, Any]) -> NcfConfig:
-    """The configuration that the options of a command ask for."""
-    name = options["preset"] or _default_preset(options["dataset"])
-    settings = list(options["settings"])
-    for key in configs.CHOICES:
-        if options.get(key):
-            settings.append(f"{key}={options[key]}")
-    if options["dataset"]:
-        settings.append(f"dataset={options['dataset']}")
-    if options.get("require_gpu"):
-        settings.append("devices=gpu")
-    if not options.get("drop_caches", True):
-        settings.append("drop_caches=false")
-    config = configs.with_settings(configs.preset(name), settings)
-    say(f"preset {name}: {config.dataset} to HR@10 {config.target_hit_rate}")
-    return config
-
-
-def _default_preset(dataset: str | None) -> str:
-    if dataset:
-        return configs.preset_of(dataset)
-    return "mlperf" if nvidia_gpus() else "quick"
-
-
-def _opened(data_dir: Path) -> DataDir:
-    return DataDir(data_dir.resolve())
-
-
-def _source(options: dict[str, Any]) -> pipeline.Source:
-    return pipeline.Source(options["mirror"], options["archive_path"], options["sha256"])
 
 
 def _train(config: NcfConfig, data: DataDir, options: dict[str, Any]) -> RunDir:

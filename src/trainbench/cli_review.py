@@ -1,4 +1,4 @@
-"""The reviewer's commands: judge logs and folders of logs, wherever they come from."""
+"""The reviewer's commands: stitch, report, check and score logs, wherever they come from."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from pathlib import Path
 
 import click
 
+from trainbench import pipeline
+from trainbench.cli_options import DATA_DIR, RUN
 from trainbench.errors import NotCompliantError
+from trainbench.paths import DataDir, RunDir
 
 _LOGS = click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
@@ -18,6 +21,73 @@ _CHECKER = click.option(
     show_default=True,
     help="Decide as this published version of the v0.5 checker.",
 )
+
+
+@click.command("stitch")
+@DATA_DIR
+@RUN
+@click.option(
+    "--dialect",
+    type=click.Choice(["v05", "mllog"]),
+    default="v05",
+    show_default=True,
+    help="mllog: also write the events as MLPerf 0.7 and later has them.",
+)
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    envvar="COMPLIANCE_FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Stitch these raw logs and no run; repeatable.",
+)
+@click.option(
+    "--out",
+    envvar="STITCHED_COMPLIANCE_FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The stitched file of --log. Default: standard output.",
+)
+def stitch(
+    data_dir: Path, run_path: Path | None, dialect: str, logs: tuple[Path, ...], out: Path | None
+) -> None:
+    """Stitch the compliance logs of a run and check them."""
+    if logs and run_path is None:
+        _stitch_logs(logs, out)
+        return
+    pipeline.stitch(pipeline.existing_run(run_path or DataDir(data_dir).latest), dialect=dialect)
+
+
+def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
+    from trainbench.compliance.stitch import stitch_files
+
+    result = stitch_files(logs, out)
+    if out is None:
+        click.echo(result.text, nl=False)
+    for finding in result.findings:
+        click.echo(str(finding), err=True)
+    click.echo(result.summary, err=out is None)
+
+
+@click.command("report")
+@DATA_DIR
+@click.option(
+    "--run",
+    "run_paths",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The run's folder (default: the newest); more than one are compared.",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--summary", envvar="GITHUB_STEP_SUMMARY", type=click.Path(path_type=Path))
+def report(
+    data_dir: Path, run_paths: tuple[Path, ...], out: Path | None, summary: Path | None
+) -> int:
+    """Write the report of a run; the exit code is the run's verdict.
+
+    Stitched logs alone (results/<system>/ncf/result_<i>.txt in the folder) are enough.
+    """
+    first, *others = [RunDir(path.resolve()) for path in run_paths or (DataDir(data_dir).latest,)]
+    return pipeline.report(first, out=out, compare=tuple(others), summary=summary)
 
 
 @click.command("check")

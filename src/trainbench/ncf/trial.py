@@ -162,6 +162,7 @@ class _Trial:
             log.emit(keys.RUN_CLEAR_CACHES)
 
     def _degrade(self, code: str, text: str) -> None:
+        log.emit(keys.DEGRADED, code)
         note = {"code": code, "text": text}
         self.status = replace(self.status, degraded=(*self.status.degraded, note))
 
