@@ -67,7 +67,7 @@ class NcfConfig:
     epochs_per_cycle: int = 1
     cycles_ahead: int = 2
     last_batch: str = "pad"
-    generator_workers: int = 1
+    generator_workers: int = 2
     use_subprocess: bool = True
     # Rules
     division: str = "closed"

@@ -227,17 +227,17 @@ class _Trial:
                 print(f"epoch {epoch} all batches {all_batches}", flush=True)
             with self.clock.phase("train_epoch", epoch=epoch):
                 trained = trainer.train_epoch(batches, on_progress=_Steps(epoch, producer))
-            evaluation = self._evaluate(evaluator, epoch)
+            evaluation = self._evaluate(evaluator, producer, epoch)
             self._record_epoch(batches, trained, evaluation)
             if evaluation.hit_rate >= self.config.target_hit_rate:
                 return True
         return False
 
-    def _evaluate(self, evaluator: Evaluator, epoch: int) -> Evaluation:
+    def _evaluate(self, evaluator: Evaluator, producer: Producer, epoch: int) -> Evaluation:
         config = self.config
         log.emit(keys.EVAL_START, epoch)
         with self.clock.phase("eval", epoch=epoch), heartbeat("evaluating"):
-            evaluation = evaluator.evaluate()
+            evaluation = evaluator.evaluate(on_progress=lambda done, total: producer.check())
         log.emit(keys.EVAL_TARGET, {"epoch": epoch, "value": config.target_hit_rate})
         log.emit(keys.EVAL_ACCURACY, {"epoch": epoch, "value": evaluation.hit_rate})
         log.emit(keys.EVAL_HITS, {"epoch": epoch, "value": evaluation.hits})
