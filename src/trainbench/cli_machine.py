@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
+
+from trainbench import config as configs
 
 
 @click.command("doctor")
@@ -39,3 +42,16 @@ def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Pa
 
     sizes = [n * 1_000_000 for n in millions] or data.SIZES
     data.run(sizes, workers=workers, repeats=repeats, folder=folder)
+
+
+@bench.command("ncf")
+@click.option("--only", default="", help="Time the rows whose name contains this.")
+@click.option("--repeats", default=5, type=click.IntRange(1), show_default=True)
+@click.option("--devices", default="auto", type=click.Choice(configs.CHOICES["devices"]))
+def bench_ncf(only: str, repeats: int, devices: str) -> None:
+    """Training and evaluation beside the plain form of the same work, with the ratio."""
+    # TensorFlow reads it when imported: its start-up notes would bury the table.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from trainbench.bench import ncf
+
+    ncf.run(repeats=repeats, only=only, devices=devices)
