@@ -79,15 +79,27 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
 )
 @click.option("--out", type=click.Path(path_type=Path, file_okay=False))
 @click.option("--summary", envvar="GITHUB_STEP_SUMMARY", type=click.Path(path_type=Path))
+@click.option(
+    "--host-data-dir",
+    envvar="TRAINBENCH_HOST_DATA_DIR",
+    type=click.Path(path_type=Path),
+    hidden=True,
+)
 def report(
-    data_dir: Path, run_paths: tuple[Path, ...], out: Path | None, summary: Path | None
+    data_dir: Path,
+    run_paths: tuple[Path, ...],
+    out: Path | None,
+    summary: Path | None,
+    host_data_dir: Path | None,
 ) -> int:
     """Write the report of a run; the exit code is the run's verdict.
 
     Stitched logs alone (results/<system>/ncf/result_<i>.txt in the folder) are enough.
     """
     first, *others = [RunDir(path.resolve()) for path in run_paths or (DataDir(data_dir).latest,)]
-    return pipeline.report(first, out=out, compare=tuple(others), summary=summary)
+    return pipeline.report(
+        first, out=out, compare=tuple(others), summary=summary, host_data_dir=host_data_dir
+    )
 
 
 @click.command("check")

@@ -80,12 +80,14 @@ def report(
     out: Path | None = None,
     compare: tuple[RunDir, ...] = (),
     summary: Path | None = None,
+    host_data_dir: Path | None = None,
 ) -> int:
     """Write the report of ``run``, say where it is and return the verdict's exit code.
 
     Args:
         out: the report's folder; ``None`` is the run's own.
         compare: further runs, shown beside this one.
+        host_data_dir: what the data volume is called outside this container, if it is one.
         summary: a file to which the Markdown page is appended (a CI service's step summary).
     """
     from trainbench.report.render import step_summary, write_report
@@ -94,7 +96,10 @@ def report(
     if summary is not None:
         with open(summary, "a") as page:
             page.write(step_summary(files.markdown.read_text()))
-    say(f"report: {files.html}")
+    shown = files.html
+    if host_data_dir is not None and out is None:
+        shown = host_data_dir / "runs" / run.root.name / run.report.name / files.html.name
+    say(f"report: {shown}")
     return files.exit_code
 
 
