@@ -41,6 +41,13 @@ class BenchmarkCNN:
         for note in rules.notes(params):
             say(note)
         self.printed_devices, self._devices = environment.devices(params)
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """What the run is made of; there once ``run`` has built it."""
+        assert self._session is not None, "run() builds the session"
+        return self._session
 
     def print_info(self) -> None:
         """Print the block of facts above the run."""
@@ -72,7 +79,7 @@ class BenchmarkCNN:
 
     def _train(self) -> dict[str, Any]:
         output.say("Generating training model")
-        session = self._session()
+        session = self._build()
         if self.plan.mode == rules.TRAINING_AND_EVALUATION:
             output.say("Generating evaluation model")
         output.say("Initializing graph")
@@ -86,10 +93,11 @@ class BenchmarkCNN:
         clock = loop.run()
         return self._finish(session, pauses, clock)
 
-    def _session(self) -> Session:
-        return Session(
+    def _build(self) -> Session:
+        self._session = Session(
             self.params, self.plan, dataset=self.dataset, model=self.model, devices=self._devices
         )
+        return self._session
 
     def _loop(self, session: Session) -> tuple[Loop, Pauses]:
         start, warmup = session.resume(), self._warmup()
@@ -143,7 +151,7 @@ class BenchmarkCNN:
         if self.params.train_dir is None:
             raise ParamError("Trained model directory not specified")
         output.say("Generating evaluation model")
-        session = self._session()
+        session = self._build()
         while True:
             self._evaluate_newest(session)
             if self.params.eval_interval_secs <= 0:

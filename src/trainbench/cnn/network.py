@@ -6,12 +6,15 @@ no second model, and what batch normalisation learns on one device can be kept o
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import tensorflow as tf
+
+from trainbench.cnn.models.layers import batch_norm_variables
+from trainbench.cnn.precision import DEFAULT_LOSS_SCALE
 
 AUXILIARY_WEIGHT = 0.4
 
@@ -44,9 +47,15 @@ class Network:
 
     def __init__(self, model: keras.Model, source: Any = None) -> None:
         self.model, self._source = model, source
-        normalised = {id(v) for layer in _norm_layers(model) for v in layer.variables}
-        self.is_normalisation = [id(v) in normalised for v in model.trainable_variables]
+        # By the type of the layer: a name says nothing about what a layer does.
+        norms = batch_norm_variables(model)
+        self.is_normalisation = [v.path in norms for v in model.trainable_variables]
         self.names = [v.path for v in model.trainable_variables]
+
+    @property
+    def fp16_loss_scale(self) -> float:
+        """The model's own loss scale in float16."""
+        return float(getattr(self._source, "fp16_loss_scale", DEFAULT_LOSS_SCALE))
 
     @property
     def regularised(self) -> list[bool]:
@@ -137,19 +146,3 @@ def _seed_of(variable: Any, kept: Any, tower: int) -> Any:
     if tower and kept.dtype.is_integer and kept.shape == (2,):
         return kept + tf.constant([tower, 0], kept.dtype)
     return kept
-
-
-def _norm_layers(model: keras.Model) -> Iterable[keras.layers.Layer]:
-    """Layers of batch normalisation, by type: a name says nothing about what a layer does."""
-    for layer in _leaves(model):
-        if any("BatchNorm" in kind.__name__ for kind in type(layer).__mro__):
-            yield layer
-
-
-def _leaves(layer: keras.layers.Layer) -> Iterable[keras.layers.Layer]:
-    inner = getattr(layer, "layers", None)
-    if not inner:
-        yield layer
-        return
-    for part in inner:
-        yield from _leaves(part)

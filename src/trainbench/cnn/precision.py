@@ -48,9 +48,9 @@ class LossScale:
     is_chief: bool = True
 
     @classmethod
-    def of(cls, params: Params) -> LossScale | None:
+    def of(cls, params: Params, model_default: float = DEFAULT_LOSS_SCALE) -> LossScale | None:
         """The loss scale of a run, ``None`` where there is none."""
-        scale = initial_loss_scale(params)
+        scale = initial_loss_scale(params, model_default)
         if scale is None:
             return None
         automatic = params.fp16_enable_auto_loss_scale

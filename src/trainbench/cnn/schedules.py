@@ -84,6 +84,17 @@ def scaled_base_rate(params: Params, batch_size: int, base: float = 0.128) -> fl
     return scaled / params.num_gpus if params.variable_update == "replicated" else scaled
 
 
+def model_rate(params: Params, model: Any, batch_size: int, num_examples: int) -> Rate:
+    """The schedule that ``model`` brings along, for a global batch of ``batch_size``."""
+    schedule = getattr(model, "learning_rate_fn", None)
+    if schedule is None:
+        return lambda step: float(model.default_learning_rate)
+    if not getattr(model, "scales_rate", False):
+        return lambda step: float(schedule(step, batch_size, num_examples))
+    peak = scaled_base_rate(params, batch_size, model.default_learning_rate)
+    return lambda step: float(schedule(step, batch_size, num_examples, peak=peak))
+
+
 def polynomial(start: float, end: float, steps: int, power: float) -> Rate:
     """From ``start`` to ``end`` in ``steps`` steps by ``(1 - step/steps) ** power``."""
 

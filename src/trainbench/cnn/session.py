@@ -41,13 +41,8 @@ class Session:
         batch = self.plan.batch_size * self.plan.num_workers
         horizon = schedules.Horizon(examples / batch, warmup + self.plan.length.num_batches)
 
-        def model_rate(step: int) -> float:
-            schedule = getattr(self.model, "learning_rate_fn", None)
-            if schedule is None:
-                return float(self.model.default_learning_rate)
-            return float(schedule(step, batch, examples))
-
-        return schedules.rate(self.params, horizon, model_rate=model_rate)
+        own = schedules.model_rate(self.params, self.model, batch, examples)
+        return schedules.rate(self.params, horizon, model_rate=own)
 
     def load(self, *, training: bool) -> int:
         """Take the newest checkpoint's values and return its global step.
@@ -94,6 +89,8 @@ class Session:
 
 def _built(params: Params, dataset: Any, model: Any) -> keras.Model:
     """The Keras model, with the seed and the number format of ``params``."""
+    # Layers are numbered from the start, so that a checkpoint finds its names in any process.
+    keras.utils.clear_session(free_memory=False)
     keras.utils.set_random_seed(params.tf_random_seed)
     layout = "channels_first" if params.data_format == "NCHW" else "channels_last"
     before = keras.config.dtype_policy()

@@ -44,7 +44,8 @@ class Step:
         for copy in copies if training else []:
             with tf.device(copy.device):
                 optimizers.append(Optimizer(params, copy.trainable, l2=network.regularised))
-        return cls(params, network, strategy, copies, optimizers, LossScale.of(params))
+        scale = LossScale.of(params, network.fp16_loss_scale)
+        return cls(params, network, strategy, copies, optimizers, scale)
 
     def __post_init__(self) -> None:
         self._tower = self._loss_and_gradients

@@ -107,3 +107,14 @@ class Synthetic:
         while True:
             labels = generator.uniform((batch_size,), 0, self.num_classes - 1, tf.int32)
             yield images, labels
+
+
+def step_rows(text: str) -> list[list[str]]:
+    """The step lines of ``text``, split as scripts split them."""
+    lines = (line.split() for line in text.splitlines())
+    return [parts for parts in lines if len(parts) >= 9 and parts[1] == "images/sec:"]
+
+
+def losses(text: str) -> list[float]:
+    """The loss of each step line."""
+    return [float(parts[8]) for parts in step_rows(text)]
