@@ -73,6 +73,7 @@ class Checkpoints:
         self._manager: Any = None
         self.saved_s = time.monotonic()
         self.loaded: str | None = None
+        self.step = 0
 
     def save(self, global_step: int) -> str:
         """Write ``model.ckpt-<global_step>`` and delete what is older than the newest few."""
@@ -102,8 +103,8 @@ class Checkpoints:
         except (tf.errors.OpError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise DataIntegrityError(f"{path}: cannot be read ({reason}); delete it") from None
-        self.loaded = path
-        return step_of(path)
+        self.loaded, self.step = path, step_of(path)
+        return self.step
 
 
 def _check(path: str, variables: Mapping[str, Any], part: str, other: str) -> None:

@@ -23,6 +23,15 @@ EVAL_DURING_TRAINING = (
 _AUTO_SCALE_UPDATES = ("parameter_server", "replicated", "independent")
 _SUMMING = ("replicated", "distributed_all_reduce", "collective_all_reduce")
 
+_NOT_OFFERED = (
+    "job_name",
+    "trace_file",
+    "tfprof_file",
+    "partitioned_graph_file_prefix",
+    "debugger",
+    "ml_perf_compliance_logging",
+)
+
 
 def mode_of(params: Params) -> str:
     """What the run does: the mode as it is printed.
@@ -62,6 +71,7 @@ def check(params: Params) -> None:
         if params.variable_update == name:
             _check_reduction(params)
     _check_dropped(params)
+    _check_offered(params)
 
 
 def check_length(params: Params) -> None:
@@ -265,6 +275,20 @@ def _check_threads(params: Params) -> None:
         mode == "global" and params.per_gpu_thread_count,
         f"Invalid per_gpu_thread_count with gpu_thread_mode=global: {params.per_gpu_thread_count}",
     )
+
+
+def _check_offered(params: Params) -> None:
+    _refuse(
+        params.ml_perf_compliance_logging and params.model not in ("resnet50_v1.5", "ssd300"),
+        "--ml_perf_compliance_logging is only compatible when --model is one of the following: "
+        "resnet50_v1.5, ssd300",
+    )
+    for name in _NOT_OFFERED:
+        value = getattr(params, name)
+        _refuse(
+            value != FLAGS[name].default,
+            f"--{name}={value} is not offered by this version; leave it out",
+        )
 
 
 def _check_dropped(params: Params) -> None:

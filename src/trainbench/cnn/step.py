@@ -53,7 +53,7 @@ class Step:
             self._tower = tf.function(self._loss_and_gradients, jit_compile=True)
         self.train = tf.function(self._train)
         self.train_with_gradients = tf.function(self._train_with_gradients)
-        self.infer = tf.function(self._infer)
+        self.infer = tf.function(self.forward)
 
     def spread(self) -> None:
         """Give every copy the values of the first, optimizer's state included."""
@@ -91,7 +91,7 @@ class Step:
         applied = self._apply(self.strategy.combine(gradients), learning_rate, scale)
         return self._report(results, batches), applied
 
-    def _infer(self, batches: Sequence[Batch]) -> dict[str, Any]:
+    def forward(self, batches: Sequence[Batch]) -> dict[str, Any]:
         """Accuracies of one batch for each device, with moving statistics."""
         results = []
         for tower, (images, labels) in enumerate(batches):

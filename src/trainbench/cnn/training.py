@@ -1,22 +1,37 @@
-"""The training loop: warm-up, timed steps, and what happens between two steps."""
+"""The training loop: warm-up, timed steps, and nothing else; a watcher does what else there is."""
 
 from __future__ import annotations
 
+import statistics
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
 from trainbench.cnn import output
-from trainbench.cnn.feed import Feed
+from trainbench.cnn.feed import Batch, Feed
 from trainbench.cnn.params import Params
 from trainbench.cnn.schedules import Rate
 from trainbench.cnn.step import Step
 
-AfterStep = Callable[..., bool]
-"""(timed steps done, global step, *, last): what happens between two steps; true stops the run."""
+
+class Watcher(Protocol):
+    """What happens beside training; its time is on the clock, as in any training."""
+
+    def wants_summary(self, local_step: int) -> bool:
+        """Whether step ``local_step`` (from 0; below 0 in the warm-up) is summarised."""
+
+    def summarise(
+        self, global_step: int, results: dict[str, Any], rate: float, gradients: list, images: Any
+    ) -> None:
+        """Take the results of a step that is summarised."""
+
+    def shown(self, done: int, speed: output.Speed, results: dict[str, Any]) -> None:
+        """Take the numbers of a step that was printed."""
+
+    def after_step(self, done: int, global_step: int, *, last: bool) -> bool:
+        """React to a step: ``done`` timed ones so far (below 1 in the warm-up); true ends it."""
 
 
 @dataclass
@@ -26,11 +41,19 @@ class Clock:
     Attributes:
         times_s: seconds of each timed step.
         elapsed_s: from the first timed step to the end of the loop, pauses included.
+        first_step_s: the very first step of the process, which compiles.
     """
 
     times_s: list[float] = field(default_factory=list)
     elapsed_s: float = 0.0
     last_loss: float | None = None
+    first_step_s: float | None = None
+
+    def compile_s(self) -> float | None:
+        """What the first step took beyond a usual one."""
+        if self.first_step_s is None or not self.times_s:
+            return None
+        return max(self.first_step_s - statistics.median(self.times_s), 0.0)
 
     def images_per_s(self, images_per_step: int) -> float:
         """Speed over everything after the warm-up; 0 where no step was timed."""
@@ -52,69 +75,76 @@ class Loop:
     step: Step
     feed: Feed
     rate: Rate
-    after_step: AfterStep
+    watcher: Watcher
     batch_size: int
     first: int
     end: int
     warmup: int
-    summarise: Callable[[int, dict[str, Any], list[Any], list[Any]], None] | None = None
 
     def __post_init__(self) -> None:
+        self.clock = Clock()
         self._rate_value: float | None = None
         self._rate_tensor: Any = None
 
     def run(self) -> Clock:
         """Run every step and return the times."""
-        clock = Clock()
         local, started = self.first, time.perf_counter()
-        if local < 0 or not self.warmup:
+        if local < 0 or (local == 0 and not self.warmup):
             output.say("Running warm up")
         if local > 0:
-            self._begin()
+            output.say(output.header(self.params))
         while local < self.end:
             if local == 0:
                 output.say("Done warm up")
-                self._begin()
+                output.say(output.header(self.params))
                 started = time.perf_counter()
-            self._one(local, clock)
+            self._one(local)
             local += 1
-            if self.after_step(local, local + self.warmup, last=local >= self.end):
+            if self.watcher.after_step(local, local + self.warmup, last=local >= self.end):
                 break
-        clock.elapsed_s = time.perf_counter() - started
-        return clock
+        self.clock.elapsed_s = time.perf_counter() - started
+        return self.clock
 
     def compile(self) -> None:
         """Run one step for the sake of compiling it; the caller puts the variables back."""
-        self._advance(self.feed.next(), self.first)
-
-    def _begin(self) -> None:
-        output.say(output.header(self.params))
-
-    def _one(self, local: int, clock: Clock) -> None:
         started = time.perf_counter()
+        self._advance(self.feed.next(), self.first)
+        self.clock.first_step_s = time.perf_counter() - started
+
+    def graph(self) -> Any:
+        """The graph of one step, traced if it was not yet."""
         batches = self.feed.next()
-        results = self._advance(batches, local)
-        loss = 0.0 if self.params.forward_only else float(results["loss"])
+        if self.params.forward_only:
+            return self.step.infer.get_concrete_function(batches).graph
+        rate = self._learning_rate(0)
+        return self.step.train.get_concrete_function(batches, rate).graph
+
+    def _one(self, local: int) -> None:
+        clock, started = self.clock, time.perf_counter()
+        results = self._advance(self.feed.next(), local)
         seconds = time.perf_counter() - started
-        clock.last_loss = None if self.params.forward_only else loss
+        if clock.first_step_s is None:
+            clock.first_step_s = seconds
+        clock.last_loss = results.get("loss")
         if local < 0:
             return
         clock.times_s.append(seconds)
         if len(clock.times_s) == 1 or (local + 1) % self.params.display_every == 0:
-            self._show(local + 1, clock, loss, results)
+            self._show(local + 1, results)
 
-    def _advance(self, batches: list[Any], local: int) -> dict[str, Any]:
+    def _advance(self, batches: list[Batch], local: int) -> dict[str, float]:
+        """Run one step and wait for its numbers."""
         if self.params.forward_only:
-            results = self.step.infer(batches)
-            tf.nest.map_structure(lambda tensor: tensor.numpy(), results)
-            return dict(results)
+            return _numbers(self.step.infer(batches))
         rate = self._learning_rate(local + self.warmup)
-        every = self.params.save_summaries_steps
-        if self.summarise is not None and (local + 1) % every == 0:
-            results, gradients = self.step.train_with_gradients(batches, rate)
-            self.summarise(local + self.warmup + 1, results, gradients, batches)
-            return dict(results)
-        return dict(self.step.train(batches, rate))
+        if not self.watcher.wants_summary(local):
+            return _numbers(self.step.train(batches, rate))
+        results, gradients = self.step.train_with_gradients(batches, rate)
+        numbers = _numbers(results)
+        self.watcher.summarise(
+            local + self.warmup + 1, numbers, float(rate), gradients, batches[0][0]
+        )
+        return numbers
 
     def _learning_rate(self, global_step: int) -> Any:
         value = self.rate(global_step)
@@ -122,10 +152,16 @@ class Loop:
             self._rate_value, self._rate_tensor = value, tf.constant(value, tf.float32)
         return self._rate_tensor
 
-    def _show(self, done: int, clock: Clock, loss: float, results: dict[str, Any]) -> None:
-        ewma = self.params.display_perf_ewma
-        speed = output.speed(self.batch_size, clock.times_s, ewma=ewma)
+    def _show(self, done: int, results: dict[str, float]) -> None:
+        speed = output.speed(
+            self.batch_size, self.clock.times_s, ewma=self.params.display_perf_ewma
+        )
         accuracies = None
         if "top_1_accuracy" in results:
-            accuracies = float(results["top_1_accuracy"]), float(results["top_5_accuracy"])
-        output.say(output.step_line(done, speed, loss, accuracies))
+            accuracies = results["top_1_accuracy"], results["top_5_accuracy"]
+        output.say(output.step_line(done, speed, results.get("loss", 0.0), accuracies))
+        self.watcher.shown(done, speed, results)
+
+
+def _numbers(results: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in results.items()}
