@@ -66,15 +66,16 @@ class BenchmarkCNN:
             if self.params.train_dir is None:
                 raise ParamError("Trained model directory not specified")
             output.say("Generating evaluation model")
-            runs.evaluate(self._build(), log)
+            runs.evaluate(self.build(), log)
             return {}
         output.say("Generating training model")
-        session = self._build()
+        session = self.build()
         if self.plan.mode == rules.TRAINING_AND_EVALUATION:
             output.say("Generating evaluation model")
         return runs.train(session, log)
 
-    def _build(self) -> Session:
+    def build(self) -> Session:
+        """Build the network, its step and its checkpoints, without running anything."""
         self._session = Session(
             self.params, self.plan, dataset=self.dataset, model=self.model, devices=self._devices
         )

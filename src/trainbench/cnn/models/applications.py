@@ -82,8 +82,9 @@ def model(name: str, dataset_name: str) -> KerasModel:
     short = name.removeprefix(PREFIX)
     known = names()
     if short not in known:
-        near = difflib.get_close_matches(short, known, n=1, cutoff=0.4)
-        hint = f"; did you mean '{PREFIX}{near[0]}'?" if near else ""
+        folded = {each.lower(): each for each in known}
+        near = difflib.get_close_matches(short.lower(), folded, n=1, cutoff=0.4)
+        hint = f"; did you mean '{PREFIX}{folded[near[0]]}'?" if near else ""
         raise ParamError(f"Invalid model name '{name}': keras.applications has no {short!r}{hint}")
     size = 32 if dataset_name == "cifar10" else SIZES.get(short, DEFAULT_SIZE)
     return KerasModel(name, dataset_name, size, getattr(keras.applications, short))

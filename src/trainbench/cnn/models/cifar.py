@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainbench.cnn.models import classic, densenet, resnet
+from trainbench.cnn.models import classic, densenet, nasnet, resnet
 from trainbench.cnn.models.rates import StaircaseRate, StepRate
 from trainbench.cnn.models.spec import Body, CnnModel
 
@@ -54,6 +54,7 @@ CIFAR10 = {
             classic.alexnet_cifar,
             learning_rate_fn=StaircaseRate(0.1, 0.1, 100),
         ),
+        _model("nasnet", 32, 0.025, nasnet.nasnet(nasnet.CIFAR)),
         *_resnets(),
         *_densenets(),
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainbench.cnn.models import classic, resnet
+from trainbench.cnn.models import classic, inception, mobilenet, nasnet, resnet
 from trainbench.cnn.models.rates import StepRate
 from trainbench.cnn.models.spec import Body, CnnModel
 
@@ -67,6 +67,12 @@ IMAGENET = {
         _model("vgg11", 224, 64, classic.vgg(1, 1, 2, 2, 2)),
         _model("vgg16", 224, 64, classic.vgg(2, 2, 3, 3, 3)),
         _model("vgg19", 224, 64, classic.vgg(2, 2, 4, 4, 4)),
+        _model("googlenet", 224, 32, inception.googlenet),
+        _model("inception3", 299, 32, inception.inception3),
+        _model("inception4", 299, 32, inception.inception4),
+        _model("nasnet", 224, 32, nasnet.nasnet(nasnet.MOBILE)),
+        _model("nasnetlarge", 331, 16, nasnet.nasnet(nasnet.LARGE)),
+        _model("mobilenet", 224, 32, mobilenet.mobilenet),
         *_resnets(),
         *_official_resnets(),
     )

@@ -38,9 +38,7 @@ class BatchNorm(keras.layers.Layer):
 
     def __init__(self, norm: Norm, *, data_format: str, relu: bool = False, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.setup = norm
-        self.data_format = data_format
-        self.relu = relu
+        self.setup, self.data_format, self.relu = norm, data_format, relu
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the variables; called by Keras."""
@@ -91,91 +89,92 @@ class BatchNorm(keras.layers.Layer):
         )
 
 
-class Conv(keras.layers.Layer):
-    """A convolution with its bias or its batch normalization, and its activation.
+@dataclass(frozen=True)
+class Kernel:
+    """What a convolution is, apart from its normalization.
 
-    Args:
+    Attributes:
+        size: height and width.
         padding: ``same``, ``valid``, or ``centered``: as ``same``, but with a stride the zeros
             are split evenly whatever the size of the image (the padding of ResNet).
+        bias: where the bias starts; ``None``: there is none.
+        activation: ``relu``, ``relu6`` or ``None``.
+        initializer: of the weights; ``None``: variance scaling by the inputs.
         depthwise: one filter for each channel; ``filters`` is then not used.
     """
 
-    def __init__(
-        self,
-        filters: int,
-        size: Pair,
-        *,
-        strides: int = 1,
-        padding: str = "same",
-        norm: Norm | None = None,
-        bias: float | None = None,
-        activation: str | None = "relu",
-        initializer: Any = None,
-        depthwise: bool = False,
-        data_format: str = "channels_last",
-        **kwargs: Any,
-    ) -> None:
+    filters: int
+    size: Pair
+    strides: int = 1
+    padding: str = "same"
+    bias: float | None = None
+    activation: str | None = "relu"
+    initializer: Any = None
+    depthwise: bool = False
+    data_format: str = "channels_last"
+
+
+class Conv(keras.layers.Layer):
+    """A convolution with its bias or its batch normalization, and its activation."""
+
+    def __init__(self, setup: Kernel, norm: Norm | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.filters, self.size, self.strides, self.padding = filters, size, strides, padding
-        self.norm = BatchNorm(norm, data_format=data_format, name="norm") if norm else None
-        self.bias_start = None if norm else bias
-        self.activation = _ACTIVATIONS[activation]
-        self.initializer = initializer or keras.initializers.VarianceScaling(1.0, "fan_in")
-        self.depthwise = depthwise
-        self.data_format = data_format
+        self.setup = setup
+        if norm is None:
+            self.norm = None
+        else:
+            self.norm = BatchNorm(norm, data_format=setup.data_format, name="norm")
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Make the variables; called by Keras."""
-        channels = input_shape[_channel_axis(self.data_format)]
-        ends = (channels, 1) if self.depthwise else (channels, self.filters)
-        self.kernel = self.add_weight(
-            name="kernel", shape=(*self.size, *ends), initializer=self.initializer
-        )
+        setup = self.setup
+        channels = input_shape[_channel_axis(setup.data_format)]
+        ends = (channels, 1) if setup.depthwise else (channels, setup.filters)
+        start = setup.initializer or keras.initializers.VarianceScaling(1.0, "fan_in")
+        self.kernel = self.add_weight(name="kernel", shape=(*setup.size, *ends), initializer=start)
         self.bias = None
-        if self.bias_start is not None:
-            start = keras.initializers.Constant(self.bias_start)
-            self.bias = self.add_weight(name="bias", shape=(self.filters,), initializer=start)
+        if setup.bias is not None and self.norm is None:
+            start = keras.initializers.Constant(setup.bias)
+            self.bias = self.add_weight(name="bias", shape=(setup.filters,), initializer=start)
         if self.norm is not None:
             self.norm.build(self.compute_output_shape(input_shape))
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The convolved ``inputs``; in inference the normalization is in the kernel."""
-        kernel = self.kernel.value
+        kernel, activation = self.kernel.value, _ACTIVATIONS[self.setup.activation]
         if self.norm is not None and training:
-            return self.activation(self.norm(self._convolved(inputs, kernel), training=True))
+            return activation(self.norm(self._convolved(inputs, kernel), training=True))
         offset = None if self.bias is None else self.bias.value
         if self.norm is not None:
             factor, offset = self.norm.folded()
-            if self.depthwise:
+            if self.setup.depthwise:
                 factor = factor[:, tf.newaxis]
             kernel = tf.cast(tf.cast(kernel, tf.float32) * factor, kernel.dtype)
             offset = tf.cast(offset, kernel.dtype)
         outputs = self._convolved(inputs, kernel)
         if offset is not None:
-            outputs = tf.nn.bias_add(outputs, offset, data_format=_tf_format(self.data_format))
-        return self.activation(outputs)
+            data_format = _tf_format(self.setup.data_format)
+            outputs = tf.nn.bias_add(outputs, offset, data_format=data_format)
+        return activation(outputs)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         """What comes out, known without tracing ``call``."""
-        channel_axis = _channel_axis(self.data_format)
-        filters = input_shape[channel_axis] if self.depthwise else self.filters
-        height, width = (n for i, n in enumerate(input_shape) if i not in (0, channel_axis))
-        sides = [_side(n, k, self) for n, k in zip((height, width), self.size, strict=True)]
-        return _ordered([input_shape[0], *sides, filters], self.data_format)
+        setup = self.setup
+        channel_axis = _channel_axis(setup.data_format)
+        filters = input_shape[channel_axis] if setup.depthwise else setup.filters
+        lengths = (n for i, n in enumerate(input_shape) if i not in (0, channel_axis))
+        sides = [_side(n, k, setup) for n, k in zip(lengths, setup.size, strict=True)]
+        return _ordered([input_shape[0], *sides, filters], setup.data_format)
 
     def _convolved(self, inputs: Any, kernel: Any) -> Any:
-        strides = _ordered([1, self.strides, self.strides, 1], self.data_format)
-        padding: Any = self.padding.upper()
-        if self.padding == "centered":
-            padding = self._centered_padding()
-        convolve = tf.nn.depthwise_conv2d if self.depthwise else tf.nn.conv2d
-        return convolve(inputs, kernel, strides, padding, data_format=_tf_format(self.data_format))
-
-    def _centered_padding(self) -> Any:
-        if self.strides == 1:
-            return "SAME"
-        sides = [[(k - 1) // 2, k // 2] for k in self.size]
-        return list(_ordered([[0, 0], *sides, [0, 0]], self.data_format))
+        setup = self.setup
+        strides = _ordered([1, setup.strides, setup.strides, 1], setup.data_format)
+        padding: Any = setup.padding.upper()
+        if setup.padding == "centered":
+            padding = _centered_padding(setup)
+        convolve = tf.nn.depthwise_conv2d if setup.depthwise else tf.nn.conv2d
+        data_format = _tf_format(setup.data_format)
+        return convolve(inputs, kernel, strides, padding, data_format=data_format)
 
 
 def batch_norm_variables(model: keras.Model) -> set[str]:
@@ -204,9 +203,16 @@ def _ordered(nhwc: list[Any], data_format: str) -> tuple[Any, ...]:
     return batch, channels, height, width
 
 
-def _side(size: int | None, kernel: int, conv: Conv) -> int | None:
-    if size is None:
+def _centered_padding(setup: Kernel) -> Any:
+    if setup.strides == 1:
+        return "SAME"
+    sides = [[(k - 1) // 2, k // 2] for k in setup.size]
+    return list(_ordered([[0, 0], *sides, [0, 0]], setup.data_format))
+
+
+def _side(length: int | None, kernel: int, setup: Kernel) -> int | None:
+    if length is None:
         return None
-    if conv.padding == "valid":
-        size -= kernel - 1
-    return -(-size // conv.strides)
+    if setup.padding == "valid":
+        length -= kernel - 1
+    return -(-length // setup.strides)

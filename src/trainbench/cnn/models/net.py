@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import keras
 
-from trainbench.cnn.models.layers import BatchNorm, Conv, Norm, Pair
+from trainbench.cnn.models.layers import BatchNorm, Conv, Kernel, Norm, Pair
 
 Tensor = Any
 """A symbolic Keras tensor."""
@@ -21,14 +22,17 @@ class Net:
 
     Attributes:
         norm: normalization after every convolution that does not say otherwise; ``None``: a bias.
+        initializer: of the convolutions that do not say otherwise.
     """
 
     data_format: str = "channels_last"
     norm: Norm | None = None
+    initializer: Any = None
+    _named: Counter[str] = field(default_factory=Counter)
 
-    def normed(self, norm: Norm) -> Net:
+    def normed(self, norm: Norm, initializer: Any = None) -> Net:
         """The same, with ``norm`` after every convolution."""
-        return replace(self, norm=norm)
+        return replace(self, norm=norm, initializer=initializer)
 
     @property
     def axis(self) -> int:
@@ -49,20 +53,23 @@ class Net:
     ) -> Tensor:
         """A convolution; ``bare``: with neither bias nor normalization."""
         size = (size, size) if isinstance(size, int) else size
-        return Conv(
-            filters,
-            size,
-            strides=strides,
-            padding=padding,
-            norm=None if bare else self.norm,
-            bias=None if bare else bias,
-            data_format=self.data_format,
-            **kwargs,
-        )(x)
+        kwargs.setdefault("initializer", self.initializer)
+        bias = None if bare else bias
+        setup = Kernel(
+            filters, size, strides, padding, bias, data_format=self.data_format, **kwargs
+        )
+        return Conv(setup, None if bare else self.norm, name=self._name("conv"))(x)
+
+    def depthwise(
+        self, x: Tensor, size: int, strides: int = 1, *, bare: bool = False, **kwargs: Any
+    ) -> Tensor:
+        """A convolution of each channel with a filter of its own."""
+        return self.conv(x, 0, size, strides, bare=bare, depthwise=True, **kwargs)
 
     def batch_norm(self, x: Tensor, norm: Norm, *, relu: bool = True) -> Tensor:
         """Batch normalization on its own, and a rectifier."""
-        return BatchNorm(norm, data_format=self.data_format, relu=relu)(x)
+        name = self._name("batch_norm")
+        return BatchNorm(norm, data_format=self.data_format, relu=relu, name=name)(x)
 
     def max_pool(self, x: Tensor, size: int, strides: int = 2, padding: str = "valid") -> Tensor:
         """The greatest value of each window."""
@@ -99,7 +106,7 @@ class Net:
 
     def dropout(self, x: Tensor, keep: float = 0.5) -> Tensor:
         """Keeps each value with probability ``keep`` while training."""
-        return keras.layers.Dropout(1 - keep)(x)
+        return keras.layers.Dropout(1 - keep, name=self._name("dropout"))(x)
 
     def dense(
         self,
@@ -118,6 +125,7 @@ class Net:
             activation=activation,
             kernel_initializer=keras.initializers.TruncatedNormal(stddev=stddev),
             bias_initializer=keras.initializers.Constant(bias),
+            name=self._name("dense"),
         )(x)
 
     def logits(self, features: Tensor, num_classes: int) -> Tensor:
@@ -132,3 +140,8 @@ class Net:
         if self.data_format == "channels_last":
             return inputs, inputs
         return inputs, keras.layers.Permute((3, 1, 2))(inputs)
+
+    def _name(self, kind: str) -> str:
+        """A name for a layer with variables: the same however many models were built before."""
+        self._named[kind] += 1
+        return f"{kind}_{self._named[kind]}"

@@ -1,0 +1,1 @@
+"""Benchmarks of the benchmark: what each part costs on this machine."""
