@@ -101,4 +101,4 @@ def _reported(pipeline: tf.data.Dataset, files: list[Path]) -> Iterator[Batch]:
     try:
         yield from pipeline
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise tfrecords.damage(files, str(error)) from error
+        raise tfrecords.damage(files, error) from error

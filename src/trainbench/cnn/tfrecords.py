@@ -56,14 +56,16 @@ def parse(record: Any) -> tuple[Any, Any, Any]:
     return values["image/encoded"], label, boxes
 
 
-def damage(files: list[Path], cause: str) -> DataError:
+def damage(files: list[Path], cause: tf.errors.OpError) -> DataError:
     """The error for the first record that cannot be used, found by reading the files again."""
+    # A record that does not fit its checksum is found without decoding those before it.
+    decode = not isinstance(cause, tf.errors.DataLossError)
     with heartbeat("looking for the damaged record"):
         for file in files:
-            fault = _fault(file)
+            fault = _fault(file, decode)
             if fault:
                 return DataError(f"{file}: {fault}; write the file again or take it away")
-    return DataError(f"{files[0].parent}: an image could not be read: {_first_line(cause)}")
+    return DataError(f"{files[0].parent}: an image could not be read: {_plain(cause)}")
 
 
 def generate(
@@ -127,7 +129,7 @@ def _example(label: int, rng: np.random.Generator) -> bytes:
     return example(tf.io.encode_jpeg(pixels).numpy(), label, (0.1, 0.1, 0.9, 0.9))
 
 
-def _fault(file: Path) -> str | None:
+def _fault(file: Path, decode: bool) -> str | None:
     """What is wrong with the first bad record of ``file``, and where."""
     offset = 0
     records = _read(file)
@@ -137,12 +139,12 @@ def _fault(file: Path) -> str | None:
             record = next(records, None)
             if record is None:
                 return None
-            encoded, _, _ = parse(record)
-            tf.io.extract_jpeg_shape(encoded)
+            if decode:
+                tf.io.decode_jpeg(parse(record)[0])
         except tf.errors.DataLossError as error:
-            return f"{where} is damaged ({_first_line(error.message)})"
+            return f"{where} is damaged ({_plain(error)})"
         except tf.errors.InvalidArgumentError as error:
-            return f"{where} is not an image ({_first_line(error.message)})"
+            return f"{where} is not an image ({_plain(error)})"
         offset += len(record) + FRAME_BYTES
     return None
 
@@ -152,7 +154,7 @@ def _read(file: Path) -> Iterator[bytes]:
         yield record.numpy()
 
 
-def _first_line(message: str) -> str:
+def _plain(error: tf.errors.OpError) -> str:
     """TensorFlow's words without the names of its nodes."""
-    plain = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", message).strip()
+    plain = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()
     return plain.splitlines()[0][:200] if plain else "no reason given"
