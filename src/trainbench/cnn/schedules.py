@@ -152,7 +152,7 @@ def _warmed(main: Rate, start: float, warmup: int) -> Rate:
     def value(step: int) -> float:
         if step >= warmup:
             return main(step)
-        return float(np.float32(start) * np.float32(step) / np.float32(warmup))
+        return float(np.float32(start * step / warmup))
 
     return value
 

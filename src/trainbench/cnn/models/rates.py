@@ -36,7 +36,7 @@ class StepRate:
             peak = self.base * (batch_size / self.base_batch if self.base_batch else 1)
         warmup = int(steps * self.warmup_epochs)
         if global_step < warmup:
-            return float(np.float32(peak) * np.float32(global_step) / np.float32(warmup))
+            return float(np.float32(peak * global_step / warmup))
         if self.whole_batches:
             steps = int(steps)
         boundaries = [int(steps * epoch) for epoch in self.epochs]
