@@ -144,6 +144,32 @@ def test_an_evaluation_without_a_folder_or_a_checkpoint_says_so(
         cnn.BenchmarkCNN(params, dataset=Synthetic(), model=Trivial()).run()
 
 
+def test_checkpoints_are_saved_by_seconds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = iter(range(10**6))
+    monkeypatch.setattr(checkpoints.time, "monotonic", lambda: next(seconds))
+    run(tmp_path, num_batches=12, save_model_secs=4, max_ckpts_to_keep=0)
+    found = steps(tmp_path)
+    assert found[-1] == 12
+    assert 2 <= len(found) <= 12 // 2
+
+
+def test_an_evaluation_repeats_at_intervals_until_it_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    pauses: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    flags = ["--device=cpu", "--data_name=cifar10", "--eval", "--eval_interval_secs=7"]
+    assert cnn.main([*flags, f"--train_dir={tmp_path}"]) == 130
+    assert pauses == [7, 7, 7]
+    assert capsys.readouterr().out.count("Checkpoint not found in") == 3
+
+
 def test_a_checkpoint_of_another_model_is_refused_by_name_and_shape(tmp_path: Path) -> None:
     run(tmp_path, num_batches=1)
     with pytest.raises(DataIntegrityError) as caught:
