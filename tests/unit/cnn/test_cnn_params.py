@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from trainbench import cnn
 from trainbench.cnn.flags import DROP, FLAGS, GROUPS, MAP, NOTE, OURS, VERDICTS
+from trainbench.cnn.flags.__main__ import page
 from trainbench.cnn.params import ParamError
 from trainbench.errors import ConfigError
 
@@ -91,3 +93,8 @@ def test_parameters_are_immutable_and_replaceable() -> None:
         params.replace(batch_sise=5)
     with pytest.raises(AttributeError, match="did you mean --batch_size"):
         _ = params.batch_sise
+
+
+def test_the_page_of_flags_is_the_table() -> None:
+    written = Path(__file__).resolve().parents[3] / "docs" / "cnn_flags.md"
+    assert written.read_text() == page(), "run: python -m trainbench.cnn.flags > docs/cnn_flags.md"

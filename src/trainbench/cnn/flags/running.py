@@ -7,7 +7,13 @@ from trainbench.cnn.flags.spec import DROP, KEEP, MAP, NOTE, OURS, Flag, Group
 MODE = Group(
     "What to run",
     (
-        Flag("model", "string", "trivial", KEEP, "Name of the model; --help models lists them."),
+        Flag(
+            "model",
+            "string",
+            "trivial",
+            KEEP,
+            "Name of the model, or keras:NAME for any of keras.applications.",
+        ),
         Flag("batch_size", "integer", 0, KEEP, "Images per device and step; 0: the model's own."),
         Flag("eval_batch_size", "integer", 0, KEEP, "The same in evaluation; 0: as in training."),
         Flag("num_batches", "integer", None, KEEP, "Timed steps, after the warm-up; 100 if unset."),
