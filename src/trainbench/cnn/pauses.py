@@ -11,6 +11,7 @@ from trainbench.cnn.benchlog import BenchmarkLog
 from trainbench.cnn.evaluation import Accuracy
 from trainbench.cnn.session import Session
 from trainbench.cnn.summaries import Summaries
+from trainbench.cnn.traces import StepTrace
 
 
 @dataclass
@@ -22,12 +23,14 @@ class Pauses:
         global_step: the newest.
         accuracy: of the newest evaluation.
         log: of the benchmark's metrics, where one was asked for.
+        trace: of one warm-up step, where one was asked for.
         stopped: the target was reached, so no final evaluation follows.
     """
 
     session: Session
     start: int
     log: BenchmarkLog | None = None
+    trace: StepTrace | None = None
     global_step: int = 0
     accuracy: Accuracy | None = None
     stopped: bool = False
@@ -40,6 +43,11 @@ class Pauses:
         self._summaries = (
             Summaries(params, self.session.step) if training and Summaries.wanted(params) else None
         )
+
+    def before_step(self, local_step: int) -> None:
+        """Start the trace if it is time to."""
+        if self.trace is not None:
+            self.trace.before_step(local_step)
 
     def wants_summary(self, local_step: int) -> bool:
         """Whether a step is summarised; the warm-up counts."""
@@ -68,6 +76,8 @@ class Pauses:
         ``done`` counts timed steps from 1 and is 0 or less in the warm-up.
         """
         self.global_step = global_step
+        if self.trace is not None:
+            self.trace.after_step()
         self._save_if_due(done)
         if not self._evaluates or done <= 0 or last:
             return False

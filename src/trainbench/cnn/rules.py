@@ -25,7 +25,6 @@ _SUMMING = ("replicated", "distributed_all_reduce", "collective_all_reduce")
 
 _NOT_OFFERED = (
     "job_name",
-    "trace_file",
     "tfprof_file",
     "partitioned_graph_file_prefix",
     "debugger",

@@ -14,6 +14,7 @@ from trainbench.cnn.feed import is_synthetic
 from trainbench.cnn.pauses import Pauses, log_accuracy
 from trainbench.cnn.session import Session
 from trainbench.cnn.summaries import add_accuracy
+from trainbench.cnn.traces import StepTrace
 from trainbench.cnn.training import Clock, Loop
 from trainbench.progress import heartbeat, say
 
@@ -23,7 +24,8 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
     params, plan = session.params, session.plan
     output.say("Initializing graph")
     start, warmup = session.resume(), warmup_of(session)
-    pauses = Pauses(session, start, log)
+    trace = StepTrace(params, start - warmup) if params.trace_file else None
+    pauses = Pauses(session, start, log, trace)
     loop = Loop(
         params=params,
         step=session.step,

@@ -19,6 +19,9 @@ from trainbench.cnn.step import Step
 class Watcher(Protocol):
     """What happens beside training; its time is on the clock, as in any training."""
 
+    def before_step(self, local_step: int) -> None:
+        """Take notice of a step that is about to run, off the clock of the step."""
+
     def wants_summary(self, local_step: int) -> bool:
         """Whether step ``local_step`` (from 0; below 0 in the warm-up) is summarised."""
 
@@ -120,6 +123,7 @@ class Loop:
         return self.step.train.get_concrete_function(batches, rate).graph
 
     def _one(self, local: int) -> None:
+        self.watcher.before_step(local)
         clock, started = self.clock, time.perf_counter()
         results = self._advance(self.feed.next(), local)
         seconds = time.perf_counter() - started

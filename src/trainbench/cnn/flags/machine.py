@@ -201,7 +201,7 @@ TRACES = Group(
             "",
             MAP,
             "Trace of one warm-up step.",
-            "tf.profiler.experimental",
+            "the profiler of TensorFlow; fewer than two warm-up steps are an error",
         ),
         Flag(
             "use_chrome_trace_format",
