@@ -1,0 +1,261 @@
+"""How fast the image classifiers run here, beside stock Keras doing the same work.
+
+Absolute figures move with the machine and with what else runs on it, so each row times a step of
+``keras.applications`` in turn with one of ours, in the same process, and the ratio is the figure
+that counts. Images per core second stay meaningful on a busy machine.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any, TextIO
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from trainbench.cnn.harness import BenchmarkCNN
+from trainbench.cnn.params import make_params
+from trainbench.errors import ConfigError
+from trainbench.progress import heartbeat
+
+BF16_FLAGS = ("avx512_bf16", "amx_bf16")
+STEPS, OVERHEAD_STEPS, REPEATS = 9, 400, 5
+
+Step = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row.
+
+    Attributes:
+        plain: what it is compared with: ``stock`` Keras, our own ``float32``, or nothing.
+        goal_ratio: times the plain form's speed.
+        goal_per_core: images per core second.
+    """
+
+    name: str
+    flags: dict[str, Any]
+    plain: str | None = None
+    goal_ratio: float | None = None
+    goal_per_core: float | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """Medians of one row, in images per second and images per core second."""
+
+    case: Case
+    per_s: float
+    per_core_s: float
+    plain_per_s: float | None
+    plain_per_core_s: float | None
+
+    @property
+    def ratio(self) -> float | None:
+        """Times the plain form's speed, by core time."""
+        return self.plain_per_core_s and self.per_core_s / self.plain_per_core_s
+
+    def row(self) -> str:
+        """One line of the table."""
+        plain = "" if self.plain_per_core_s is None else f"{self.plain_per_core_s:.2f}"
+        ratio = "" if self.ratio is None else f"{self.ratio:.2f}x"
+        goals = [
+            f"{self.case.goal_ratio:.2f}x" if self.case.goal_ratio else "",
+            f"> {self.case.goal_per_core:g}" if self.case.goal_per_core else "",
+        ]
+        return (
+            f"{self.case.name:<38}{self.per_s:>9.2f}{self.per_core_s:>11.2f}{plain:>9}"
+            f"{ratio:>8}  {' '.join(goal for goal in goals if goal)}"
+        )
+
+
+HEADER = f"{'row':<38}{'images/s':>9}{'img/core s':>11}{'plain':>9}{'ratio':>8}  goal"
+
+
+def cases() -> list[Case]:
+    """Every row, in the order of the table; bfloat16 only where the CPU has it."""
+    resnet50 = {"model": "resnet50", "batch_size": 8, "optimizer": "momentum"}
+    cifar = {"model": "resnet20", "data_name": "cifar10", "batch_size": 64}
+    rows = [
+        Case("resnet50, batch 8, training", resnet50, "stock", 1.25, 4.0),
+        Case(
+            "resnet50, batch 8, forward only",
+            {**resnet50, "forward_only": True},
+            "stock",
+            1.25,
+            13.5,
+        ),
+        Case(
+            "resnet20 CIFAR, batch 64, training",
+            {**cifar, "optimizer": "momentum"},
+            None,
+            None,
+            381,
+        ),
+    ]
+    if has_bfloat16():
+        half = {**resnet50, "use_bf16": True}
+        rows.append(Case("resnet50, batch 8, training, bfloat16", half, "float32", 1.6))
+    return rows
+
+
+def run(
+    names: Sequence[str] = (), *, steps: int = STEPS, stream: TextIO | None = None
+) -> list[Result]:
+    """Measure the rows whose name contains one of ``names`` (all without any) and print a table.
+
+    Raises:
+        ConfigError: no row has such a name.
+    """
+    out = stream or sys.stdout
+    chosen = [case for case in cases() if not names or any(name in case.name for name in names)]
+    overhead = not names or any(name in "harness overhead" for name in names)
+    if not chosen and not overhead:
+        raise ConfigError(f"no row is called {', '.join(names)}; see trainbench bench cnn")
+    results = []
+    print(HEADER, file=out, flush=True)
+    for case in chosen:
+        with heartbeat(f"measuring {case.name}"):
+            results.append(measure(case, steps))
+        print(results[-1].row(), file=out, flush=True)
+    if overhead:
+        value = overhead_us()
+        print(f"harness overhead, trivial, batch 1: {value:.0f} us a step (goal < 300)", file=out)
+    return results
+
+
+def measure(case: Case, steps: int) -> Result:
+    """The speed of one row: ours and the plain form in turn, medians of ``steps`` steps each."""
+    batch = case.flags["batch_size"]
+    ours = Timer(our_step(case.flags))
+    timers = [ours]
+    if case.plain == "stock":
+        timers.append(Timer(stock_step(batch, training=not case.flags.get("forward_only"))))
+    elif case.plain == "float32":
+        flags = {name: value for name, value in case.flags.items() if name != "use_bf16"}
+        timers.append(Timer(our_step(flags)))
+    for timer in timers:
+        timer.warm_up()
+    for _ in range(steps):
+        for timer in timers:
+            timer.once()
+    plain = timers[1] if len(timers) > 1 else None
+    return Result(
+        case,
+        batch / ours.wall_s,
+        batch / ours.core_s,
+        batch / plain.wall_s if plain else None,
+        batch / plain.core_s if plain else None,
+    )
+
+
+@dataclass
+class Timer:
+    """Wall and core seconds of repeated calls of one step."""
+
+    step: Step
+    walls_s: list[float] = field(default_factory=list)
+    cores_s: list[float] = field(default_factory=list)
+
+    def warm_up(self) -> None:
+        """Compile, and let the runtime settle."""
+        self.step()
+        self.step()
+
+    def once(self) -> None:
+        """Time one call."""
+        wall, core = time.perf_counter(), time.process_time()
+        self.step()
+        self.walls_s.append(time.perf_counter() - wall)
+        self.cores_s.append(time.process_time() - core)
+
+    @property
+    def wall_s(self) -> float:
+        """Median seconds of a call."""
+        return median(self.walls_s)
+
+    @property
+    def core_s(self) -> float:
+        """Median core seconds of a call, over all threads."""
+        return median(self.cores_s)
+
+
+def our_step(flags: dict[str, Any]) -> Step:
+    """One step of the harness, waiting for its numbers."""
+    benchmark = BenchmarkCNN(make_params(device="cpu", weight_decay=0, **flags))
+    session = benchmark.build()
+    feed = session.feed("train", benchmark.plan.batch_size)
+    rate = tf.constant(0.001)
+    if flags.get("forward_only"):
+        return lambda: float(session.step.infer(feed.next())["top_1_accuracy"])
+    return lambda: float(session.step.train(feed.next(), rate)["loss"])
+
+
+def stock_step(batch: int, *, training: bool) -> Step:
+    """One compiled step of ``keras.applications.ResNet50`` as its users write it."""
+    model = keras.applications.ResNet50(weights=None, classes=1000)
+    optimizer = keras.optimizers.SGD(0.001, momentum=0.9, nesterov=True)
+    images = tf.random.stateless_normal((batch, 224, 224, 3), (1, 2))
+    labels = tf.constant(np.arange(batch) % 1000)
+    entropy = keras.losses.SparseCategoricalCrossentropy()
+
+    @tf.function
+    def train() -> Any:
+        with tf.GradientTape() as tape:
+            loss = entropy(labels, model(images, training=True))
+        gradients = tape.gradient(loss, model.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
+        return loss
+
+    @tf.function
+    def forward() -> Any:
+        return tf.reduce_sum(model(images, training=False))
+
+    return lambda: float(train() if training else forward())
+
+
+def overhead_us(steps: int = OVERHEAD_STEPS) -> float:
+    """Microseconds a step of a whole run takes beyond the compiled step alone.
+
+    Both are measured in turn, and the fastest of each counts: what disturbs only ever adds.
+    """
+    params = make_params(
+        model="trivial",
+        data_name="cifar10",
+        batch_size=1,
+        device="cpu",
+        num_batches=steps,
+        display_every=10,
+    )
+    whole, alone = [], []
+    for _ in range(REPEATS):
+        benchmark = BenchmarkCNN(params)
+        with contextlib.redirect_stdout(io.StringIO()):
+            stats = benchmark.run()
+        whole.append(stats["average_wall_time"])
+        feed = benchmark.session.feed("train", 1)
+        batches, rate = feed.next(), tf.constant(0.005)
+        train = benchmark.session.step.train
+        timer = Timer(lambda: float(train(batches, rate)["loss"]))  # noqa: B023 - called at once
+        for _ in range(steps):
+            timer.once()
+        alone.append(sum(timer.walls_s) / steps)
+    return (min(whole) - min(alone)) * 1e6
+
+
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 by itself."""
+    try:
+        with open("/proc/cpuinfo") as file:
+            text = file.read()
+    except OSError:
+        return False
+    return any(flag in text for flag in BF16_FLAGS)

@@ -1,0 +1,28 @@
+"""Image classification: the tf_cnn_benchmarks harness for TensorFlow 2.
+
+As a command: ``trainbench cnn --model=resnet50 --device=cpu``. As a library::
+
+    from trainbench import cnn
+    stats = cnn.BenchmarkCNN(cnn.make_params(model="trivial", device="cpu")).run()
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from trainbench.cnn.entry import main
+from trainbench.cnn.params import Params, make_params
+
+if TYPE_CHECKING:
+    from trainbench.cnn.harness import BenchmarkCNN
+
+__all__ = ["BenchmarkCNN", "Params", "main", "make_params"]
+
+
+def __getattr__(name: str) -> Any:
+    # The harness imports TensorFlow, which must not happen before its environment is set.
+    if name == "BenchmarkCNN":
+        from trainbench.cnn.harness import BenchmarkCNN
+
+        return BenchmarkCNN
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

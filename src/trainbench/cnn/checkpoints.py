@@ -1,0 +1,135 @@
+"""Checkpoints ``model.ckpt-<global step>``: written whole, found again after a move, checked.
+
+A checkpoint holds one copy of the variables under the model's names, the optimizer's state and the
+global step, so that what was trained on several devices is evaluated or resumed on one.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from trainbench.errors import DataIntegrityError
+
+_NAME = "model.ckpt"
+_STEP = re.compile(r"ckpt-(\d+)$")
+_SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+class CheckpointNotFoundException(Exception):
+    """There is no checkpoint in the folder."""
+
+
+def find(path: str) -> str:
+    """The checkpoint that ``path`` names: itself, or the newest in the folder ``path``.
+
+    Raises:
+        CheckpointNotFoundException: the folder holds none.
+    """
+    if _STEP.search(path):
+        return path
+    state = tf.train.get_checkpoint_state(path)
+    if state and state.model_checkpoint_path:
+        return str(state.model_checkpoint_path)
+    raise CheckpointNotFoundException(f"No checkpoint file found in dir:{path}")
+
+
+def step_of(checkpoint: str) -> int:
+    """The global step in a checkpoint's name; 0 when there is none."""
+    found = _STEP.search(checkpoint)
+    return int(found[1]) if found else 0
+
+
+class Checkpoints:
+    """The checkpoints of one folder.
+
+    Args:
+        folder: where they are; made on the first save.
+        variables: name to variable, the model's own.
+        state: the same for what training needs to go on: optimizer and loss scale.
+        keep: how many to keep; 0 keeps all.
+    """
+
+    def __init__(
+        self,
+        folder: str,
+        variables: Mapping[str, Any],
+        state: Mapping[str, Any],
+        *,
+        keep: int = 5,
+    ) -> None:
+        self.folder = folder
+        self._model, self._training = dict(variables), dict(state)
+        self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="global_step")
+        parts = {"model": self._model, "global_step": self._step}
+        whole = {**parts, "training": self._training} if self._training else parts
+        self._checkpoint, self._keep = tf.train.Checkpoint(**whole), keep or None
+        self._model_only = tf.train.Checkpoint(**parts)
+        self._manager: Any = None
+        self.saved_s = time.monotonic()
+        self.loaded: str | None = None
+        self.step = 0
+
+    def save(self, global_step: int) -> str:
+        """Write ``model.ckpt-<global_step>`` and delete what is older than the newest few."""
+        if self._manager is None:
+            Path(self.folder).mkdir(parents=True, exist_ok=True)
+            self._manager = tf.train.CheckpointManager(
+                self._checkpoint, self.folder, max_to_keep=self._keep, checkpoint_name=_NAME
+            )
+        self._step.assign(global_step)
+        self.saved_s = time.monotonic()
+        return str(self._manager.save(checkpoint_number=global_step))
+
+    def load(self, *, training: bool) -> int:
+        """Take the values of the newest checkpoint and return its global step.
+
+        Raises:
+            CheckpointNotFoundException: there is none.
+            DataIntegrityError: it belongs to another model, or is damaged.
+        """
+        path = find(self.folder)
+        _check(path, self._model, "model", "another model")
+        if training:
+            _check(path, self._training, "training", "another optimizer")
+        chosen = self._checkpoint if training else self._model_only
+        try:
+            chosen.read(path).expect_partial()
+        except (tf.errors.OpError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise DataIntegrityError(f"{path}: cannot be read ({reason}); delete it") from None
+        self.loaded, self.step = path, step_of(path)
+        return self.step
+
+
+def _check(path: str, variables: Mapping[str, Any], part: str, other: str) -> None:
+    """Compare names and shapes first: TensorFlow itself skips in silence what does not match."""
+    found = _shapes(path, part)
+    for name, variable in variables.items():
+        wanted = variable.shape.as_list()
+        if found.get(name) != wanted:
+            has = f"it has {found[name]}" if name in found else "it has none"
+            raise DataIntegrityError(
+                f"{path}: a checkpoint of {other}: {name} of shape {wanted} is wanted and {has}; "
+                "name the flags it was trained with, or another --train_dir"
+            )
+
+
+def _shapes(path: str, part: str) -> dict[str, list[int]]:
+    try:
+        stored = tf.train.load_checkpoint(path).get_variable_to_shape_map()
+    except (tf.errors.OpError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise DataIntegrityError(f"{path}: cannot be read ({reason}); delete it") from None
+    prefix = f"{part}/"
+    return {
+        # TensorFlow writes "/" in a key as ".S".
+        name[len(prefix) : -len(_SUFFIX)].replace(".S", "/").replace("..", "."): list(shape)
+        for name, shape in stored.items()
+        if name.startswith(prefix) and name.endswith(_SUFFIX)
+    }

@@ -1,0 +1,156 @@
+"""Devices, threads and environment variables, set before TensorFlow starts.
+
+TensorFlow reads most of these once, when it is imported or first used. In a process where it runs
+already, what can no longer be set is said and left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from trainbench.cnn.params import ParamError, Params
+from trainbench.progress import say
+
+
+def variables(params: Params) -> dict[str, str]:
+    """Environment variables that ``params`` ask for."""
+    wanted = {
+        "TF_ENABLE_WINOGRAD_NONFUSED": str(int(params.winograd_nonfused)),
+        "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT": str(int(params.batchnorm_persistent)),
+        "TF_SYNC_ON_FINISH": str(int(params.sync_on_finish)),
+    }
+    if params.autotune_threshold:
+        wanted["TF_AUTOTUNE_THRESHOLD"] = str(params.autotune_threshold)
+    if params.device.lower() == "gpu" and params.gpu_thread_mode != "global":
+        wanted["TF_GPU_THREAD_MODE"] = params.gpu_thread_mode
+        wanted["TF_GPU_THREAD_COUNT"] = str(params.per_gpu_thread_count or 2)
+    if params.use_unified_memory:
+        wanted["TF_FORCE_UNIFIED_MEMORY"] = "1"
+    if params.mkl:
+        wanted["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    return wanted
+
+
+def set_variables(wanted: Mapping[str, str]) -> None:
+    """Put ``wanted`` into the environment, saying what it replaces."""
+    for name, value in wanted.items():
+        before = os.environ.get(name)
+        if before is not None and before != value:
+            say(f"{name}={before} of the environment is replaced by {value}, from the flags")
+        os.environ[name] = value
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if "tensorflow" in sys.modules:
+        return
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+
+
+def devices(params: Params) -> tuple[list[str], list[str]]:
+    """The devices as they are printed, and as TensorFlow knows them, one for each replica.
+
+    Replicas beyond the devices that TensorFlow was started with share the CPU, which is what
+    logical CPU devices do as well.
+    """
+    import tensorflow as tf
+
+    kind = params.device.lower()
+    gpus = tf.config.list_physical_devices("GPU") if kind == "gpu" else []
+    if kind == "gpu" and not gpus:
+        say("device=gpu: TensorFlow sees no GPU on this machine; computing on the CPU")
+    _configure(params, gpus)
+    kind = "gpu" if gpus else "cpu"
+    printed = [f"/{params.device if gpus else kind}:{i}" for i in range(params.num_gpus)]
+    there = len(tf.config.list_logical_devices(kind.upper()))
+    if kind == "gpu" and there < params.num_gpus:
+        raise ParamError(
+            f"num_gpus={params.num_gpus}: TensorFlow sees {there}; ask for as many at most"
+        )
+    return printed, [f"/{kind}:{i % there}" for i in range(params.num_gpus)]
+
+
+def _configure(params: Params, gpus: list[Any]) -> None:
+    import tensorflow as tf
+
+    settings = [
+        lambda: _threads(params),
+        lambda: _cpus(params) if not gpus else _gpus(params, gpus),
+    ]
+    for setting in settings:
+        try:
+            setting()
+        except RuntimeError as error:
+            # Raised only once TensorFlow has started, which in a library is not ours to prevent.
+            say(f"TensorFlow is already running: {str(error).splitlines()[0]}")
+    if params.xla:
+        tf.config.optimizer.set_jit("autoclustering")
+    if params.rewriter_config:
+        tf.config.optimizer.set_experimental_options(_rewriter(params.rewriter_config))
+    elif not params.enable_optimizations:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def _threads(params: Params) -> None:
+    import tensorflow as tf
+
+    wanted = (
+        (
+            params.num_intra_threads,
+            tf.config.threading.get_intra_op_parallelism_threads,
+            tf.config.threading.set_intra_op_parallelism_threads,
+        ),
+        (
+            params.num_inter_threads,
+            tf.config.threading.get_inter_op_parallelism_threads,
+            tf.config.threading.set_inter_op_parallelism_threads,
+        ),
+    )
+    for count, current, change in wanted:
+        if count and count != current():
+            change(count)
+
+
+def _cpus(params: Params) -> None:
+    import tensorflow as tf
+
+    if params.num_gpus > 1:
+        cpu = tf.config.list_physical_devices("CPU")[0]
+        there = tf.config.get_logical_device_configuration(cpu) or []
+        if len(there) < params.num_gpus:
+            one = tf.config.LogicalDeviceConfiguration()
+            # Too late once TensorFlow runs; replicas then share the devices that are there.
+            with contextlib.suppress(RuntimeError):
+                tf.config.set_logical_device_configuration(cpu, [one] * params.num_gpus)
+
+
+def _gpus(params: Params, gpus: list[Any]) -> None:
+    import tensorflow as tf
+
+    if params.gpu_indices:
+        chosen = [int(index) for index in params.gpu_indices.split(",")]
+        gpus = [gpus[index] for index in chosen]
+        tf.config.set_visible_devices(gpus, "GPU")
+    for gpu in gpus:
+        if params.gpu_memory_frac_for_testing:
+            memory = tf.config.experimental.get_device_details(gpu).get("memory_limit", 16 << 30)
+            limit = int(memory * params.gpu_memory_frac_for_testing) >> 20
+            one = tf.config.LogicalDeviceConfiguration(memory_limit=limit)
+            tf.config.set_logical_device_configuration(gpu, [one])
+        elif params.allow_growth is not None:
+            tf.config.experimental.set_memory_growth(gpu, params.allow_growth)
+
+
+def _rewriter(text: str) -> dict[str, Any]:
+    try:
+        options = json.loads(text)
+    except ValueError:
+        options = None
+    if not isinstance(options, dict):
+        raise ParamError(
+            f"--rewriter_config={text}: not a JSON object; give the options of "
+            'tf.config.optimizer.set_experimental_options, such as {"disable_meta_optimizer": true}'
+        )
+    return options

@@ -1,0 +1,119 @@
+"""The benchmark: ``BenchmarkCNN(params).run()`` builds a model and trains or evaluates it.
+
+params = make_params(model="resnet50", batch_size=8, device="cpu")
+stats = BenchmarkCNN(params).run()
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from trainbench.cnn import datasets, environment, output, rules, runs
+from trainbench.cnn.benchlog import BenchmarkLog
+from trainbench.cnn.feed import is_synthetic
+from trainbench.cnn.models import registry
+from trainbench.cnn.params import ParamError, Params
+from trainbench.cnn.plan import Plan
+from trainbench.cnn.session import Session
+from trainbench.progress import say
+
+
+class BenchmarkCNN:
+    """One run.
+
+    Args:
+        params: what to run.
+        dataset: taken in place of the one that ``params`` name.
+        model: the same for the model; see ``models.registry``.
+
+    Raises:
+        ParamError: (a ``ValueError``) parameters that cannot be run, with the document's message.
+    """
+
+    def __init__(self, params: Params, dataset: Any = None, model: Any = None) -> None:
+        self.params = params
+        if dataset is None:
+            size = getattr(model, "image_size", None)
+            dataset = datasets.create(params, image_size=size)
+        self.dataset = dataset
+        self.model = model or registry.get_model(params.model, dataset.name)
+        self.plan = Plan.of(params, self.dataset, self.model)
+        for note in rules.notes(params):
+            say(note)
+        self.printed_devices, self._devices = environment.devices(params)
+        self._session: Session | None = None
+
+    @property
+    def session(self) -> Session:
+        """What the run is made of; there once ``run`` has built it."""
+        assert self._session is not None, "run() builds the session"
+        return self._session
+
+    def print_info(self) -> None:
+        """Print the block of facts above the run."""
+        for line in output.info_lines(self.params, self._info()):
+            output.say(line)
+
+    def run(self) -> dict[str, Any]:
+        """Run it and return the statistics; an evaluation of checkpoints returns none.
+
+        Raises:
+            ParamError: an evaluation without ``train_dir``.
+            RuntimeError: the input ended before the run did.
+        """
+        log = self._benchmark_log()
+        if self.plan.mode == rules.EVALUATION:
+            if self.params.train_dir is None:
+                raise ParamError("Trained model directory not specified")
+            output.say("Generating evaluation model")
+            runs.evaluate(self.build(), log)
+            return {}
+        output.say("Generating training model")
+        session = self.build()
+        if self.plan.mode == rules.TRAINING_AND_EVALUATION:
+            output.say("Generating evaluation model")
+        return runs.train(session, log)
+
+    def build(self) -> Session:
+        """Build the network, its step and its checkpoints, without running anything."""
+        self._session = Session(
+            self.params, self.plan, dataset=self.dataset, model=self.model, devices=self._devices
+        )
+        return self._session
+
+    def _info(self) -> output.Info:
+        synthetic = " (synthetic)" if is_synthetic(self.dataset) else ""
+        return output.Info(
+            model=self.model.name,
+            dataset=self.dataset.name + synthetic,
+            mode=self.plan.mode,
+            single_session=self.params.variable_update == "distributed_all_reduce",
+            batch_size=self.plan.batch_size,
+            num_workers=self.plan.num_workers,
+            num_batches=self.plan.length.num_batches,
+            num_epochs=self.plan.length.num_epochs,
+            devices=self.printed_devices,
+        )
+
+    def _benchmark_log(self) -> BenchmarkLog | None:
+        if self.params.benchmark_log_dir is None:
+            return None
+        log, info = BenchmarkLog(self.params.benchmark_log_dir), self._info()
+        log.run(
+            self.params,
+            {
+                "model": info.model,
+                "dataset": info.dataset,
+                "mode": info.mode,
+                "single_sess": info.single_session,
+                "devices": info.devices,
+                "batch_size": info.batch_size,
+                "batch_size_per_device": info.batch_size // self.params.num_gpus,
+                "num_batches": info.num_batches,
+                "num_epochs": info.num_epochs,
+                "data_format": self.params.data_format,
+                "rewrite_config": self.params.rewriter_config,
+                "optimizer": self.params.optimizer,
+            },
+        )
+        return log

@@ -1,0 +1,1 @@
+"""The networks, as functional Keras models behind one registry."""

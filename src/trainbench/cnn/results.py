@@ -1,0 +1,129 @@
+"""``--result_json``: what a run measured, with the machine that it was measured on."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainbench import __version__, system
+from trainbench.cnn.params import Params
+from trainbench.cnn.plan import Plan
+from trainbench.cnn.step import Batch, Step
+from trainbench.cnn.training import Clock
+from trainbench.files import write_atomically
+
+SCHEMA = 1
+
+
+def write(path: str, record: dict[str, Any]) -> None:
+    """Write ``record`` whole; its folder is made."""
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(target, json.dumps(record, indent=1, allow_nan=False) + "\n")
+
+
+def record(
+    params: Params,
+    plan: Plan,
+    stats: dict[str, Any],
+    clock: Clock,
+    *,
+    step: Step,
+    batches: list[Batch],
+) -> dict[str, Any]:
+    """Everything about one run, ready for JSON.
+
+    ``flops_per_image`` counts multiplications and additions of the forward pass; training takes
+    about three times as many, which ``percent_of_measured_peak`` assumes.
+    """
+    forward = flops_per_image(step, batches)
+    passes = 1 if params.forward_only else 3
+    peak = measured_peak_flops()
+    speed = stats.get("images_per_sec", 0.0)
+    return {
+        "schema": SCHEMA,
+        "trainbench_version": __version__,
+        "created_unix_s": time.time(),
+        "mode": plan.mode,
+        "params": params.changed(),
+        "stats": {name: _finite(value) for name, value in stats.items()},
+        "num_batches": plan.length.num_batches,
+        "batch_size": plan.batch_size,
+        "warmup_steps": plan.warmup,
+        "first_step_s": clock.first_step_s,
+        "compile_s": clock.compile_s(),
+        "step_s": percentiles(clock.times_s),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "flops_per_image": forward,
+        "peak_flops_per_s": peak,
+        "percent_of_measured_peak": forward and 100 * speed * forward * passes / peak,
+        "degraded": degraded(params),
+        "environment": system.record(device=",".join(step.strategy.devices)),
+    }
+
+
+def percentiles(times_s: list[float]) -> dict[str, float]:
+    """Median and slow tail of the step times."""
+    if not times_s:
+        return {}
+    names = {"p50": 50, "p90": 90, "p99": 99, "min": 0, "max": 100}
+    return {name: float(np.percentile(times_s, share)) for name, share in names.items()}
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process ever held: on the GPU where there is one, else resident."""
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        return int(
+            sum(tf.config.experimental.get_memory_info(gpu.name[-5:])["peak"] for gpu in gpus)
+        )
+    # Kilobytes on Linux, bytes on macOS.
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def flops_per_image(step: Step, batches: list[Batch]) -> int | None:
+    """Operations of one image's forward pass, from the graph; ``None`` if it cannot be counted."""
+    graph = tf.function(step.forward).get_concrete_function(batches).graph
+    profiler = tf.compat.v1.profiler
+    options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
+    quiet = options.with_empty_output().build()
+    try:
+        total = profiler.profile(graph, options=quiet).total_float_ops
+    except (ValueError, tf.errors.OpError):
+        return None
+    images = sum(int(labels.shape[0]) for _, labels in batches)
+    return int(total // images) or None
+
+
+def measured_peak_flops(size: int = 1024, seconds: float = 0.3) -> float:
+    """Operations per second of a large float32 matrix product on the first device."""
+    matrix = tf.random.stateless_uniform((size, size), (0, 0))
+    tf.linalg.matmul(matrix, matrix).numpy()
+    best, started = float("inf"), time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        before = time.perf_counter()
+        tf.linalg.matmul(matrix, matrix)[0, 0].numpy()
+        best = min(best, time.perf_counter() - before)
+    return 2 * size**3 / best
+
+
+def degraded(params: Params) -> list[dict[str, str]]:
+    """What keeps the result from being what its flags say."""
+    found = []
+    if params.device.lower() == "gpu" and not tf.config.list_physical_devices("GPU"):
+        found.append({"code": "no_gpu", "text": "device=gpu, but it ran on the CPU"})
+    if not params.data_dir:
+        found.append({"code": "generated_data", "text": "synthetic images"})
+    return found
+
+
+def _finite(value: Any) -> Any:
+    return value if np.isfinite(value) else None

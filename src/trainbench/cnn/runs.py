@@ -1,0 +1,145 @@
+"""The two kinds of run: training (or forward passes) and the evaluation of checkpoints."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from trainbench.cnn import arithmetic, dumps, output, results, rules
+from trainbench.cnn.benchlog import BenchmarkLog
+from trainbench.cnn.checkpoints import CheckpointNotFoundException
+from trainbench.cnn.evaluation import Accuracy
+from trainbench.cnn.events import EventFile
+from trainbench.cnn.feed import is_synthetic
+from trainbench.cnn.pauses import Pauses, log_accuracy
+from trainbench.cnn.session import Session
+from trainbench.cnn.summaries import add_accuracy
+from trainbench.cnn.traces import StepTrace
+from trainbench.cnn.training import Clock, Loop
+from trainbench.progress import heartbeat, say
+
+
+def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
+    """Train, or run forward passes, and return the statistics."""
+    params, plan = session.params, session.plan
+    output.say("Initializing graph")
+    start, warmup = session.resume(), warmup_of(session)
+    trace = StepTrace(params, start - warmup) if params.trace_file else None
+    pauses = Pauses(session, start, log, trace)
+    loop = Loop(
+        params=params,
+        step=session.step,
+        feed=session.feed("train", plan.batch_size),
+        rate=session.rate(warmup),
+        watcher=pauses,
+        batch_size=plan.batch_size,
+        first=start - warmup,
+        end=plan.length.num_batches,
+        warmup=warmup,
+    )
+    if params.graph_file:
+        dumps.write_graph(params.graph_file, loop)
+    if params.forward_only and params.freeze_when_forward_only:
+        dumps.freeze(session.step, loop.feed.next())
+    if start:
+        _continue(session, loop, start)
+    clock = loop.run()
+    stats = statistics(session, clock)
+    if plan.mode == rules.TRAINING_AND_EVALUATION:
+        # One speed of training and evaluation together would mean nothing.
+        output.say("Done with training")
+        pauses.final_evaluation()
+    else:
+        output.say(output.totals(stats["images_per_sec"]))
+    stats |= accuracies(pauses.accuracy)
+    _record(session, pauses, loop, stats)
+    return stats
+
+
+def warmup_of(session: Session) -> int:
+    """Warm-up steps, rounded up to a group of batches."""
+    warmup, group = session.plan.warmup, session.params.batch_group_size
+    if group <= 1:
+        return warmup
+    stages = 0 if is_synthetic(session.dataset) else 1
+    rounded = arithmetic.rounded_warmup(warmup, group, stages)
+    if rounded != warmup:
+        output.say(f"Round up warm up steps to {rounded} to match batch_group_size")
+    return rounded
+
+
+def statistics(session: Session, clock: Clock) -> dict[str, Any]:
+    """What ``run`` returns, but for the accuracies."""
+    steps, workers = len(clock.times_s), session.plan.num_workers
+    stats: dict[str, Any] = {
+        "num_workers": workers,
+        "num_steps": steps * workers,
+        "average_wall_time": clock.elapsed_s / steps if steps else 0,
+        "images_per_sec": clock.images_per_s(session.plan.batch_size * workers),
+    }
+    if clock.last_loss is not None:
+        stats["last_average_loss"] = clock.last_loss
+    return stats
+
+
+def accuracies(accuracy: Accuracy | None) -> dict[str, float]:
+    """The accuracies of the last evaluation, under the names of the statistics."""
+    if accuracy is None:
+        return {}
+    return {"top_1_accuracy": accuracy.top_1, "top_5_accuracy": accuracy.top_5}
+
+
+def evaluate(session: Session, log: BenchmarkLog | None) -> None:
+    """Evaluate the newest checkpoint, and again at intervals if asked to."""
+    events: EventFile | None = None
+    while True:
+        accuracy = _evaluate_newest(session)
+        if accuracy is not None and session.checkpoints is not None:
+            events = events or EventFile(session.params.eval_dir)
+            add_accuracy(events, session.checkpoints.step, accuracy)
+            if log is not None:
+                log_accuracy(log, session.checkpoints.step, accuracy)
+        if session.params.eval_interval_secs <= 0:
+            return
+        time.sleep(session.params.eval_interval_secs)
+
+
+def _evaluate_newest(session: Session) -> Accuracy | None:
+    try:
+        session.load(training=False)
+    except CheckpointNotFoundException:
+        output.say(f"Checkpoint not found in {session.params.train_dir}")
+        return None
+    assert session.checkpoints is not None
+    output.say(f"Successfully loaded model from {session.checkpoints.loaded}.")
+    accuracy = session.evaluate()
+    output.say(output.totals(accuracy.images_per_s))
+    return accuracy
+
+
+def _continue(session: Session, loop: Loop, start: int) -> None:
+    """Resume without a warm-up: compile on a step, then take the step back."""
+    say(f"resuming at global step {start}")
+    if loop.first < loop.end:
+        with heartbeat("compiling"):
+            loop.compile()
+        session.resume()
+
+
+def _record(session: Session, pauses: Pauses, loop: Loop, stats: dict[str, Any]) -> None:
+    """Leave behind the checkpoint, the metric and the file that were asked for."""
+    if session.checkpoints is not None:
+        session.checkpoints.save(pauses.global_step)
+    if pauses.log is not None:
+        speed, steps = stats["images_per_sec"], stats["num_steps"]
+        pauses.log.metric("average_examples_per_sec", speed, step=steps)
+    if session.params.result_json:
+        record = results.record(
+            session.params,
+            session.plan,
+            stats,
+            loop.clock,
+            step=session.step,
+            batches=loop.feed.next(),
+        )
+        results.write(session.params.result_json, record)

@@ -1,0 +1,100 @@
+"""Real models in the harness: what L2 applies to, their rates, layouts and precisions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from trainbench import cnn
+from trainbench.cnn import schedules
+from trainbench.cnn.models import registry
+from trainbench.cnn.network import Network
+from trainbench.cnn.params import Params
+from trainbench.cnn.schedules import Rate
+
+IMAGENET = 1_281_167
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "trainable", "regularised"),
+    [("trivial", "cifar10", 6, 6), ("resnet20", "cifar10", 59, 21)],
+)
+def test_l2_applies_to_all_but_normalisation_by_type(
+    name: str, dataset: str, trainable: int, regularised: int
+) -> None:
+    network = Network(registry.get_model(name, dataset).build(11))
+    assert (len(network.names), sum(network.regularised)) == (trainable, regularised)
+    assert len(set(network.names)) == trainable
+
+
+def rate(params: Params, name: str, dataset: str, examples: int) -> Rate:
+    batch = params.batch_size * params.num_gpus
+    model = registry.get_model(name, dataset)
+    own = schedules.model_rate(params, model, batch, examples)
+    horizon = schedules.Horizon(examples / batch, 100)
+    return schedules.rate(params, horizon, model_rate=own)
+
+
+@pytest.mark.parametrize(
+    ("name", "dataset", "batch", "expected"),
+    [
+        ("resnet50", "imagenet", 256, {
+            0: 0, 12511: 0.064, 25021: 0.12799488, 25022: 0.128, 150136: 0.128, 150137: 0.0128,
+            300273: 0.0128, 300274: 0.00128, 400364: 0.00128, 400365: 0.000128,
+            450411: 0.0000128}),  # 12
+        ("resnet20", "cifar10", 128, {31980: 0.1, 31981: 0.01, 47971: 0.001, 117001: 0.0002}),  # 20
+        ("official_resnet50", "imagenet", 256, {0: 0.1, 150136: 0.1, 150137: 0.01}),  # 22
+    ],
+)  # fmt: skip
+def test_12_20_22_the_models_own_rates(
+    name: str, dataset: str, batch: int, expected: dict[int, float]
+) -> None:
+    examples = IMAGENET if dataset == "imagenet" else 50_000
+    found = rate(cnn.make_params(batch_size=batch), name, dataset, examples)
+    for step, wanted in expected.items():
+        assert np.float32(found(step)) == np.float32(wanted), step
+
+
+def test_23_resnets_rate_is_scaled_by_flags_and_devices() -> None:
+    params = cnn.make_params(
+        batch_size=256, num_gpus=8, variable_update="replicated", resnet_base_lr=0.06
+    )
+    found = rate(params, "resnet50_v1.5", "imagenet", IMAGENET)
+    warm = int(IMAGENET / 2048 * 5)
+    assert np.float32(found(warm)) == np.float32(0.06)
+    assert np.float32(found(warm // 2)) == pytest.approx(0.03, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"data_format": "NCHW"},
+        {"use_fp16": True, "num_gpus": 2, "variable_update": "replicated"},
+        {"use_bf16": True},
+        {"xla_compile": True},
+        {"forward_only": True},
+        {"print_training_accuracy": True, "num_gpus": 2},
+    ],
+)
+def test_resnet20_runs_in_every_way(values: dict) -> None:
+    params = cnn.make_params(
+        model="resnet20", data_name="cifar10", device="cpu", batch_size=2, num_batches=2,
+        num_warmup_batches=1, init_learning_rate=1e-3, **values,
+    )  # fmt: skip
+    stats = cnn.BenchmarkCNN(params).run()
+    assert stats["num_steps"] == 2
+    assert np.isfinite(stats.get("last_average_loss", 0.0))
+
+
+def test_moving_statistics_are_those_of_the_first_device() -> None:
+    values = []
+    for update in ("parameter_server", "replicated"):
+        params = cnn.make_params(
+            model="resnet20", data_name="cifar10", device="cpu", batch_size=2, num_batches=2,
+            num_warmup_batches=0, num_gpus=2, variable_update=update, init_learning_rate=0.0,
+        )  # fmt: skip
+        benchmark = cnn.BenchmarkCNN(params)
+        benchmark.run()
+        values.append([v.numpy() for v in benchmark.session.step.copies[0].state])
+    for one, two in zip(*values, strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)

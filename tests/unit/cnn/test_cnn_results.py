@@ -1,0 +1,60 @@
+"""The file of --result_json, and forward passes with constant variables."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cnn_standins import Listed, Synthetic, Trivial, step_rows
+
+from trainbench import cnn
+from trainbench.cnn import results
+
+
+def run(**values: object) -> dict:
+    params = cnn.make_params(
+        **{"device": "cpu", "batch_size": 4, "num_warmup_batches": 1, "num_batches": 4, **values}
+    )
+    return cnn.BenchmarkCNN(params, dataset=Synthetic(), model=Trivial()).run()
+
+
+def test_the_result_holds_the_numbers_and_the_machine(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "result.json"
+    stats = run(result_json=str(path), optimizer="momentum")
+    record = json.loads(path.read_text())
+    assert record["stats"] == stats
+    assert record["params"]["optimizer"] == "momentum"
+    assert record["step_s"]["min"] <= record["step_s"]["p50"] <= record["step_s"]["p99"]
+    assert record["first_step_s"] > record["step_s"]["p50"]
+    assert record["compile_s"] == pytest.approx(
+        record["first_step_s"] - record["step_s"]["p50"], rel=1e-3
+    )
+    assert record["peak_memory_bytes"] > 1 << 20
+    # Two dense layers: 2 * (192 * 4 + 4 * 11) multiplications and additions, and the biases.
+    assert record["flops_per_image"] == pytest.approx(2 * (192 * 4 + 4 * 11), rel=0.2)
+    assert 0 < record["percent_of_measured_peak"] < 100
+    assert {"code": "generated_data", "text": "synthetic images"} in record["degraded"]
+    assert record["environment"]["cpu"]["threads"] > 0
+
+
+def test_percentiles_of_step_times() -> None:
+    found = results.percentiles([float(n) for n in range(1, 101)])
+    assert (found["p50"], found["min"], found["max"]) == (50.5, 1, 100)
+    assert results.percentiles([]) == {}
+
+
+def test_frozen_forward_passes_have_the_same_accuracies(capsys: pytest.CaptureFixture) -> None:
+    rows = []
+    for frozen in (False, True):
+        params = cnn.make_params(
+            device="cpu", batch_size=4, num_warmup_batches=1, num_batches=3, display_every=1,
+            forward_only=True, freeze_when_forward_only=frozen,
+        )  # fmt: skip
+        images = np.random.default_rng(0).normal(size=(4, 8, 8, 3))
+        dataset = Listed(images, [0, 1, 2, 3], num_classes=11)
+        benchmark = cnn.BenchmarkCNN(params, dataset=dataset, model=Trivial())
+        benchmark.run()
+        rows.append([row[8:] for row in step_rows(capsys.readouterr().out)])
+    assert rows[0] == rows[1]
