@@ -47,6 +47,7 @@ EXAMPLES = {
     "score": "trainbench score results/my-system/ncf --json",
     "doctor": "trainbench doctor",
     "bench": "trainbench bench ncf",
+    "cnn": "trainbench cnn --model=resnet50 --batch_size=32 --num_batches=50 --device=cpu",
     "evaluate": "trainbench evaluate --preset ml-1m --weights "
     "data/runs/latest/trial_0/model/weights.npz --negatives 99",
 }
@@ -225,6 +226,19 @@ def evaluate_command(
         f"hr@10 {found.hit_rate:.4f} ({found.hits} of {found.users})  ndcg@10 {found.ndcg:.4f}  "
         f"{negatives} negatives"
     )
+
+
+@cli.command(
+    "cnn",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@click.pass_context
+def cnn_command(context: click.Context) -> int:
+    """Image classification: the flags and the output of tf_cnn_benchmarks."""
+    from trainbench import cnn
+
+    return cnn.main(context.args)
 
 
 for _command in (

@@ -55,3 +55,13 @@ def bench_ncf(only: str, repeats: int, devices: str) -> None:
     from trainbench.bench import ncf
 
     ncf.run(repeats=repeats, only=only, devices=devices)
+
+
+@bench.command("cnn")
+@click.argument("rows", nargs=-1)
+def bench_cnn(rows: tuple[str, ...]) -> None:
+    """Images per second beside stock Keras, and the harness's own cost a step."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from trainbench.bench import cnn
+
+    cnn.run(rows)
