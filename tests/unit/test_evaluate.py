@@ -61,7 +61,7 @@ def rows_with_repeats_and_ties(draw: st.DrawFn) -> tuple[list[list[int]], dict[i
     return rows, {i: float(score) for i, score in enumerate(scores)}
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(rows_with_repeats_and_ties())
 def test_rank_is_the_references_for_any_repeats_and_ties(
     case: tuple[list[list[int]], dict[int, float]],

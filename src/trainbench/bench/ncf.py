@@ -31,7 +31,7 @@ ML_1M, ML_20M = (6_040, 3_706), (138_493, 26_744)
 # Past the first steps, whose bias correction costs a few more terms.
 MID_EPOCH_STEP = 10_000
 SAMPLES_PER_CALL = 65_536
-EVALUATED_USERS = 1_024
+EVALUATED_USERS = 2_048
 BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
@@ -181,7 +181,7 @@ class RandomCandidates:
 
 def evaluation_pair(case: Case) -> tuple[Work, Work]:
     """The forward pass of every candidate of some users, and ``Evaluator`` on the same."""
-    trainer = build(case.config, *case.geometry, seed=1)
+    trainer = build(case.config, *case.geometry, seed=1, form="plain")
     rng = np.random.default_rng(0)
     shape = (EVALUATED_USERS, case.config.eval_negatives + 1)
     candidates = RandomCandidates(rng.integers(0, case.geometry[1], shape).astype(np.int32))

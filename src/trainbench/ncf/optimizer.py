@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -158,6 +159,7 @@ class CatchUp:
         raise ValueError(f"no rule of at most {2 * len(CUTS[-1]) + 2} points for {self.adam}")
 
 
+@cache
 def catch_up(adam: Adam) -> CatchUp | None:
     """The closed form for ``adam``, or None where its betas allow none within TOLERANCE."""
     # The fourth moment's terms grow without bound unless beta1 < beta2^(3/2).

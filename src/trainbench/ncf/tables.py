@@ -112,6 +112,7 @@ class RowTables:
         self.stored = tf.Variable(tf.zeros([rows, 3 * self.dim]))
         self.last = tf.Variable(tf.zeros([rows], tf.int32))
         self.place = tf.Variable(tf.zeros([rows], tf.int32))
+        self.caught_up_at = 0
         self.flush = tf.function(self._flush, jit_compile=xla, autograph=False)
         self.assign(weights)
 
@@ -144,8 +145,9 @@ class RowTables:
 
     def values(self, step: Any) -> dict[str, Any]:
         """The tables by name, after every row was caught up."""
-        if self.catch_up is not None:
+        if self.catch_up is not None and self.caught_up_at != int(step):
             self.flush(step)
+            self.caught_up_at = int(step)
         values = self.stored[:, : self.dim]
         parts = tf.split(values, [self.mf_dim, self.dim - self.mf_dim], axis=1)
         return dict(zip(self.names, parts, strict=True))
