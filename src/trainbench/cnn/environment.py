@@ -15,6 +15,7 @@ from typing import Any
 
 from trainbench.cnn.params import ParamError, Params
 from trainbench.progress import say
+from trainbench.system import nvidia_gpus
 
 
 def variables(params: Params) -> dict[str, str]:
@@ -133,10 +134,11 @@ def _gpus(params: Params, gpus: list[Any]) -> None:
         chosen = [int(index) for index in params.gpu_indices.split(",")]
         gpus = [gpus[index] for index in chosen]
         tf.config.set_visible_devices(gpus, "GPU")
+    # The driver's list; what TensorFlow says about a device does not hold its memory.
+    sizes = [gpu["memory_bytes"] for gpu in nvidia_gpus()] or [16 << 30]
     for gpu in gpus:
         if params.gpu_memory_frac_for_testing:
-            memory = tf.config.experimental.get_device_details(gpu).get("memory_limit", 16 << 30)
-            limit = int(memory * params.gpu_memory_frac_for_testing) >> 20
+            limit = int(min(sizes) * params.gpu_memory_frac_for_testing) >> 20
             one = tf.config.LogicalDeviceConfiguration(memory_limit=limit)
             tf.config.set_logical_device_configuration(gpu, [one])
         elif params.allow_growth is not None:
