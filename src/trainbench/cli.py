@@ -66,7 +66,8 @@ class _Group(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
-            raise click.UsageError(configs.unknown("command", args[0], self.list_commands(ctx)))
+            known = [name for name, command in self.commands.items() if not command.hidden]
+            raise click.UsageError(configs.unknown("command", args[0], known))
         return super().resolve_command(ctx, args)
 
 

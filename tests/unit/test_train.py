@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from trainbench.config import NcfConfig, reference
 from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
-from trainbench.ncf.model import Weights
+from trainbench.ncf.model import Geometry, Weights
 from trainbench.ncf.step import Step
 from trainbench.ncf.tables import RowTables, SweptTables
-from trainbench.ncf.train import Trainer, build
+from trainbench.ncf.train import Trainer, build, read_weights
 
 USERS, ITEMS, BATCH = 400, 48, 32
 SMALL = replace(
@@ -251,6 +251,15 @@ def test_saved_weights_come_back(tmp_path: Path) -> None:
     again = build(SMALL, USERS, ITEMS, seed=9)
     again.load(path)
     assert_same(again.weights(), trainer.weights(), relative=0)
+
+
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut off", b"not weights at all"])
+def test_a_missing_or_damaged_weights_file_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "weights.npz"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataIntegrityError, match=r"weights\.npz: cannot be read as weights"):
+        read_weights(path, Geometry.of(SMALL, 5, 6))
 
 
 def test_weights_of_another_geometry_are_refused_by_name(tmp_path: Path) -> None:

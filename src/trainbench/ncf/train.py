@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -189,8 +190,13 @@ def choose_device(devices: str) -> str:
 
 def read_weights(path: Path, geometry: Geometry) -> Weights:
     """The parameters in ``path``, each of the shape that ``geometry`` gives it."""
-    with np.load(path, allow_pickle=False) as file:
-        weights = {name: file[name] for name in file.files}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            weights = {name: file[name] for name in file.files}
+    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
+        raise DataIntegrityError(
+            f"{path}: cannot be read as weights ({error}); wanted the weights.npz of a trial"
+        ) from None
     for name, shape in geometry.shapes.items():
         found = weights[name].shape if name in weights else "nothing"
         if found != shape:
