@@ -192,9 +192,16 @@ class _Trial:
         return trainer
 
     def _record_system(self, device: str, cache: RatingsCache) -> None:
+        manifest = _manifest(self.spec.run)
         found = system.record(git=self.spec.git, device=device)
+        found["data"] = {
+            "dataset": self.config.dataset,
+            "ratings_sha256": manifest.get("ratings_sha256"),
+            "cache": cache.folder.name,
+            "test_set_sha256": cache.record["test_set_sha256"],
+        }
         write_atomically(self.trial.system, json.dumps(found, indent=2) + "\n")
-        for code, text in degradations(self.config, found, _manifest(self.spec.run)):
+        for code, text in degradations(self.config, found, manifest):
             self._degrade(code, text)
         self.status.write(self.trial.status)
         say(
