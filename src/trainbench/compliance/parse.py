@@ -169,12 +169,13 @@ def _depth(value: Any) -> int:
     depth, level = 0, [value]
     while level:
         depth += 1
-        level = [inner for outer in level for inner in children(outer)]
+        # What is empty or no container counts with its holder, so it need not be looked into.
+        held = (inner for outer in level for inner in _children(outer))
+        level = [inner for inner in held if inner and isinstance(inner, (dict, list))]
     return depth
 
 
-def children(value: Any) -> list[Any]:
-    """What a JSON value holds directly."""
+def _children(value: Any) -> list[Any]:
     if isinstance(value, dict):
         return list(value.values())
     return value if isinstance(value, list) else []
