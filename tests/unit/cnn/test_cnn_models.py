@@ -136,7 +136,7 @@ def test_channels_first_computes_the_same(name, dataset, rng):
 
 @pytest.mark.parametrize(
     ("name", "size"),
-    [("resnet50", 32), ("resnet50_v2", 32), ("official_resnet18_v2", 32), ("mobilenet", 32)],
+    [("resnet50", 32), ("official_resnet18_v2", 32), ("mobilenet", 32)],
 )
 def test_a_step_of_training_changes_every_variable(name, size, rng):
     model = small(name, size).build(5)
@@ -201,8 +201,9 @@ def test_names_do_not_depend_on_what_was_built_before():
     assert len(set(names[0])) == len(names[0])
 
 
-def test_inference_folds_the_normalization_into_the_convolution(rng):
-    setup = Kernel(6, (3, 3), activation=None)
+@pytest.mark.parametrize("activation", [None, "relu"])
+def test_inference_normalizes_by_the_moving_statistics(activation, rng):
+    setup = Kernel(6, (3, 3), activation=activation)
     conv = Conv(setup, Norm(epsilon=1e-5, scale=True))
     images = rng.normal(size=(2, 5, 5, 4)).astype(np.float32)
     conv(images)
@@ -213,10 +214,11 @@ def test_inference_folds_the_normalization_into_the_convolution(rng):
     wanted = tf.nn.batch_normalization(
         plain, norm.moving_mean, norm.moving_variance, norm.beta, norm.gamma, 1e-5
     )
+    wanted = wanted if activation is None else tf.nn.relu(wanted)
     np.testing.assert_allclose(conv(images, training=False), wanted, rtol=1e-4, atol=1e-5)
 
 
-def test_depthwise_inference_folds_the_normalization_too(rng):
+def test_depthwise_inference_does_too(rng):
     conv = Conv(Kernel(0, (3, 3), activation=None, depthwise=True), Norm(scale=True))
     images = rng.normal(size=(2, 5, 5, 4)).astype(np.float32)
     conv(images)
@@ -252,6 +254,17 @@ def test_centered_padding_splits_the_zeros_evenly(rng):
     assert found.shape == (1, *conv.compute_output_shape((1, 8, 8, 1))[1:])
 
 
+def test_centered_padding_is_the_same_in_training(rng):
+    images = rng.normal(size=(2, 9, 9, 3)).astype(np.float32)
+    conv = Conv(Kernel(4, (7, 7), 2, "centered", activation=None), Norm())
+    found = conv(images, training=True)
+    padded = np.pad(images, ((0, 0), (3, 3), (3, 3), (0, 0)))
+    plain = tf.nn.conv2d(padded, conv.kernel.value, 2, "VALID")
+    mean, variance = tf.nn.moments(plain, (0, 1, 2))
+    wanted = (plain - mean) / tf.sqrt(variance + 0.001)
+    np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
+
 @pytest.mark.parametrize("padding", ["same", "valid", "centered"])
 @pytest.mark.parametrize("side", [7, 8])
 @pytest.mark.parametrize("strides", [1, 2])
@@ -267,18 +280,14 @@ def test_normalization_of_keras_is_found_too():
     assert len([v for v in model.trainable_variables if v.path in norms]) == 2 * 52
 
 
-@pytest.mark.parametrize("imagenet", [True, False])
-def test_a_small_nasnet_trains(imagenet, rng):
-    plan = nasnet.Plan(3, 4, 8, Norm(scale=True), imagenet=imagenet, keep_path=0.6)
+def test_a_small_nasnet_trains(rng):
+    plan = nasnet.Plan(3, 4, 8, Norm(scale=True), skip=True, keep_path=0.6)
     model = CnnModel("nasnet", "cifar10", 32, 2, 0.1, nasnet.nasnet(plan)).build(3)
     images = rng.normal(size=(2, 32, 32, 3)).astype(np.float32)
     logits = tf.function(lambda x: model(x, training=True))(images)
     assert logits.shape == (2, 3)
     assert np.isfinite(logits).all()
     progress = next(v for v in model.non_trainable_variables if v.path.endswith("count"))
-    assert float(progress.value) == 1
-    twice = [model(images, training=False).numpy() for _ in range(2)]
-    np.testing.assert_array_equal(*twice)
     assert float(progress.value) == 1
 
 

@@ -140,22 +140,22 @@ class Conv(keras.layers.Layer):
             self.norm.build(self.compute_output_shape(input_shape))
 
     def call(self, inputs: Any, training: bool = False) -> Any:
-        """The convolved ``inputs``; in inference the normalization is in the kernel."""
+        """The convolved ``inputs``."""
         kernel, activation = self.kernel.value, _ACTIVATIONS[self.setup.activation]
-        if self.norm is not None and training:
-            return activation(self.norm(self._convolved(inputs, kernel), training=True))
-        offset = None if self.bias is None else self.bias.value
-        if self.norm is not None:
-            factor, offset = self.norm.folded()
-            if self.setup.depthwise:
-                factor = factor[:, tf.newaxis]
-            kernel = tf.cast(tf.cast(kernel, tf.float32) * factor, kernel.dtype)
-            offset = tf.cast(offset, kernel.dtype)
-        outputs = self._convolved(inputs, kernel)
-        if offset is not None:
-            data_format = _tf_format(self.setup.data_format)
-            outputs = tf.nn.bias_add(outputs, offset, data_format=data_format)
-        return activation(outputs)
+        if self.norm is None:
+            offset = None if self.bias is None else self.bias.value
+            return activation(self._shifted(inputs, kernel, offset))
+        if training:
+            inputs, padding = self._padded(inputs)
+            return activation(self.norm(self._convolved(inputs, kernel, padding), training=True))
+        if self.setup.activation == "relu":
+            # TensorFlow makes one operation of these three.
+            return activation(self.norm(self._convolved(inputs, kernel)))
+        # It makes one of a convolution, a bias and a sum, but of no sum after a normalization.
+        factor, offset = self.norm.folded()
+        factor = factor[:, tf.newaxis] if self.setup.depthwise else factor
+        folded = tf.cast(tf.cast(kernel, tf.float32) * factor, kernel.dtype)
+        return activation(self._shifted(inputs, folded, tf.cast(offset, kernel.dtype)))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:
         """What comes out, known without tracing ``call``."""
@@ -166,12 +166,31 @@ class Conv(keras.layers.Layer):
         sides = [_side(n, k, setup) for n, k in zip(lengths, setup.size, strict=True)]
         return _ordered([input_shape[0], *sides, filters], setup.data_format)
 
-    def _convolved(self, inputs: Any, kernel: Any) -> Any:
+    def _shifted(self, inputs: Any, kernel: Any, offset: Any) -> Any:
+        outputs = self._convolved(inputs, kernel)
+        if offset is None:
+            return outputs
+        return tf.nn.bias_add(outputs, offset, data_format=_tf_format(self.setup.data_format))
+
+    def _padded(self, inputs: Any) -> tuple[Any, Any]:
+        """``inputs`` with the zeros of a centered padding, and the padding that is left.
+
+        oneDNN has no backward pass for a convolution that pads by itself in this way, and the
+        other one takes twice as long.
+        """
+        padding = self._padding()
+        return (inputs, padding) if isinstance(padding, str) else (tf.pad(inputs, padding), "VALID")
+
+    def _padding(self) -> Any:
+        setup = self.setup
+        if setup.padding != "centered":
+            return setup.padding.upper()
+        return "SAME" if setup.strides == 1 else _centered_padding(setup)
+
+    def _convolved(self, inputs: Any, kernel: Any, padding: Any = None) -> Any:
         setup = self.setup
         strides = _ordered([1, setup.strides, setup.strides, 1], setup.data_format)
-        padding: Any = setup.padding.upper()
-        if setup.padding == "centered":
-            padding = _centered_padding(setup)
+        padding = self._padding() if padding is None else padding
         convolve = tf.nn.depthwise_conv2d if setup.depthwise else tf.nn.conv2d
         data_format = _tf_format(setup.data_format)
         return convolve(inputs, kernel, strides, padding, data_format=data_format)
@@ -204,8 +223,6 @@ def _ordered(nhwc: list[Any], data_format: str) -> tuple[Any, ...]:
 
 
 def _centered_padding(setup: Kernel) -> Any:
-    if setup.strides == 1:
-        return "SAME"
     sides = [[(k - 1) // 2, k // 2] for k in setup.size]
     return list(_ordered([[0, 0], *sides, [0, 0]], setup.data_format))
 
