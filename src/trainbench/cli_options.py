@@ -11,6 +11,7 @@ import click
 from trainbench import config as configs
 from trainbench import pipeline
 from trainbench.config import NcfConfig
+from trainbench.data import datasets
 from trainbench.paths import DataDir
 from trainbench.progress import say
 from trainbench.sidecar import DROP_CACHES
@@ -113,6 +114,7 @@ def resolved_config(options: dict[str, Any]) -> NcfConfig:
     if not options.get("drop_caches", True):
         settings.append("drop_caches=false")
     config = configs.with_settings(configs.preset(name), settings)
+    datasets.dataset(config.dataset)  # An unknown one ends here, before any work.
     say(f"preset {name}: {config.dataset} to HR@10 {config.target_hit_rate}")
     return config
 
