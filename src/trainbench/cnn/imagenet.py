@@ -25,7 +25,7 @@ def batches(
     """Images float[batch_size, size, size, 3] and labels int32[batch_size], without end.
 
     Raises:
-        DataError: (at the first batch, a ``ValueError``) no files; later, a damaged record, with
+        DataError: (a ``ValueError``) no files; while the batches are read, a damaged record, with
             its file and offset.
     """
     files = tfrecords.files(folder, subset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from pathlib import Path
 
 import keras
 import pytest
@@ -251,3 +252,22 @@ def test_nasnets_differ_from_those_of_keras_by_one_class():
     # Trainable parameters of keras.applications' NASNetMobile and NASNetLarge, 1000 classes.
     assert pin("nasnet") == 5_289_978 + 1056 + 1
     assert pin("nasnetlarge") == 88_753_150 + 4032 + 1
+
+
+def test_the_documents_table_is_that_of_the_registry():
+    text = (Path(__file__).parents[3] / "docs" / "cnn_models.md").read_text()
+    sections = text.split("\n## ")
+    for title, dataset in (("ImageNet", "imagenet"), ("CIFAR-10", "cifar10")):
+        [section] = [part for part in sections if part.startswith(title)]
+        cells = [row.strip("| ").split(" | ") for row in section.splitlines() if row[:2] == "| "]
+        found = {row[0]: tuple(row[1:]) for row in cells[1:]}
+        wanted = {
+            name: (
+                str(model.image_size),
+                str(model.default_batch_size),
+                f"{model.default_learning_rate:g}",
+                f"{pin(name, dataset):,}".replace(",", " "),
+            )
+            for name, model in registry.MODELS[dataset].items()
+        }
+        assert found == wanted
