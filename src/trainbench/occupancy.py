@@ -43,14 +43,6 @@ def occupied(data: DataDir, step: str) -> Iterator[None]:
             yield
 
 
-def last_step(data: DataDir) -> dict[str, object] | None:
-    """The record of the newest step that ended in this data directory."""
-    if not data.steps.exists():
-        return None
-    lines = data.steps.read_text().splitlines()
-    return json.loads(lines[-1]) if lines else None
-
-
 @contextlib.contextmanager
 def _recorded(log: Path, step: str) -> Iterator[None]:
     # Popper folds every exit code to 1; this line keeps the one that the step meant.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from trainbench.errors import DataIntegrityError, MachineError
-from trainbench.occupancy import last_step, occupied
+from trainbench.occupancy import occupied
 from trainbench.paths import DataDir
 
 HOLD = """
@@ -65,8 +66,8 @@ def test_the_exit_code_of_a_step_is_recorded(tmp_path: Path) -> None:
         pass
     with pytest.raises(DataIntegrityError), occupied(data, "preprocess"):
         raise DataIntegrityError("ratings.csv: line 3: found 'x'")
-    assert len(data.steps.read_text().splitlines()) == 2
-    last = last_step(data)
-    assert last is not None
+    lines = data.steps.read_text().splitlines()
+    assert len(lines) == 2
+    last = json.loads(lines[-1])
     assert (last["step"], last["exit_code"]) == ("preprocess", 3)
     assert "line 3" in str(last["message"])
