@@ -20,6 +20,20 @@ class Accuracy:
     images_per_s: float
 
 
+@dataclass(frozen=True)
+class Evaluated:
+    """One point of the accuracy curve: what was measured, when.
+
+    Attributes:
+        global_step: training steps so far, the warm-up included.
+        unix_s: the time of day at which the evaluation ended.
+    """
+
+    global_step: int
+    unix_s: float
+    accuracy: Accuracy
+
+
 def evaluate(
     step: Step, feed: Feed, *, num_batches: int, batch_size: int, display_every: int
 ) -> Accuracy:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from trainbench.cnn import output, rules
 from trainbench.cnn.benchlog import BenchmarkLog
-from trainbench.cnn.evaluation import Accuracy
+from trainbench.cnn.evaluation import Accuracy, Evaluated
 from trainbench.cnn.session import Session
 from trainbench.cnn.summaries import Summaries
 from trainbench.cnn.traces import StepTrace
@@ -21,7 +21,7 @@ class Pauses:
     Attributes:
         start: global step that the session began at.
         global_step: the newest.
-        accuracy: of the newest evaluation.
+        evaluations: all of this session, the newest last.
         log: of the benchmark's metrics, where one was asked for.
         trace: of one warm-up step, where one was asked for.
         stopped: the target was reached, so no final evaluation follows.
@@ -32,7 +32,7 @@ class Pauses:
     log: BenchmarkLog | None = None
     trace: StepTrace | None = None
     global_step: int = 0
-    accuracy: Accuracy | None = None
+    evaluations: list[Evaluated] = field(default_factory=list)
     stopped: bool = False
 
     def __post_init__(self) -> None:
@@ -43,6 +43,11 @@ class Pauses:
         self._summaries = (
             Summaries(params, self.session.step) if training and Summaries.wanted(params) else None
         )
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """Of the newest evaluation."""
+        return self.evaluations[-1].accuracy if self.evaluations else None
 
     def before_step(self, local_step: int) -> None:
         """Start the trace if it is time to."""
@@ -84,18 +89,18 @@ class Pauses:
         if not self.session.plan.evaluates_after(self.session.params, done):
             return False
         output.say(f"Running evaluation at global_step {global_step}")
-        self.accuracy = self._evaluate()
-        self.stopped = self._target_reached(self.accuracy)
+        self.stopped = self._target_reached(self._evaluate())
         return self.stopped
 
     def final_evaluation(self) -> None:
         """Evaluate what the training ended with, unless it ended because of an evaluation."""
         if not self.stopped:
             output.say(f"Running final evaluation at global_step {self.global_step}")
-            self.accuracy = self._evaluate()
+            self._evaluate()
 
     def _evaluate(self) -> Accuracy:
         accuracy = self.session.evaluate()
+        self.evaluations.append(Evaluated(self.global_step, time.time(), accuracy))
         if self._summaries is not None:
             self._summaries.evaluated(self.global_step, accuracy)
         if self.log is not None:

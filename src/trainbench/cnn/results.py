@@ -6,6 +6,7 @@ import json
 import resource
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainbench import __version__, system
+from trainbench.cnn.evaluation import Evaluated
 from trainbench.cnn.params import Params
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.step import Batch, Step
@@ -37,8 +39,9 @@ def record(
     *,
     step: Step,
     batches: list[Batch],
+    evaluations: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Everything about one run, ready for JSON.
+    """Everything about one run, ready for JSON; docs/cnn.md describes each key.
 
     ``flops_per_image`` counts multiplications and additions of the forward pass; training takes
     about three times as many, which ``percent_of_measured_peak`` assumes.
@@ -60,6 +63,8 @@ def record(
         "first_step_s": clock.first_step_s,
         "compile_s": clock.compile_s(),
         "step_s": percentiles(clock.times_s),
+        "step_times_s": [round(seconds, 9) for seconds in clock.times_s],
+        "evaluations": list(evaluations),
         "peak_memory_bytes": peak_memory_bytes(),
         "flops_per_image": forward,
         "peak_flops_per_s": peak,
@@ -67,6 +72,25 @@ def record(
         "degraded": degraded(params),
         "environment": system.record(device=",".join(step.strategy.devices)),
     }
+
+
+def curve(
+    evaluations: Sequence[Evaluated], plan: Plan, examples_per_epoch: int
+) -> list[dict[str, Any]]:
+    """The accuracy curve: one record for each evaluation, epochs counted with the warm-up."""
+    global_batch = plan.batch_size * plan.num_workers
+    return [
+        {
+            "global_step": evaluated.global_step,
+            "epoch": evaluated.global_step * global_batch / examples_per_epoch,
+            "unix_s": evaluated.unix_s,
+            "top_1_accuracy": evaluated.accuracy.top_1,
+            "top_5_accuracy": evaluated.accuracy.top_5,
+            "examples": evaluated.accuracy.examples,
+            "images_per_sec": evaluated.accuracy.images_per_s,
+        }
+        for evaluated in evaluations
+    ]
 
 
 def percentiles(times_s: list[float]) -> dict[str, float]:

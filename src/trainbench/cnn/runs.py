@@ -141,5 +141,8 @@ def _record(session: Session, pauses: Pauses, loop: Loop, stats: dict[str, Any])
             loop.clock,
             step=session.step,
             batches=loop.feed.next(),
+            evaluations=results.curve(
+                pauses.evaluations, session.plan, session.dataset.num_examples_per_epoch("train")
+            ),
         )
         results.write(session.params.result_json, record)
