@@ -40,12 +40,11 @@ PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY",
 CLIENT_TIMEOUT_S = 10
 
 
-def engine(env: Mapping[str, str], info: Mapping[str, Any], gpu: dict[str, Any]) -> dict[str, Any]:
+def engine(env: Mapping[str, str], gpu: dict[str, Any]) -> dict[str, Any]:
     """The arguments of Docker's ``containers.create`` that every step gets.
 
     Args:
         env: the caller's environment.
-        info: what ``docker info`` says; empty when no engine answers.
         gpu: what ``gpu_request`` found.
     """
     owner = caller(env)
@@ -54,7 +53,7 @@ def engine(env: Mapping[str, str], info: Mapping[str, Any], gpu: dict[str, Any])
     if mirror is not None:
         mounts.append(f"{mirror}:/mirror:ro")
     options: dict[str, Any] = {
-        "environment": environment(env, info, gpu),
+        "environment": environment(env, gpu),
         "volumes": mounts,
         # Hands SIGTERM on to the step and reaps its orphans.
         "init": True,
@@ -67,9 +66,7 @@ def engine(env: Mapping[str, str], info: Mapping[str, Any], gpu: dict[str, Any])
     return options
 
 
-def environment(
-    env: Mapping[str, str], info: Mapping[str, Any], gpu: Mapping[str, Any]
-) -> dict[str, str]:
+def environment(env: Mapping[str, str], gpu: Mapping[str, Any]) -> dict[str, str]:
     """The environment of every step: parameters, and what a container cannot see of its host."""
     found = {name: env[name] for name in (*HANDED_ON, *PROXIES) if env.get(name)}
     found["PRESET"] = preset(env, gpu)
@@ -79,8 +76,6 @@ def environment(
         found["TRAINBENCH_SET"] = env["SETTINGS"]
     if env.get("MIRROR"):
         found["MIRROR"] = "file:///mirror" if local_mirror(env) else env["MIRROR"]
-    if info.get("ServerVersion"):
-        found["TRAINBENCH_DOCKER"] = str(info["ServerVersion"])
     found.update(git_state())
     found.update(gpu.get("environment", {}))
     return found
@@ -313,7 +308,7 @@ def first_import() -> bool:
 _INFO = docker_info()
 _GPU = gpu_request(_INFO)
 require_gpu(os.environ, _INFO, _GPU)
-ENGINE = engine(os.environ, _INFO, _GPU)
+ENGINE = engine(os.environ, _GPU)
 
 if first_import():
     under_popper = "popper.runner" in sys.modules

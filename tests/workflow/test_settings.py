@@ -78,7 +78,7 @@ def test_importing_twice_says_what_was_chosen_once(
 
 def test_the_nvidia_runtime_is_asked_for_where_the_engine_has_it(gpu: ModuleType) -> None:
     request = gpu.gpu_request(NVIDIA_RUNTIME)
-    engine = gpu.engine({}, NVIDIA_RUNTIME, request)
+    engine = gpu.engine({}, request)
     assert engine["runtime"] == "nvidia"
     assert engine["environment"]["NVIDIA_VISIBLE_DEVICES"] == "all"
     assert engine["environment"]["PRESET"] == "mlperf"
@@ -158,7 +158,7 @@ def test_the_marker_of_the_train_image_changes_only_with_the_machine(settings: M
 
 def test_parameters_reach_the_steps_and_unset_ones_do_not(settings: ModuleType) -> None:
     asked = {"RUNS": "3", "SEED": "7", "SETTINGS": "max_epochs=2 xla=false", "SHA256": ""}
-    found = settings.environment({**asked, "PRESET": "ml-1m", "HOME": "/root"}, {}, NO_GPU)
+    found = settings.environment({**asked, "PRESET": "ml-1m", "HOME": "/root"}, NO_GPU)
     assert found["RUNS"] == "3"
     assert found["SEED"] == "7"
     assert found["TRAINBENCH_SET"] == "max_epochs=2 xla=false"
@@ -168,13 +168,13 @@ def test_parameters_reach_the_steps_and_unset_ones_do_not(settings: ModuleType) 
 
 def test_a_local_mirror_is_mounted_read_only(settings: ModuleType, tmp_path: Path) -> None:
     for name in (str(tmp_path), f"file://{tmp_path}"):
-        engine = settings.engine({"MIRROR": name}, {}, NO_GPU)
+        engine = settings.engine({"MIRROR": name}, NO_GPU)
         assert engine["volumes"][1:] == [f"{tmp_path}:/mirror:ro"]
         assert engine["environment"]["MIRROR"] == "file:///mirror"
 
 
 def test_a_mirror_on_the_network_is_handed_on(settings: ModuleType) -> None:
-    engine = settings.engine({"MIRROR": "https://mirror.example/ml"}, {}, NO_GPU)
+    engine = settings.engine({"MIRROR": "https://mirror.example/ml"}, NO_GPU)
     assert len(engine["volumes"]) == 1
     assert engine["environment"]["MIRROR"] == "https://mirror.example/ml"
 
@@ -183,7 +183,7 @@ def test_a_mirror_that_does_not_exist_stops(
     settings: ModuleType, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as stopped:
-        settings.engine({"MIRROR": "/no/such/folder"}, {}, NO_GPU)
+        settings.engine({"MIRROR": "/no/such/folder"}, NO_GPU)
     assert stopped.value.code == 2
     assert "MIRROR=/no/such/folder" in capsys.readouterr().err
 
@@ -205,7 +205,7 @@ def test_steps_run_as_the_caller_and_may_use_docker(
     socket.touch()
     monkeypatch.setattr(settings, "DOCKER_SOCKET", socket)
     monkeypatch.setattr(settings, "caller", lambda env: (1000, 1001))
-    engine = settings.engine({}, {}, NO_GPU)
+    engine = settings.engine({}, NO_GPU)
     assert engine["user"] == "1000:1001"
     assert engine["group_add"] == [str(socket.stat().st_gid)]
 
@@ -214,13 +214,13 @@ def test_root_keeps_dockers_default_user(
     settings: ModuleType, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(settings, "caller", lambda env: (0, 0))
-    assert "user" not in settings.engine({}, {}, NO_GPU)
+    assert "user" not in settings.engine({}, NO_GPU)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can act for another user")
 def test_under_sudo_files_belong_to_the_user(settings: ModuleType, tmp_path: Path) -> None:
     env = {"SUDO_UID": "12345", "SUDO_GID": "54321", "DATA_DIR": str(tmp_path / "a" / "data")}
-    assert settings.engine(env, {}, NO_GPU)["user"] == "12345:54321"
+    assert settings.engine(env, NO_GPU)["user"] == "12345:54321"
     settings.make_data_dir(env)
     for folder in (tmp_path / "a", tmp_path / "a" / "data"):
         assert (folder.stat().st_uid, folder.stat().st_gid) == (12345, 54321)
@@ -261,7 +261,7 @@ def test_the_yaml_twin_mounts_and_leaves_the_workspace_alone(checkout: Path) -> 
 
 def test_the_yaml_twin_asks_for_gpus_by_runtime(gpu: ModuleType, tmp_path: Path) -> None:
     (tmp_path / "nvidia-container-runtime-hook").touch(mode=0o755)
-    engine = gpu.engine({"MIRROR": str(tmp_path)}, CPU_ENGINE, gpu.gpu_request(CPU_ENGINE))
+    engine = gpu.engine({"MIRROR": str(tmp_path)}, gpu.gpu_request(CPU_ENGINE))
     options = yaml.safe_load(yaml.safe_dump(gpu.twin(engine)))["engine"]["options"]
     assert options["runtime"] == "nvidia"
     assert options["environment"]["NVIDIA_VISIBLE_DEVICES"] == "all"
