@@ -1,0 +1,53 @@
+"""The producer on a disk that is too small."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from producer_process import eventually
+
+from trainbench.errors import MachineError
+from trainbench.ncf.producer import Producer
+
+
+@pytest.fixture(params=["400k"])
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    folder = tmp_path / "small_disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={request.param}", "tmpfs", str(folder)]
+    if os.geteuid() or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("a small disk needs the right to mount a tmpfs")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_disk_too_small_for_a_cycle_is_told_with_the_bytes(
+    start: Callable[..., Producer], small_disk: Path
+) -> None:
+    producer = start(work_dir=small_disk / "work")
+    producer.release()
+    assert producer.eval_candidates().items.shape == (400, 10)
+    with pytest.raises(
+        MachineError, match=r"exit code 6(.|\n)*[\d,]{7,} bytes needed, [\d,]+ bytes"
+    ):
+        producer.next_epoch()
+
+
+@pytest.mark.parametrize("small_disk", ["1500k"], indirect=True)
+def test_a_disk_that_fills_up_while_writing_is_told_the_same_way(
+    start: Callable[..., Producer], small_disk: Path
+) -> None:
+    producer = start(work_dir=small_disk / "work")
+    producer.release()
+    assert eventually(lambda: any(producer._meeting.root.glob("cycle_*.part")))
+    with contextlib.suppress(OSError):
+        (small_disk / "other").write_bytes(bytes(2 << 20))
+    with pytest.raises(MachineError, match=r"disk full: [\d,]+ bytes needed, [\d,]+ bytes free"):
+        producer.next_epoch()
