@@ -9,7 +9,7 @@ import tensorflow as tf
 from trainbench.config import NcfConfig
 from trainbench.ncf.model import Geometry, Weights, logits, mean_loss
 from trainbench.ncf.optimizer import Adam, CatchUp, catch_up
-from trainbench.ncf.tables import RowTables, SweptTables, Tables, zero_state
+from trainbench.ncf.tables import Own, RowTables, SweptTables, Tables, zero_state
 
 FORMS = ("fast", "plain")
 
@@ -59,28 +59,44 @@ class Step:
         return tf.while_loop(lambda index, _: index < count, one_more, start)[1]
 
     def _one_step(self, ids: tuple[Any, Any], labels: Any) -> Any:
+        start = self.begin(ids)
+        loss, gradients = self.differentiate(start, ids, labels)
+        self.finish(start, ids, gradients)
+        return loss
+
+    def begin(self, ids: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Count one step more; the states of the dense parameters and of the tables' rows."""
         self.step.assign_add(1)
         step = self.step.read_value()
         dense = {n: tuple(part.read_value() for part in s) for n, s in self.dense.items()}
-        states = [t.read(i, step) for t, i in zip(self.tables, ids, strict=True)]
+        return dense, [t.read(i, step) for t, i in zip(self.tables, ids, strict=True)]
+
+    def differentiate(
+        self, start: tuple[Any, Any], ids: tuple[Any, Any], labels: Any, own: Own = tf.identity
+    ) -> tuple[Any, Any]:
+        """The mean loss over the own samples, and its gradients in the states of ``begin``."""
+        dense, states = start
         parameters = {n: state[0] for n, state in dense.items()}
         values = [[state[0] for state in side] for side in states]
         with tf.GradientTape() as tape:
             tape.watch((parameters, values))
-            loss = self._loss(parameters, values, ids, labels)
-        dense_gradients, row_gradients = tape.gradient(loss, (parameters, values))
-        for tables, i, side, gradients in zip(self.tables, ids, states, row_gradients, strict=True):
-            tables.write(i, step, side, gradients)
-        self._write_dense(step, dense, dense_gradients)
-        return loss
+            loss = self._loss(parameters, values, ids, labels, own)
+        return loss, tape.gradient(loss, (parameters, values))
 
-    def _loss(self, dense: Any, values: Any, ids: tuple[Any, Any], labels: Any) -> Any:
+    def finish(self, start: tuple[Any, Any], ids: tuple[Any, Any], gradients: Any) -> None:
+        """Apply the step that ``begin`` counted."""
+        (dense, states), step = start, self.step.read_value()
+        for tables, i, side, parts in zip(self.tables, ids, states, gradients[1], strict=True):
+            tables.write(i, step, side, parts)
+        self._write_dense(step, dense, gradients[0])
+
+    def _loss(self, dense: Any, values: Any, ids: tuple[Any, Any], labels: Any, own: Own) -> Any:
         kernel = dense["mlp_1_kernel"]
         (user_mf, user_first), (item_mf, item_first) = (
-            tables.inputs(side, i, kernel, self.dtype)
+            tables.inputs(side, i, kernel, self.dtype, own)
             for tables, side, i in zip(self.tables, values, ids, strict=True)
         )
-        return mean_loss(logits(dense, (user_mf, item_mf), user_first + item_first), labels)
+        return mean_loss(logits(dense, (user_mf, item_mf), user_first + item_first), own(labels))
 
     def _write_dense(self, step: Any, dense: Any, gradients: Any) -> None:
         scales = self.adam.scales(step)

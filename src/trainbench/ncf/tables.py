@@ -8,12 +8,16 @@ rows than a batch has samples.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import tensorflow as tf
 
 from trainbench.ncf.model import Geometry, Weights, first_layer
 from trainbench.ncf.optimizer import Adam, CatchUp, State
+
+Own = Callable[[Any], Any]
+"""What a replica keeps of a tensor [batch, ...]: the samples whose gradients it computes."""
 
 
 class Tables(Protocol):
@@ -22,8 +26,10 @@ class Tables(Protocol):
     def read(self, ids: Any, step: Any) -> list[State]:
         """What step ``step`` starts from; the values are what gradients are taken of."""
 
-    def inputs(self, values: list[Any], ids: Any, kernel: Any, dtype: Any) -> tuple[Any, Any]:
-        """MF rows and ``first_layer`` product of each sample, from the values of ``read``."""
+    def inputs(
+        self, values: list[Any], ids: Any, kernel: Any, dtype: Any, own: Own = tf.identity
+    ) -> tuple[Any, Any]:
+        """MF rows and ``first_layer`` product of each own sample, from the values of ``read``."""
 
     def write(self, ids: Any, step: Any, states: list[State], gradients: list[Any]) -> None:
         """Apply step ``step`` to the states that ``read`` gave."""
@@ -53,9 +59,11 @@ class SweptTables:
         del ids, step
         return [(v.read_value(), m.read_value(), n.read_value()) for v, m, n in self._states]
 
-    def inputs(self, values: list[Any], ids: Any, kernel: Any, dtype: Any) -> tuple[Any, Any]:
-        """MF rows and ``first_layer`` product of each sample."""
-        mf, mlp = values
+    def inputs(
+        self, values: list[Any], ids: Any, kernel: Any, dtype: Any, own: Own = tf.identity
+    ) -> tuple[Any, Any]:
+        """MF rows and ``first_layer`` product of each own sample."""
+        (mf, mlp), ids = values, own(ids)
         if self.project:
             product = first_layer(kernel, tf.cast(mlp, dtype), self.side)
             # In float32, because this gather's gradient is a sum over a row's samples.
@@ -124,10 +132,13 @@ class RowTables:
         last = tf.gather(self.last, ids)
         return [self.catch_up.rows(last, tf.cast(step, tf.int32) - 1 - last, state)]
 
-    def inputs(self, values: list[Any], ids: Any, kernel: Any, dtype: Any) -> tuple[Any, Any]:
-        """MF rows and ``first_layer`` product of each sample."""
+    def inputs(
+        self, values: list[Any], ids: Any, kernel: Any, dtype: Any, own: Own = tf.identity
+    ) -> tuple[Any, Any]:
+        """MF rows and ``first_layer`` product of each own sample."""
         del ids
-        mf, mlp = values[0][:, : self.mf_dim], values[0][:, self.mf_dim :]
+        rows = own(values[0])
+        mf, mlp = rows[:, : self.mf_dim], rows[:, self.mf_dim :]
         return mf, first_layer(kernel, tf.cast(mlp, dtype), self.side)
 
     def write(self, ids: Any, step: Any, states: list[State], gradients: list[Any]) -> None:
