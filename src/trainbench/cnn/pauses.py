@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from trainbench.cnn import output, rules
 from trainbench.cnn.benchlog import BenchmarkLog
 from trainbench.cnn.evaluation import Accuracy, Evaluated
+from trainbench.cnn.recording import Observer
 from trainbench.cnn.session import Session
 from trainbench.cnn.summaries import Summaries
-from trainbench.cnn.traces import StepTrace
 
 
 @dataclass
@@ -23,14 +24,14 @@ class Pauses:
         global_step: the newest.
         evaluations: all of this session, the newest last.
         log: of the benchmark's metrics, where one was asked for.
-        trace: of one warm-up step, where one was asked for.
+        observers: traces and profiles of single steps.
         stopped: the target was reached, so no final evaluation follows.
     """
 
     session: Session
     start: int
     log: BenchmarkLog | None = None
-    trace: StepTrace | None = None
+    observers: Sequence[Observer] = ()
     global_step: int = 0
     evaluations: list[Evaluated] = field(default_factory=list)
     stopped: bool = False
@@ -50,9 +51,9 @@ class Pauses:
         return self.evaluations[-1].accuracy if self.evaluations else None
 
     def before_step(self, local_step: int) -> None:
-        """Start the trace if it is time to."""
-        if self.trace is not None:
-            self.trace.before_step(local_step)
+        """Start the traces for which it is time."""
+        for observer in self.observers:
+            observer.before_step(local_step)
 
     def wants_summary(self, local_step: int) -> bool:
         """Whether a step is summarised; the warm-up counts."""
@@ -81,8 +82,8 @@ class Pauses:
         ``done`` counts timed steps from 1 and is 0 or less in the warm-up.
         """
         self.global_step = global_step
-        if self.trace is not None:
-            self.trace.after_step()
+        for observer in self.observers:
+            observer.after_step()
         self._save_if_due(done)
         if not self._evaluates or done <= 0 or last:
             return False

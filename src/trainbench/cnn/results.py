@@ -22,6 +22,7 @@ from trainbench.cnn.training import Clock
 from trainbench.files import write_atomically
 
 SCHEMA = 1
+_SLOWING = ("tfprof_file", "debugger", "debug_dump_dir")
 
 
 def write(path: str, record: dict[str, Any]) -> None:
@@ -146,6 +147,10 @@ def degraded(params: Params) -> list[dict[str, str]]:
         found.append({"code": "no_gpu", "text": "device=gpu, but it ran on the CPU"})
     if not params.data_dir:
         found.append({"code": "generated_data", "text": "synthetic images"})
+    watched = [name for name in _SLOWING if getattr(params, name)]
+    if watched:
+        text = f"timed steps ran under {', '.join(f'--{name}' for name in watched)}"
+        found.append({"code": "watched", "text": text})
     return found
 
 

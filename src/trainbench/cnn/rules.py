@@ -25,9 +25,6 @@ _SUMMING = ("replicated", "distributed_all_reduce", "collective_all_reduce")
 
 _NOT_OFFERED = (
     "job_name",
-    "tfprof_file",
-    "partitioned_graph_file_prefix",
-    "debugger",
     "ml_perf_compliance_logging",
 )
 
@@ -153,6 +150,22 @@ def _check_devices(params: Params) -> None:
         debugger is not None and debugger != "cli" and ":" not in debugger,
         '--debugger must be "cli" or in the form host:port',
     )
+    _refuse(
+        debugger is not None and ":" in debugger,
+        f"--debugger={debugger}: TensorBoard takes no sessions of TensorFlow 2; use --debugger=cli "
+        "to end the run at the first NaN, or --debug_dump_dir=DIR for TensorBoard's Debugger V2",
+    )
+    if debugger is not None or params.debug_dump_dir is not None:
+        _refuse(
+            params.xla or params.xla_compile,
+            "--debugger and --debug_dump_dir look into operations that XLA merges; leave out --xla "
+            "and --xla_compile",
+        )
+        _refuse(
+            params.fp16_enable_auto_loss_scale,
+            "--debugger and --debug_dump_dir: --fp16_enable_auto_loss_scale overflows on purpose; "
+            "leave it out",
+        )
     _refuse(
         params.hierarchical_copy and params.num_gpus <= 1,
         "--hierarchical_copy requires --num_gpus to be greater than 1",

@@ -5,13 +5,15 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainbench.cnn import arithmetic, dumps, output, results, rules
+from trainbench.cnn import arithmetic, debugging, dumps, output, results, rules
 from trainbench.cnn.benchlog import BenchmarkLog
 from trainbench.cnn.checkpoints import CheckpointNotFoundException
 from trainbench.cnn.evaluation import Accuracy
 from trainbench.cnn.events import EventFile
 from trainbench.cnn.feed import is_synthetic
 from trainbench.cnn.pauses import Pauses, log_accuracy
+from trainbench.cnn.profiles import StepProfile
+from trainbench.cnn.recording import Observer
 from trainbench.cnn.session import Session
 from trainbench.cnn.summaries import add_accuracy
 from trainbench.cnn.traces import StepTrace
@@ -24,8 +26,7 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
     params, plan = session.params, session.plan
     output.say("Initializing graph")
     start, warmup = session.resume(), warmup_of(session)
-    trace = StepTrace(params, start - warmup) if params.trace_file else None
-    pauses = Pauses(session, start, log, trace)
+    pauses = Pauses(session, start, log, observers(session, start - warmup))
     loop = Loop(
         params=params,
         step=session.step,
@@ -37,13 +38,13 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
         end=plan.length.num_batches,
         warmup=warmup,
     )
-    if params.graph_file:
-        dumps.write_graph(params.graph_file, loop)
-    if params.forward_only and params.freeze_when_forward_only:
-        dumps.freeze(session.step, loop.feed.next())
+    _write_graph(session, loop)
     if start:
         _continue(session, loop, start)
-    clock = loop.run()
+    with debugging.numerics_checked(params):
+        clock = loop.run()
+    for observer in pauses.observers:
+        observer.close()
     stats = statistics(session, clock)
     if plan.mode == rules.TRAINING_AND_EVALUATION:
         # One speed of training and evaluation together would mean nothing.
@@ -115,6 +116,27 @@ def _evaluate_newest(session: Session) -> Accuracy | None:
     accuracy = session.evaluate()
     output.say(output.totals(accuracy.images_per_s))
     return accuracy
+
+
+def observers(session: Session, first_step: int) -> list[Observer]:
+    """What watches single steps of a run that begins with local step ``first_step``."""
+    params, found = session.params, list[Observer]()
+    if params.trace_file:
+        found.append(StepTrace(params, first_step))
+    if params.tfprof_file:
+        found.append(StepProfile(params))
+    if params.partitioned_graph_file_prefix:
+        found.append(dumps.PartitionedGraphs(params))
+    return found
+
+
+def _write_graph(session: Session, loop: Loop) -> None:
+    """Freeze the forward pass and write the graph of the step, where they were asked for."""
+    params, graph = session.params, None
+    if params.forward_only and params.freeze_when_forward_only:
+        graph = dumps.freeze(session.step, loop.feed.next())
+    if params.graph_file:
+        dumps.write_graph(params.graph_file, graph or loop.graph())
 
 
 def _continue(session: Session, loop: Loop, start: int) -> None:

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-from tensorflow.tsl.profiler.protobuf import xplane_pb2
-
-from trainbench.cnn import output
+from trainbench.cnn import output, recording
 from trainbench.cnn.params import ParamError, Params
-from trainbench.errors import TrainbenchError
+from trainbench.cnn.recording import Recording
 from trainbench.files import write_atomically
 
 TRACED_STEP = -2
@@ -35,53 +31,64 @@ class StepTrace:
                 + (" and a new --train_dir" if first_step > 0 else "")
             )
         self._path, self._chrome = Path(params.trace_file), params.use_chrome_trace_format
-        self._folder: tempfile.TemporaryDirectory | None = None
+        self._recording: Recording | None = None
 
     def before_step(self, local_step: int) -> None:
         """Start tracing if it is time to."""
         if local_step == TRACED_STEP:
-            self._folder = tempfile.TemporaryDirectory()
-            tf.profiler.experimental.start(self._folder.name)
+            self._recording = Recording()
 
     def after_step(self) -> None:
         """Write the trace if one is under way."""
-        if self._folder is None:
+        if self._recording is None:
             return
-        tf.profiler.experimental.stop()
-        with self._folder as folder:
-            found = sorted(Path(folder).rglob("*.xplane.pb"))
-            if not found:
-                raise TrainbenchError(f"{self._path}: the profiler of TensorFlow wrote no trace")
-            content = found[0].read_bytes()
-        self._folder = None
+        content, self._recording = self._recording.stop(), None
         output.say(f"Dumping trace to {self._path}")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, json.dumps(chrome(content)) if self._chrome else content)
 
+    def close(self) -> None:
+        """Nothing: the trace is written as soon as its step has ended."""
+
 
 def chrome(content: bytes) -> dict[str, Any]:
-    """The events of a serialized XSpace in the trace event format; times in microseconds."""
-    space = xplane_pb2.XSpace.FromString(content)
+    """The events of a serialized XSpace in the trace event format; times in microseconds.
+
+    Processes are the host and the devices, threads are numbered from 1 within each: a browser
+    cannot hold the profiler's own numbers, which take 64 bits.
+    """
     events: list[dict[str, Any]] = []
-    for pid, plane in enumerate(space.planes):
-        if plane.lines:
-            events.append(_named("process_name", pid, 0, plane.name))
-        for line in plane.lines:
-            events.append(_named("thread_name", pid, line.id, line.display_name or line.name))
-            events += [_event(plane, line, event, pid) for event in line.events]
+    for pid, plane in enumerate(recording.planes(content), start=1):
+        events.append(_named("process_name", pid, 0, plane.name))
+        for tid, line in enumerate(plane.lines, start=1):
+            events.append(_named("thread_name", pid, tid, line.display_name or line.name))
+            events += [_event(plane, line, event, pid, tid) for event in line.events]
     return {"displayTimeUnit": "ms", "traceEvents": events}
 
 
-def _event(plane: Any, line: Any, event: Any, pid: int) -> dict[str, Any]:
-    metadata = plane.event_metadata[event.metadata_id]
+def _event(plane: Any, line: Any, event: Any, pid: int, tid: int) -> dict[str, Any]:
+    # Names that begin with an underscore only link events to one another.
+    facts = recording.facts_of(plane, event)
+    args = {name: _shown(value) for name, value in facts if not name.startswith("_")}
+    operation = recording.operation_of(plane, event)
+    if operation is not None:
+        args |= {"name": operation[0], "op": operation[1]}
     return {
         "ph": "X",
         "pid": pid,
-        "tid": line.id,
-        "name": metadata.display_name or metadata.name,
+        "tid": tid,
+        "name": operation[1] if operation else recording.name_of(plane, event),
         "ts": line.timestamp_ns / 1e3 + event.offset_ps / 1e6,
         "dur": event.duration_ps / 1e6,
+        **({"args": args} if args else {}),
     }
+
+
+def _shown(value: Any) -> Any:
+    """``value`` as a browser can hold it: whole numbers beyond 53 bits become text."""
+    if isinstance(value, bytes) or (isinstance(value, int) and abs(value) >= 1 << 53):
+        return str(value)
+    return value
 
 
 def _named(kind: str, pid: int, tid: int, name: str) -> dict[str, Any]:

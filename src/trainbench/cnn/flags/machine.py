@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainbench.cnn.flags.spec import KEEP, MAP, NOTE, Flag, Group
+from trainbench.cnn.flags.spec import KEEP, MAP, NOTE, OURS, Flag, Group
 
 _CPU_RUNTIME = "TensorFlow's wheels run oneDNN on their own threads, not on OpenMP"
 _NO_SETTER = "TensorFlow 2 has no public setter for it"
@@ -216,8 +216,10 @@ TRACES = Group(
             "string",
             None,
             MAP,
-            "Profile of the first steps.",
-            "tf.profiler.experimental",
+            "Top operations of the first ten timed steps, printed and written; text if it ends "
+            "in txt, otherwise JSON.",
+            "sums of tf.profiler.experimental's records in place of a ProfileProto, which nothing "
+            "reads any more; the profiled steps are slower",
         ),
         Flag(
             "graph_file",
@@ -233,15 +235,24 @@ TRACES = Group(
             None,
             MAP,
             "Write each device's graph.",
-            "the graphs that the runtime exports",
+            "the graphs that the runtime exports on the first step; experimental, as the door to "
+            "them is private",
         ),
         Flag(
             "debugger",
             "string",
             None,
             MAP,
-            "cli, or host:port of a TensorBoard.",
-            "tf.debugging.enable_check_numerics",
+            "cli: end the run at the first NaN or infinity and name the operation.",
+            "tf.debugging.enable_check_numerics; host:port of a TensorBoard is refused, see "
+            "--debug_dump_dir",
+        ),
+        Flag(
+            "debug_dump_dir",
+            "string",
+            None,
+            OURS,
+            "Write what TensorBoard's Debugger V2 opens: the health of every tensor. Slow.",
         ),
     ),
 )
