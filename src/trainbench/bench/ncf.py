@@ -140,7 +140,7 @@ def training_pair(case: Case) -> tuple[Work, Work]:
 
 def _training(config: NcfConfig, case: Case, data: RandomBatches, form: str) -> Work:
     trainer = build(config, *case.geometry, seed=1, form=form)
-    trainer.step.step.assign(MID_EPOCH_STEP)
+    trainer.step.count_from(MID_EPOCH_STEP)
     trainer.warm_up()
     trainer.train_epoch(data)
     return lambda: trainer.train_epoch(data).samples

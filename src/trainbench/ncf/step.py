@@ -48,6 +48,10 @@ class Step:
             tables.values(self.step.read_value())
             tables.assign(weights)
 
+    def count_from(self, step: int) -> None:
+        """Take ``step`` as the number of steps done."""
+        self.step.assign(step)
+
     def _run(self, users: Any, items: Any, labels: Any, count: Any) -> Any:
         """Run the first ``count`` steps of [steps, batch] and return the sum of their losses."""
 
