@@ -60,6 +60,8 @@ class NcfConfig:
     precision: str = "fp32"
     xla: bool = True
     devices: str = "auto"
+    # Logical CPU devices of devices=all: several replicas on a machine without GPUs.
+    cpu_devices: int = 1
     deterministic: bool = False
     steps_per_call: int = 64
     eval_users_per_batch: int = 256
@@ -78,7 +80,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "tie_break": ("stable", "reference"),
     "optimizer": ("adam", "lazy_adam"),
     "precision": ("fp32", "bf16"),
-    "devices": ("auto", "cpu", "gpu"),
+    "devices": ("auto", "cpu", "gpu", "all"),
     "last_batch": ("pad", "spillover"),
     "division": ("closed", "open"),
 }
@@ -211,8 +213,28 @@ def validated(config: NcfConfig) -> NcfConfig:
             f"mlp_layer_sizes={sizes}: wanted two or more positive sizes, the first one even "
             "(half of it is the user's embedding, half the item's)"
         )
+    _check_devices(config)
     _check_division(config)
     return config
+
+
+def _check_devices(config: NcfConfig) -> None:
+    if config.cpu_devices > 1 and config.devices != "all":
+        raise ConfigError(
+            f"cpu_devices={config.cpu_devices}: several devices train with devices=all only; "
+            f"it is {config.devices}"
+        )
+    if config.batch_size % config.cpu_devices:
+        raise ConfigError(indivisible(config.batch_size, config.cpu_devices))
+
+
+def indivisible(batch_size: int, replicas: int) -> str:
+    """The message for a batch that has not the same number of samples for each replica."""
+    near = max(replicas, round(batch_size / replicas) * replicas)
+    return (
+        f"batch_size={batch_size} cannot be divided among {replicas} replicas; "
+        f"try --set batch_size={near}"
+    )
 
 
 def _check_division(config: NcfConfig) -> None:
@@ -246,6 +268,7 @@ _POSITIVE = (
     "epsilon",
     "steps_per_call",
     "eval_users_per_batch",
+    "cpu_devices",
     "epochs_per_cycle",
     "cycles_ahead",
     "generator_workers",

@@ -19,6 +19,7 @@ import tensorflow as tf
 
 from trainbench.errors import MachineError
 from trainbench.ncf.model import first_layer, logits
+from trainbench.ncf.spread import ReplicatedRanks
 from trainbench.ncf.train import Trainer
 
 TOP = 10
@@ -126,8 +127,10 @@ class Evaluator:
         config = trainer.config
         self.batch = min(config.eval_users_per_batch, len(self.held_out))
         self.dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
-        self._project = tf.function(self._projected, jit_compile=config.xla, autograph=False)
-        self._rank = tf.function(self._ranks, jit_compile=config.xla, autograph=False)
+        self.project = tf.function(self._projected, jit_compile=config.xla, autograph=False)
+        self.rank = tf.function(self._ranks, jit_compile=config.xla, autograph=False)
+        replicas = trainer.replicas
+        self.replicated = ReplicatedRanks(self, trainer, replicas) if replicas else None
 
     def evaluate(self, on_progress: OnProgress | None = None) -> Evaluation:
         """Rank every user's held-out item with the trainer's current parameters.
@@ -150,8 +153,10 @@ class Evaluator:
         total, told = len(self.held_out), time.perf_counter()
         found = np.empty(total, np.int64)
         try:
+            if self.replicated:
+                return self.replicated.ranks(on_progress)
             tensors = self.trainer.tensors()
-            tensors |= self._project(tensors)
+            tensors |= self.project(tensors)
             for start in range(0, total, self.batch):
                 end = min(start + self.batch, total)
                 found[start:end] = self._batch_ranks(tensors, start, end)
@@ -166,11 +171,13 @@ class Evaluator:
         return found
 
     def _batch_ranks(self, tensors: dict[str, Any], start: int, end: int) -> np.ndarray:
-        rows = np.minimum(np.arange(start, start + self.batch), end - 1)
+        return np.asarray(self.rank(tensors, *self.inputs(start)))[: end - start]
+
+    def inputs(self, start: int) -> tuple[Any, Any, Any]:
+        """Numbers, candidates and codes of ``batch`` users from ``start``; the last repeated."""
+        rows = np.minimum(np.arange(start, start + self.batch), len(self.held_out) - 1)
         items = np.concatenate([self.rivals.items[rows], self.held_out[rows, None]], axis=1)
-        code = self.rivals.code[rows]
-        found = self._rank(tensors, tf.constant(rows), tf.constant(items), tf.constant(code))
-        return np.asarray(found)[: end - start]
+        return tf.constant(rows), tf.constant(items), tf.constant(self.rivals.code[rows])
 
     def _projected(self, tensors: dict[str, Any]) -> dict[str, Any]:
         """What each item adds to the first layer: once per item instead of once per pair."""

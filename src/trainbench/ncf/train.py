@@ -17,6 +17,7 @@ import tensorflow as tf
 from trainbench.config import NcfConfig
 from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
 from trainbench.ncf.model import Geometry, Weights, initial_weights
+from trainbench.ncf.replicas import Replicas, ReplicatedStep, local_replicas
 from trainbench.ncf.step import FORMS, Step
 
 PROGRESS_INTERVAL_S = 3.0
@@ -60,7 +61,8 @@ class Trainer:
     config: NcfConfig
     geometry: Geometry
     device: str
-    step: Step
+    step: Step | ReplicatedStep
+    replicas: Replicas | None = None
 
     def warm_up(self) -> None:
         """Compile the step on its real shapes by running zero steps: no parameter changes."""
@@ -128,7 +130,7 @@ class Trainer:
 
     def scope(self) -> AbstractContextManager[Any]:
         """The device that this trainer's work belongs on."""
-        return tf.device(self.device)
+        return self.replicas.scope() if self.replicas else tf.device(self.device)
 
     def _call(self, users: Any, items: Any, labels: Any, count: int) -> Any:
         batch = self.config.batch_size
@@ -157,24 +159,39 @@ class Trainer:
 
 
 def build(
-    config: NcfConfig, num_users: int, num_items: int, *, seed: int, form: str = "fast"
+    config: NcfConfig,
+    num_users: int,
+    num_items: int,
+    *,
+    seed: int,
+    form: str = "fast",
+    replicas: Replicas | None = None,
 ) -> Trainer:
     """A trainer with freshly initialised parameters; nothing is compiled yet.
 
-    ``form`` is one of ``FORMS``; both give the same numbers.
+    ``form`` is one of ``FORMS``; both give the same numbers. ``replicas`` are those of a cluster;
+    without one they are this machine's where ``config.devices`` is ``all``.
 
     Raises:
         MachineError: ``config.devices`` asks for a GPU and TensorFlow sees none.
+        ConfigError: the batch cannot be divided among the replicas.
     """
     assert form in FORMS, form
-    device = choose_device(config.devices)
+    replicas = replicas or local_replicas(config)
+    device = replicas.label if replicas else choose_device(config.devices)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     geometry = Geometry.of(config, num_users, num_items)
     weights = initial_weights(geometry, seed=seed)
+
+    def step() -> Step:
+        return Step(config, geometry, weights, form=form)
+
+    if replicas:
+        replicated = ReplicatedStep(replicas, step, xla=config.xla)
+        return Trainer(config, geometry, device, replicated, replicas)
     with tf.device(device):
-        step = Step(config, geometry, weights, form=form)
-    return Trainer(config, geometry, device, step)
+        return Trainer(config, geometry, device, step())
 
 
 def choose_device(devices: str) -> str:

@@ -1,0 +1,271 @@
+"""Several devices, here or on several machines, that train and evaluate one model.
+
+Every replica has the whole model and sees the whole batch. It computes the gradients of its own
+share of the samples; their mean over the replicas is the gradient of the whole batch, and every
+replica applies the same update to its own copy. The mathematics is that of one device.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainbench.config import NcfConfig, indivisible
+from trainbench.errors import ConfigError, MachineError
+from trainbench.ncf.cluster import Cluster
+from trainbench.ncf.model import Weights
+from trainbench.ncf.step import Step
+
+MEAN, SUM = tf.distribute.ReduceOp.MEAN, tf.distribute.ReduceOp.SUM
+
+
+@dataclass(frozen=True)
+class Replicas:
+    """Devices that share each batch; ``devices`` are those of this process."""
+
+    strategy: tf.distribute.Strategy
+    devices: tuple[str, ...]
+    cluster: Cluster | None = None
+
+    @property
+    def count(self) -> int:
+        """How many replicas there are on all machines together."""
+        return int(self.strategy.num_replicas_in_sync)
+
+    @property
+    def first(self) -> int:
+        """The number, among all replicas, of this process's first."""
+        return self.cluster.index * len(self.devices) if self.cluster else 0
+
+    @property
+    def label(self) -> str:
+        """What the trial's record calls the device: ``2 x GPU`` or ``4 x GPU, 2 workers``."""
+        kind = tf.DeviceSpec.from_string(self.devices[0]).device_type
+        workers = f", {len(self.cluster.workers)} workers" if self.cluster else ""
+        return f"{self.count} x {kind}{workers}"
+
+    def scope(self) -> AbstractContextManager[Any]:
+        """Where work goes that belongs to no replica: the host."""
+        return tf.device("CPU:0")
+
+    def each(self, make: Callable[[], Any]) -> list[Any]:
+        """What ``make`` gives on each device of this process."""
+        made = []
+        for device in self.devices:
+            with tf.device(device):
+                made.append(make())
+        return made
+
+    def spread(self, values: Sequence[Any]) -> Any:
+        """One value (any nest of tensors) for each replica of this process, in order."""
+        return self.strategy.experimental_distribute_values_from_function(
+            lambda context: values[int(context.replica_id_in_sync_group) - self.first]
+        )
+
+    def local(self, value: Any) -> tuple[Any, ...]:
+        """The values of this process's replicas in what ``strategy.run`` returned."""
+        return tuple(self.strategy.experimental_local_results(value))
+
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """The sum over all workers of an array of integers below 2**24; all get the same."""
+        if self.cluster is None:
+            return values
+        # As float32, because NCCL knows it and it holds such integers exactly.
+        mine = [tf.constant(values, tf.float32)]
+        mine += [tf.zeros_like(mine[0])] * (len(self.devices) - 1)
+
+        @tf.function(autograph=False)
+        def add(parts: Any) -> Any:
+            context = tf.distribute.get_replica_context
+            return self.strategy.run(lambda part: context().all_reduce(SUM, part), args=(parts,))
+
+        with self.guarded():
+            return np.asarray(self.local(add(self.spread(mine)))[0]).astype(values.dtype)
+
+    def gathered(self, values: np.ndarray) -> np.ndarray:
+        """``values`` of every worker, [workers, ...]; the same on all of them."""
+        workers, own = (len(self.cluster.workers), self.cluster.index) if self.cluster else (1, 0)
+        table = np.zeros((workers, *values.shape), values.dtype)
+        table[own] = values
+        return self.total(table)
+
+    def require_agreement(self, what: str, value: bytes) -> None:
+        """Return when every worker has the same ``value``; it is also a barrier.
+
+        Raises:
+            MachineError: the workers differ, with who has what of the first bytes.
+        """
+        rows = self.gathered(np.frombuffer(value, np.uint8).astype(np.int32))
+        if (rows == rows[0]).all():
+            return
+        found = ", ".join(
+            f"worker {index} {bytes(row.astype(np.uint8)).hex()[:12]}"
+            for index, row in enumerate(rows)
+        )
+        raise MachineError(
+            f"the workers differ in {what}: {found}; start all of them with the same code, "
+            "dataset, settings and --seed"
+        )
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Turn what TensorFlow raises when a worker is gone into a ``MachineError``."""
+        try:
+            yield
+        except (
+            tf.errors.UnavailableError,
+            tf.errors.AbortedError,
+            tf.errors.CancelledError,
+            tf.errors.DeadlineExceededError,
+        ) as error:
+            raise MachineError(self.lost(str(error))) from None
+
+    def lost(self, text: str) -> str:
+        """The message for ``text``, TensorFlow's own on a worker that is gone."""
+        workers = self.cluster.workers if self.cluster else ()
+        own = self.cluster.index if self.cluster else 0
+        tasks = {int(number) for number in re.findall(r"task:(\d+)", text)} - {own}
+        named = [f"worker {task} ({workers[task]})" for task in tasks if task < len(workers)]
+        who = ", ".join(named) or "another worker"
+        return f"{who} is gone, so this worker stops: look at its log, then start all workers again"
+
+
+class ReplicatedStep:
+    """``Step`` on every replica: the same calls, the same numbers."""
+
+    def __init__(self, replicas: Replicas, make: Callable[[], Step], *, xla: bool):
+        self.replicas = replicas
+        self.steps: list[Step] = replicas.each(make)
+        self._parts = [
+            _Part(step, replicas.count, replicas.first + index, xla=xla)
+            for index, step in enumerate(self.steps)
+        ]
+        self.run = tf.function(self._run, autograph=False)
+
+    def tensors(self) -> dict[str, Any]:
+        """The current parameters of the first replica by their names in ``weights.npz``."""
+        return self.local_tensors()[0]
+
+    def local_tensors(self) -> list[dict[str, Any]]:
+        """The current parameters of each replica of this process."""
+        found = []
+        for device, step in zip(self.replicas.devices, self.steps, strict=True):
+            with tf.device(device):
+                found.append(step.tensors())
+        return found
+
+    def assign(self, weights: Weights) -> None:
+        """Take ``weights`` as the current parameters; the moments stay."""
+        for device, step in zip(self.replicas.devices, self.steps, strict=True):
+            with tf.device(device):
+                step.assign(weights)
+
+    def count_from(self, step: int) -> None:
+        """Take ``step`` as the number of steps done."""
+        for part in self.steps:
+            part.count_from(step)
+
+    def _run(self, users: Any, items: Any, labels: Any, count: Any) -> Any:
+        """Run the first ``count`` steps of [steps, batch] and return the sum of their losses."""
+        # The loop is outside strategy.run: in a replica's own loop it could not meet the others.
+        replicas = self.replicas
+
+        def one_more(index: Any, total: Any) -> tuple[Any, Any]:
+            batch = (users[index], items[index], labels[index])
+            losses = replicas.local(replicas.strategy.run(self._one_step, args=batch))
+            return index + 1, total + losses[0]
+
+        start = (tf.constant(0), tf.constant(0.0))
+        return tf.while_loop(lambda index, _: index < count, one_more, start)[1]
+
+    def _one_step(self, users: Any, items: Any, labels: Any) -> Any:
+        context = tf.distribute.get_replica_context()
+        number = int(tf.get_static_value(context.replica_id_in_sync_group))
+        part = self._parts[number - self.replicas.first]
+        start, found = part.before(users, items, labels)
+        loss, gradients = context.all_reduce(MEAN, found)
+        part.after(start, users, items, gradients)
+        return loss
+
+
+class _Part:
+    """One replica's work before and after the gradients meet, each compiled by itself."""
+
+    def __init__(self, step: Step, count: int, number: int, *, xla: bool):
+        self.step, self.count, self.number = step, count, number
+        self.before = tf.function(self._before, jit_compile=xla, autograph=False)
+        self.after = tf.function(self._after, jit_compile=xla, autograph=False)
+
+    def _before(self, users: Any, items: Any, labels: Any) -> Any:
+        start = self.step.begin((users, items))
+        found = self.step.differentiate(start, (users, items), labels, self._own)
+        return start, tf.nest.map_structure(tf.convert_to_tensor, found)
+
+    def _after(self, start: Any, users: Any, items: Any, gradients: Any) -> None:
+        self.step.finish(start, (users, items), gradients)
+
+    def _own(self, tensor: Any) -> Any:
+        batch, *rest = tensor.shape
+        return tf.reshape(tensor, [self.count, batch // self.count, *rest])[self.number]
+
+
+def check_divisible(config: NcfConfig, replicas: int) -> None:
+    """A ``ConfigError`` unless a batch has the same number of samples for each replica."""
+    if config.batch_size % replicas:
+        raise ConfigError(indivisible(config.batch_size, replicas))
+
+
+def local_devices(config: NcfConfig) -> tuple[str, ...]:
+    """Every local GPU, or ``config.cpu_devices`` logical CPU devices.
+
+    Raises:
+        MachineError: TensorFlow's devices were initialised before, with fewer CPU devices.
+    """
+    if config.cpu_devices > 1:
+        _split_cpu(config.cpu_devices)
+        return tuple(f"CPU:{index}" for index in range(config.cpu_devices))
+    gpus = tf.config.list_physical_devices("GPU") if config.devices != "cpu" else []
+    return tuple(f"GPU:{index}" for index in range(len(gpus))) or ("CPU:0",)
+
+
+def _split_cpu(count: int) -> None:
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    parts = [tf.config.LogicalDeviceConfiguration()] * count
+    try:
+        tf.config.set_logical_device_configuration(cpu, parts)
+    except RuntimeError:
+        found = len(tf.config.list_logical_devices("CPU"))
+        if found < count:
+            raise MachineError(
+                f"cpu_devices={count}: TensorFlow was initialised with {found}; "
+                "make it the process's first use of TensorFlow"
+            ) from None
+
+
+def local_replicas(config: NcfConfig) -> Replicas | None:
+    """The replicas of ``devices=all`` on this machine; ``None`` where one device is all there is.
+
+    Raises:
+        ConfigError: the batch cannot be divided among them.
+    """
+    if config.devices != "all":
+        return None
+    devices = local_devices(config)
+    check_divisible(config, len(devices))
+    if len(devices) == 1:
+        return None
+    return Replicas(_mirrored(devices), devices)
+
+
+@cache
+def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
+    # One per process: a second strategy would number its collectives from the start again, and
+    # TensorFlow keeps what it knows of the first one's by number.
+    return tf.distribute.MirroredStrategy(list(devices))
