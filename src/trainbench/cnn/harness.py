@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from trainbench.cnn import datasets, environment, output, rules, runs
+from trainbench.cnn import datasets, environment, mlperf, output, rules, runs
 from trainbench.cnn.benchlog import BenchmarkLog
 from trainbench.cnn.feed import is_synthetic
 from trainbench.cnn.models import registry
@@ -32,12 +32,14 @@ class BenchmarkCNN:
 
     def __init__(self, params: Params, dataset: Any = None, model: Any = None) -> None:
         self.params = params
+        mlperf.start()
         if dataset is None:
             size = getattr(model, "image_size", None)
             dataset = datasets.create(params, image_size=size)
         self.dataset = dataset
         self.model = model or registry.get_model(params.model, dataset.name)
         self.plan = Plan.of(params, self.dataset, self.model)
+        mlperf.offset(params, self.plan)
         for note in rules.notes(params):
             say(note)
         self.printed_devices, self._devices = environment.devices(params)
@@ -70,8 +72,10 @@ class BenchmarkCNN:
             return {}
         output.say("Generating training model")
         session = self.build()
+        mlperf.training(session)
         if self.plan.mode == rules.TRAINING_AND_EVALUATION:
             output.say("Generating evaluation model")
+            mlperf.evaluation(session)
         return runs.train(session, log)
 
     def build(self) -> Session:

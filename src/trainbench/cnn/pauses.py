@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainbench.cnn import output, rules
+from trainbench.cnn import mlperf, output, rules
 from trainbench.cnn.benchlog import BenchmarkLog
 from trainbench.cnn.evaluation import Accuracy, Evaluated
 from trainbench.cnn.recording import Observer
@@ -25,6 +25,7 @@ class Pauses:
         evaluations: all of this session, the newest last.
         log: of the benchmark's metrics, where one was asked for.
         observers: traces and profiles of single steps.
+        lines: of the compliance log.
         stopped: the target was reached, so no final evaluation follows.
     """
 
@@ -32,12 +33,15 @@ class Pauses:
     start: int
     log: BenchmarkLog | None = None
     observers: Sequence[Observer] = ()
+    lines: mlperf.TrainingLines | None = None
     global_step: int = 0
     evaluations: list[Evaluated] = field(default_factory=list)
     stopped: bool = False
 
     def __post_init__(self) -> None:
         self.global_step = self.start
+        if self.lines is not None:
+            self.observers = (*self.observers, self.lines)
         self._evaluates = self.session.plan.mode == rules.TRAINING_AND_EVALUATION
         params = self.session.params
         training = bool(self.session.step.optimizers)
@@ -90,17 +94,21 @@ class Pauses:
         if not self.session.plan.evaluates_after(self.session.params, done):
             return False
         output.say(f"Running evaluation at global_step {global_step}")
-        self.stopped = self._target_reached(self._evaluate())
+        self.stopped = self._target_reached(self._evaluate(final=False))
         return self.stopped
 
     def final_evaluation(self) -> None:
         """Evaluate what the training ended with, unless it ended because of an evaluation."""
         if not self.stopped:
             output.say(f"Running final evaluation at global_step {self.global_step}")
-            self._evaluate()
+            self._evaluate(final=True)
 
-    def _evaluate(self) -> Accuracy:
+    def _evaluate(self, *, final: bool) -> Accuracy:
+        if self.lines is not None:
+            self.lines.evaluation_starts(final=final)
         accuracy = self.session.evaluate()
+        if self.lines is not None:
+            self.lines.evaluated(accuracy)
         self.evaluations.append(Evaluated(self.global_step, time.time(), accuracy))
         if self._summaries is not None:
             self._summaries.evaluated(self.global_step, accuracy)

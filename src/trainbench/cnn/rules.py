@@ -25,7 +25,6 @@ _SUMMING = ("replicated", "distributed_all_reduce", "collective_all_reduce")
 
 _NOT_OFFERED = (
     "job_name",
-    "ml_perf_compliance_logging",
 )
 
 

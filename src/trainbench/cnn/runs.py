@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainbench.cnn import arithmetic, debugging, dumps, output, results, rules
+from trainbench.cnn import arithmetic, debugging, dumps, mlperf, output, results, rules
 from trainbench.cnn.benchlog import BenchmarkLog
 from trainbench.cnn.checkpoints import CheckpointNotFoundException
 from trainbench.cnn.evaluation import Accuracy
@@ -26,12 +26,14 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
     params, plan = session.params, session.plan
     output.say("Initializing graph")
     start, warmup = session.resume(), warmup_of(session)
-    pauses = Pauses(session, start, log, observers(session, start - warmup))
+    rate = session.rate(warmup)
+    lines = mlperf.TrainingLines(session, rate, warmup, start)
+    pauses = Pauses(session, start, log, observers(session, start - warmup), lines=lines)
     loop = Loop(
         params=params,
         step=session.step,
         feed=session.feed("train", plan.batch_size),
-        rate=session.rate(warmup),
+        rate=rate,
         watcher=pauses,
         batch_size=plan.batch_size,
         first=start - warmup,
@@ -52,6 +54,7 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
         pauses.final_evaluation()
     else:
         output.say(output.totals(stats["images_per_sec"]))
+    lines.end(pauses.accuracy)
     stats |= accuracies(pauses.accuracy)
     _record(session, pauses, loop, stats)
     return stats

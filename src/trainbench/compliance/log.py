@@ -12,24 +12,29 @@ makes one log of them.
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainbench.compliance import keys
+from trainbench.compliance import keys, resnet_keys
 from trainbench.errors import MachineError
 
 MINIMUM_VERSION = (0, 0, 6)
 TESTED_VERSION = "0.0.10"
 
-# From mlperf_compliance's ncf_print to the caller of emit: emit itself, then its caller.
+_TAGS = {
+    keys.BENCHMARK: keys.NCF_TAGS | keys.OWN_TAGS,
+    resnet_keys.BENCHMARK: resnet_keys.RESNET_TAGS | resnet_keys.OWN_TAGS | keys.OWN_TAGS,
+}
+# From the package's ncf_print or resnet_print to the caller of emit: emit, then its caller.
 _STACK_OFFSET = 2
 # The v0.5 parser accepts no space and no colon inside a call site's file name.
 _CALL_SITE = re.compile(r"\((.*):(\d+)\)")
@@ -38,7 +43,7 @@ _UNPARSABLE = re.compile(r"[\s:]")
 
 @dataclass(frozen=True)
 class _Sink:
-    mlperf_log: Any
+    write: Callable[..., str | None]
     prefix: str
 
 
@@ -47,13 +52,16 @@ _active: _Sink | None = None
 
 @contextlib.contextmanager
 def logging_to(
-    path: Path,
+    path: Path | None,
     *,
     root_dir: Path,
+    benchmark: str = keys.BENCHMARK,
     raw_prefix: str = keys.RAW_PREFIX,
     echo: TextIO | None = None,
 ) -> Iterator[None]:
     """Append every ``emit`` of this process to ``path`` while the context is open.
+
+    ``benchmark`` is ``ncf`` or ``resnet``; without a ``path`` the lines go to ``echo`` alone.
 
     Call sites are written relative to ``root_dir`` (``ncf/trial.py:123``). The environment's
     COMPLIANCE_FILE, which ``mlperf_compliance`` reads when imported, has no effect inside the
@@ -69,8 +77,8 @@ def logging_to(
     handler = _LineHandler(path, echo)
     outer = _active
     try:
-        with _borrowed(mlperf_log, handler, root_dir):
-            _active = _Sink(mlperf_log, raw_prefix)
+        with _borrowed(mlperf_log, handler, root_dir, benchmark):
+            _active = _Sink(_writer(mlperf_log, benchmark), raw_prefix)
             yield
     finally:
         _active = outer
@@ -100,23 +108,24 @@ def emit(
     """
     if _active is None:
         return None
-    written: str | None = _active.mlperf_log.ncf_print(
+    return _active.write(
         key=key,
         value=_plain(value),
         stack_offset=_STACK_OFFSET + stack_offset,
         deferred=deferred,
-        extra_print=False,
         prefix=_active.prefix,
     )
-    return written
 
 
 class _LineHandler(logging.Handler):
     """Writes each message as one line in one system call: concurrent writers never mix lines."""
 
-    def __init__(self, path: Path, echo: TextIO | None) -> None:
+    def __init__(self, path: Path | None, echo: TextIO | None) -> None:
         super().__init__(logging.DEBUG)
         self._echo = echo
+        self._fd: int | None = None
+        if path is None:
+            return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -128,13 +137,16 @@ class _LineHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         line = _CALL_SITE.sub(_parsable_call_site, record.getMessage(), count=1) + "\n"
-        os.write(self._fd, line.encode("utf-8"))
+        if self._fd is not None:
+            os.write(self._fd, line.encode("utf-8"))
         if self._echo is not None:
             self._echo.write(line)
             self._echo.flush()
 
     def close(self) -> None:
-        os.close(self._fd)
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
         super().close()
 
 
@@ -143,29 +155,37 @@ def _parsable_call_site(match: re.Match[str]) -> str:
 
 
 @contextlib.contextmanager
-def _borrowed(mlperf_log: Any, handler: logging.Handler, root_dir: Path) -> Iterator[None]:
+def _borrowed(
+    mlperf_log: Any, handler: logging.Handler, root_dir: Path, benchmark: str
+) -> Iterator[None]:
     """Lend the package's module-wide state to one context and give it back as it was.
 
     The package writes through one logger whose file is fixed at import, trims call sites by one
     global regular expression, and refuses every tag outside one global set.
     """
     logger = mlperf_log.LOGGER
-    before = (
-        logger.handlers,
-        logger.propagate,
-        mlperf_log.ROOT_DIR_NCF,
-        mlperf_log.NCF_TAG_SET,
-        mlperf_log.get_caller,
-    )
+    lent = {
+        f"ROOT_DIR_{benchmark.upper()}": re.escape(str(root_dir).rstrip("/")),
+        f"{benchmark.upper()}_TAG_SET": set(_TAGS[benchmark]),
+        "get_caller": _call_site,
+    }
+    before = {name: getattr(mlperf_log, name) for name in lent}
+    handlers, propagate = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [handler], False
-    mlperf_log.ROOT_DIR_NCF = re.escape(str(root_dir).rstrip("/"))
-    mlperf_log.NCF_TAG_SET = set(keys.NCF_TAGS | keys.OWN_TAGS)
-    mlperf_log.get_caller = _call_site
+    vars(mlperf_log).update(lent)
     try:
         yield
     finally:
-        logger.handlers, logger.propagate = before[:2]
-        mlperf_log.ROOT_DIR_NCF, mlperf_log.NCF_TAG_SET, mlperf_log.get_caller = before[2:]
+        logger.handlers, logger.propagate = handlers, propagate
+        vars(mlperf_log).update(before)
+
+
+def _writer(mlperf_log: Any, benchmark: str) -> Callable[..., str | None]:
+    if benchmark == keys.BENCHMARK:
+        # Otherwise it prints an empty line to stdout before each of ours.
+        return functools.partial(mlperf_log.ncf_print, extra_print=False)
+    found: Callable[..., str | None] = mlperf_log.resnet_print
+    return found
 
 
 def _call_site(stack_index: int = 2, root_dir: str | None = None) -> str:
