@@ -57,6 +57,28 @@ def bench_ncf(only: str, repeats: int, devices: str) -> None:
     ncf.run(repeats=repeats, only=only, devices=devices)
 
 
+@bench.command(
+    "all-reduce",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    epilog="Example: trainbench bench all-reduce --model=resnet50 --num_gpus=2 --device=cpu",
+)
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def bench_all_reduce(flags: tuple[str, ...]) -> None:
+    """What combining gradients costs, on a model's shapes; takes the flags of trainbench cnn."""
+    from trainbench.cnn import arguments, environment
+
+    parsed = arguments.parse(flags)
+    if parsed.help is not None:
+        click.echo(parsed.help)
+        return
+    params = parsed.params
+    environment.set_variables(environment.variables(params), given=params.changed())
+    # Only now: TensorFlow reads the environment when it is imported.
+    from trainbench.cnn import all_reduce
+
+    all_reduce.run(params)
+
+
 @bench.command("cnn")
 @click.argument("rows", nargs=-1)
 def bench_cnn(rows: tuple[str, ...]) -> None:

@@ -84,7 +84,7 @@ class Checkpoints:
             )
         self._step.assign(global_step)
         self.saved_s = time.monotonic()
-        return str(self._manager.save(checkpoint_number=global_step))
+        return str(self._manager.save(checkpoint_number=global_step, options=_here()))
 
     def load(self, *, training: bool) -> int:
         """Take the values of the newest checkpoint and return its global step.
@@ -99,12 +99,18 @@ class Checkpoints:
             _check(path, self._training, "training", "another optimizer")
         chosen = self._checkpoint if training else self._model_only
         try:
-            chosen.read(path).expect_partial()
+            chosen.read(path, options=_here()).expect_partial()
         except (tf.errors.OpError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise DataIntegrityError(f"{path}: cannot be read ({reason}); delete it") from None
         self.loaded, self.step = path, step_of(path)
         return self.step
+
+
+def _here() -> Any:
+    """Files are read and written by this process, wherever the variables lie."""
+    own = tf.DeviceSpec.from_string(tf.constant(0).device).replace(device_type="CPU")
+    return tf.train.CheckpointOptions(experimental_io_device=own.to_string())
 
 
 def _check(path: str, variables: Mapping[str, Any], part: str, other: str) -> None:

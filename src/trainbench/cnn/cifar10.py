@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainbench.cnn import images
+from trainbench.cnn.cluster import place_of
 from trainbench.cnn.imagenet import with_options
 from trainbench.cnn.params import Params
 from trainbench.cnn.tfrecords import DataError
@@ -48,7 +49,9 @@ def batches(
     pairs = tf.data.Dataset.from_tensor_slices((pixels, labels))
     if subset == "train":
         pairs = pairs.shuffle(len(labels), seed=params.tf_random_seed)
-    numbered = pairs.repeat().enumerate()
+    # Each of several workers begins elsewhere, with a whole batch.
+    first = int(len(labels) // batch_size * place_of(params)) * batch_size
+    numbered = pairs.repeat().skip(first).enumerate()
     prepared = numbered.map(lambda index, pair: prepare(index, *pair), tf.data.AUTOTUNE)
     return iter(with_options(prepared.batch(batch_size, drop_remainder=True), params))
 

@@ -10,12 +10,26 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from trainbench.cnn.cluster import Cluster
 from trainbench.cnn.params import ParamError, Params
+from trainbench.cnn.threads import Threads
 from trainbench.progress import say
 from trainbench.system import nvidia_gpus
+
+FLAG_OF = {
+    "TF_ENABLE_WINOGRAD_NONFUSED": "winograd_nonfused",
+    "TF_USE_CUDNN_BATCHNORM_SPATIAL_PERSISTENT": "batchnorm_persistent",
+    "TF_SYNC_ON_FINISH": "sync_on_finish",
+    "TF_AUTOTUNE_THRESHOLD": "autotune_threshold",
+    "TF_GPU_THREAD_MODE": "gpu_thread_mode",
+    "TF_GPU_THREAD_COUNT": "per_gpu_thread_count",
+    "TF_FORCE_UNIFIED_MEMORY": "use_unified_memory",
+    "TF_ENABLE_ONEDNN_OPTS": "mkl",
+}
+"""The flag behind each variable of the environment."""
 
 
 def variables(params: Params) -> dict[str, str]:
@@ -29,32 +43,52 @@ def variables(params: Params) -> dict[str, str]:
         wanted["TF_AUTOTUNE_THRESHOLD"] = str(params.autotune_threshold)
     if params.device.lower() == "gpu" and params.gpu_thread_mode != "global":
         wanted["TF_GPU_THREAD_MODE"] = params.gpu_thread_mode
-        wanted["TF_GPU_THREAD_COUNT"] = str(params.per_gpu_thread_count or 2)
+        wanted["TF_GPU_THREAD_COUNT"] = str(Threads.of(params, on_gpu=True).gpu)
     if params.use_unified_memory:
         wanted["TF_FORCE_UNIFIED_MEMORY"] = "1"
     if params.mkl:
         wanted["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    cluster = Cluster.of(params)
+    if cluster is not None:
+        wanted["TF_CONFIG"] = cluster.tf_config()
     return wanted
 
 
-def set_variables(wanted: Mapping[str, str]) -> None:
-    """Put ``wanted`` into the environment, saying what it replaces."""
+def set_variables(wanted: Mapping[str, str], *, given: Collection[str] = ()) -> None:
+    """Put ``wanted`` into the environment, saying what was requested and what it replaces.
+
+    ``given`` are the flags that were set: a variable of the environment that only a default
+    replaces gets the document's warning.
+    """
     for name, value in wanted.items():
-        before = os.environ.get(name)
+        before, flag = os.environ.get(name), FLAG_OF.get(name, "")
         if before is not None and before != value:
-            say(f"{name}={before} of the environment is replaced by {value}, from the flags")
+            if flag and flag not in given:
+                say(
+                    f"OS ENV variable {name}={before} is ignored and script default: {value} is "
+                    f"used. Use --{flag} to override."
+                )
+            else:
+                say(f"{name}={before} of the environment is replaced by {value}, from the flags")
         os.environ[name] = value
+    # Requested and no more: what cuDNN and the runtime make of them is theirs to say.
+    asked = [name for name in wanted if FLAG_OF.get(name, "job_name") in given]
+    if asked:
+        say("requested: " + " ".join(f"{name}={wanted[name]}" for name in asked))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" in sys.modules:
         return
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-def devices(params: Params) -> tuple[list[str], list[str]]:
+def devices(
+    params: Params, *, before_start: Callable[[], object] | None = None
+) -> tuple[list[str], list[str]]:
     """The devices as they are printed, and as TensorFlow knows them, one for each replica.
 
     Replicas beyond the devices that TensorFlow was started with share the CPU, which is what
-    logical CPU devices do as well.
+    logical CPU devices do as well. ``before_start`` is called when TensorFlow is configured and
+    has not started, the only moment at which a process can join others.
     """
     import tensorflow as tf
 
@@ -63,9 +97,11 @@ def devices(params: Params) -> tuple[list[str], list[str]]:
     if kind == "gpu" and not gpus:
         say("device=gpu: TensorFlow sees no GPU on this machine; computing on the CPU")
     _configure(params, gpus)
+    if before_start is not None:
+        before_start()
     kind = "gpu" if gpus else "cpu"
     printed = [f"/{params.device if gpus else kind}:{i}" for i in range(params.num_gpus)]
-    there = len(tf.config.list_logical_devices(kind.upper()))
+    there = len([d for d in tf.config.list_logical_devices(kind.upper()) if _is_local(d)])
     if kind == "gpu" and there < params.num_gpus:
         raise ParamError(
             f"num_gpus={params.num_gpus}: TensorFlow sees {there}; ask for as many at most"
@@ -73,11 +109,23 @@ def devices(params: Params) -> tuple[list[str], list[str]]:
     return printed, [f"/{kind}:{i % there}" for i in range(params.num_gpus)]
 
 
+def _is_local(device: Any) -> bool:
+    """Whether ``device`` is one of this process; those of others are listed as well."""
+    import tensorflow as tf
+
+    own = tf.DeviceSpec.from_string(tf.constant(0).device)
+    spec = tf.DeviceSpec.from_string(device.name)
+    return spec.job is None or (spec.job, spec.task) == (own.job, own.task)
+
+
 def _configure(params: Params, gpus: list[Any]) -> None:
     import tensorflow as tf
 
+    threads = Threads.of(params, on_gpu=bool(gpus))
+    if threads != Threads(0, 0, 0, 0):
+        say(str(threads))
     settings = [
-        lambda: _threads(params),
+        lambda: _threads(threads),
         lambda: _cpus(params) if not gpus else _gpus(params, gpus),
     ]
     for setting in settings:
@@ -94,17 +142,17 @@ def _configure(params: Params, gpus: list[Any]) -> None:
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 
 
-def _threads(params: Params) -> None:
+def _threads(threads: Threads) -> None:
     import tensorflow as tf
 
     wanted = (
         (
-            params.num_intra_threads,
+            threads.within,
             tf.config.threading.get_intra_op_parallelism_threads,
             tf.config.threading.set_intra_op_parallelism_threads,
         ),
         (
-            params.num_inter_threads,
+            threads.between,
             tf.config.threading.get_inter_op_parallelism_threads,
             tf.config.threading.set_inter_op_parallelism_threads,
         ),

@@ -6,13 +6,16 @@ stats = BenchmarkCNN(params).run()
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from trainbench.cnn import datasets, environment, mlperf, output, rules, runs
 from trainbench.cnn.benchlog import BenchmarkLog
+from trainbench.cnn.cluster import Cluster
 from trainbench.cnn.feed import is_synthetic
 from trainbench.cnn.models import registry
 from trainbench.cnn.params import ParamError, Params
+from trainbench.cnn.party import Party
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.session import Session
 from trainbench.progress import say
@@ -31,7 +34,6 @@ class BenchmarkCNN:
     """
 
     def __init__(self, params: Params, dataset: Any = None, model: Any = None) -> None:
-        self.params = params
         mlperf.start()
         if dataset is None:
             size = getattr(model, "image_size", None)
@@ -42,8 +44,22 @@ class BenchmarkCNN:
         mlperf.offset(params, self.plan)
         for note in rules.notes(params):
             say(note)
-        self.printed_devices, self._devices = environment.devices(params)
+        cluster = Cluster.of(params)
+        self.params = cluster.own(params) if cluster else params
+        self.party = Party(cluster, self.params) if cluster else None
+        self.printed_devices, self.devices = environment.devices(
+            self.params, before_start=self.party.join if self.party else None
+        )
+        if self.party is not None:
+            self.printed_devices, self.devices = self.party.devices(
+                self.printed_devices, self.devices
+            )
         self._session: Session | None = None
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process prints the totals and writes the files."""
+        return self.party is None or self.party.cluster.is_chief
 
     @property
     def session(self) -> Session:
@@ -63,6 +79,18 @@ class BenchmarkCNN:
             ParamError: an evaluation without ``train_dir``.
             RuntimeError: the input ended before the run did.
         """
+        return self.together(self._run) or {}
+
+    def together(self, work: Callable[[], Any]) -> Any:
+        """Do ``work`` with the other processes of the run; ``None`` if this one only serves."""
+        if self.party is None:
+            return work()
+        if self.party.cluster.is_serving:
+            return self.party.serve()
+        with self.party.running():
+            return work()
+
+    def _run(self) -> dict[str, Any]:
         log = self._benchmark_log()
         if self.plan.mode == rules.EVALUATION:
             if self.params.train_dir is None:
@@ -81,7 +109,12 @@ class BenchmarkCNN:
     def build(self) -> Session:
         """Build the network, its step and its checkpoints, without running anything."""
         self._session = Session(
-            self.params, self.plan, dataset=self.dataset, model=self.model, devices=self._devices
+            self.params,
+            self.plan,
+            dataset=self.dataset,
+            model=self.model,
+            devices=self.devices,
+            party=self.party,
         )
         return self._session
 

@@ -9,8 +9,10 @@ from typing import Any
 import tensorflow as tf
 
 from trainbench.cnn import images, tfrecords
+from trainbench.cnn.cluster import place_of
 from trainbench.cnn.images import ImageOptions
 from trainbench.cnn.params import Params
+from trainbench.cnn.threads import Threads
 
 SHUFFLE_BUFFER = 10_000
 """Encoded images among which the next one is drawn."""
@@ -63,14 +65,19 @@ def dataset(
 def with_options(prepared: tf.data.Dataset, params: Params) -> tf.data.Dataset:
     """``prepared`` fetched ahead, on threads of its own if ``params`` say so."""
     options = tf.data.Options()
-    if params.datasets_num_private_threads:
-        options.threading.private_threadpool_size = params.datasets_num_private_threads
+    on_gpu = params.device.lower() == "gpu" and bool(tf.config.list_physical_devices("GPU"))
+    own = Threads.of(params, on_gpu=on_gpu).images
+    if own:
+        options.threading.private_threadpool_size = own
     ahead = max(params.datasets_prefetch_buffer_size, 1)
     return prepared.prefetch(ahead).with_options(options)
 
 
 def _records(files: list[Path], params: Params, *, train: bool, batch_size: int) -> tf.data.Dataset:
     """Serialized examples, repeated for ever; shuffled for training."""
+    # Each of several workers begins with other files.
+    first = int(len(files) * place_of(params))
+    files = files[first:] + files[:first]
     names = tf.data.Dataset.from_tensor_slices([str(file) for file in files])
     if train:
         names = names.shuffle(len(files), seed=params.tf_random_seed)

@@ -68,7 +68,11 @@ class Network:
         ``half`` keeps them in float16, batch normalisation's apart. The first copy is the model's
         own variables where their type allows.
         """
-        return [self._copy(device, half, own=index == 0) for index, device in enumerate(devices)]
+        return [
+            # Of another process's device, the first copy cannot be the model's own.
+            self._copy(device, half, own=index == 0 and "/job:" not in device)
+            for index, device in enumerate(devices)
+        ]
 
     def call(self, copy: Copy, images: Any, *, training: bool, tower: int = 0) -> Outputs:
         """Run the network with ``copy``'s variables; logits and auxiliary logits in float32."""

@@ -48,17 +48,19 @@ class Optimizer:
     def __init__(self, params: Params, variables: Sequence[Any], *, l2: Sequence[bool]) -> None:
         self._params, self.rule = params, rule(params)
         self._variables, self._l2 = list(variables), list(l2)
-        self._powers = {
-            name: _variable(name, tf.constant(getattr(params, factor), tf.float32))
-            for name, factor in self.rule.powers.items()
-        }
+        with tf.device(self._variables[0].device):
+            self._powers = {
+                name: _variable(name, tf.constant(getattr(params, factor), tf.float32))
+                for name, factor in self.rule.powers.items()
+            }
         self.slots: list[Slots] = []
         for variable in self._variables:
-            filled = {
-                name: tf.fill(variable.shape, tf.cast(value, variable.dtype))
-                for name, value in self.rule.slots.items()
-            }
-            self.slots.append({name: _variable(name, value) for name, value in filled.items()})
+            with tf.device(variable.device):
+                filled = {
+                    name: tf.fill(variable.shape, tf.cast(value, variable.dtype))
+                    for name, value in self.rule.slots.items()
+                }
+                self.slots.append({name: _variable(name, value) for name, value in filled.items()})
 
     def apply(self, gradients: Sequence[Any], learning_rate: Any) -> None:
         """Change each variable by its gradient; ``learning_rate`` is a float32 scalar."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from trainbench.cnn import arithmetic, rules
 from trainbench.cnn.arithmetic import Length
+from trainbench.cnn.cluster import Cluster
 from trainbench.cnn.params import Params
 
 
@@ -40,18 +41,21 @@ class Plan:
             ParamError: parameters that do not go together.
         """
         rules.check(params)
+        cluster = Cluster.of(params)
+        workers = cluster.num_workers if cluster else 1
         mode = rules.mode_of(params)
         batch = (params.batch_size or model.default_batch_size) * params.num_gpus
         eval_batch = params.eval_batch_size * params.num_gpus or batch
         size = dataset.num_examples_per_epoch
-        length = arithmetic.length(params, batch, size("validation" if params.eval else "train"))
+        subset = "validation" if params.eval else "train"
+        length = arithmetic.length(params, batch * workers, size(subset))
         evaluates = mode in (rules.EVALUATION, rules.TRAINING_AND_EVALUATION)
         eval_length = (
             arithmetic.eval_length(params, eval_batch, size("validation")) if evaluates else None
         )
-        steps = arithmetic.eval_steps(params, batch, size("train"), length.num_epochs)
+        steps = arithmetic.eval_steps(params, batch * workers, size("train"), length.num_epochs)
         warmup = arithmetic.warmup_steps(params)
-        return cls(mode, 1, batch, eval_batch, length, eval_length, warmup, frozenset(steps))
+        return cls(mode, workers, batch, eval_batch, length, eval_length, warmup, frozenset(steps))
 
     def evaluates_after(self, params: Params, step: int) -> bool:
         """Whether training pauses to be evaluated after timed step ``step`` (from 1)."""

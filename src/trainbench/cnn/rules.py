@@ -23,10 +23,6 @@ EVAL_DURING_TRAINING = (
 _AUTO_SCALE_UPDATES = ("parameter_server", "replicated", "independent")
 _SUMMING = ("replicated", "distributed_all_reduce", "collective_all_reduce")
 
-_NOT_OFFERED = (
-    "job_name",
-)
-
 
 def mode_of(params: Params) -> str:
     """What the run does: the mode as it is printed.
@@ -231,10 +227,22 @@ def _check_distribution(params: Params) -> None:
         and not params.controller_host,
         "When variable_update==distributed_all_reduce controller_host must also be specified.",
     )
+    if params.job_name:
+        _check_one_process(params)
     workers = len([host for host in params.worker_hosts.split(",") if host])
     _refuse(
         params.job_name and workers > 1 and params.all_reduce_spec == "nccl",
         "--all_reduce_spec=nccl is invalid in a multi-worker job",
+    )
+
+
+def _check_one_process(params: Params) -> None:
+    for name in ("eval", "graph_file", "partitioned_graph_file_prefix"):
+        value = getattr(params, name)
+        _refuse(value, f"--{name}={value} is for one process; leave out --job_name")
+    _refuse(
+        params.variable_consistency == "relaxed",
+        "--variable_consistency=relaxed is for one process; leave out --job_name",
     )
 
 
@@ -294,12 +302,6 @@ def _check_offered(params: Params) -> None:
         "--ml_perf_compliance_logging is only compatible when --model is one of the following: "
         "resnet50_v1.5, ssd300",
     )
-    for name in _NOT_OFFERED:
-        value = getattr(params, name)
-        _refuse(
-            value != FLAGS[name].default,
-            f"--{name}={value} is not offered by this version; leave it out",
-        )
 
 
 def _check_dropped(params: Params) -> None:

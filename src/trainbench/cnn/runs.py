@@ -35,7 +35,7 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
         feed=session.feed("train", plan.batch_size),
         rate=rate,
         watcher=pauses,
-        batch_size=plan.batch_size,
+        batch_size=session.images_per_step,
         first=start - warmup,
         end=plan.length.num_batches,
         warmup=warmup,
@@ -45,6 +45,7 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
         _continue(session, loop, start)
     with debugging.numerics_checked(params):
         clock = loop.run()
+    session.settle()
     for observer in pauses.observers:
         observer.close()
     stats = statistics(session, clock)
@@ -52,7 +53,7 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
         # One speed of training and evaluation together would mean nothing.
         output.say("Done with training")
         pauses.final_evaluation()
-    else:
+    elif session.is_chief:
         output.say(output.totals(stats["images_per_sec"]))
     lines.end(pauses.accuracy)
     stats |= accuracies(pauses.accuracy)
@@ -165,7 +166,7 @@ def _record(session: Session, pauses: Pauses, loop: Loop, stats: dict[str, Any])
             stats,
             loop.clock,
             step=session.step,
-            batches=loop.feed.next(),
+            batches=session.own_batches(),
             evaluations=results.curve(
                 pauses.evaluations, session.plan, session.dataset.num_examples_per_epoch("train")
             ),

@@ -10,39 +10,75 @@ import keras
 from trainbench.cnn import precision, schedules
 from trainbench.cnn.checkpoints import CheckpointNotFoundException, Checkpoints
 from trainbench.cnn.evaluation import Accuracy, evaluate
-from trainbench.cnn.feed import Feed
+from trainbench.cnn.feed import Batch, Feed
 from trainbench.cnn.network import Network
 from trainbench.cnn.params import Params
+from trainbench.cnn.party import Party
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.step import Step
+from trainbench.cnn.strategies import APPLYING_EACH
 
 
 class Session:
     """Builds everything that has variables; ``devices`` are TensorFlow's names, one a replica."""
 
     def __init__(
-        self, params: Params, plan: Plan, *, dataset: Any, model: Any, devices: Sequence[str]
+        self,
+        params: Params,
+        plan: Plan,
+        *,
+        dataset: Any,
+        model: Any,
+        devices: Sequence[str],
+        party: Party | None = None,
     ) -> None:
         self.params, self.plan, self.dataset, self.model = params, plan, dataset, model
-        self.devices = devices
+        self.devices, self.party = devices, party
         self.network = Network(_built(params, dataset, model), model)
-        self.step = Step.of(params, self.network, devices)
+        workers = party.workers if party else None
+        self._driver = party.driver if party else None
+        place = self._driver.place if self._driver else None
+        self.step = Step.of(params, self.network, devices, workers, place=place)
+        if self._driver is not None:
+            self._driver.hand_out(self.step)
         self.checkpoints = self._checkpoints()
         self._eval_feed: Feed | None = None
 
-    def feed(self, subset: str, batch_size: int) -> Feed:
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process prints the totals and writes the files."""
+        return self.party is None or self.party.cluster.is_chief
+
+    @property
+    def images_per_step(self) -> int:
+        """Images of the steps that this process prints: of all workers, where it drives them."""
+        workers = self.plan.num_workers if self._driver else 1
+        return self.plan.batch_size * workers
+
+    def own_batches(self) -> list[Batch]:
+        """A batch for each device of one worker."""
+        each, count = self.plan.batch_size // self.params.num_gpus, self.params.num_gpus
+        devices = self.devices[:count]
+        return Feed(self.dataset, "train", self.params, batch_size=each, devices=devices).next()
+
+    def feed(self, subset: str, batch_size: int) -> Any:
         """Input in batches of ``batch_size`` images over all devices."""
         each = batch_size // self.params.num_gpus
+        if self._driver is not None:
+            return self._driver.feed(self.dataset, subset, batch_size=each)
         return Feed(self.dataset, subset, self.params, batch_size=each, devices=self.devices)
 
     def rate(self, warmup: int) -> schedules.Rate:
         """The learning rate of each global step."""
         examples = self.dataset.num_examples_per_epoch("train")
-        batch = self.plan.batch_size * self.plan.num_workers
-        horizon = schedules.Horizon(examples / batch, warmup + self.plan.length.num_batches)
-
+        # Where each worker applies gradients of its own, every one of them counts as a step.
+        turns = self.plan.num_workers if self.params.variable_update in APPLYING_EACH else 1
+        batch = self.plan.batch_size * self.plan.num_workers // turns
+        steps = (warmup + self.plan.length.num_batches) * turns
+        horizon = schedules.Horizon(examples / batch, steps)
         own = schedules.model_rate(self.params, self.model, batch, examples)
-        return schedules.rate(self.params, horizon, model_rate=own)
+        rate = schedules.rate(self.params, horizon, model_rate=own)
+        return rate if turns == 1 else lambda step: rate(step * turns)
 
     def load(self, *, training: bool) -> int:
         """Take the newest checkpoint's values and return its global step.
@@ -59,9 +95,24 @@ class Session:
     def resume(self) -> int:
         """The same, and 0 where there is nothing to resume."""
         try:
-            return self.load(training=bool(self.step.optimizers))
+            step = self.load(training=bool(self.step.optimizers))
         except CheckpointNotFoundException:
-            return 0
+            step = 0
+        return step if self.party is None or self._driver else self._shared(step)
+
+    def _shared(self, step: int) -> int:
+        """Begin with worker 0's values: it alone has the checkpoints."""
+        assert self.party is not None
+        first = self.step.copies[0]
+        state = self.step.training_state()
+        step = self.party.share([*first.trainable, *first.state, *state.values()], step)
+        self.step.spread()
+        return step
+
+    def settle(self) -> None:
+        """Wait until no worker is at a step: variables no longer change."""
+        if self._driver is not None:
+            self._driver.settle()
 
     def evaluate(self) -> Accuracy:
         """Measure the accuracy on the next validation images, printing it."""

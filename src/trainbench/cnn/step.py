@@ -7,7 +7,7 @@ copy j     unscale, check, clip by value, optimizer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from trainbench.cnn.optimizers import Optimizer
 from trainbench.cnn.params import Params
 from trainbench.cnn.precision import LossScale, all_finite
 from trainbench.cnn.strategies import Strategy
+from trainbench.cnn.workers import Workers
 
 Batch = tuple[Any, Any]
 """Images and labels for one device."""
@@ -35,16 +36,29 @@ class Step:
     loss_scale: LossScale | None
 
     @classmethod
-    def of(cls, params: Params, network: Network, devices: Sequence[str]) -> Step:
-        """A step for ``network`` on ``devices``; nothing is traced yet."""
-        strategy = Strategy.of(params, devices)
+    def of(
+        cls,
+        params: Params,
+        network: Network,
+        devices: Sequence[str],
+        workers: Workers | None = None,
+        *,
+        place: Callable[[Copy], Copy] | None = None,
+    ) -> Step:
+        """A step for ``network`` on ``devices``, with ``workers``; nothing is traced yet.
+
+        ``place`` moves the variables of a copy to where they are kept, if not on the devices.
+        """
+        strategy = Strategy.of(params, devices, workers)
         copies = network.copies(strategy.copy_devices, half=params.use_fp16 and params.fp16_vars)
+        copies = [place(copy) for copy in copies] if place is not None else copies
         training = not (params.eval or params.forward_only)
         optimizers = []
         for copy in copies if training else []:
             with tf.device(copy.device):
                 optimizers.append(Optimizer(params, copy.trainable, l2=network.regularised))
-        scale = LossScale.of(params, network.fp16_loss_scale)
+        with tf.device(copies[0].trainable[0].device):
+            scale = LossScale.of(params, network.fp16_loss_scale)
         return cls(params, network, strategy, copies, optimizers, scale)
 
     def __post_init__(self) -> None:
@@ -53,6 +67,12 @@ class Step:
             self._tower = tf.function(self._loss_and_gradients, jit_compile=True)
         self.train = tf.function(self._train)
         self.train_with_gradients = tf.function(self._train_with_gradients)
+        workers = self.strategy.workers
+        if workers is not None:
+            # One function for all steps: workers that ran different ones would wait for ever.
+            both = tf.function(workers.replica(self._train_with_gradients))
+            self.train_with_gradients = both
+            self.train = lambda batches, learning_rate: both(batches, learning_rate)[0]
         self.infer = tf.function(self.forward)
 
     def spread(self) -> None:
@@ -88,8 +108,11 @@ class Step:
                 result, slopes = self._run_tower(tower, images, labels, scale)
             results.append(result)
             gradients.append(slopes)
-        applied = self._apply(self.strategy.combine(gradients), learning_rate, scale)
-        return self._report(results, batches), applied
+        for turn in self.strategy.turns(self.strategy.combine(gradients)):
+            applied = self._apply(turn, learning_rate, scale)
+        report = self._report(results, batches)
+        workers = self.strategy.workers
+        return (report if workers is None else workers.mean(report)), applied
 
     def forward(self, batches: Sequence[Batch]) -> dict[str, Any]:
         """Accuracies of one batch for each device, with moving statistics."""

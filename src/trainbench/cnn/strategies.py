@@ -4,7 +4,13 @@
     replicated         a copy on each device, the sum of the devices' gradients
     independent        a copy on each device, its own gradients
 
-With one process, distributed_all_reduce and collective_all_reduce are replicated.
+With one process, distributed_all_reduce and collective_all_reduce are replicated. With several:
+
+    distributed_replicated   a copy on each device; the mean of each worker's gradients, applied one
+                             worker after the other
+    collective_all_reduce    a copy on each device, the sum of all workers' gradients
+    distributed_all_reduce   the same, on devices that one process drives
+    parameter_server         one copy on the servers; each worker applies the mean of its own
 """
 
 from __future__ import annotations
@@ -17,6 +23,10 @@ import tensorflow as tf
 
 from trainbench.cnn import reduce_spec
 from trainbench.cnn.params import Params
+from trainbench.cnn.workers import Workers
+
+APPLYING_EACH = ("parameter_server", "distributed_replicated")
+"""Updates where, of several workers, each has its own gradients applied."""
 
 Gradients = list[Any]
 """One tensor for each trainable variable."""
@@ -29,25 +39,35 @@ class Strategy:
     params: Params
     devices: tuple[str, ...]
     reduction: str
+    workers: Workers | None = None
     _previous: list[Any] = field(default_factory=list)
 
     @classmethod
-    def of(cls, params: Params, devices: Sequence[str]) -> Strategy:
-        """The strategy that ``--variable_update`` names."""
-        reductions = {"parameter_server": "mean", "independent": "none"}
-        return cls(params, tuple(devices), reductions.get(params.variable_update, "sum"))
+    def of(cls, params: Params, devices: Sequence[str], workers: Workers | None = None) -> Strategy:
+        """The strategy that ``--variable_update`` names, among ``workers`` that are equals."""
+        reductions = {
+            "parameter_server": "mean",
+            "distributed_replicated": "mean",
+            "independent": "none",
+        }
+        reduction = reductions.get(params.variable_update, "sum")
+        return cls(params, tuple(devices), reduction, workers)
+
+    @property
+    def _has_one_copy(self) -> bool:
+        return bool(self.params.variable_update == "parameter_server")
 
     @property
     def copy_devices(self) -> tuple[str, ...]:
         """Where each copy of the variables lives."""
-        if self.reduction != "mean":
+        if not self._has_one_copy:
             return self.devices
         on_cpu = self.params.local_parameter_device.lower() == "cpu"
         return ("/cpu:0",) if on_cpu else self.devices[:1]
 
     def copy_of(self, tower: int) -> int:
         """The copy that device ``tower`` reads."""
-        return 0 if self.reduction == "mean" else tower
+        return 0 if self._has_one_copy else tower
 
     def combine(self, towers: Sequence[Gradients]) -> list[Gradients]:
         """Gradients of each copy from the gradients of each device.
@@ -59,12 +79,20 @@ class Strategy:
             return [list(tower) for tower in towers]
         if self.reduction == "mean":
             with tf.device(self.copy_devices[0]):
-                sums = [_sum(parts) for parts in zip(*towers, strict=True)]
-                return [[total / len(towers) for total in sums] if len(towers) > 1 else sums]
+                means = [_sum(parts) for parts in zip(*towers, strict=True)]
+                if len(towers) > 1:
+                    means = [total / len(towers) for total in means]
+            return [means for _ in self.copy_devices]
         sums = self._all_reduced(towers)
         if self.params.variable_consistency == "relaxed":
             sums = self._delayed(sums)
         return [sums for _ in self.devices]
+
+    def turns(self, combined: list[Gradients]) -> list[list[Gradients]]:
+        """What the copies apply one after the other: gradients of each copy, for each turn."""
+        if self.workers is None or self.params.variable_update != "distributed_replicated":
+            return [combined]
+        return [[own for _ in combined] for own in self.workers.each(combined[0])]
 
     def _all_reduced(self, towers: Sequence[Gradients]) -> Gradients:
         like = towers[0]
@@ -73,6 +101,8 @@ class Strategy:
         for index, parts in enumerate(zip(*packed, strict=True)):
             with tf.device(self._sum_device(index, parts[0])):
                 sums.append(_sum(parts))
+        if self.workers is not None:
+            sums = self.workers.sum(sums)
         return self._unpacked(sums, like)
 
     def _sum_device(self, index: int, part: Any) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 
 import pytest
@@ -10,6 +11,7 @@ import tensorflow as tf
 from trainbench import cnn
 from trainbench.cnn import environment
 from trainbench.cnn.params import ParamError
+from trainbench.cnn.threads import Threads
 
 
 def test_tuning_flags_become_environment_variables() -> None:
@@ -38,10 +40,56 @@ def test_a_replaced_variable_is_said(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setenv("TF_SYNC_ON_FINISH", "7")
-    environment.set_variables({"TF_SYNC_ON_FINISH": "0"})
+    environment.set_variables({"TF_SYNC_ON_FINISH": "0"}, given=["sync_on_finish"])
     assert os.environ["TF_SYNC_ON_FINISH"] == "0"
     said = capsys.readouterr().err
     assert "TF_SYNC_ON_FINISH=7 of the environment is replaced by 0" in said
+    assert "requested: TF_SYNC_ON_FINISH=0" in said
+
+
+def test_a_default_that_replaces_a_variable_gets_the_documents_warning(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setenv("TF_SYNC_ON_FINISH", "7")
+    environment.set_variables({"TF_SYNC_ON_FINISH": "0"})
+    assert (
+        "OS ENV variable TF_SYNC_ON_FINISH=7 is ignored and script default: 0 is used. "
+        "Use --sync_on_finish to override."
+    ) in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("values", "wanted"),
+    [
+        ({}, Threads(1, 12, 2, 8)),
+        ({"gpu_thread_mode": "gpu_shared"}, Threads(1, 12, 4, 8)),
+        ({"gpu_thread_mode": "global"}, Threads(1, 0, 0, 0)),
+        ({"per_gpu_thread_count": 9}, Threads(1, 1, 9, 1)),
+        ({"num_intra_threads": 0, "num_inter_threads": 3}, Threads(0, 3, 2, 8)),
+        ({"datasets_num_private_threads": 5}, Threads(1, 12, 2, 5)),
+        ({"datasets_use_prefetch": False}, Threads(1, 12, 2, 0)),
+    ],
+)
+def test_threads_of_two_gpus_on_sixteen_cores(values: dict, wanted: Threads) -> None:
+    params = cnn.make_params(num_gpus=2, **values)
+    assert Threads.of(params, on_gpu=True, cores=16) == wanted
+
+
+def test_without_a_gpu_the_numbers_are_the_flags_or_tensorflows_own() -> None:
+    assert Threads.of(cnn.make_params(), on_gpu=False) == Threads(0, 0, 0, 0)
+    params = cnn.make_params(num_intra_threads=2, num_inter_threads=3)
+    threads = Threads.of(params, on_gpu=False)
+    assert threads == Threads(2, 3, 0, 0)
+    assert str(threads) == "threads requested: 2 intra-op, 3 inter-op"
+
+
+def test_the_processes_of_a_run_are_in_tf_config() -> None:
+    params = cnn.make_params(
+        device="cpu", job_name="worker", task_index=1, worker_hosts="a:1,b:1",
+        variable_update="collective_all_reduce", all_reduce_spec="collective",
+    )  # fmt: skip
+    assert json.loads(environment.variables(params)["TF_CONFIG"])["task"]["index"] == 1
+    assert "TF_CONFIG" not in environment.variables(cnn.make_params(device="cpu"))
 
 
 def test_replicas_have_a_device_each_whatever_the_runtime_has() -> None:

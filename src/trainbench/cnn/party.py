@@ -1,0 +1,96 @@
+"""The other processes of a run, as the harness meets them: joined, held on to and let go."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from trainbench.cnn import serving
+from trainbench.cnn.cluster import Cluster
+from trainbench.cnn.driving import Driver
+from trainbench.cnn.params import Params
+from trainbench.cnn.watch import Watch, blame, end_process
+from trainbench.cnn.workers import Workers
+from trainbench.errors import MachineError
+
+
+class Party:
+    """This process among those of ``cluster``.
+
+    Attributes:
+        workers: the collectives, where workers are equals.
+        driver: the devices of others, where this process drives them.
+    """
+
+    def __init__(self, cluster: Cluster, params: Params) -> None:
+        self.cluster, self._params = cluster, params
+        self.workers: Workers | None = None
+        self.driver: Driver | None = None
+        self._server: Any = None
+        self._watch = Watch(cluster, timeout_s=params.cluster_timeout_s)
+
+    def join(self) -> None:
+        """Meet the others; TensorFlow must be configured and not yet running.
+
+        Raises:
+            MachineError: this process cannot listen at its address, or another came with
+                another cluster.
+        """
+        if self.cluster.is_serving:
+            return
+        if self.cluster.is_driven and self.cluster.job == "worker":
+            self._server = serving.start(self.cluster, self._params)
+        self._watch.start()
+        try:
+            if self.cluster.is_driven:
+                self._watch.wait()
+                self.driver = Driver(self.cluster, self._params)
+            else:
+                self.workers = Workers(self.cluster, self._params)
+        except (tf.errors.OpError, RuntimeError) as error:
+            reason = str(error).splitlines()[0]
+            raise MachineError(
+                f"{self.cluster.me}: cannot join the others ({reason}); is another process running "
+                "on that port, and has every process the same --worker_hosts?"
+            ) from None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """The run itself; when another process is lost in it, this one ends with one line."""
+        try:
+            yield
+            self._part()
+        except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError):
+            raise
+        except tf.errors.OpError as error:
+            end_process(blame(self.cluster, error))
+        finally:
+            if self.driver is not None:
+                serving.dismiss(self.cluster)
+
+    def serve(self) -> None:
+        """Lend the devices of this process until the run has ended."""
+        serving.serve(self.cluster, self._params)
+
+    def devices(self, printed: list[str], used: list[str]) -> tuple[list[str], list[str]]:
+        """The devices as they are printed and as they are used, of all processes computed on."""
+        if self.driver is not None:
+            used = self.driver.devices
+            return (printed if self.driver.coordinator else used), used
+        task = f"/job:{self.cluster.job}/replica:0/task:{self.cluster.index}"
+        return [task + name for name in printed], used
+
+    def share(self, variables: Any, number: int) -> int:
+        """Give ``variables`` and ``number`` of the process that can read files to all others."""
+        if self.workers is None:
+            return number
+        return self.workers.from_first(variables, number)
+
+    def _part(self) -> None:
+        if self.workers is not None:
+            # The first to end must not look lost to those that still write their files.
+            self.workers.meet()
+        self._watch.stop()

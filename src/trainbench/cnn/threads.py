@@ -1,0 +1,62 @@
+"""How many threads each kind of work gets: the document's arithmetic, without TensorFlow.
+
+Each GPU has host threads of its own (two, if nothing is said); what is left of the cores runs
+operations, and what is left after two more for each GPU, which watch it, prepares images.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+from trainbench.cnn.params import Params
+
+THREADS_OF_A_GPU = 2
+WATCHERS_OF_A_GPU = 2
+
+
+@dataclass(frozen=True)
+class Threads:
+    """Counts for one process; 0 leaves a number to TensorFlow.
+
+    Attributes:
+        within: of one operation (intra-op).
+        between: operations at a time (inter-op).
+        gpu: ``TF_GPU_THREAD_COUNT``.
+        images: for preparing images, in a pool of their own; 0 for none.
+    """
+
+    within: int
+    between: int
+    gpu: int
+    images: int
+
+    @classmethod
+    def of(cls, params: Params, *, on_gpu: bool, cores: int | None = None) -> Threads:
+        """The threads of a run that computes ``on_gpu``, on ``cores`` (those it may use)."""
+        cores = cores or len(os.sched_getaffinity(0))
+        within, between = params.num_intra_threads or 0, params.num_inter_threads or 0
+        images = params.datasets_num_private_threads or 0
+        if not on_gpu:
+            return cls(within, between, 0, images)
+        if params.num_intra_threads is None:
+            # The document's: a GPU's operations have nothing to share out among host threads.
+            within = 1
+        if params.gpu_thread_mode == "global":
+            return cls(within, between, 0, images)
+        own = params.per_gpu_thread_count or THREADS_OF_A_GPU
+        every = own * params.num_gpus
+        if params.datasets_use_prefetch and params.datasets_num_private_threads is None:
+            images = max(cores - every - WATCHERS_OF_A_GPU * params.num_gpus, 1)
+        shared = params.gpu_thread_mode == "gpu_shared"
+        return cls(within, between or max(cores - every, 1), every if shared else own, images)
+
+    def __str__(self) -> str:
+        names = {
+            "intra-op": self.within,
+            "inter-op": self.between,
+            "each GPU pool": self.gpu,
+            "image": self.images,
+        }
+        given = [f"{count} {name}" for name, count in names.items() if count]
+        return "threads requested: " + ", ".join(given)

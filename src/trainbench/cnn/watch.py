@@ -1,0 +1,131 @@
+"""Whether the other processes of a run are there: waited for at first, then watched to the end.
+
+A connection to the port of each is tried, whatever TensorFlow is doing meanwhile: it may block for
+ever on a process that is gone. When one is lost, this process ends at once with one line.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from trainbench.cnn.cluster import Cluster, Member
+from trainbench.errors import MachineError
+from trainbench.progress import LINE_INTERVAL_S, duration, say
+
+PROBE_INTERVAL_S = 2.0
+LOST_AFTER_S = 10.0
+"""A process whose port has been silent for so long is gone."""
+
+
+def answers(member: Member, *, timeout_s: float = PROBE_INTERVAL_S) -> bool:
+    """Whether something listens at ``member``'s address."""
+    host, _, port = member.address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s):
+            return True
+    except OSError:
+        return False
+
+
+def end_process(error: MachineError) -> NoReturn:
+    """Print ``error`` and end this process, whatever its other threads are blocked in."""
+    sys.stdout.flush()
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(error.exit_code)
+
+
+class Watch:
+    """Watches the processes that this one needs, in a thread.
+
+    Args:
+        timeout_s: seconds until each of them has to answer for the first time.
+        lost: what to do about one that is missing or gone.
+    """
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        timeout_s: float,
+        lost: Callable[[MachineError], object] = end_process,
+    ) -> None:
+        self._cluster, self._timeout_s, self._lost = cluster, timeout_s, lost
+        self._started = self._said = time.monotonic()
+        self._seen: dict[Member, float | None] = dict.fromkeys(cluster.needed())
+        self._stop = threading.Event()
+        self._all_seen = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
+
+    def start(self) -> Watch:
+        """Begin to watch."""
+        self._thread.start()
+        return self
+
+    def stop(self) -> None:
+        """Stop watching: from now on the others may end."""
+        self._stop.set()
+
+    def wait(self) -> None:
+        """Return once every process has answered; the thread ends this one if one does not."""
+        self._all_seen.wait()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            error = self._round(time.monotonic())
+            if error is not None and not self._stop.is_set():
+                self._lost(error)
+                return
+            # At the start a process is looked for more often, not to wait longer than it takes.
+            self._stop.wait(PROBE_INTERVAL_S if self._all_seen.is_set() else 0.1)
+
+    def _round(self, now: float) -> MachineError | None:
+        for member, before in self._seen.items():
+            if answers(member):
+                self._seen[member] = time.monotonic()
+            elif before is None and now - self._started > self._timeout_s:
+                return never_came(self._cluster, member, self._timeout_s)
+            elif before is not None and now - before > LOST_AFTER_S:
+                return gone(self._cluster, member)
+        missing = [member for member, seen in self._seen.items() if seen is None]
+        if not missing:
+            self._all_seen.set()
+        elif now - self._said > LINE_INTERVAL_S:
+            self._said = now
+            left = duration(max(self._timeout_s - (now - self._started), 0))
+            say(f"waiting for {', '.join(map(str, missing))}; {left} left")
+        return None
+
+
+def never_came(cluster: Cluster, member: Member, timeout_s: float) -> MachineError:
+    """The error of a process that never answered."""
+    return MachineError(
+        f"{cluster.me.role}: {member} did not answer within {duration(timeout_s)}; start it, open "
+        "its port, or mend the addresses (--cluster_timeout_s waits longer)"
+    )
+
+
+def gone(cluster: Cluster, member: Member, reason: str = "") -> MachineError:
+    """The error of a process that answered once and does so no more."""
+    return MachineError(
+        f"{cluster.me.role}: {member} is gone{reason and f' ({reason})'}; look at its own last "
+        "lines, then start all processes again"
+    )
+
+
+def blame(cluster: Cluster, error: Exception) -> MachineError:
+    """What TensorFlow's ``error`` means: which process is gone, found by asking each."""
+    reason = next((line for line in str(error).splitlines() if line.strip()), "")[:200]
+    members: Sequence[Member] = cluster.needed()
+    deadline = time.monotonic() + LOST_AFTER_S
+    while time.monotonic() < deadline:
+        for member in members:
+            if not answers(member):
+                return gone(cluster, member, type(error).__name__)
+        time.sleep(0.2)
+    return MachineError(f"{cluster.me.role}: the processes lost touch: {reason}")

@@ -1,0 +1,96 @@
+"""Workers of the CNN benchmark in containers on a private network, as on machines of their own."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+from docker.errors import DockerException, ImageNotFound
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+IMAGE = "trainbench-train:local"
+FLAGS = (
+    "--device=cpu --model=trivial --data_name=cifar10 --batch_size=4 --num_warmup_batches=1 "
+    "--variable_update=collective_all_reduce --all_reduce_spec=collective --display_every=1 "
+    "--job_name=worker --cluster_timeout_s=120"
+)
+pytestmark = pytest.mark.docker
+
+Start = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Starts two machines with the same flags; they and their network do not outlive the test."""
+    try:
+        client = docker.from_env(timeout=120)
+        client.ping()
+    except (DockerException, OSError):
+        pytest.skip("no Docker engine answers")
+    try:
+        client.images.get(IMAGE)
+    except ImageNotFound:
+        pytest.skip(f"{IMAGE} is not built (scripts/build_images.py)")
+    name = f"trainbench-{uuid.uuid4().hex[:8]}"
+    network = client.networks.create(name, driver="bridge", internal=True)
+    machines: list[Any] = []
+
+    def both(*flags: str) -> list[Any]:
+        hosts = ",".join(f"{name}-{index}:2222" for index in range(2))
+        common = [*FLAGS.split(), f"--worker_hosts={hosts}", *flags]
+        for index in range(2):
+            machine = client.containers.run(
+                IMAGE,
+                ["python", "-m", "trainbench", "cnn", *common, f"--task_index={index}"],
+                # The engine's own name service knows containers by their names.
+                name=f"{name}-{index}",
+                network=name,
+                volumes=[f"{CHECKOUT}:/workspace:ro"],
+                detach=True,
+            )
+            machines.append(machine)
+        return machines
+
+    yield both
+    for machine in machines:
+        machine.remove(force=True)
+    network.remove()
+    client.close()
+
+
+def step_losses(text: str) -> list[str]:
+    rows = (line.split() for line in text.splitlines())
+    return [row[8] for row in rows if len(row) >= 9 and row[1] == "images/sec:"]
+
+
+def test_two_machines_step_together_and_one_prints_the_total(start: Start) -> None:
+    machines = start("--num_batches=5")
+    codes = [machine.wait(timeout=180)["StatusCode"] for machine in machines]
+    first, second = (machine.logs().decode() for machine in machines)
+    assert codes == [0, 0], first + second
+    assert len(step_losses(first)) == 5
+    assert step_losses(first) == step_losses(second)
+    assert (first.count("total images/sec:"), second.count("total images/sec:")) == (1, 0)
+    assert "Batch size:  8 global" in first
+
+
+def test_a_machine_that_is_killed_ends_the_other_within_a_minute(start: Start) -> None:
+    first, second = start("--num_batches=1000000")
+    deadline = time.monotonic() + 180
+    while "images/sec:" not in first.logs().decode():
+        assert time.monotonic() < deadline, first.logs().decode()
+        time.sleep(0.5)
+    killed = time.monotonic()
+    second.kill()
+    code = first.wait(timeout=60)["StatusCode"]
+    took_s = time.monotonic() - killed
+    last = first.logs().decode().splitlines()[-1]
+    print(f"ended {took_s:.1f} s after: {last}")
+    assert code == 6
+    assert took_s < 60
+    assert last.startswith(f"error: worker 0: worker 1 ({second.name}:2222) is gone")
