@@ -17,7 +17,12 @@ usage: trainbench cnn [--flag=value ...]
 Trains or evaluates an image classifier on synthetic images, CIFAR-10 or ImageNet and prints
 images per second. The flags are those of tf_cnn_benchmarks.
 
-Example: trainbench cnn --model=resnet50 --batch_size=32 --num_batches=50 --device=cpu"""
+Example: trainbench cnn --model=resnet50 --batch_size=32 --num_batches=50 --device=cpu
+How sure is the speed?       trainbench cnn --model=resnet50 --repeat=5 --result_json=a.json
+Has it changed?              trainbench compare a.json b.json
+The largest batch that fits: trainbench cnn --model=resnet50 --auto_batch_size
+A table and a plot:          trainbench cnn --sweep=sweep.csv --sweep_models=resnet50,vgg16
+                             --sweep_batch_sizes=8,16,32 --sweep_precisions=fp32,bf16"""
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,15 @@ def parse(argv: Sequence[str]) -> Parsed:
         # Most often "--distortions False", which would leave the flag on.
         raise ParamError(f"Received unknown positional arguments: {positional}")
     return Parsed(make_params(**given))
+
+
+def argv_of(params: Params) -> list[str]:
+    """Arguments that ``parse`` turns into ``params`` again."""
+    argv = []
+    for name, value in params.changed().items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        argv.append(f"--{name}={text}")
+    return argv
 
 
 def help_text() -> str:

@@ -6,14 +6,16 @@ import sys
 from collections.abc import Sequence
 
 from trainbench.cnn import arguments, environment, output
-from trainbench.errors import Interrupted, TrainbenchError
+from trainbench.cnn.params import Params
+from trainbench.errors import Interrupted, MachineError, TrainbenchError
 
 
 def main(argv: Sequence[str]) -> int:
     """Run the benchmark that ``argv`` (without the program's name) asks for.
 
     Returns:
-        The documented exit code: 0 ok, 1 failed, 2 wrong flags, 3 damaged data, 130 interrupted.
+        The documented exit code: 0 ok, 1 failed, 2 wrong flags, 3 damaged data, 6 out of memory,
+        130 interrupted.
     """
     try:
         return _main(argv)
@@ -30,7 +32,30 @@ def _main(argv: Sequence[str]) -> int:
     if parsed.help is not None:
         output.say(parsed.help)
         return 0
-    params = parsed.params
+    return _run(parsed.params)
+
+
+def _run(params: Params) -> int:
+    """One run in this process, or several in processes of their own."""
+    if params.sweep:
+        from trainbench.cnn import sweep
+
+        sweep.run(params)
+        return 0
+    if params.auto_batch_size:
+        from trainbench.cnn import batch_search
+
+        params = batch_search.choose(params)
+    if params.repeat > 1:
+        from trainbench.cnn import repeats
+
+        output.say(repeats.summary(repeats.run(params)))
+        return 0
+    _one(params)
+    return 0
+
+
+def _one(params: Params) -> None:
     environment.set_variables(environment.variables(params))
     # Only now: TensorFlow reads the environment when it is imported.
     import tensorflow as tf
@@ -40,5 +65,10 @@ def _main(argv: Sequence[str]) -> int:
     benchmark = BenchmarkCNN(params)
     output.say(f"TensorFlow:  {'.'.join(tf.__version__.split('.')[:2])}")
     benchmark.print_info()
-    benchmark.run()
-    return 0
+    try:
+        benchmark.run()
+    except (tf.errors.ResourceExhaustedError, MemoryError) as error:
+        first = (str(error).splitlines() or ["the machine has no more"])[0]
+        raise MachineError(
+            f"out of memory: {first}; take a smaller --batch_size, or --auto_batch_size"
+        ) from error

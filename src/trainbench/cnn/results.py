@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import resource
-import sys
+import os
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,19 +14,12 @@ from trainbench import __version__, system
 from trainbench.cnn.evaluation import Evaluated
 from trainbench.cnn.params import Params
 from trainbench.cnn.plan import Plan
+from trainbench.cnn.processes import held_bytes
 from trainbench.cnn.step import Batch, Step
 from trainbench.cnn.training import Clock
-from trainbench.files import write_atomically
 
 SCHEMA = 1
 _SLOWING = ("tfprof_file", "debugger", "debug_dump_dir")
-
-
-def write(path: str, record: dict[str, Any]) -> None:
-    """Write ``record`` whole; its folder is made."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(target, json.dumps(record, indent=1, allow_nan=False) + "\n")
 
 
 def record(
@@ -71,6 +61,7 @@ def record(
         "peak_flops_per_s": peak,
         "percent_of_measured_peak": forward and 100 * speed * forward * passes / peak,
         "degraded": degraded(params),
+        "repeats": None,
         "environment": system.record(device=",".join(step.strategy.devices)),
     }
 
@@ -109,9 +100,7 @@ def peak_memory_bytes() -> int:
         return int(
             sum(tf.config.experimental.get_memory_info(gpu.name[-5:])["peak"] for gpu in gpus)
         )
-    # Kilobytes on Linux, bytes on macOS.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return held_bytes(os.getpid())
 
 
 def flops_per_image(step: Step, batches: list[Batch]) -> int | None:

@@ -61,6 +61,7 @@ def check(params: Params) -> None:
     for name in (*_SUMMING, "distributed_replicated"):
         if params.variable_update == name:
             _check_reduction(params)
+    _check_several(params)
     _check_dropped(params)
     _check_offered(params)
 
@@ -294,6 +295,17 @@ def _check_threads(params: Params) -> None:
         mode == "global" and params.per_gpu_thread_count,
         f"Invalid per_gpu_thread_count with gpu_thread_mode=global: {params.per_gpu_thread_count}",
     )
+
+
+def _check_several(params: Params) -> None:
+    for name in ("repeat", "auto_batch_size", "sweep"):
+        _refuse(
+            getattr(params, name) != FLAGS[name].default,
+            f"--{name} starts several runs, which the command does (trainbench cnn); "
+            "BenchmarkCNN is one run",
+        )
+    lists = [name for name in FLAGS if name.startswith("sweep_") and getattr(params, name)]
+    _refuse(lists, f"--{''.join(lists[:1])} is for a sweep; add --sweep=FILE.csv or leave it out")
 
 
 def _check_offered(params: Params) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainbench.cnn import arithmetic, debugging, dumps, mlperf, output, results, rules
+from trainbench.cnn import arithmetic, debugging, dumps, mlperf, output, records, results, rules
 from trainbench.cnn.benchlog import BenchmarkLog
 from trainbench.cnn.checkpoints import CheckpointNotFoundException
 from trainbench.cnn.evaluation import Accuracy
@@ -171,4 +171,4 @@ def _record(session: Session, pauses: Pauses, loop: Loop, stats: dict[str, Any])
                 pauses.evaluations, session.plan, session.dataset.num_examples_per_epoch("train")
             ),
         )
-        results.write(session.params.result_json, record)
+        records.write(session.params.result_json, record)

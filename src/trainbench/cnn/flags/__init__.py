@@ -9,6 +9,7 @@ GROUPS: tuple[Group, ...] = (
     running.MODE,
     running.DATA,
     running.EVALUATION,
+    running.SEVERAL,
     running.OUTPUT,
     running.CHECKPOINTS,
     training.OPTIMIZER,

@@ -121,6 +121,61 @@ EVALUATION = Group(
     ),
 )
 
+SEVERAL = Group(
+    "Several runs, each in a process of its own",
+    (
+        Flag(
+            "repeat",
+            "integer",
+            1,
+            OURS,
+            "Whole runs; the mean speed is printed with its 95 % confidence interval.",
+            low=1,
+        ),
+        Flag(
+            "auto_batch_size",
+            "boolean",
+            False,
+            OURS,
+            "Take the largest batch size that fits into memory; the search begins with "
+            "--batch_size, or 32.",
+        ),
+        Flag(
+            "batch_size_multiple",
+            "integer",
+            1,
+            OURS,
+            "Batch sizes that --auto_batch_size considers: multiples of this.",
+            low=1,
+        ),
+        Flag(
+            "memory_limit_gib",
+            "float",
+            None,
+            OURS,
+            "Host memory that a trial of --auto_batch_size may take; unset: 90 % of the available.",
+            low=0,
+        ),
+        Flag(
+            "sweep",
+            "string",
+            None,
+            OURS,
+            "Run every combination of the lists below; write a row for each to this CSV file, and "
+            "a plot beside it. What the file holds already is not run again.",
+        ),
+        Flag("sweep_models", "list", (), OURS, "Models of the sweep; unset: --model."),
+        Flag("sweep_batch_sizes", "list", (), OURS, "Its batch sizes; unset: --batch_size."),
+        Flag(
+            "sweep_precisions",
+            "list",
+            (),
+            OURS,
+            "Its number formats, of fp32, fp16 and bf16; unset: what the other flags say.",
+        ),
+    ),
+)
+
 OUTPUT = Group(
     "Output",
     (
