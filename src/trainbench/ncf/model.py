@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -108,6 +108,28 @@ def first_layer(kernel: Any, rows: Any, side: str) -> Any:
     half = kernel.shape[0] // 2
     part = kernel[:half] if side == "user" else kernel[half:]
     return tf.matmul(rows, tf.cast(part, rows.dtype))
+
+
+class Inputs(NamedTuple):
+    """What samples read of one side's tables.
+
+    mf: float32 [batch, mf_dim]. mlp: the MLP rows [batch, mlp_dim], or where ``projected`` what
+    they add to the first layer's sums [batch, second size], in the dtype to multiply in.
+    """
+
+    mf: Any
+    mlp: Any
+    projected: bool
+
+
+def first_sums(kernel: Any, user: Inputs, item: Inputs) -> Any:
+    """The first layer's sums [batch, second size] before its bias."""
+    if not (user.projected or item.projected):
+        # One product of the width of both runs nearer the machine's rate than two.
+        rows = tf.concat([user.mlp, item.mlp], axis=1)
+        return tf.matmul(rows, tf.cast(kernel, rows.dtype))
+    sides = (("user", user), ("item", item))
+    return sum(i.mlp if i.projected else first_layer(kernel, i.mlp, side) for side, i in sides)
 
 
 def logits(dense: Mapping[str, Any], mf: tuple[Any, Any], first: Any) -> Any:

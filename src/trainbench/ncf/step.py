@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainbench.config import NcfConfig
-from trainbench.ncf.model import Geometry, Weights, logits, mean_loss
+from trainbench.ncf.model import Geometry, Weights, first_sums, logits, mean_loss
 from trainbench.ncf.optimizer import Adam, CatchUp, catch_up
 from trainbench.ncf.tables import Own, RowTables, SweptTables, Tables, zero_state
 
@@ -79,28 +79,31 @@ class Step:
         self, start: tuple[Any, Any], ids: tuple[Any, Any], labels: Any, own: Own = tf.identity
     ) -> tuple[Any, Any]:
         """The mean loss over the own samples, and its gradients in the states of ``begin``."""
-        dense, states = start
+        dense, reads = start
         parameters = {n: state[0] for n, state in dense.items()}
-        values = [[state[0] for state in side] for side in states]
+        values = [read.values for read in reads]
+        places = [own(read.places) for read in reads]
         with tf.GradientTape() as tape:
             tape.watch((parameters, values))
-            loss = self._loss(parameters, values, ids, labels, own)
+            loss = self._loss(parameters, values, places, own(labels))
         return loss, tape.gradient(loss, (parameters, values))
 
     def finish(self, start: tuple[Any, Any], ids: tuple[Any, Any], gradients: Any) -> None:
         """Apply the step that ``begin`` counted."""
-        (dense, states), step = start, self.step.read_value()
-        for tables, i, side, parts in zip(self.tables, ids, states, gradients[1], strict=True):
-            tables.write(i, step, side, parts)
+        del ids
+        (dense, reads), step = start, self.step.read_value()
+        for tables, read, parts in zip(self.tables, reads, gradients[1], strict=True):
+            tables.write(read, step, parts)
         self._write_dense(step, dense, gradients[0])
 
-    def _loss(self, dense: Any, values: Any, ids: tuple[Any, Any], labels: Any, own: Own) -> Any:
+    def _loss(self, dense: Any, values: Any, places: Any, labels: Any) -> Any:
         kernel = dense["mlp_1_kernel"]
-        (user_mf, user_first), (item_mf, item_first) = (
-            tables.inputs(side, i, kernel, self.dtype, own)
-            for tables, side, i in zip(self.tables, values, ids, strict=True)
+        user, item = (
+            tables.inputs(side, place, kernel, self.dtype)
+            for tables, side, place in zip(self.tables, values, places, strict=True)
         )
-        return mean_loss(logits(dense, (user_mf, item_mf), user_first + item_first), own(labels))
+        sums = first_sums(kernel, user, item)
+        return mean_loss(logits(dense, (user.mf, item.mf), sums), labels)
 
     def _write_dense(self, step: Any, dense: Any, gradients: Any) -> None:
         scales = self.adam.scales(step)

@@ -9,30 +9,46 @@ rows than a batch has samples.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
-from trainbench.ncf.model import Geometry, Weights, first_layer
+from trainbench.ncf.model import Geometry, Inputs, Weights, first_layer
 from trainbench.ncf.optimizer import Adam, CatchUp, State
 
 Own = Callable[[Any], Any]
 """What a replica keeps of a tensor [batch, ...]: the samples whose gradients it computes."""
 
 
+class Read(NamedTuple):
+    """What a step starts from on one side.
+
+    states: of rows of the tables; gradients are taken of their values.
+    rows: int32, the table's rows that they are, or none where they are the whole tables.
+    places: int32 [batch], where among them each sample's row is.
+    """
+
+    states: list[State]
+    rows: Any
+    places: Any
+
+    @property
+    def values(self) -> list[Any]:
+        """The parameters, without their moments."""
+        return [state[0] for state in self.states]
+
+
 class Tables(Protocol):
     """One side's tables; ``read`` and ``write`` are called inside a compiled step."""
 
-    def read(self, ids: Any, step: Any) -> list[State]:
-        """What step ``step`` starts from; the values are what gradients are taken of."""
+    def read(self, ids: Any, step: Any) -> Read:
+        """What step ``step`` starts from for the samples with rows ``ids`` [batch]."""
 
-    def inputs(
-        self, values: list[Any], ids: Any, kernel: Any, dtype: Any, own: Own = tf.identity
-    ) -> tuple[Any, Any]:
-        """MF rows and ``first_layer`` product of each own sample, from the values of ``read``."""
+    def inputs(self, values: list[Any], places: Any, kernel: Any, dtype: Any) -> Inputs:
+        """What the samples at ``places`` read of ``values``, which ``read`` gave."""
 
-    def write(self, ids: Any, step: Any, states: list[State], gradients: list[Any]) -> None:
-        """Apply step ``step`` to the states that ``read`` gave."""
+    def write(self, read: Read, step: Any, gradients: list[Any]) -> None:
+        """Apply step ``step`` to what ``read`` gave, with the gradients of its values."""
 
     def values(self, step: Any) -> dict[str, Any]:
         """Both tables by name, as they are after step ``step``."""
@@ -54,28 +70,26 @@ class SweptTables:
         self.side, self.adam, self.project = side, adam, project
         self.stored = {name: zero_state(weights[name]) for name in geometry.table_shapes(side)}
 
-    def read(self, ids: Any, step: Any) -> list[State]:
+    def read(self, ids: Any, step: Any) -> Read:
         """The MF table and the MLP table, whole."""
-        del ids, step
-        return [(v.read_value(), m.read_value(), n.read_value()) for v, m, n in self._states]
+        del step
+        states = [(v.read_value(), m.read_value(), n.read_value()) for v, m, n in self._states]
+        return Read(states, (), ids)
 
-    def inputs(
-        self, values: list[Any], ids: Any, kernel: Any, dtype: Any, own: Own = tf.identity
-    ) -> tuple[Any, Any]:
-        """MF rows and ``first_layer`` product of each own sample."""
-        (mf, mlp), ids = values, own(ids)
-        if self.project:
-            product = first_layer(kernel, tf.cast(mlp, dtype), self.side)
-            # In float32, because this gather's gradient is a sum over a row's samples.
-            return tf.gather(mf, ids), tf.cast(tf.gather(tf.cast(product, tf.float32), ids), dtype)
-        rows = tf.cast(tf.gather(mlp, ids), dtype)
-        return tf.gather(mf, ids), first_layer(kernel, rows, self.side)
+    def inputs(self, values: list[Any], places: Any, kernel: Any, dtype: Any) -> Inputs:
+        """MF rows, and MLP rows or their products, of the samples at ``places``."""
+        mf, mlp = values
+        if not self.project:
+            return Inputs(tf.gather(mf, places), tf.cast(tf.gather(mlp, places), dtype), False)
+        product = first_layer(kernel, tf.cast(mlp, dtype), self.side)
+        # In float32, because this gather's gradient is a sum over a row's samples.
+        first = tf.cast(tf.gather(tf.cast(product, tf.float32), places), dtype)
+        return Inputs(tf.gather(mf, places), first, True)
 
-    def write(self, ids: Any, step: Any, states: list[State], gradients: list[Any]) -> None:
+    def write(self, read: Read, step: Any, gradients: list[Any]) -> None:
         """One step of dense Adam."""
-        del ids
         scales = self.adam.scales(step)
-        for stored, state, gradient in zip(self._states, states, gradients, strict=True):
+        for stored, state, gradient in zip(self._states, read.states, gradients, strict=True):
             after = self.adam.update(scales, *state, tf.convert_to_tensor(gradient))
             for variable, part in zip(stored, after, strict=True):
                 variable.assign(part)
@@ -98,8 +112,9 @@ class SweptTables:
 class RowTables:
     """Only the batch's rows are updated; ``catch_up`` None leaves out what they missed (lazy Adam).
 
-    Values and moments of both tables lie in one row of one variable, MF before MLP, because a row
-    of a large table comes from memory: one place to fetch instead of six.
+    A row of the MF table and the same row of the MLP table lie side by side, because a row of a
+    large table comes from memory. One row more than the table has, the spare one, is read and
+    written in place of a row that another sample of the batch stands for.
     """
 
     def __init__(
@@ -116,64 +131,63 @@ class RowTables:
         self.names = list(geometry.table_shapes(side))
         self.mf_dim = geometry.mf_dim
         self.dim = geometry.mf_dim + geometry.mlp_dim
-        rows = geometry.rows(side)
-        self.stored = tf.Variable(tf.zeros([rows, 3 * self.dim]))
-        self.last = tf.Variable(tf.zeros([rows], tf.int32))
-        self.place = tf.Variable(tf.zeros([rows], tf.int32))
+        self.rows = geometry.rows(side)
+        self.stored = zero_state(tf.zeros([self.rows + 1, self.dim]))
+        self.last = tf.Variable(tf.zeros([self.rows + 1], tf.int32))
+        self.speaker = tf.Variable(tf.zeros([self.rows], tf.int32))
         self.caught_up_at = 0
         self.flush = tf.function(self._flush, jit_compile=xla, autograph=False)
         self.assign(weights)
 
-    def read(self, ids: Any, step: Any) -> list[State]:
-        """Each sample's rows, with the steps made good that they missed."""
-        state = tuple(tf.split(tf.gather(self.stored, ids), 3, axis=1))
-        if self.catch_up is None:
-            return [state]
-        last = tf.gather(self.last, ids)
-        return [self.catch_up.rows(last, tf.cast(step, tf.int32) - 1 - last, state)]
+    def read(self, ids: Any, step: Any) -> Read:
+        """Each distinct row once, with the steps made good that it missed."""
+        samples = tf.range(ids.shape[0])
+        # Samples of one row agree on one of them: whichever was written last.
+        self.speaker.scatter_update(tf.IndexedSlices(samples, ids))
+        places = tf.gather(self.speaker, ids)
+        rows = tf.where(places == samples, ids, self.rows)
+        state = tuple(tf.gather(part, rows) for part in self.stored)
+        if self.catch_up is not None:
+            last = tf.gather(self.last, rows)
+            state = self.catch_up.rows(last, tf.cast(step, tf.int32) - 1 - last, state)
+        return Read([state], rows, places)
 
-    def inputs(
-        self, values: list[Any], ids: Any, kernel: Any, dtype: Any, own: Own = tf.identity
-    ) -> tuple[Any, Any]:
-        """MF rows and ``first_layer`` product of each own sample."""
-        del ids
-        rows = own(values[0])
-        mf, mlp = rows[:, : self.mf_dim], rows[:, self.mf_dim :]
-        return mf, first_layer(kernel, tf.cast(mlp, dtype), self.side)
+    def inputs(self, values: list[Any], places: Any, kernel: Any, dtype: Any) -> Inputs:
+        """MF and MLP rows of the samples at ``places``."""
+        del kernel
+        rows = tf.gather(values[0], places)
+        return Inputs(rows[:, : self.mf_dim], tf.cast(rows[:, self.mf_dim :], dtype), False)
 
-    def write(self, ids: Any, step: Any, states: list[State], gradients: list[Any]) -> None:
+    def write(self, read: Read, step: Any, gradients: list[Any]) -> None:
         """One step of Adam on the batch's rows."""
-        batch = ids.shape[0]
-        # Samples of one row agree on one of their places, where their gradients are summed. All of
-        # them then compute and write the same new row, so that no sample has to be left out.
-        self.place.scatter_update(tf.IndexedSlices(tf.range(batch), ids))
-        place = tf.gather(self.place, ids)
-        total = tf.gather(tf.math.unsorted_segment_sum(gradients[0], place, batch), place)
-        after = self.adam.update(self.adam.scales(step), *states[0], total)
-        self.stored.scatter_update(tf.IndexedSlices(tf.concat(after, axis=1), ids))
-        now = tf.fill([batch], tf.cast(step, tf.int32))
-        self.last.scatter_update(tf.IndexedSlices(now, ids))
+        gradient = tf.convert_to_tensor(gradients[0])
+        after = self.adam.update(self.adam.scales(step), *read.states[0], gradient)
+        for variable, part in zip(self.stored, after, strict=True):
+            variable.scatter_update(tf.IndexedSlices(part, read.rows))
+        now = tf.fill(read.rows.shape, tf.cast(step, tf.int32))
+        self.last.scatter_update(tf.IndexedSlices(now, read.rows))
 
     def values(self, step: Any) -> dict[str, Any]:
         """The tables by name, after every row was caught up."""
         if self.catch_up is not None and self.caught_up_at != int(step):
             self.flush(step)
             self.caught_up_at = int(step)
-        values = self.stored[:, : self.dim]
+        values = self.stored[0][: self.rows]
         parts = tf.split(values, [self.mf_dim, self.dim - self.mf_dim], axis=1)
         return dict(zip(self.names, parts, strict=True))
 
     def assign(self, weights: Weights) -> None:
         """Take the values from ``weights``; the moments stay."""
         joined = tf.concat([weights[name] for name in self.names], axis=1)
-        self.stored.assign(tf.concat([joined, self.stored[:, self.dim :]], axis=1))
+        self.stored[0].assign(tf.pad(joined, [[0, 1], [0, 0]]))
 
     def _flush(self, step: Any) -> None:
         assert self.catch_up is not None
         now = tf.cast(step, tf.int32)
-        state = tuple(tf.split(self.stored.read_value(), 3, axis=1))
+        state = tuple(part.read_value() for part in self.stored)
         caught_up = self.catch_up.rows(self.last.read_value(), now - self.last, state)
-        self.stored.assign(tf.concat(caught_up, axis=1))
+        for variable, part in zip(self.stored, caught_up, strict=True):
+            variable.assign(part)
         self.last.assign(tf.fill(self.last.shape, now))
 
 
