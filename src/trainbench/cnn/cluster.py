@@ -29,6 +29,7 @@ _ONE_WRITER = {
     "partitioned_graph_file_prefix": None,
     "benchmark_log_dir": None,
     "result_json": None,
+    "ml_perf_compliance_logging": False,
 }
 """What only the chief writes, with the value that asks for nothing."""
 

@@ -56,7 +56,7 @@ def _run(params: Params) -> int:
 
 
 def _one(params: Params) -> None:
-    environment.set_variables(environment.variables(params))
+    environment.set_variables(environment.variables(params), given=params.changed())
     # Only now: TensorFlow reads the environment when it is imported.
     import tensorflow as tf
 
