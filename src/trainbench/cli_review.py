@@ -8,7 +8,7 @@ import click
 
 from trainbench import pipeline
 from trainbench.cli_options import DATA_DIR, RUN
-from trainbench.errors import NotCompliantError
+from trainbench.errors import NotCompliantError, RegressionError
 from trainbench.paths import DataDir, RunDir
 
 _LOGS = click.argument(
@@ -138,6 +138,45 @@ def score(folder: Path, as_json: bool, order: str, legacy_reference: bool) -> No
     render = scoring.to_json if as_json else scoring.to_text
     reference = scoring.LEGACY_REFERENCE if legacy_reference else None
     click.echo(render(result, reference=reference), nl=False)
+
+
+@click.command("compare")
+@click.argument("baseline", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path))
+@click.option(
+    "--threshold-percent",
+    type=click.FloatRange(0, 100, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="A slowdown up to this is none.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals; 1 minus this is the level of the test.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def compare(
+    baseline: Path, other: Path, threshold_percent: float, confidence: float, as_json: bool
+) -> None:
+    """Is OTHER slower than BASELINE? Both are written by trainbench cnn --result_json.
+
+    Welch's test on the speeds of whole runs (--repeat), or else on blocks of steps. Exit 7: OTHER
+    is significantly slower by more than the threshold.
+    """
+    from trainbench.report.speed import compare_speeds
+
+    found = compare_speeds(
+        baseline, other, confidence=confidence, threshold_percent=threshold_percent
+    )
+    click.echo(found.to_json() if as_json else found.to_text(), nl=False)
+    if found.slower:
+        raise RegressionError(
+            f"{other}: {-found.change.percent:.2f} % slower than {baseline} "
+            f"(p = {found.change.p_slowdown:.3g} for at most {threshold_percent:g} %)"
+        )
 
 
 @click.group("submission")

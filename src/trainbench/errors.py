@@ -42,6 +42,12 @@ class MachineError(TrainbenchError):
     exit_code = 6
 
 
+class RegressionError(TrainbenchError):
+    """A result is significantly worse than the one it was compared with."""
+
+    exit_code = 7
+
+
 class Interrupted(TrainbenchError):
     """The user or the system asked the process to stop."""
 
