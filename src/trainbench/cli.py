@@ -1,7 +1,7 @@
 """The command line: parse, call, exit code. Nothing else reads flags or the environment.
 
 Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 data integrity, 4 target not reached,
-5 not compliant, 6 environment, 7 slower than the baseline, 130 interrupted.
+5 not compliant, 6 environment, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import signal
 import sys
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -31,10 +31,20 @@ from trainbench.cli_options import (
     train_options,
 )
 from trainbench.config import NcfConfig
-from trainbench.errors import Interrupted, MachineError, TargetNotReachedError, TrainbenchError
+from trainbench.errors import (
+    ConfigError,
+    Interrupted,
+    MachineError,
+    TargetNotReachedError,
+    TrainbenchError,
+)
+from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster, from_tf_config
 from trainbench.occupancy import occupied
 from trainbench.paths import DataDir, RunDir
 from trainbench.sidecar import DROP_CACHES
+
+if TYPE_CHECKING:
+    from trainbench.ncf.trials import SetSpec
 
 EXAMPLES = {
     "download": "trainbench download --dataset ml-20m",
@@ -45,7 +55,6 @@ EXAMPLES = {
     "pipeline": "trainbench pipeline --preset quick",
     "check": "trainbench check --level 2 result_0.txt",
     "score": "trainbench score results/my-system/ncf --json",
-    "compare": "trainbench compare before.json after.json --threshold-percent 2",
     "doctor": "trainbench doctor",
     "bench": "trainbench bench ncf",
     "cnn": "trainbench cnn --model=resnet50 --batch_size=32 --num_batches=50 --device=cpu",
@@ -154,8 +163,14 @@ def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
     """Train to the target, once or several times."""
     config = resolved_config(options)
     data = opened(data_dir)
+    spec = _set_spec(config, data, options)
+    if spec.cluster and not spec.cluster.is_chief:
+        from trainbench.ncf.trials import work_for_chief
+
+        work_for_chief(spec)
+        return
     with occupied(data, "train"):
-        run = _train(config, data, options)
+        run = _train(spec)
         if not defer_verdict:
             _require_target(run)
 
@@ -168,17 +183,48 @@ def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
 @click.option("--drop-cache-location", default=DROP_CACHES)
 @click.option("--hash-pipeline", is_flag=True)
 @click.option("--git", default="null")
-def trial_command(data_dir: Path, run_path: Path, git: str, **options: Any) -> int:
+@click.option("--profile", type=click.Path(path_type=Path))
+@click.option("--cluster", default="null")
+@click.option("--join-timeout-s", type=float, default=JOIN_TIMEOUT_S)
+def trial_command(data_dir: Path, run_path: Path, git: str, cluster: str, **options: Any) -> int:
     """One trial in a process of its own; started by train."""
+    _prepare_child()
+    from trainbench.ncf.trial import TrialSpec, run_trial
+
+    options |= {"git": json.loads(git), "cluster": _cluster(cluster)}
+    return run_trial(TrialSpec(RunDir(run_path), data=DataDir(data_dir), **options)).exit_code
+
+
+@cli.command("worker", hidden=True)
+@DATA_DIR
+@click.option("--config", "config_json", required=True)
+@click.option("--seed", required=True, type=int)
+@click.option("--log-file", required=True, type=click.Path(path_type=Path))
+@click.option("--drop-cache-location", default=DROP_CACHES)
+@click.option("--cluster", required=True)
+@click.option("--join-timeout-s", type=float, default=JOIN_TIMEOUT_S)
+def worker_command(data_dir: Path, config_json: str, cluster: str, **options: Any) -> None:
+    """One machine's part in a trial of several; started by train."""
+    _prepare_child()
+    from trainbench.ncf.worker import WorkerSpec, run_worker
+
+    found = _cluster(cluster)
+    assert found
+    config = configs.from_json(config_json)
+    run_worker(WorkerSpec(config, found, data=DataDir(data_dir), **options))
+
+
+def _prepare_child() -> None:
     from trainbench.ncf.lifeline import die_with_parent
 
     die_with_parent()
     # TensorFlow reads it when imported: its start-up notes would bury the progress lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from trainbench.ncf.trial import TrialSpec, run_trial
 
-    spec = TrialSpec(RunDir(run_path), data=DataDir(data_dir), git=json.loads(git), **options)
-    return run_trial(spec).exit_code
+
+def _cluster(text: str) -> Cluster | None:
+    found = json.loads(text)
+    return Cluster(tuple(found["workers"]), found["index"]) if found else None
 
 
 @cli.command("pipeline")
@@ -198,10 +244,16 @@ def pipeline_command(data_dir: Path, dry_run: bool, **options: Any) -> int:
         return 0
     data_dir.mkdir(parents=True, exist_ok=True)
     data = opened(data_dir)
+    spec = _set_spec(config, data, options)
+    if spec.cluster:
+        raise ConfigError(
+            "TF_CONFIG names several machines: run download and preprocess on each, then train on "
+            "each, then stitch and report on worker 0 (docs/multi_machine.md)"
+        )
     with occupied(data, "pipeline"):
         pipeline.download(config, data, source(options))
         pipeline.prepare(config, data)
-        run = _train(config, data, options)
+        run = _train(spec)
         pipeline.stitch(run)
         return pipeline.report(run)
 
@@ -211,7 +263,12 @@ def pipeline_command(data_dir: Path, dry_run: bool, **options: Any) -> int:
 @DATASET
 @PRESET
 @SETTINGS
-@click.option("--weights", required=True, type=click.Path(path_type=Path, dir_okay=False))
+@click.option(
+    "--weights",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The weights.npz or the model.keras of a trial.",
+)
 @click.option("--negatives", type=click.IntRange(1), default=999, show_default=True)
 @click.option("--seed", envvar="SEED", type=click.IntRange(0), default=0, show_default=True)
 def evaluate_command(
@@ -249,31 +306,53 @@ for _command in (
     cli_review.check,
     cli_review.score,
     cli_review.submission,
-    cli_review.compare,
     cli_machine.bench,
     cli_machine.doctor,
 ):
     cli.add_command(_command)
 
 
-def _train(config: NcfConfig, data: DataDir, options: dict[str, Any]) -> RunDir:
-    from trainbench.ncf.trials import SetSpec, run_set
+def _set_spec(config: NcfConfig, data: DataDir, options: dict[str, Any]) -> SetSpec:
+    from trainbench.ncf.trials import SetSpec
 
     git = None
     if options["git_revision"]:
         git = {"revision": options["git_revision"], "dirty": options["git_dirty"]}
-    return run_set(
-        SetSpec(
-            config=config,
-            data=data,
-            runs=options["runs"],
-            seed=options["seed"],
-            command=["trainbench", *sys.argv[1:]],
-            drop_cache_location=options["drop_cache_location"],
-            hash_pipeline=options["hash_pipeline"],
-            git=git,
-        )
+    cluster = from_tf_config(options["tf_config"])
+    if cluster:
+        _check_cluster(config, cluster, options["seed"])
+    return SetSpec(
+        config=config,
+        data=data,
+        runs=options["runs"],
+        seed=options["seed"],
+        command=["trainbench", *sys.argv[1:]],
+        drop_cache_location=options["drop_cache_location"],
+        hash_pipeline=options["hash_pipeline"],
+        git=git,
+        cluster=cluster,
+        join_timeout_s=options["join_timeout_s"],
+        profile=options["profile"],
     )
+
+
+def _check_cluster(config: NcfConfig, cluster: Cluster, seed: int | None) -> None:
+    if seed is None:
+        raise ConfigError(
+            "several machines train together: give each the same --seed, from which all of them "
+            "draw the same samples"
+        )
+    if config.tpu or config.cpu_devices > 1:
+        name = "tpu" if config.tpu else "cpu_devices"
+        raise ConfigError(f"{name} is for one machine, and TF_CONFIG names several")
+    if config.batch_size % len(cluster.workers):
+        raise ConfigError(configs.indivisible(config.batch_size, len(cluster.workers)))
+
+
+def _train(spec: SetSpec) -> RunDir:
+    from trainbench.ncf.trials import run_set
+
+    return run_set(spec)
 
 
 def _require_target(run: RunDir) -> None:

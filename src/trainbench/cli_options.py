@@ -12,6 +12,7 @@ from trainbench import config as configs
 from trainbench import pipeline
 from trainbench.config import NcfConfig
 from trainbench.data import datasets
+from trainbench.ncf.cluster import JOIN_TIMEOUT_S
 from trainbench.paths import DataDir
 from trainbench.progress import say
 from trainbench.sidecar import DROP_CACHES
@@ -81,6 +82,33 @@ def train_options(command: Command) -> Command:
             help="The file to which 3 is written to drop the page cache.",
         ),
         click.option("--hash-pipeline", is_flag=True, help="Print each epoch's input hashes."),
+        click.option(
+            "--profile",
+            type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
+            help="Trace some steps of the first epoch into this folder, for TensorBoard.",
+        ),
+        click.option("--deterministic/--no-deterministic", default=None, help="Bit-equal repeats."),
+        click.option("--tpu", help="Train on the TPU of this name (untested)."),
+        click.option(
+            "--xla/--no-xla",
+            "--use_xla_for_gpu/--nouse_xla_for_gpu",
+            "xla",
+            default=None,
+            help="Compile the step with XLA, or run it op by op. Default: compile.",
+        ),
+        click.option(
+            "--tf-config",
+            envvar="TF_CONFIG",
+            default="",
+            help="JSON that names the machines of the run (docs/multi_machine.md).",
+        ),
+        click.option(
+            "--join-timeout-s",
+            default=JOIN_TIMEOUT_S,
+            show_default=True,
+            type=click.FloatRange(1),
+            help="How long to wait until all machines of the run are there.",
+        ),
         *(
             click.option(f"--{key.replace('_', '-')}", key, type=click.Choice(configs.CHOICES[key]))
             for key in ("tie_break", "devices", "precision", "optimizer", "division")
@@ -106,6 +134,9 @@ def resolved_config(options: dict[str, Any]) -> NcfConfig:
     settings = list(options["settings"])
     for key in configs.CHOICES:
         if options.get(key):
+            settings.append(f"{key}={options[key]}")
+    for key in ("tpu", "xla", "deterministic"):
+        if options.get(key) is not None:
             settings.append(f"{key}={options[key]}")
     if options["dataset"]:
         settings.append(f"dataset={options['dataset']}")

@@ -62,6 +62,8 @@ class NcfConfig:
     devices: str = "auto"
     # Logical CPU devices of devices=all: several replicas on a machine without GPUs.
     cpu_devices: int = 1
+    # A TPU's name; it compiles with XLA always, so it excludes xla, which is for CPUs and GPUs.
+    tpu: str = ""
     deterministic: bool = False
     steps_per_call: int = 64
     eval_users_per_batch: int = 256
@@ -164,6 +166,7 @@ def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
             the wrong type.
     """
     hints = get_type_hints(NcfConfig)
+    given: set[str] = set()
     for setting in settings:
         key, equals, text = setting.partition("=")
         key = key.strip().replace("-", "_")
@@ -172,6 +175,9 @@ def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
         if key not in hints or key == "preset":
             raise ConfigError(unknown("key", key, [k for k in hints if k != "preset"]))
         config = replace(config, **{key: _parse(key, text.strip(), hints[key])})
+        given.add(key)
+    if config.tpu and "xla" not in given:
+        config = replace(config, xla=False)
     return validated(config)
 
 
@@ -219,6 +225,8 @@ def validated(config: NcfConfig) -> NcfConfig:
 
 
 def _check_devices(config: NcfConfig) -> None:
+    if config.tpu and config.xla:
+        raise ConfigError("--use_xla_for_gpu is incompatible with --tpu")
     if config.cpu_devices > 1 and config.devices != "all":
         raise ConfigError(
             f"cpu_devices={config.cpu_devices}: several devices train with devices=all only; "

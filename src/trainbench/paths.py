@@ -62,6 +62,10 @@ class DataDir:
         """Folder of one run."""
         return RunDir(self.runs / run_id)
 
+    def worker_log(self, index: int) -> Path:
+        """What worker ``index`` of a run on several machines printed."""
+        return self.root / "workers" / f"worker_{index}.log"
+
 
 @dataclass(frozen=True)
 class RunDir:

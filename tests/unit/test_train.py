@@ -14,7 +14,8 @@ from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
 from trainbench.ncf.model import Geometry, Weights
 from trainbench.ncf.step import Step
 from trainbench.ncf.tables import RowTables, SweptTables
-from trainbench.ncf.train import Trainer, build, read_weights
+from trainbench.ncf.train import Trainer, build
+from trainbench.ncf.weights import read_weights
 
 USERS, ITEMS, BATCH = 400, 48, 32
 SMALL = replace(
@@ -245,7 +246,7 @@ def test_out_of_memory_names_the_batch_size_and_a_smaller_one(
 def test_saved_weights_come_back(tmp_path: Path) -> None:
     trainer, _ = trained(SMALL, some_epoch(3))
     path = trainer.save(tmp_path / "model")
-    assert [p.name for p in path.parent.iterdir()] == ["weights.npz"]
+    assert sorted(p.name for p in path.parent.iterdir()) == ["model.keras", "weights.npz"]
     with np.load(path) as file:
         assert {n: file[n].shape for n in file.files} == trainer.geometry.shapes
     again = build(SMALL, USERS, ITEMS, seed=9)

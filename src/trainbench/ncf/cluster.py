@@ -13,6 +13,8 @@ from typing import Any
 
 from trainbench.errors import ConfigError
 
+JOIN_TIMEOUT_S = 300.0
+
 WANTED = (
     'wanted {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": N}}; '
     "see docs/multi_machine.md"

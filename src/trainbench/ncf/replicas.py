@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -23,16 +23,24 @@ from trainbench.ncf.cluster import Cluster
 from trainbench.ncf.model import Weights
 from trainbench.ncf.step import Step
 
+# What TensorFlow's words for a lost worker have in common.
+_OTHERS = re.compile(r"ollective|oordination|task:\d|onnection|Socket")
+
 MEAN, SUM = tf.distribute.ReduceOp.MEAN, tf.distribute.ReduceOp.SUM
 
 
 @dataclass(frozen=True)
 class Replicas:
-    """Devices that share each batch; ``devices`` are those of this process."""
+    """Devices that share each batch; ``devices`` are those of this process.
+
+    ``scoped``: the strategy keeps one set of variables for all of them (a TPU's cores run one
+    program); otherwise each device has a set of its own.
+    """
 
     strategy: tf.distribute.Strategy
     devices: tuple[str, ...]
     cluster: Cluster | None = None
+    scoped: bool = False
 
     @property
     def count(self) -> int:
@@ -56,7 +64,10 @@ class Replicas:
         return tf.device("CPU:0")
 
     def each(self, make: Callable[[], Any]) -> list[Any]:
-        """What ``make`` gives on each device of this process."""
+        """What ``make`` gives on each device of this process; once where they are ``scoped``."""
+        if self.scoped:
+            with self.strategy.scope():
+                return [make()]
         made = []
         for device in self.devices:
             with tf.device(device):
@@ -66,8 +77,12 @@ class Replicas:
     def spread(self, values: Sequence[Any]) -> Any:
         """One value (any nest of tensors) for each replica of this process, in order."""
         return self.strategy.experimental_distribute_values_from_function(
-            lambda context: values[int(context.replica_id_in_sync_group) - self.first]
+            lambda context: values[self.place(int(context.replica_id_in_sync_group))]
         )
+
+    def place(self, number: int) -> int:
+        """Where replica ``number`` finds its own among what ``each`` made."""
+        return 0 if self.scoped else number - self.first
 
     def local(self, value: Any) -> tuple[Any, ...]:
         """The values of this process's replicas in what ``strategy.run`` returned."""
@@ -81,13 +96,16 @@ class Replicas:
         mine = [tf.constant(values, tf.float32)]
         mine += [tf.zeros_like(mine[0])] * (len(self.devices) - 1)
 
-        @tf.function(autograph=False)
-        def add(parts: Any) -> Any:
-            context = tf.distribute.get_replica_context
-            return self.strategy.run(lambda part: context().all_reduce(SUM, part), args=(parts,))
-
         with self.guarded():
-            return np.asarray(self.local(add(self.spread(mine)))[0]).astype(values.dtype)
+            return np.asarray(self.local(self._add(self.spread(mine)))[0]).astype(values.dtype)
+
+    @cached_property
+    def _add(self) -> Callable[[Any], Any]:
+        def meet(part: Any) -> Any:
+            # The copy has a device, which an argument lacks and the reduction asks for.
+            return tf.distribute.get_replica_context().all_reduce(SUM, tf.identity(part))
+
+        return tf.function(lambda parts: self.strategy.run(meet, args=(parts,)), autograph=False)
 
     def gathered(self, values: np.ndarray) -> np.ndarray:
         """``values`` of every worker, [workers, ...]; the same on all of them."""
@@ -119,13 +137,11 @@ class Replicas:
         """Turn what TensorFlow raises when a worker is gone into a ``MachineError``."""
         try:
             yield
-        except (
-            tf.errors.UnavailableError,
-            tf.errors.AbortedError,
-            tf.errors.CancelledError,
-            tf.errors.DeadlineExceededError,
-        ) as error:
-            raise MachineError(self.lost(str(error))) from None
+        except tf.errors.OpError as error:
+            text = str(error)
+            if self.cluster is None or not _OTHERS.search(text):
+                raise
+            raise MachineError(self.lost(text)) from None
 
     def lost(self, text: str) -> str:
         """The message for ``text``, TensorFlow's own on a worker that is gone."""
@@ -143,10 +159,7 @@ class ReplicatedStep:
     def __init__(self, replicas: Replicas, make: Callable[[], Step], *, xla: bool):
         self.replicas = replicas
         self.steps: list[Step] = replicas.each(make)
-        self._parts = [
-            _Part(step, replicas.count, replicas.first + index, xla=xla)
-            for index, step in enumerate(self.steps)
-        ]
+        self._parts = [_Part(step, replicas.count, xla=xla) for step in self.steps]
         self.run = tf.function(self._run, autograph=False)
 
     def tensors(self) -> dict[str, Any]:
@@ -187,9 +200,11 @@ class ReplicatedStep:
 
     def _one_step(self, users: Any, items: Any, labels: Any) -> Any:
         context = tf.distribute.get_replica_context()
-        number = int(tf.get_static_value(context.replica_id_in_sync_group))
-        part = self._parts[number - self.replicas.first]
-        start, found = part.before(users, items, labels)
+        number = context.replica_id_in_sync_group
+        if not self.replicas.scoped:
+            number = int(tf.get_static_value(number))
+        part = self._parts[self.replicas.place(number)]
+        start, found = part.before(number, users, items, labels)
         loss, gradients = context.all_reduce(MEAN, found)
         part.after(start, users, items, gradients)
         return loss
@@ -198,22 +213,22 @@ class ReplicatedStep:
 class _Part:
     """One replica's work before and after the gradients meet, each compiled by itself."""
 
-    def __init__(self, step: Step, count: int, number: int, *, xla: bool):
-        self.step, self.count, self.number = step, count, number
+    def __init__(self, step: Step, count: int, *, xla: bool):
+        self.step, self.count = step, count
         self.before = tf.function(self._before, jit_compile=xla, autograph=False)
         self.after = tf.function(self._after, jit_compile=xla, autograph=False)
 
-    def _before(self, users: Any, items: Any, labels: Any) -> Any:
+    def _before(self, number: Any, users: Any, items: Any, labels: Any) -> Any:
+        def own(tensor: Any) -> Any:
+            batch, *rest = tensor.shape
+            return tf.reshape(tensor, [self.count, batch // self.count, *rest])[number]
+
         start = self.step.begin((users, items))
-        found = self.step.differentiate(start, (users, items), labels, self._own)
+        found = self.step.differentiate(start, (users, items), labels, own)
         return start, tf.nest.map_structure(tf.convert_to_tensor, found)
 
     def _after(self, start: Any, users: Any, items: Any, gradients: Any) -> None:
         self.step.finish(start, (users, items), gradients)
-
-    def _own(self, tensor: Any) -> Any:
-        batch, *rest = tensor.shape
-        return tf.reshape(tensor, [self.count, batch // self.count, *rest])[self.number]
 
 
 def check_divisible(config: NcfConfig, replicas: int) -> None:

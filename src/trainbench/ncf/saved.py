@@ -17,7 +17,7 @@ from trainbench.paths import DataDir
 def evaluate_saved(
     config: NcfConfig, data: DataDir, weights: Path, *, negatives: int, seed: int
 ) -> Evaluation:
-    """HR@10 and NDCG@10 of ``weights`` (a ``weights.npz``) on the held-out items of ``config``.
+    """HR@10 and NDCG@10 of ``weights`` (a .npz or .keras file) on the held-out items of ``config``.
 
     Args:
         negatives: per user; 999 is MLPerf's protocol, 99 the one of the NeuMF paper.

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import time
-import zipfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -15,12 +14,15 @@ import numpy as np
 import tensorflow as tf
 
 from trainbench.config import NcfConfig
-from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
+from trainbench.errors import MachineError, TrainbenchError
+from trainbench.ncf.joining import connect_tpu
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.replicas import Replicas, ReplicatedStep, local_replicas
 from trainbench.ncf.step import FORMS, Step
+from trainbench.ncf.weights import read_weights, save_weights
 
 PROGRESS_INTERVAL_S = 3.0
+TRACED = "trainbench_steps"
 
 OnProgress = Callable[[int, int, float], None]
 
@@ -70,10 +72,18 @@ class Trainer:
         zeros = np.zeros(shape, np.int32)
         float(self._call(zeros, zeros, zeros.astype(np.uint8), 0))
 
-    def train_epoch(self, data: Batches, *, on_progress: OnProgress | None = None) -> EpochTrain:
+    def train_epoch(
+        self,
+        data: Batches,
+        *,
+        on_progress: OnProgress | None = None,
+        profile: Path | None = None,
+    ) -> EpochTrain:
         """Run every batch of ``data`` once and return the mean loss over its samples.
 
-        ``on_progress(done_samples, total_samples, loss)`` is called at most every few seconds.
+        ``on_progress(done_samples, total_samples, loss)`` is called at most every few seconds. The
+        steps of the second call (of the only one, where there is one) are traced into the folder
+        ``profile``, for TensorBoard.
 
         Raises:
             TrainbenchError: the loss is not a number, with the epoch and the steps; or the device
@@ -83,9 +93,12 @@ class Trainer:
         self._check_shapes(data)
         started = told = time.perf_counter()
         losses: list[float] = []
-        for first, last in _ranges(steps, self.config.steps_per_call):
+        calls = _ranges(steps, self.config.steps_per_call)
+        traced = calls[:2][-1] if profile else None
+        for first, last in calls:
             parts = (data.users[first:last], data.items[first:last], data.labels[first:last])
-            losses.append(float(self._call(*parts, last - first)))
+            with traced_into(profile if (first, last) == traced else None, first):
+                losses.append(float(self._call(*parts, last - first)))
             if not np.isfinite(losses[-1]):
                 raise TrainbenchError(
                     f"epoch {data.epoch}, steps {first} to {last - 1}: the loss is {losses[-1]}; "
@@ -109,18 +122,11 @@ class Trainer:
             return self.step.tensors()
 
     def save(self, folder: Path) -> Path:
-        """Write ``weights.npz`` (names and shapes: ``Geometry.shapes``) into ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        target, unfinished = folder / "weights.npz", folder / ".weights.npz.part"
-        with unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, **self.weights())
-            file.flush()
-            os.fsync(file.fileno())
-        unfinished.replace(target)
-        return target
+        """Write ``weights.npz`` and ``model.keras`` into ``folder``; the path of the former."""
+        return save_weights(folder, self.geometry, self.weights())
 
     def load(self, path: Path) -> None:
-        """Take the weights in ``path`` as the current parameters.
+        """Take the weights in ``path``, either file of ``save``, as the current parameters.
 
         Raises:
             DataIntegrityError: a parameter is missing or has another shape.
@@ -177,7 +183,8 @@ def build(
         ConfigError: the batch cannot be divided among the replicas.
     """
     assert form in FORMS, form
-    replicas = replicas or local_replicas(config)
+    if replicas is None:
+        replicas = connect_tpu(config.tpu) if config.tpu else local_replicas(config)
     device = replicas.label if replicas else choose_device(config.devices)
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
@@ -205,23 +212,14 @@ def choose_device(devices: str) -> str:
     return "GPU:0" if gpus else "CPU:0"
 
 
-def read_weights(path: Path, geometry: Geometry) -> Weights:
-    """The parameters in ``path``, each of the shape that ``geometry`` gives it."""
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            weights = {name: file[name] for name in file.files}
-    except (OSError, EOFError, ValueError, AttributeError, zipfile.BadZipFile) as error:
-        raise DataIntegrityError(
-            f"{path}: cannot be read as weights ({error}); wanted the weights.npz of a trial"
-        ) from None
-    for name, shape in geometry.shapes.items():
-        found = weights[name].shape if name in weights else "nothing"
-        if found != shape:
-            raise DataIntegrityError(
-                f"{path}: {name} is {found}, wanted {shape}; "
-                "evaluate with the dataset and the layer sizes that the weights were trained with"
-            )
-    return weights
+def traced_into(folder: Path | None, first_step: int) -> AbstractContextManager[Any]:
+    """Trace the body for TensorBoard as ``TRACED`` into ``folder``; nothing without one."""
+    if folder is None:
+        return contextlib.nullcontext()
+    traces = contextlib.ExitStack()
+    traces.enter_context(tf.profiler.experimental.Profile(str(folder)))
+    traces.enter_context(tf.profiler.experimental.Trace(TRACED, step_num=first_step, _r=1))
+    return traces
 
 
 def _ranges(steps: int, size: int) -> list[tuple[int, int]]:

@@ -20,15 +20,20 @@ from trainbench import sidecar, system
 from trainbench.compliance import keys, log
 from trainbench.config import NcfConfig, from_json
 from trainbench.data.cache import RatingsCache, find_cache, open_cache
-from trainbench.errors import TrainbenchError
+from trainbench.errors import MachineError, TrainbenchError
 from trainbench.files import write_atomically
 from trainbench.ncf.clock import TrialClock
+from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster
 from trainbench.ncf.epochs import hash_batches
 from trainbench.ncf.evaluate import Evaluation, Evaluator
+from trainbench.ncf.joining import check_devices, join
 from trainbench.ncf.producer import Producer, start_producer
+from trainbench.ncf.replicas import Replicas
+from trainbench.ncf.telling import Steps, epoch_line
 from trainbench.ncf.train import EpochTrain, Trainer, build
+from trainbench.ncf.worker import caches_dropped, same_input, same_run
 from trainbench.paths import DataDir, RunDir, TrialDir
-from trainbench.progress import duration, heartbeat, say, scaled
+from trainbench.progress import duration, heartbeat, say
 
 PACKAGE = Path(trainbench.__file__).parent
 
@@ -44,6 +49,9 @@ class TrialSpec:
     drop_cache_location: str = sidecar.DROP_CACHES
     hash_pipeline: bool = False
     git: dict[str, Any] | None = None
+    cluster: Cluster | None = None
+    join_timeout_s: float = JOIN_TIMEOUT_S
+    profile: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -112,8 +120,26 @@ class _Trial:
     ) -> None:
         self.spec, self.trial, self.config, self.status = spec, trial, config, status
         self.clock = TrialClock(trial.phases)
+        self.replicas: Replicas | None = None
 
     def run(self) -> TrialStatus:
+        check_devices(self.config, self.spec.cluster)
+        if self.spec.cluster is None:
+            return self._run()
+        with self.clock.phase("join_workers"):
+            self.replicas = join(
+                self.config,
+                self.spec.cluster,
+                timeout_s=self.spec.join_timeout_s,
+                on_failure=self._give_up,
+            )
+        with self.replicas.guarded():
+            return self._run()
+
+    def _give_up(self, message: str) -> None:
+        failed_status(self.status, MachineError(message)).write(self.trial.status)
+
+    def _run(self) -> TrialStatus:
         cache = self._open_cache()
         with self.clock.phase("start_producer"):
             producer = start_producer(
@@ -129,6 +155,9 @@ class _Trial:
             self.clock.start()
             log.emit(keys.RUN_START)
             log.emit(keys.SEED, self.spec.seed)
+            if self.replicas:
+                # The others wait here, too, so that no producer reads before run_start.
+                self.replicas.require_agreement(*same_run(self.config, self.spec.seed, cache))
             producer.release()
             trainer = self._build(cache)
             evaluator = self._build_evaluator(trainer, producer)
@@ -148,10 +177,7 @@ class _Trial:
 
     def _drop_caches(self) -> None:
         with self.clock.phase("drop_caches"):
-            if self.config.drop_caches:
-                drop = sidecar.drop_page_cache(self.spec.drop_cache_location)
-            else:
-                drop = sidecar.not_dropped("turned off (DROP_CACHES=0 or drop_caches=false)")
+            drop = caches_dropped(self.config, self.spec.drop_cache_location, self.replicas)
             write_atomically(self.trial.cache_drop, drop.to_json())
             say(drop.sentence())
             if not drop.dropped:
@@ -178,7 +204,8 @@ class _Trial:
             log.emit(keys.OPT_HP_ADAM_EPSILON, config.epsilon)
             log.emit(keys.MODEL_HP_LOSS_FN, keys.BCE)
             log.emit(keys.PRECISION, config.precision)
-            trainer = build(config, cache.num_users, cache.num_items, seed=self.spec.seed)
+            size = (cache.num_users, cache.num_items)
+            trainer = build(config, *size, seed=self.spec.seed, replicas=self.replicas)
         with self.clock.phase("compile"), heartbeat("compiling the training step"):
             trainer.warm_up()
         self.status = replace(
@@ -194,6 +221,8 @@ class _Trial:
     def _record_system(self, device: str, cache: RatingsCache) -> None:
         manifest = _manifest(self.spec.run)
         found = system.record(git=self.spec.git, device=device)
+        if self.spec.cluster:
+            found["workers"] = len(self.spec.cluster.workers)
         found["data"] = {
             "dataset": self.config.dataset,
             "ratings_sha256": manifest.get("ratings_sha256"),
@@ -203,6 +232,8 @@ class _Trial:
         write_atomically(self.trial.system, json.dumps(found, indent=2) + "\n")
         for code, text in degradations(self.config, found, manifest):
             self._degrade(code, text)
+        if self.spec.profile:
+            self._degrade("profiled", f"some steps were traced into {self.spec.profile}")
         self.status.write(self.trial.status)
         say(
             f"{cache.num_users:,} users, {cache.num_items:,} items, "
@@ -232,8 +263,12 @@ class _Trial:
                 first_batch, all_batches = hash_batches(batches)
                 print(f"epoch {epoch} first batch {first_batch}", flush=True)
                 print(f"epoch {epoch} all batches {all_batches}", flush=True)
+            if self.replicas:
+                self.replicas.require_agreement(*same_input(batches))
+            profile = self.spec.profile if epoch == 0 else None
             with self.clock.phase("train_epoch", epoch=epoch):
-                trained = trainer.train_epoch(batches, on_progress=_Steps(epoch, producer))
+                steps = Steps(epoch, producer)
+                trained = trainer.train_epoch(batches, on_progress=steps, profile=profile)
             evaluation = self._evaluate(evaluator, producer, epoch)
             self._record_epoch(batches, trained, evaluation)
             if evaluation.hit_rate >= self.config.target_hit_rate:
@@ -296,17 +331,6 @@ class _Trial:
         )
 
 
-def epoch_line(epoch: dict[str, Any], config: NcfConfig) -> str:
-    """The line that people read after every epoch."""
-    return (
-        f"epoch {epoch['epoch'] + 1}/{config.max_epochs}  hr@10 {epoch['hit_rate']:.4f} "
-        f"(target {config.target_hit_rate})  ndcg@10 {epoch['ndcg']:.4f}  "
-        f"loss {epoch['mean_loss']:.4f}  train {duration(epoch['train_s'])}  "
-        f"eval {duration(epoch['eval_s'])}  {scaled(epoch['samples_per_s'], 'samples/s')}  "
-        f"wait {duration(epoch['input_wait_s'])}  elapsed {duration(epoch['elapsed_s'])}"
-    )
-
-
 def degradations(
     config: NcfConfig, machine: dict[str, Any], manifest: dict[str, Any]
 ) -> list[tuple[str, str]]:
@@ -340,24 +364,3 @@ def _other_task(config: NcfConfig) -> str:
 def _manifest(run: RunDir) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(run.manifest.read_text()) if run.manifest.exists() else {}
     return found
-
-
-class _Steps:
-    """Stops a trial whose producer failed; says how far an epoch is, at most every ten seconds."""
-
-    def __init__(self, epoch: int, producer: Producer) -> None:
-        self._epoch, self._producer, self._started = epoch, producer, time.monotonic()
-        self._said = self._started
-
-    def __call__(self, done: int, total: int, loss: float | None = None) -> None:
-        self._producer.check()
-        now = time.monotonic()
-        if now - self._said < 10:
-            return
-        self._said = now
-        rate = done / (now - self._started)
-        tail = "" if loss is None else f"  loss {loss:.4f}"
-        say(
-            f"epoch {self._epoch + 1}: {100 * done / total:.0f} %  "
-            f"{scaled(rate, 'samples/s')}  ETA {duration((total - done) / rate)}{tail}"
-        )

@@ -7,6 +7,7 @@ never touched, and a trial that was cut off starts anew beside its remains.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import secrets
@@ -24,14 +25,15 @@ import numpy as np
 from trainbench import __version__, config, sidecar, system
 from trainbench.config import NcfConfig
 from trainbench.data.cache import find_cache, open_cache
-from trainbench.errors import MachineError
+from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
 from trainbench.files import write_atomically
+from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster
 from trainbench.paths import DataDir, RunDir, TrialDir
 from trainbench.progress import duration, heartbeat, say
 
 FINISHED = ("converged", "not_converged", "failed")
 # Exit codes of a trial after which the next one would fail alike: configuration, data, machine.
-_HOPELESS = (2, 3, 6)
+_HOPELESS = {kind.exit_code: kind for kind in (ConfigError, DataIntegrityError, MachineError)}
 # What TensorFlow says of itself before its log level counts; stdout.log keeps it.
 _START_UP_NOTE = re.compile(r"[IWE]\d{4} 00:00:|WARNING: All log messages before absl::")
 # Docker kills ten seconds after it asks; the trial must be gone before.
@@ -50,19 +52,24 @@ class SetSpec:
     drop_cache_location: str = sidecar.DROP_CACHES
     hash_pipeline: bool = False
     git: dict[str, Any] | None = None
+    cluster: Cluster | None = None
+    join_timeout_s: float = JOIN_TIMEOUT_S
+    profile: Path | None = None
 
 
 def run_set(spec: SetSpec) -> RunDir:
     """Run the trials that are missing and return the run's folder.
 
     Raises:
-        MachineError: a trial failed for a reason that would fail the next one as well.
+        ConfigError, DataIntegrityError, MachineError: a trial failed for a reason that would fail
+            the next one as well.
         TrainbenchError: no usable cache, or interrupted.
     """
     folder = find_cache(spec.config, spec.data)
     with heartbeat("verifying the cache"):
         open_cache(folder, verify=True)
-    run = _interrupted_run(spec) or _new_run(spec, folder)
+    # Workers cannot know which trials another machine's run lacks.
+    run = (None if spec.cluster else _interrupted_run(spec)) or _new_run(spec, folder)
     started = time.monotonic()
     for index in range(spec.runs):
         status = read_status(run.trial(index))
@@ -71,8 +78,32 @@ def run_set(spec: SetSpec) -> RunDir:
             status = _run_in_process(spec, run, index)
         _say_progress(run, spec.runs, index + 1, time.monotonic() - started)
         if status["state"] == "failed" and status["exit_code"] in _HOPELESS:
-            raise MachineError(f"trial {index} failed: {status['message']}")
+            kind = _HOPELESS[status["exit_code"]]
+            raise kind(f"trial {index} failed: {status['message']}")
     return run
+
+
+def work_for_chief(spec: SetSpec) -> None:
+    """This machine's part in every trial of the set; only its own log is written.
+
+    Raises:
+        TrainbenchError: a trial's part failed, of the kind that its exit code names.
+    """
+    assert spec.cluster
+    with heartbeat("verifying the cache"):
+        open_cache(find_cache(spec.config, spec.data), verify=True)
+    log_file = spec.data.worker_log(spec.cluster.index)
+    log_file.parent.mkdir(parents=True, exist_ok=True)
+    for index in range(spec.runs):
+        say(f"worker {spec.cluster.index}, trial {index + 1} of {spec.runs}; log: {log_file}")
+        command = [sys.executable, "-m", "trainbench", "worker"]
+        command += ["--data-dir", str(spec.data.root), "--config", config.to_json(spec.config)]
+        command += ["--seed", str(trial_seed(spec.seed, index)), "--log-file", str(log_file)]
+        command += ["--drop-cache-location", spec.drop_cache_location, *_cluster_options(spec)]
+        code = _follow(command, log_file)
+        if code:
+            kind = _HOPELESS.get(code, TrainbenchError)
+            raise kind(f"trial {index}: the worker ended with {_ending(code)}; see {log_file}")
 
 
 def trial_seed(seed: int | None, index: int) -> int:
@@ -156,7 +187,11 @@ def _run_in_process(spec: SetSpec, run: RunDir, index: int) -> dict[str, Any]:
     trial.root.mkdir()
     seed = trial_seed(spec.seed, index)
     say(f"trial {index + 1} of {spec.runs}, seed {seed}")
-    code = _follow(_command(spec, run, index, seed), trial)
+    try:
+        code = _follow(_command(spec, run, index, seed), trial.stdout)
+    except BaseException:
+        _mark_interrupted(trial)
+        raise
     status = read_status(trial)
     if status.get("state") in FINISHED:
         return status
@@ -174,11 +209,20 @@ def _command(spec: SetSpec, run: RunDir, index: int, seed: int) -> list[str]:
         command.append("--hash-pipeline")
     if spec.git:
         command += ["--git", json.dumps(spec.git)]
-    return command
+    if spec.profile:
+        command += ["--profile", str(spec.profile)]
+    return command + _cluster_options(spec)
 
 
-def _follow(command: list[str], trial: TrialDir) -> int:
-    """Run ``command``, copy what it prints to stdout.log and here, and end it if we are ended."""
+def _cluster_options(spec: SetSpec) -> list[str]:
+    if spec.cluster is None:
+        return []
+    cluster = json.dumps(dataclasses.asdict(spec.cluster))
+    return ["--cluster", cluster, "--join-timeout-s", str(spec.join_timeout_s)]
+
+
+def _follow(command: list[str], log_file: Path) -> int:
+    """Run ``command``, add what it prints to ``log_file`` and here, and end it if we are ended."""
     # A session of its own: the terminal's Ctrl-C reaches us alone, and we pass it on once.
     child = subprocess.Popen(
         command,
@@ -190,7 +234,7 @@ def _follow(command: list[str], trial: TrialDir) -> int:
     )
     assert child.stdout is not None
     try:
-        with open(trial.stdout, "w") as copy:
+        with open(log_file, "a") as copy:
             for line in child.stdout:
                 copy.write(line)
                 copy.flush()
@@ -199,7 +243,6 @@ def _follow(command: list[str], trial: TrialDir) -> int:
         return child.wait()
     except BaseException:
         _end(child)
-        _mark_interrupted(trial)
         raise
 
 

@@ -26,6 +26,7 @@ SAME_CURVE = {
     *("dataset", "target_hit_rate", "max_epochs", "division", "require_gpu", "drop_caches"),
     *("xla", "devices", "deterministic", "steps_per_call", "eval_users_per_batch", "initial_eval"),
     *("epochs_per_cycle", "cycles_ahead", "generator_workers", "use_subprocess"),
+    *("cpu_devices", "tpu"),
 }
 MOST_DOTS = 30
 

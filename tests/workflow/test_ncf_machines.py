@@ -1,0 +1,222 @@
+"""NCF on several machines: real processes that meet on this one, and containers on a network."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from trainbench.paths import DataDir, RunDir
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SCRIPT = CHECKOUT / "examples" / "multi_machine" / "run.sh"
+SMALL = {
+    "synthetic": "200x120x6000",
+    "eval_negatives": "30",
+    "mf_dim": "8",
+    "mlp_layer_sizes": "16,8",
+    "batch_size": "512",
+    "steps_per_call": "8",
+    "eval_users_per_batch": "32",
+    "division": "open",
+    "drop_caches": "false",
+    "devices": "cpu",
+    "xla": "false",
+    "target_hit_rate": "0.999",
+    "max_epochs": "2",
+}
+TRAINED, NOT_REACHED, MACHINE = 0, 4, 6
+
+
+def words(data: Path, command: str, *more: str, **settings: str) -> list[str]:
+    changed = {**SMALL, **settings}
+    line = [sys.executable, "-m", "trainbench", command, "--data-dir", str(data)]
+    return [*line, "--preset=quick", *(f"--set={k}={v}" for k, v in changed.items()), *more]
+
+
+def free_addresses(count: int) -> list[str]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    found = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
+    for one in sockets:
+        one.close()
+    return found
+
+
+def tf_config(addresses: list[str], index: int) -> str:
+    return json.dumps(
+        {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
+    )
+
+
+def start_worker(
+    data: Path, log: Path, addresses: list[str], index: int, *more: str, **settings: str
+) -> subprocess.Popen[bytes]:
+    environment = {**os.environ, "TF_CONFIG": tf_config(addresses, index)}
+    with open(log, "wb") as out:
+        return subprocess.Popen(
+            words(data, "train", *more, **settings),
+            env=environment,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+
+
+def epochs(run: RunDir) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in run.trial(0).epochs.read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("machines")
+    for step in ("download", "preprocess"):
+        subprocess.run(words(folder, step), check=True, capture_output=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def logs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("logs")
+
+
+@pytest.fixture(scope="module")
+def one(data: Path) -> RunDir:
+    done = subprocess.run(
+        words(data, "train", "--seed=5"), check=False, capture_output=True, text=True
+    )
+    assert done.returncode == NOT_REACHED, done.stderr[-3_000:]
+    return RunDir(DataDir(data).latest.resolve())
+
+
+@pytest.fixture(scope="module")
+def two(data: Path, logs: Path, one: RunDir) -> RunDir:
+    addresses = free_addresses(2)
+    workers = [
+        start_worker(data, logs / f"{index}", addresses, index, "--seed=5") for index in (0, 1)
+    ]
+    codes = [worker.wait(timeout=120) for worker in workers]
+    text = "".join((logs / f"{index}").read_text()[-3_000:] for index in (0, 1))
+    assert codes == [NOT_REACHED, TRAINED], text
+    run = RunDir(DataDir(data).latest.resolve())
+    assert run.root != one.root
+    return run
+
+
+def test_two_machines_train_as_one_does(one: RunDir, two: RunDir) -> None:
+    alone, together = epochs(one), epochs(two)
+    assert len(alone) == len(together) == 2
+    for expected, found in zip(alone, together, strict=True):
+        assert found["epoch_sha256"] == expected["epoch_sha256"]
+        assert found["mean_loss"] == pytest.approx(expected["mean_loss"], rel=1e-5)
+        assert found["hits"] == expected["hits"]
+        assert found["users"] == expected["users"] == 200
+
+
+def test_only_the_chief_writes_results_and_the_worker_its_log(
+    data: Path, one: RunDir, two: RunDir
+) -> None:
+    assert {path.name for path in DataDir(data).runs.iterdir()} == {
+        one.root.name,
+        two.root.name,
+        "latest",
+    }
+    status = json.loads(two.trial(0).status.read_text())
+    assert status["device"] == "2 x CPU, 2 workers"
+    assert json.loads(two.trial(0).system.read_text())["workers"] == 2
+    assert [path.name for path in (data / "workers").iterdir()] == ["worker_1.log"]
+    assert "epoch 2  hr@10" in (data / "workers" / "worker_1.log").read_text()
+
+
+def kill_trial(parent: subprocess.Popen[bytes]) -> None:
+    """Kill the process that trains for ``parent``, as the kernel does when memory is short."""
+    (trial,) = psutil.Process(parent.pid).children()
+    trial.send_signal(signal.SIGKILL)
+
+
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_worker_that_dies_ends_the_other_within_a_minute(
+    data: Path, logs: Path, killed: int
+) -> None:
+    addresses = free_addresses(2)
+    log = [logs / f"killed_{killed}_{index}" for index in (0, 1)]
+    workers = [
+        start_worker(data, log[index], addresses, index, "--seed=5", max_epochs="1000000")
+        for index in (0, 1)
+    ]
+    try:
+        deadline = time.monotonic() + 120
+        while "epoch 1/" not in log[0].read_text():
+            assert time.monotonic() < deadline, log[0].read_text()[-3_000:]
+            time.sleep(0.1)
+        kill_trial(workers[killed])
+        since = time.monotonic()
+        code = workers[1 - killed].wait(timeout=60)
+        took_s = time.monotonic() - since
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.wait(timeout=30)
+    text = log[1 - killed].read_text()
+    print(f"ended {took_s:.1f} s after: {text.splitlines()[-1]}")
+    assert code == MACHINE, text[-3_000:]
+    assert f"worker {killed} ({addresses[killed]}) is gone" in text
+
+
+def test_workers_with_different_seeds_are_told_so(data: Path, logs: Path) -> None:
+    addresses = free_addresses(2)
+    log = [logs / f"differ_{index}" for index in (0, 1)]
+    workers = [
+        start_worker(data, log[index], addresses, index, f"--seed={5 + index}") for index in (0, 1)
+    ]
+    codes = [worker.wait(timeout=90) for worker in workers]
+    assert codes == [MACHINE, MACHINE], log[0].read_text()[-2_000:]
+    for path in log:
+        assert "the workers differ in settings, seed or data: worker 0" in path.read_text()
+
+
+def test_a_worker_that_never_comes_is_not_waited_for_for_ever(data: Path, logs: Path) -> None:
+    addresses, log = free_addresses(2), logs / "alone"
+    worker = start_worker(data, log, addresses, 0, "--seed=5", "--join-timeout-s=3")
+    assert worker.wait(timeout=60) == MACHINE, log.read_text()
+    assert "the workers were not all there after 3 s" in log.read_text()
+    status = json.loads(RunDir(DataDir(data).latest.resolve()).trial(0).status.read_text())
+    assert (status["state"], status["exit_code"]) == ("failed", MACHINE)
+
+
+@pytest.fixture
+def docker_data(tmp_path: Path) -> Path:
+    done = subprocess.run(
+        ["docker", "image", "inspect", "trainbench-train:local"], check=False, capture_output=True
+    )
+    if done.returncode:
+        pytest.skip("no Docker engine with trainbench-train:local (scripts/run.sh builds it)")
+    return tmp_path
+
+
+@pytest.mark.docker
+def test_two_containers_train_as_one_process_does(docker_data: Path, one: RunDir) -> None:
+    settings = " ".join(f"{key}={value}" for key, value in SMALL.items())
+    done = subprocess.run(
+        [str(SCRIPT), "--seed=5"],
+        env={**os.environ, "DATA_DIR": str(docker_data), "SETTINGS": settings, "PRESET": "quick"},
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == NOT_REACHED, done.stdout[-2_000:] + done.stderr[-2_000:]
+    together = epochs(RunDir(DataDir(docker_data).latest.resolve()))
+    for expected, found in zip(epochs(one), together, strict=True):
+        assert found["mean_loss"] == pytest.approx(expected["mean_loss"], rel=1e-5)
+        assert found["hits"] == expected["hits"]
