@@ -13,7 +13,7 @@ import psutil
 from trainbench import system
 from trainbench.cnn import output, processes
 from trainbench.cnn.flags import FLAGS
-from trainbench.cnn.params import Params
+from trainbench.cnn.params import ParamError, Params
 from trainbench.errors import MachineError, TrainbenchError
 from trainbench.progress import say
 
@@ -72,9 +72,12 @@ def choose(params: Params) -> Params:
     """``params`` with the largest batch size that fits.
 
     Raises:
+        ParamError: the run is one of several processes.
         MachineError: not even the smallest batch fits.
         TrainbenchError: a trial failed for another reason than memory.
     """
+    if params.job_name:
+        raise ParamError("--auto_batch_size tries runs of one process; leave out --job_name")
     limit = limit_bytes(params)
     say(f"looking for the largest batch size within {limit / 2**30:.2f} GiB of host memory")
     tried: list[int] = []

@@ -55,7 +55,7 @@ class Outcome:
             return "killed, most often because the machine ran out of memory"
         if self.exit_code:
             return self.message or f"ended with exit code {self.exit_code}"
-        return ""
+        return "" if self.record else "no result was written"
 
 
 def run(params: Params, *, quiet: bool, limit_bytes: int | None = None) -> Outcome:

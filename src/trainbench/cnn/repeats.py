@@ -24,6 +24,8 @@ _ALONE = (
     "debugger",
     "debug_dump_dir",
     "eval",
+    "job_name",
+    "ml_perf_compliance_logging",
 )
 
 
@@ -36,12 +38,7 @@ def run(params: Params, *, quiet: bool = False) -> dict[str, Any]:
         ParamError: a flag that several runs cannot share.
         TrainbenchError: a run failed; the exit code is that run's.
     """
-    for name in _ALONE:
-        if getattr(params, name):
-            raise ParamError(
-                f"--{name} does not go with --repeat: every run would find or replace what the "
-                "one before left, or be slowed down; leave one of them out"
-            )
+    check_shared(params, "--repeat")
     one, found = params.replace(repeat=1, result_json=None), []
     for number in range(1, params.repeat + 1):
         say(f"run {number} of {params.repeat}")
@@ -53,6 +50,20 @@ def run(params: Params, *, quiet: bool = False) -> dict[str, Any]:
     if params.result_json:
         records.write(params.result_json, {**record, "params": params.changed()})
     return record
+
+
+def check_shared(params: Params, flag: str) -> None:
+    """Refuse what several runs cannot share: files that each replaces, ports, other processes.
+
+    Raises:
+        ParamError: with the name of the parameter.
+    """
+    for name in _ALONE:
+        if getattr(params, name):
+            raise ParamError(
+                f"--{name} does not go with {flag}: several runs cannot share it; leave one of "
+                "them out"
+            )
 
 
 def combined(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:

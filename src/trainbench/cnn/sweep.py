@@ -64,6 +64,7 @@ def run(params: Params) -> None:
         ParamError: a list holds what cannot be run, or the file is of another sweep.
         TrainbenchError: no run of the sweep succeeded.
     """
+    repeats.check_shared(params, "--sweep")
     path, wanted = Path(params.sweep), combinations(params)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows, flags = read(path), " ".join(argv_of(_common(params)))

@@ -40,10 +40,12 @@ def test_the_record_of_repeats_is_the_median_run_with_all_speeds() -> None:
     )
 
 
-@pytest.mark.parametrize("name", ["train_dir", "trace_file", "tfprof_file", "graph_file"])
+@pytest.mark.parametrize("name", ["train_dir", "trace_file", "tfprof_file", "job_name"])
 def test_what_runs_cannot_share_is_refused_before_the_first(name: str) -> None:
     with pytest.raises(ParamError, match=f"--{name} does not go with --repeat"):
-        repeats.run(cnn.make_params(repeat=2, **{name: "somewhere"}))
+        repeats.run(cnn.make_params(repeat=2, **{name: "worker"}))
+    with pytest.raises(ParamError, match=f"--{name} does not go with --sweep"):
+        sweep.run(cnn.make_params(sweep="s.csv", **{name: "worker"}))
 
 
 def test_one_benchmark_is_one_run() -> None:
