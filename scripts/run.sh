@@ -5,13 +5,14 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/run.sh [STEP] [--dry-run] [any other option of popper run]
+Usage: scripts/run.sh [--images] [STEP] [--dry-run] [any other option of popper run]
 
 Sets up Docker (install_cuda_docker.sh) and Popper 2.5.0 where they are missing, uses a local image
 registry where none answers (scripts/local_registry.sh), builds the images with visible output, runs
   popper run -f wf.yml -c settings.py [STEP] [OPTION ...]
 and says where the report is. STEP: download, preprocess, train, stitch, report.
 
+  --images   first: run image_classification/wf.yml instead (its second step is convert)
   --dry-run  set nothing up and run nothing: print what Popper would do
   --help     this text
 
@@ -26,6 +27,7 @@ HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 readonly HERE
 readonly POPPER_REQUIREMENTS=scripts/requirements-popper.txt
 readonly REGISTRY_WAIT_S=5
+workspace=$HERE
 popper_pid=
 interrupted=no
 
@@ -37,6 +39,7 @@ main() {
   for argument in "$@"; do
     case $argument in -h | --help) usage; exit 0 ;; esac
   done
+  if [[ ${1:-} == --images ]]; then workspace=$HERE/image_classification; shift; fi
   resolve_folders
   cd "$HERE"
   if [[ " $* " == *" --dry-run "* ]]; then dry_run "$@"; fi
@@ -57,7 +60,9 @@ resolve_folders() {
 dry_run() {
   docker version >/dev/null 2>&1 || fail 6 "Docker does not answer; run ./install_cuda_docker.sh (see its --dry-run)"
   [[ -x $(environment)/bin/popper ]] || fail 6 "Popper is not set up yet; run scripts/run.sh once without --dry-run"
-  exec "$(environment)/bin/popper" run -f wf.yml -c settings.py "$@"
+  popper=$HERE/$(environment)/bin/popper
+  cd "$workspace"
+  exec "$popper" run -f wf.yml -c settings.py "$@"
 }
 
 ensure_docker() {
@@ -103,13 +108,16 @@ PY
 }
 
 run_workflow() {
-  local code=0 start
+  local code=0 start popper
   start=$(date +%s)
+  popper=$HERE/$(environment)/bin/popper
   trap interrupt INT TERM HUP
   trap remove_containers EXIT
   # In a session of its own: the terminal's Ctrl-C reaches this script only, which hands it on once.
-  KEEP_CONTAINERS=1 setsid "$(environment)/bin/popper" run -f wf.yml -c settings.py "$@" &
+  cd "$workspace"
+  KEEP_CONTAINERS=1 setsid "$popper" run -f wf.yml -c settings.py "$@" &
   popper_pid=$!
+  cd "$HERE"
   wait "$popper_pid" || code=$?
   while kill -0 "$popper_pid" 2>/dev/null; do
     code=0
@@ -145,7 +153,7 @@ our_containers() {
 }
 
 checkout_hash() {
-  "$(environment)/bin/python" -c 'import hashlib, sys; print(hashlib.shake_256(sys.argv[1].encode()).hexdigest(4))' "$HERE"
+  "$(environment)/bin/python" -c 'import hashlib, sys; print(hashlib.shake_256(sys.argv[1].encode()).hexdigest(4))' "$workspace"
 }
 
 remove_containers() {

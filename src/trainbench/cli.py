@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from trainbench import __version__, cli_machine, cli_review, pipeline
+from trainbench import __version__, cli_images, cli_machine, cli_review, pipeline
 from trainbench import config as configs
 from trainbench.cli_options import (
     DATA_DIR,
@@ -308,6 +308,7 @@ for _command in (
     cli_review.submission,
     cli_machine.bench,
     cli_machine.doctor,
+    cli_images.images,
 ):
     cli.add_command(_command)
 

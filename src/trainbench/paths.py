@@ -103,9 +103,9 @@ class RunDir:
         found = [p for p in self.root.glob("trial_*") if p.name[6:].isdigit() and p.is_dir()]
         return [TrialDir(p) for p in sorted(found, key=lambda p: int(p.name[6:]))]
 
-    def results(self, system: str) -> Path:
+    def results(self, system: str, benchmark: str = "ncf") -> Path:
         """Folder of stitched logs in the submission layout, ``results/<system>/ncf``."""
-        return self.root / "results" / system / "ncf"
+        return self.root / "results" / system / benchmark
 
     @property
     def findings(self) -> Path:
@@ -174,6 +174,11 @@ class TrialDir:
     def system(self) -> Path:
         """system.json: the machine, driver, images and packages."""
         return self.root / "system.json"
+
+    @property
+    def result(self) -> Path:
+        """result.json: what a CNN trial measured, step by step."""
+        return self.root / "result.json"
 
     @property
     def cache_drop(self) -> Path:

@@ -66,12 +66,13 @@ def stitch(run: RunDir, *, dialect: str = "v05") -> None:
     """Stitch and check the compliance logs of every trial of ``run``."""
     from trainbench.compliance.stitch import stitch_run
 
-    found = stitch_run(run, system=_system_name(run), dialect=dialect)
+    benchmark = benchmark_of(run)
+    found = stitch_run(run, system=_system_name(run), dialect=dialect, benchmark=benchmark)
     for trial in found.trials:
         print(trial.summary, flush=True)
         for finding in (*trial.stitch, *trial.levels["2"]):
             say(f"trial {trial.index}: {finding}")
-    say(f"stitched logs: {run.results(found.system)}")
+    say(f"stitched logs: {run.results(found.system, benchmark)}")
 
 
 def report(
@@ -92,7 +93,12 @@ def report(
     """
     from trainbench.report.render import step_summary, write_report
 
-    files = write_report(run, out, compare=compare)
+    if benchmark_of(run) == "resnet":
+        from trainbench.report.images import write_report as write_images_report
+
+        files = write_images_report(run, out)
+    else:
+        files = write_report(run, out, compare=compare)
     if summary is not None:
         with open(summary, "a") as page:
             page.write(step_summary(files.markdown.read_text()))
@@ -130,6 +136,13 @@ def plan(config: NcfConfig, data_dir: Path, *, runs: int) -> str:
             f"configuration\n{to_json(config)}",
         ]
     )
+
+
+def benchmark_of(run: RunDir) -> str:
+    """``resnet`` for a run of image classification, else ``ncf``."""
+    if not run.run_file.exists():
+        return "ncf"
+    return str(json.loads(run.run_file.read_text()).get("benchmark", "ncf"))
 
 
 def _system_name(run: RunDir) -> str:

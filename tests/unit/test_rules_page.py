@@ -8,6 +8,7 @@ from trainbench.compliance import keys
 from trainbench.compliance.rules import described
 from trainbench.compliance.sets import SET_RULES
 from trainbench.compliance.strict import STRICT
+from trainbench.compliance.strict_resnet import STRICT_RESNET
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
 
@@ -18,6 +19,11 @@ def test_every_strict_rule_has_its_row() -> None:
             assert f"`{rule.name.removeprefix('present/')}`" in PAGE
         else:
             assert f"| `{rule.id}` | {rule.wanted} |" in PAGE
+
+
+def test_every_strict_rule_of_resnet_has_its_row() -> None:
+    for rule in STRICT_RESNET:
+        assert f"| `{rule.id}` | {rule.wanted} |" in PAGE
 
 
 def test_every_rule_on_sets_has_its_row() -> None:

@@ -37,6 +37,13 @@ def batches(
         DataError: (a ``ValueError``) files that are missing, or not CIFAR-10's.
     """
     pixels, labels = read(folder, subset)
+    return batches_of(pixels, labels, subset, params, size=size, batch_size=batch_size)
+
+
+def batches_of(
+    pixels: Any, labels: Any, subset: str, params: Params, *, size: int, batch_size: int
+) -> Iterator[Batch]:
+    """The same from images uint8[n, 32, 32, 3] and labels int32[n] in memory."""
     dtype = "float16" if params.use_fp16 else "float32"
     distort = subset == "train" and params.distortions
 

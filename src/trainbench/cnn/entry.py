@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
-from trainbench.cnn import arguments, environment, output
+from trainbench.cnn import arguments, environment, mlperf_file, output
 from trainbench.cnn.params import Params
 from trainbench.errors import Interrupted, MachineError, TrainbenchError
 
@@ -60,15 +61,20 @@ def _one(params: Params) -> None:
     # Only now: TensorFlow reads the environment when it is imported.
     import tensorflow as tf
 
-    from trainbench.cnn.harness import BenchmarkCNN
-
-    benchmark = BenchmarkCNN(params)
-    output.say(f"TensorFlow:  {'.'.join(tf.__version__.split('.')[:2])}")
-    benchmark.print_info()
     try:
-        benchmark.run()
+        with mlperf_file.logged(params, os.environ):
+            _benchmark(params, tf.__version__)
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         first = (str(error).splitlines() or ["the machine has no more"])[0]
         raise MachineError(
             f"out of memory: {first}; take a smaller --batch_size, or --auto_batch_size"
         ) from error
+
+
+def _benchmark(params: Params, version: str) -> None:
+    from trainbench.cnn.harness import BenchmarkCNN
+
+    benchmark = BenchmarkCNN(params)
+    output.say(f"TensorFlow:  {'.'.join(version.split('.')[:2])}")
+    benchmark.print_info()
+    benchmark.run()

@@ -79,7 +79,7 @@ def training(session: Session) -> None:
         log.emit(tags.MODEL_EXCLUDE_BN_FROM_L2, True)
     log.emit(tags.MODEL_L2_REGULARIZATION, params.weight_decay)
     log.emit(tags.INPUT_BN_SPAN, plan.batch_size // params.num_gpus)
-    _optimizer(session)
+    optimizer(session)
 
 
 def evaluation(session: Session) -> None:
@@ -180,7 +180,8 @@ def epochs(steps: int, batch_size: int, examples: int) -> list[int | str]:
     whole, rest = divmod(steps * batch_size, examples)
     values: list[int | str] = list(range(whole))
     if rest:
-        share = 100 * rest / examples
+        # In this order of operations, to the last digit of the public logs.
+        share = steps * batch_size / examples % 1 * 100
         values.append(
             f"{whole}, but this epoch only has {share}% of the examples of a normal epoch"
         )
@@ -238,7 +239,8 @@ def _network(session: Session) -> None:
         log.emit(tag, value)
 
 
-def _optimizer(session: Session) -> None:
+def optimizer(session: Session) -> None:
+    """What updates the variables of each copy, and how its rate falls."""
     params = session.params
     log.emit(tags.OPT_LR_WARMUP_STEPS, int(_warmup_epochs(session) * _batches_per_epoch(session)))
     for _ in session.step.copies:
@@ -254,7 +256,11 @@ def _later_optimizer(session: Session) -> None:
     """What the rules from 0.7 on want of a polynomial fall, under their own names."""
     params, steps = session.params, _batches_per_epoch(session)
     epochs = params.learning_rate_decay_epochs
-    end = session.warmup_and_length if epochs is None else int(epochs * steps)
+    end = (
+        session.plan.warmup + session.plan.length.num_batches
+        if epochs is None
+        else int(epochs * steps)
+    )
     opt = "lars" if params.optimizer == "lars" else "sgd"
     values = (
         params.init_learning_rate,

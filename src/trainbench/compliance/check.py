@@ -104,7 +104,8 @@ def _parsed(line: str | Line | Finding, number: int) -> _Parsed:
 
 def _strict_findings(parsed: list[_Parsed], rules: RuleSet) -> Iterator[Finding]:
     trace = Trace(p.said for p in parsed if isinstance(p.said, Event))
-    for rule in rules.strict:
+    benchmark = trace.events[0].benchmark if trace.events else keys.BENCHMARK
+    for rule in rules.strict_of(benchmark):
         for found, event in rule.judge(trace):
             yield _finding(rule.id, rule.wanted, found, event)
 

@@ -2,6 +2,7 @@
 
 No rule set of ``mlperf_logging`` knows NCF, which left the suite after v0.5. What has a modern name
 is renamed (``TAGS``), everything else keeps its v0.5 name, so nothing is lost in either direction.
+ResNet stayed until 4.0, and ``mllog_resnet`` gives its logs what those rules ask for.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from decimal import Decimal
 from importlib import import_module
 from typing import Any
 
-from trainbench.compliance import keys
+from trainbench.compliance import keys, mllog_resnet, resnet_keys
+from trainbench.compliance.mllog_resnet import RESEARCH, Entry, Submission
 from trainbench.compliance.parse import (
     MLLOG_TOKEN,
     Event,
@@ -66,8 +68,10 @@ def parse_line(text: str, number: int = 0) -> Event | Finding:
     )
 
 
-def format_lines(events: Iterable[Event]) -> list[str]:
+def format_lines(events: Iterable[Event], submission: Submission = RESEARCH) -> list[str]:
     """The ``:::MLLOG`` lines of ``events``, by ``mlperf_logging``; times to the millisecond.
+
+    ``submission`` stands in a ResNet log; NCF's has none, for no rules ask for it.
 
     Raises:
         MachineError: ``mlperf-logging`` is not installed.
@@ -85,24 +89,31 @@ def format_lines(events: Iterable[Event]) -> list[str]:
     logger = logging.Logger("trainbench.mllog", logging.INFO)
     logger.addHandler(handler)
     writer = mllog.MLLogger(logger=logger)
-    for event in events:
-        _write(writer, event)
+    for entry in _entries(list(events), submission):
+        _write(writer, entry)
     return out.getvalue().splitlines()
 
 
-def _write(writer: Any, event: Event) -> None:
+def _entries(events: list[Event], submission: Submission) -> list[Entry]:
+    if events and events[0].benchmark == resnet_keys.BENCHMARK:
+        return mllog_resnet.entries(events, submission)
+    return [_entry(event) for event in events]
+
+
+def _entry(event: Event) -> Entry:
     value, metadata = _modern_value(event)
-    if event.key in _STARTS:
-        write = writer.start
-    elif event.key in _STOPS:
-        write = writer.end
-    else:
-        write = writer.event
-    write(
-        TAGS.get(event.key, event.key),
-        value=value,
-        metadata={"file": event.file, "lineno": event.line, **metadata},
-        time_ms=int(event.time * 1000),
+    kind = "start" if event.key in _STARTS else "end" if event.key in _STOPS else "event"
+    key = TAGS.get(event.key, event.key)
+    return Entry(key, value, event, tuple(metadata.items()), kind)
+
+
+def _write(writer: Any, entry: Entry) -> None:
+    # start, end and event are the writer's own methods.
+    getattr(writer, entry.kind)(
+        entry.key,
+        value=entry.value,
+        metadata={"file": entry.at.file, "lineno": entry.at.line, **dict(entry.metadata)},
+        time_ms=int(entry.at.time * 1000),
     )
 
 

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from trainbench.compliance import keys
 from trainbench.compliance.strict import STRICT, StrictRule
+from trainbench.compliance.strict_resnet import STRICT_RESNET
 from trainbench.errors import ConfigError
 
 LEVELS = ("1", "2", "strict")
@@ -180,6 +181,10 @@ class RuleSet:
     by_benchmark: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
     strict: tuple[StrictRule, ...] = ()
 
+    def strict_of(self, benchmark: str) -> tuple[StrictRule, ...]:
+        """The strict rules for a log of ``benchmark``: ResNet has its own."""
+        return STRICT_RESNET if self.strict and benchmark == "resnet" else self.strict
+
 
 _LEVEL_1: tuple[Rule, ...] = (
     ExactlyOne(keys.RUN_START),
@@ -253,7 +258,7 @@ def ruleset(
     """The rules of a level: ``1``, ``2`` or ``strict``, each with all rules of those before it.
 
     ``benchmark`` is what the log has to be of; without it, the first line decides, as in v0.5.
-    Strict rules are those of NCF.
+    Strict rules are those of NCF; a ResNet log is judged by its own (``RuleSet.strict_of``).
 
     Raises:
         ConfigError: an unknown level, checker or benchmark.
@@ -277,7 +282,7 @@ def described(level: str, *, benchmark: str = keys.BENCHMARK) -> tuple[tuple[str
     rules = ruleset(level)
     plain = rules.rules + rules.by_benchmark.get(benchmark, ())
     return tuple((rule_id(rule), rule.wanted) for rule in plain) + tuple(
-        (rule.id, rule.wanted) for rule in rules.strict
+        (rule.id, rule.wanted) for rule in rules.strict_of(benchmark)
     )
 
 

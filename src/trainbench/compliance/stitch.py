@@ -16,8 +16,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainbench.compliance import keys
 from trainbench.compliance.check import judge
 from trainbench.compliance.mllog import format_lines
+from trainbench.compliance.mllog_resnet import Submission
 from trainbench.compliance.outcome import Outcome, outcome
 from trainbench.compliance.parse import (
     Event,
@@ -222,11 +224,13 @@ class RunFindings:
         return json.dumps(content, indent=2) + "\n"
 
 
-def stitch_run(run: RunDir, *, system: str, dialect: str = "v05") -> RunFindings:
+def stitch_run(
+    run: RunDir, *, system: str, dialect: str = "v05", benchmark: str = keys.BENCHMARK
+) -> RunFindings:
     """Stitch and judge every trial: ``results/<system>/ncf/result_<i>.txt`` and findings.json.
 
     ``dialect="mllog"`` writes the same events once more for the tools of today, as
-    ``results/<system>/ncf_mllog/result_<i>.txt``. A trial without a readable raw log is a finding,
+    ``results/<system>/ncf_mllog/result_<i>.txt``. ``benchmark`` (ncf, resnet) names the folders. A trial without a readable raw log is a finding,
     not the end of the others.
 
     Raises:
@@ -242,15 +246,16 @@ def stitch_run(run: RunDir, *, system: str, dialect: str = "v05") -> RunFindings
     logs: dict[str, tuple[Event, ...]] = {}
     trials = []
     for trial in run.trials:
-        out = run.results(system) / f"result_{trial.index}.txt"
+        out = run.results(system, benchmark) / f"result_{trial.index}.txt"
         try:
             result = stitch_trial(trial, out)
         except DataIntegrityError as error:
             trials.append(_without_log(trial.index, str(error)))
             continue
         if dialect == "mllog":
-            modern = run.results(system).with_name("ncf_mllog") / out.name
-            _write(modern, "".join(f"{line}\n" for line in format_lines(result.events)))
+            modern = out.parent.with_name(f"{benchmark}_mllog") / out.name
+            lines = format_lines(result.events, Submission(platform=system))
+            _write(modern, "".join(f"{line}\n" for line in lines))
         logs[out.name] = result.events
         trials.append(_judged(run, trial.index, out, result))
     findings = RunFindings(system, tuple(trials), tuple(check_set(logs)))

@@ -36,9 +36,11 @@ class Evidence:
     score: Score | None
 
 
-def evidence(run: RunDir, system: str | None, missing: list[str]) -> Evidence:
+def evidence(
+    run: RunDir, system: str | None, missing: list[str], benchmark: str = keys.BENCHMARK
+) -> Evidence:
     """The judgement of every ``result_<i>.txt``; a trial without one goes to ``missing``."""
-    folder = results_folder(run, system)
+    folder = results_folder(run, system, benchmark)
     logs: dict[int, LogCheck] = {}
     events: dict[int, Sequence[Event]] = {}
     for index in sorted({trial.index for trial in run.trials} | set(_indices(folder))):
@@ -70,11 +72,11 @@ def _epochs(events: Sequence[Event]) -> Iterable[Epoch]:
             yield fill(Epoch, {"epoch": event.value.get("epoch"), "hit_rate": rate}, set())
 
 
-def results_folder(run: RunDir, system: str | None) -> Path:
+def results_folder(run: RunDir, system: str | None, benchmark: str = keys.BENCHMARK) -> Path:
     """``results/<system>/ncf``; the only one there is when run.json does not name the system."""
-    folders = sorted(run.root.glob("results/*/ncf"))
+    folders = sorted(run.root.glob(f"results/*/{benchmark}"))
     named = [folder for folder in folders if folder.parent.name == system]
-    return next(iter(named or folders), run.root / "results" / "unnamed" / "ncf")
+    return next(iter(named or folders), run.root / "results" / "unnamed" / benchmark)
 
 
 def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
@@ -104,9 +106,9 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     return judged, events
 
 
-def rules() -> tuple[Rule, ...]:
+def rules(benchmark: str = keys.BENCHMARK) -> tuple[Rule, ...]:
     """Every rule that is applied, each under the lowest level that has it."""
-    named = {**dict(described(LEVELS[-1])), **dict(SET_RULES)}
+    named = {**dict(described(LEVELS[-1], benchmark=benchmark)), **dict(SET_RULES)}
     return tuple(Rule(level_of(rule), rule, wanted) for rule, wanted in named.items())
 
 

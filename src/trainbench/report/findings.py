@@ -21,6 +21,10 @@ BEHIND = {
     "strict/value/model_hp_mlp_layer_sizes": ("mlp_layer_sizes",),
     "strict/value/preproc_hp_min_ratings": ("min_ratings",),
     "strict/order/caches": ("drop_caches",),
+    "strict/resnet/value/eval_target": ("target_top_1",),
+    "strict/resnet/value/eval_size": ("dataset",),
+    "strict/resnet/value/preproc_num_train_examples": ("dataset",),
+    "strict/resnet/value/preproc_num_eval_examples": ("dataset",),
     "level2/at-least-one/run_clear_caches": ("drop_caches",),
 }
 

@@ -10,9 +10,9 @@ from trainbench.report.model import LogFinding, Results
 from trainbench.report.text import shown
 
 
-def junit(results: Results) -> str:
+def junit(results: Results, benchmark: str = "ncf") -> str:
     """The rules of every level and the outcome of every trial as test cases."""
-    root = ET.Element("testsuites", name="trainbench ncf")
+    root = ET.Element("testsuites", name=f"trainbench {benchmark}")
     _trials(root, results)
     for level in LEVELS:
         _level(root, results, level)

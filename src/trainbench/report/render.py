@@ -82,14 +82,14 @@ def write_report(
 def html(results: Results, comparison: Comparison | None = None) -> str:
     """The page, complete in itself: no script, no request to anywhere."""
     figures = plots.figures(results)
-    template = _environment(escape=True).get_template("report.html.j2")
+    template = environment(escape=True).get_template("report.html.j2")
     style = resources.files(__package__).joinpath("templates/style.css").read_text("utf-8")
     return template.render(_context(results, comparison), figures=figures, style=Markup(style))
 
 
 def markdown(results: Results, comparison: Comparison | None = None) -> str:
     """The page's Markdown twin, without drawings."""
-    template = _environment(escape=False).get_template("report.md.j2")
+    template = environment(escape=False).get_template("report.md.j2")
     return template.render(_context(results, comparison))
 
 
@@ -174,8 +174,9 @@ def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
     }
 
 
-def _environment(*, escape: bool) -> Environment:
-    environment = Environment(
+def environment(*, escape: bool) -> Environment:
+    """The templates, with every value escaped for HTML or none."""
+    made = Environment(
         loader=PackageLoader("trainbench.report", "templates"),
         autoescape=escape,
         undefined=StrictUndefined,
@@ -183,9 +184,9 @@ def _environment(*, escape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    environment.globals.update(tables=tables, text=text, markup=Markup)
-    environment.filters["cell"] = markdown_cell
-    return environment
+    made.globals.update(tables=tables, text=text, markup=Markup)
+    made.filters["cell"] = markdown_cell
+    return made
 
 
 def markdown_cell(value: str) -> str:

@@ -1,0 +1,1 @@
+"""Image classification as a workflow: download, convert, train to a target."""

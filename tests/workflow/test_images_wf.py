@@ -1,0 +1,155 @@
+"""The image classification workflow: as Popper reads it, and its steps without Docker."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from trainbench.compliance.check import check
+from trainbench.compliance.rules import ruleset
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+STEPS = ["download", "convert", "train", "stitch", "report"]
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Path:
+    """The files of both workflows without git, so that nothing is written to the real checkout."""
+    folder = tmp_path / "clone"
+    for name in ("containers", "image_classification"):
+        shutil.copytree(CHECKOUT / name, folder / name)
+    shutil.copy(CHECKOUT / "settings.py", folder)
+    return folder
+
+
+def popper(clone: Path, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    """The literal command line in the workflow's folder, with a Docker that takes notes."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("MIRROR", "DATA_DIR", "PRESET")}
+    program = Path(__file__).with_name("popper_with_fake_docker.py")
+    return subprocess.run(
+        [sys.executable, program, "run", "-f", "wf.yml", "-c", "settings.py"],
+        cwd=clone / "image_classification",
+        env={**inherited, "NOTES": str(tmp_path / "notes"), **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def notes(tmp_path: Path, did: str) -> list[dict[str, Any]]:
+    lines = (tmp_path / "notes").read_text().splitlines()
+    return [note for note in map(json.loads, lines) if note["did"] == did]
+
+
+def test_popper_runs_the_five_steps_in_the_images_of_the_other_workflow(
+    clone: Path, tmp_path: Path
+) -> None:
+    done = popper(clone, tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    created = notes(tmp_path, "create")
+    assert [note["name"].split("_")[1] for note in created] == STEPS
+    built = [Path(note["path"]).resolve() for note in notes(tmp_path, "build")]
+    wanted = ["download", "train", "train", "stitch", "stitch"]
+    assert built == [clone / "containers" / name for name in wanted]
+    for note in created:
+        assert f"{clone}:/checkout:ro" in note["volumes"]
+        assert f"{clone}/data:/data" in note["volumes"]
+        assert note["environment"]["PYTHONPATH"] == "/checkout/src"
+        assert note["environment"]["PRESET"] == "quick"
+
+
+def test_its_steps_are_commands_of_the_command_line() -> None:
+    from trainbench.cli import cli
+
+    steps = yaml.safe_load((CHECKOUT / "image_classification" / "wf.yml").read_text())["steps"]
+    for step in steps:
+        group, *rest = step["args"]
+        command: Any = cli.commands[group]
+        if group == "images":
+            command, rest = command.commands[rest[0]], rest[1:]
+        known = {option for parameter in command.params for option in parameter.opts}
+        assert set(rest) <= known
+
+
+def trainbench(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    inherited = {k: v for k, v in os.environ.items() if k not in ("PRESET", "RUNS", "SEED")}
+    return subprocess.run(
+        [sys.executable, "-m", "trainbench", *arguments],
+        env={**inherited, **env},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+
+
+TINY = [
+    *("--set", "generated_train=100", "--set", "generated_eval=50", "--set", "max_epochs=2"),
+    *("--set", "batch_size=20", "--set", "eval_batch_size=50", "--set", "warmup_epochs=0"),
+    *("--set", "target_top_1=1.0", "--set", "learning_rate=0.001"),
+]
+
+
+@pytest.fixture(scope="module")
+def missed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int, str]:
+    """A whole run on a hundred images, which cannot reach a target of 1."""
+    data = tmp_path_factory.mktemp("data")
+    cached = tmp_path_factory.mktemp("proc") / "drop_caches"
+    done = trainbench(
+        *("images", "pipeline", "--data-dir", str(data), "--seed", "5"),
+        *("--drop-cache-location", str(cached), *TINY),
+    )
+    return data, done.returncode, done.stdout + done.stderr
+
+
+def test_a_run_that_misses_its_target_ends_with_4_and_a_whole_report(
+    missed: tuple[Path, int, str],
+) -> None:
+    data, code, output = missed
+    assert code == 4, output
+    run = data / "runs" / "latest"
+    page = (run / "report" / "report.html").read_text()
+    assert "Target not reached" in page
+    assert page.count("<svg") == 4
+    assert "http" not in page.replace("http://www.w3.org", "")
+    status = json.loads((run / "trial_0" / "status.json").read_text())
+    assert (status["state"], status["exit_code"]) == ("not_converged", 4)
+    record = json.loads((run / "report" / "results.json").read_text())
+    assert [e["epoch"] for e in record["measured"][0]["evaluations"]] == [1.0, 2.0]
+    assert record["verdict"]["level_findings"]["2"] == 0
+    assert record["missing"] == []
+
+
+def test_its_stitched_log_is_clean_at_level_2(missed: tuple[Path, int, str]) -> None:
+    (log,) = (missed[0] / "runs" / "latest" / "results").glob("*/resnet/result_0.txt")
+    lines = log.read_text().splitlines()
+    for checker in ("2018-11", "2019-04"):
+        assert check(lines, ruleset("2", checker=checker, benchmark="resnet")) == []
+
+
+def test_the_next_call_skips_what_is_there(missed: tuple[Path, int, str]) -> None:
+    data = str(missed[0])
+    for step in ("download", "convert"):
+        done = trainbench("images", step, "--data-dir", data, *TINY)
+        assert done.returncode == 0, done.stderr
+        assert "is complete and unchanged" in done.stderr
+
+
+def test_the_report_can_be_made_anew_from_the_run_directory_alone(
+    missed: tuple[Path, int, str], tmp_path: Path
+) -> None:
+    run = missed[0] / "runs" / "latest"
+    shutil.copytree(run, tmp_path / "copy")
+    done = trainbench("report", "--run", str(tmp_path / "copy"), "--out", str(tmp_path / "again"))
+    assert done.returncode == 4, done.stderr
+    for name in ("report.html", "report.md", "results.json", "results.csv", "junit.xml"):
+        assert (tmp_path / "again" / name).read_bytes() == (run / "report" / name).read_bytes()
