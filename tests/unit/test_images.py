@@ -72,6 +72,17 @@ def test_a_second_download_and_a_second_conversion_do_nothing(
     assert capsys.readouterr().err.count("is complete and unchanged") == 2
 
 
+def test_images_of_an_older_generator_are_drawn_anew(
+    data: DataDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source.download(SMALL, data)
+    manifest = data.manifest(source.raw_name(SMALL))
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "generator_version": 0}))
+    capsys.readouterr()
+    source.download(SMALL, data)
+    assert "is ready (drawn here)" in capsys.readouterr().err
+
+
 def test_a_cache_whose_bytes_changed_is_built_anew(data: DataDir) -> None:
     source.download(SMALL, data)
     labels = convert.convert(SMALL, data) / "train_labels.npy"

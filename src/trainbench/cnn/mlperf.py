@@ -153,7 +153,8 @@ class TrainingLines:
         """The clock stops."""
         for epoch in epochs(self.global_step, self._batch, self._examples):
             log.emit(TRAIN_EPOCH, epoch)
-        reached = bool(self._target) and accuracy is not None and accuracy.top_1 >= self._target
+        target = self._target
+        reached = target is not None and accuracy is not None and accuracy.top_1 >= target
         log.emit(RUN_STOP, {"success": reached})
         log.emit(RUN_FINAL)
 

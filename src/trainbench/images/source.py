@@ -88,6 +88,8 @@ def read_manifest(data: DataDir, name: str) -> dict[str, Any] | None:
 
 
 def _unchanged(manifest: dict[str, Any], folder: Path) -> bool:
+    if manifest.get("generator_version", GENERATOR_VERSION) != GENERATOR_VERSION:
+        return False
     folder = Path(manifest.get("folder") or folder)
     for name, facts in manifest["files"].items():
         file = folder / name

@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -25,6 +24,7 @@ from trainbench.compliance import log, resnet_keys
 from trainbench.compliance.check import check
 from trainbench.compliance.parse import Event, read_log
 from trainbench.compliance.rules import ruleset
+from trainbench.images.dataset import SMALL
 
 PACKAGE = Path(mlperf.__file__).parents[1]
 CPU: dict[str, Any] = {"device": "cpu", "num_warmup_batches": 0, "display_every": 1}
@@ -121,17 +121,11 @@ class Few(Dataset):
         return 8
 
 
-def residual(size: int = 32) -> Any:
-    """ResNet-50 v1.5 for small images: the layers are the same."""
-    return replace(registry.get_model("resnet50_v1.5", "imagenet"), image_size=size)
-
-
 @pytest.fixture(scope="module")
 def resnet_events(images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Event]:
     return run(
         tmp_path_factory.mktemp("resnet") / "log.txt",
         {
-            "model": "resnet50_v1.5",
             "batch_size": 4,
             "num_epochs": 1,
             "num_eval_batches": 1,
@@ -142,17 +136,34 @@ def resnet_events(images: Path, tmp_path_factory: pytest.TempPathFactory) -> lis
             "optimizer": "momentum",
             "weight_decay": 1e-4,
         },
-        residual(),
+        SMALL["resnet14_v1.5"],
         Few("imagenet", 32, images),
     )
 
 
 @pytest.mark.parametrize("checker", ["2018-11", "2019-04"])
-def test_a_run_with_the_benchmarks_model_has_no_finding_at_levels_1_and_2(
+def test_a_run_of_a_resnet_has_no_finding_at_levels_1_and_2(
     resnet_events: list[Event], checker: str
 ) -> None:
     lines = [event.source.text for event in resnet_events]
     assert check(lines, ruleset("2", checker=checker, benchmark="resnet")) == []
+
+
+def test_tags_are_counted_as_in_a_public_log(
+    resnet_events: list[Event],
+) -> None:
+    counted = Counter(event.key for event in resnet_events)
+    once_or_twice = {
+        "run_set_random_seed": 4,
+        "input_bn_span": 2,
+        "model_l2_regularization": 1,
+        "opt_learning_rate_warmup_steps": 1,
+        "eval_offset": 1,
+    }
+    assert {tag: counted[tag] for tag in once_or_twice} == once_or_twice
+    # At step 0 and every hundredth after it: 382 times in 38160 steps, once in two.
+    assert counted["opt_learning_rate"] == 1
+    assert counted["input_size"] == counted["eval_accuracy"] == 2
 
 
 # The first appearance of each tag in a public v0.5 log of this benchmark, run_clear_caches first.
@@ -231,10 +242,9 @@ def network_lines(tags: list[str]) -> list[str]:
     return tags[begin : end + 1]
 
 
-def test_the_networks_lines_are_those_of_a_public_log(
-    shared_dir: Path, resnet_events: list[Event]
-) -> None:
-    ours = network_lines([event.key for event in resnet_events])
+def test_the_networks_lines_are_those_of_a_public_log(shared_dir: Path) -> None:
+    model = registry.get_model("resnet50_v1.5", "imagenet")
+    ours = [tag for tag, _ in mlperf_model.lines(build_shape_only(model, 1001))]
     assert ours == network_lines(public(shared_dir))
 
 
