@@ -5,8 +5,9 @@ The reduction is the one that training uses, local or between processes, whateve
 
 from __future__ import annotations
 
+import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,8 +61,15 @@ def run(params: Params) -> Timing | None:
     """
     check(params)
     benchmark = BenchmarkCNN(params)
+    benchmark.print_info()
+    return timed(benchmark)
+
+
+def timed(benchmark: BenchmarkCNN) -> Timing | None:
+    """The same for the model and the processes of ``benchmark``."""
     found: list[Timing] = []
-    benchmark.together(lambda: found.append(_timed(benchmark)))
+    with as_written():
+        benchmark.together(lambda: found.append(_timed(benchmark)))
     return found[0] if found else None
 
 
@@ -90,7 +98,8 @@ def reduction(strategy: Strategy, *, count: int) -> Any:
     """A compiled function of the gradients of each device: ``count`` reductions, in a row.
 
     Every one takes the same gradients: of what the one before it gave, copies of one tensor, the
-    compiler would make a product.
+    rewriter of graphs would make a product. It must be off (``as_written``), or it would leave out
+    all but the last.
     """
 
     def reduce(towers: Sequence[Gradients]) -> Any:
@@ -104,6 +113,17 @@ def reduction(strategy: Strategy, *, count: int) -> Any:
 
     workers = strategy.workers
     return tf.function(reduce if workers is None else workers.replica(reduce))
+
+
+@contextlib.contextmanager
+def as_written() -> Iterator[None]:
+    """Graphs run as they are written, without what TensorFlow would leave out of them."""
+    before = tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer", False)
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": before})
 
 
 def gradients(devices: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> list[Gradients]:
@@ -127,7 +147,7 @@ def _timed(benchmark: BenchmarkCNN) -> Timing:
         step(towers).numpy()
     for _ in range(benchmark.plan.warmup):
         step(towers).numpy()
-    times_s = [_seconds(step, towers) for _ in range(benchmark.plan.length.num_batches)]
+    times_s = [seconds(step, towers) for _ in range(benchmark.plan.length.num_batches)]
     everywhere = len(benchmark.devices) * (workers.count if workers else 1)
     timing = Timing(times_s, params.iters_per_step, 4 * elements, everywhere)
     if benchmark.is_chief:
@@ -136,7 +156,8 @@ def _timed(benchmark: BenchmarkCNN) -> Timing:
     return timing
 
 
-def _seconds(step: Any, towers: Sequence[Gradients]) -> float:
+def seconds(step: Any, towers: Sequence[Gradients]) -> float:
+    """How long one step takes."""
     started = time.perf_counter()
     step(towers).numpy()
     return time.perf_counter() - started

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
+import socket
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +18,9 @@ from trainbench.cnn.params import Params
 from trainbench.cnn.watch import Watch, blame, end_process
 from trainbench.cnn.workers import Workers
 from trainbench.errors import MachineError
+
+_LINGER_S = 0.2
+"""The others' time to fetch the last of what they need from here: only their log is at stake."""
 
 
 class Party:
@@ -43,19 +49,34 @@ class Party:
             return
         if self.cluster.is_driven and self.cluster.job == "worker":
             self._server = serving.start(self.cluster, self._params)
-        self._watch.start()
         try:
             if self.cluster.is_driven:
-                self._watch.wait()
+                self._watch.start().wait()
                 self.driver = Driver(self.cluster, self._params)
             else:
+                self._meet()
                 self.workers = Workers(self.cluster, self._params)
-        except (tf.errors.OpError, RuntimeError) as error:
+                self._watch.arm()
+        except (tf.errors.OpError, RuntimeError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise MachineError(
                 f"{self.cluster.me}: cannot join the others ({reason}); is another process running "
                 "on that port, and has every process the same --worker_hosts?"
             ) from None
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _meet(self) -> None:
+        """Wait until all workers are there: TensorFlow would, without a word and without an end.
+
+        While it waits it lets no thread of Python run, so that no watch could say who is missing.
+        Should one die in the moment that is left, the process ends where it stands.
+        """
+        port = int(self.cluster.me.address.rpartition(":")[2])
+        with socket.create_server(("", port)):
+            # Between this server and TensorFlow's, the others answer for a moment no more.
+            self._watch.start(armed=False).wait()
+        faulthandler.dump_traceback_later(self._params.cluster_timeout_s, exit=True)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
@@ -93,4 +114,10 @@ class Party:
         if self.workers is not None:
             # The first to end must not look lost to those that still write their files.
             self.workers.meet()
+            self._watch.stop()
+            # Nor to one that is still fetching its part of that sum: who leaves the second has
+            # seen everyone leave the first, and what fails in the second no longer matters.
+            with contextlib.suppress(tf.errors.OpError):
+                self.workers.meet()
+                time.sleep(_LINGER_S)
         self._watch.stop()

@@ -42,7 +42,7 @@ class Summaries:
             global_step,
             scalars=self._scalars(results, learning_rate),
             histograms=self._histograms(gradients) if verbosity >= 2 else None,
-            images=_first(images) if verbosity >= 3 else None,
+            images=_first(images) if verbosity >= 3 and images is not None else None,
         )
 
     def evaluated(self, global_step: int, accuracy: Accuracy) -> None:

@@ -146,7 +146,7 @@ class Loop:
         results, gradients = self.step.train_with_gradients(batches, rate)
         numbers = _numbers(results)
         self.watcher.summarise(
-            local + self.warmup + 1, numbers, float(rate), gradients, batches[0][0]
+            local + self.warmup + 1, numbers, float(rate), gradients, _first_images(batches)
         )
         return numbers
 
@@ -165,6 +165,14 @@ class Loop:
             accuracies = results["top_1_accuracy"], results["top_5_accuracy"]
         output.say(output.step_line(done, speed, results.get("loss", 0.0), accuracies))
         self.watcher.shown(done, speed, results)
+
+
+def _first_images(batches: list[Any]) -> Any:
+    """Images of the first device; ``None`` where each worker makes its own."""
+    first = batches[0]
+    while isinstance(first, list):
+        first = first[0]
+    return first[0] if isinstance(first, tuple) else None
 
 
 def _numbers(results: dict[str, Any]) -> dict[str, float]:

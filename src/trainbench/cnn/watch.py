@@ -60,12 +60,20 @@ class Watch:
         self._seen: dict[Member, float | None] = dict.fromkeys(cluster.needed())
         self._stop = threading.Event()
         self._all_seen = threading.Event()
+        self._armed_s: float | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
 
-    def start(self) -> Watch:
-        """Begin to watch."""
+    def start(self, *, armed: bool = True) -> Watch:
+        """Begin to look for the others; those that are lost count from when it is ``armed``."""
+        if armed:
+            self.arm()
+        self._started = self._said = time.monotonic()
         self._thread.start()
         return self
+
+    def arm(self) -> None:
+        """From now on, one that no longer answers is gone."""
+        self._armed_s = time.monotonic()
 
     def stop(self) -> None:
         """Stop watching: from now on the others may end."""
@@ -90,7 +98,7 @@ class Watch:
                 self._seen[member] = time.monotonic()
             elif before is None and now - self._started > self._timeout_s:
                 return never_came(self._cluster, member, self._timeout_s)
-            elif before is not None and now - before > LOST_AFTER_S:
+            elif self._is_overdue(before, now):
                 return gone(self._cluster, member)
         missing = [member for member, seen in self._seen.items() if seen is None]
         if not missing:
@@ -100,6 +108,12 @@ class Watch:
             left = duration(max(self._timeout_s - (now - self._started), 0))
             say(f"waiting for {', '.join(map(str, missing))}; {left} left")
         return None
+
+    def _is_overdue(self, before: float | None, now: float) -> bool:
+        armed_s = self._armed_s
+        if before is None or armed_s is None:
+            return False
+        return now - max(before, armed_s) > LOST_AFTER_S
 
 
 def never_came(cluster: Cluster, member: Member, timeout_s: float) -> MachineError:

@@ -18,7 +18,7 @@ class Linear:
     default_learning_rate = 2.0**-4
     learning_rate_fn = None
 
-    def build(self, num_classes: int, *, data_format: str) -> keras.Model:
+    def build(self, num_classes: int, *, data_format: str = "channels_last") -> keras.Model:
         """Images of one pixel in, one number for each image out."""
         images = keras.Input((1, 1, 1))
         pixels = keras.layers.Flatten()(images)

@@ -53,6 +53,20 @@ def test_every_tensor_is_summed_in_every_reduction() -> None:
     assert [op.type for op in graph.get_operations()].count("AddN") == 5 * 3 + 1
 
 
+def test_five_reductions_take_longer_than_one() -> None:
+    # The rewriter of graphs would leave out four of them, and the time would be a fifth.
+    params = cnn.make_params(variable_update="replicated", num_gpus=2)
+    strategy = Strategy.of(params, ["/cpu:0"] * 2)
+    towers = all_reduce.gradients(strategy.devices, [(1 << 20,)] * 4)
+    fastest = []
+    with all_reduce.as_written():
+        for count in (1, 5):
+            step = all_reduce.reduction(strategy, count=count)
+            step(towers).numpy()
+            fastest.append(min(all_reduce.seconds(step, towers) for _ in range(5)))
+    assert fastest[1] > 2.5 * fastest[0]
+
+
 def test_the_result_is_in_seconds_and_bytes_of_one_device() -> None:
     timing = all_reduce.Timing([0.5, 1.5], reductions=5, num_bytes=10**9, devices=2)
     assert timing.lines() == [

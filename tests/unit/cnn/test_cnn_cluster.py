@@ -155,6 +155,21 @@ def test_a_process_that_answered_once_and_does_no_more_is_gone(
     assert wait_for(errors).startswith(f"worker 0: worker 1 ({address}) is gone; look at its own")
 
 
+def test_a_silence_before_the_watch_is_armed_is_not_a_loss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # Between meeting and joining, a worker closes one port and opens it again.
+    monkeypatch.setattr(watch, "PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(watch, "LOST_AFTER_S", 0.05)
+    with socket.create_server(("localhost", 0)) as server:
+        looking, errors = watched(f"localhost:{server.getsockname()[1]}", timeout_s=60)
+        looking.start(armed=False).wait()
+    time.sleep(0.2)
+    assert errors == []
+    looking.arm()
+    assert "is gone" in wait_for(errors)
+
+
 def test_a_watch_that_has_stopped_lets_the_others_end(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "PROBE_INTERVAL_S", 0.02)
     monkeypatch.setattr(watch, "LOST_AFTER_S", 0.05)
