@@ -66,6 +66,7 @@ exit 0"""
 
 # Leaves a container as the real one does with KEEP_CONTAINERS=1; HANGS until it is interrupted.
 POPPER = """echo "popper $*" >> $STATE/calls
+pwd > $STATE/folder
 trap 'echo "popper got TERM" >> $STATE/calls; exit 130' TERM
 [ -n "$REFUSED" ] && exit 6
 echo abc123 > $STATE/containers
@@ -95,6 +96,7 @@ def run(tmp_path: Path, state: Path) -> Run:
     """Starts run.sh in a copy of the checkout."""
     clone = tmp_path / "clone"
     shutil.copytree(CHECKOUT / "scripts", clone / "scripts")
+    (clone / "image_classification").mkdir()
     fakes = {
         "bin/docker": DOCKER,
         "clone/.venv/bin/popper": POPPER,
@@ -129,6 +131,17 @@ def test_run_builds_the_images_and_runs_the_literal_line(run: Run, state: Path) 
     output, _ = process.communicate(timeout=30)
     assert process.returncode == 0, output
     assert calls(state)[:2] == ["build", "popper run -f wf.yml -c settings.py train --quiet"]
+
+
+@pytest.mark.parametrize("options", [["--quiet"], ["--dry-run"]])
+def test_run_with_images_runs_the_same_line_in_the_other_workflows_folder(
+    run: Run, state: Path, options: list[str]
+) -> None:
+    process = run("--images", *options)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, output
+    assert f"popper run -f wf.yml -c settings.py {options[0]}" in calls(state)
+    assert Path((state / "folder").read_text().strip()).name == "image_classification"
 
 
 def test_a_dry_run_is_only_poppers(run: Run, state: Path) -> None:
