@@ -2,7 +2,9 @@
 
 Absolute figures move with the machine and with what else runs on it, so each row times a step of
 ``keras.applications`` in turn with one of ours, in the same process, and the ratio is the figure
-that counts. Images per core second stay meaningful on a busy machine.
+that counts. Images per core second stay meaningful on a busy machine. The last column compares the
+operations per second with those of a large matrix product: what is left above it is all there is
+to gain. Run it under ``taskset -c 0`` for the figures of one core.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainbench.cnn import results as run_results
+from trainbench.cnn.frozen import freeze
 from trainbench.cnn.harness import BenchmarkCNN
 from trainbench.cnn.params import make_params
 from trainbench.errors import ConfigError
@@ -27,6 +31,7 @@ from trainbench.progress import heartbeat
 
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 STEPS, OVERHEAD_STEPS, REPEATS = 9, 400, 5
+PEAK_SIZE = 2048
 
 Step = Callable[[], object]
 
@@ -50,13 +55,19 @@ class Case:
 
 @dataclass(frozen=True)
 class Result:
-    """Medians of one row, in images per second and images per core second."""
+    """Medians of one row, in images per second and images per core second.
+
+    Attributes:
+        percent_of_peak: of the rate of a matrix product on all cores, at direct convolutions'
+            number of operations.
+    """
 
     case: Case
     per_s: float
     per_core_s: float
     plain_per_s: float | None
     plain_per_core_s: float | None
+    percent_of_peak: float | None
 
     @property
     def ratio(self) -> float | None:
@@ -67,17 +78,18 @@ class Result:
         """One line of the table."""
         plain = "" if self.plain_per_core_s is None else f"{self.plain_per_core_s:.2f}"
         ratio = "" if self.ratio is None else f"{self.ratio:.2f}x"
+        peak = "" if self.percent_of_peak is None else f"{self.percent_of_peak:.0f} %"
         goals = [
             f"{self.case.goal_ratio:.2f}x" if self.case.goal_ratio else "",
             f"> {self.case.goal_per_core:g}" if self.case.goal_per_core else "",
         ]
         return (
             f"{self.case.name:<38}{self.per_s:>9.2f}{self.per_core_s:>11.2f}{plain:>9}"
-            f"{ratio:>8}  {' '.join(goal for goal in goals if goal)}"
+            f"{ratio:>8}{peak:>8}  {' '.join(goal for goal in goals if goal)}"
         )
 
 
-HEADER = f"{'row':<38}{'images/s':>9}{'img/core s':>11}{'plain':>9}{'ratio':>8}  goal"
+HEADER = f"{'row':<38}{'images/s':>9}{'img/core s':>11}{'plain':>9}{'ratio':>8}{'of peak':>8}  goal"
 
 
 def cases() -> list[Case]:
@@ -126,6 +138,9 @@ def run(
         with heartbeat(f"measuring {case.name}"):
             results.append(measure(case, steps))
         print(results[-1].row(), file=out, flush=True)
+    if not names and not has_bfloat16():
+        flags = " or ".join(BF16_FLAGS)
+        print(f"bfloat16: not measured, as this CPU has no {flags}", file=out)
     if overhead:
         value = overhead_us()
         print(f"harness overhead, trivial, batch 1: {value:.0f} us a step (goal < 300)", file=out)
@@ -135,7 +150,8 @@ def run(
 def measure(case: Case, steps: int) -> Result:
     """The speed of one row: ours and the plain form in turn, medians of ``steps`` steps each."""
     batch = case.flags["batch_size"]
-    ours = Timer(our_step(case.flags))
+    step, flops = counted_step(case.flags)
+    ours = Timer(step)
     timers = [ours]
     if case.plain == "stock":
         timers.append(Timer(stock_step(batch, training=not case.flags.get("forward_only"))))
@@ -144,6 +160,7 @@ def measure(case: Case, steps: int) -> Result:
         timers.append(Timer(our_step(flags)))
     for timer in timers:
         timer.warm_up()
+    peak = run_results.measured_peak_flops(PEAK_SIZE)
     for _ in range(steps):
         for timer in timers:
             timer.once()
@@ -154,6 +171,7 @@ def measure(case: Case, steps: int) -> Result:
         batch / ours.core_s,
         batch / plain.wall_s if plain else None,
         batch / plain.core_s if plain else None,
+        100 * flops * batch / ours.wall_s / peak if flops else None,
     )
 
 
@@ -190,13 +208,20 @@ class Timer:
 
 def our_step(flags: dict[str, Any]) -> Step:
     """One step of the harness, waiting for its numbers."""
+    return counted_step(flags)[0]
+
+
+def counted_step(flags: dict[str, Any]) -> tuple[Step, int | None]:
+    """One step of the harness, waiting for its numbers, and its operations for each image."""
     benchmark = BenchmarkCNN(make_params(device="cpu", weight_decay=0, **flags))
     session = benchmark.build()
-    feed = session.feed("train", benchmark.plan.batch_size)
-    rate = tf.constant(0.001)
+    step, feed = session.step, session.feed("train", benchmark.plan.batch_size)
+    forward = run_results.flops_per_image(step, feed.next())
     if flags.get("forward_only"):
-        return lambda: float(session.step.infer(feed.next())["top_1_accuracy"])
-    return lambda: float(session.step.train(feed.next(), rate)["loss"])
+        freeze(step, feed.next())
+        return lambda: float(step.infer(feed.next())["top_1_accuracy"]), forward
+    rate = tf.constant(0.001)
+    return lambda: float(step.train(feed.next(), rate)["loss"]), forward and 3 * forward
 
 
 def stock_step(batch: int, *, training: bool) -> Step:

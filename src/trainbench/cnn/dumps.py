@@ -1,4 +1,4 @@
-"""The graph of the compiled step as a file, and the forward pass with constant variables."""
+"""Graphs of the compiled step as files: before, and after, TensorFlow divides and improves it."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import tensorflow as tf
 
 # The runtime hands out the graphs of its devices through this private door alone.
 from tensorflow.python.eager import context
-from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from trainbench.cnn import output
 from trainbench.cnn.params import Params
-from trainbench.cnn.step import Batch, Step
 from trainbench.errors import TrainbenchError
 
 
@@ -21,22 +19,6 @@ def write_graph(path: str, graph: Any) -> None:
     """Write ``graph`` as a GraphDef: as text if ``path`` ends with txt, otherwise binary."""
     output.say(f"Writing GraphDef as {_form(path)} to {path}")
     _write(Path(path), graph.as_graph_def(add_shapes=True), as_text=path.endswith("txt"))
-
-
-def freeze(step: Step, batches: list[Batch]) -> Any:
-    """Make the forward pass of ``step`` one without variables, for batches like ``batches``.
-
-    Returns the graph, whose inputs are the images and labels of each device in turn.
-    """
-    traced = step.infer.get_concrete_function(batches)
-    names = sorted(traced.structured_outputs)
-    frozen = convert_variables_to_constants_v2(traced)
-
-    def infer(batches: list[Batch]) -> dict[str, Any]:
-        return dict(zip(names, frozen(*tf.nest.flatten(batches)), strict=True))
-
-    step.infer = infer
-    return frozen.graph
 
 
 class PartitionedGraphs:

@@ -11,6 +11,7 @@ from trainbench.cnn.checkpoints import CheckpointNotFoundException
 from trainbench.cnn.evaluation import Accuracy
 from trainbench.cnn.events import EventFile
 from trainbench.cnn.feed import is_synthetic
+from trainbench.cnn.frozen import fits, freeze
 from trainbench.cnn.pauses import Pauses, log_accuracy
 from trainbench.cnn.profiles import StepProfile
 from trainbench.cnn.recording import Observer
@@ -135,12 +136,15 @@ def observers(session: Session, first_step: int) -> list[Observer]:
 
 
 def _write_graph(session: Session, loop: Loop) -> None:
-    """Freeze the forward pass and write the graph of the step, where they were asked for."""
-    params, graph = session.params, None
-    if params.forward_only and params.freeze_when_forward_only:
-        graph = dumps.freeze(session.step, loop.feed.next())
+    """Make the weights of forward passes constants, and write the graph where one is wanted."""
+    params = session.params
+    graph = loop.graph() if params.graph_file else None
+    alone = session.party is None
+    if params.forward_only and alone and (params.freeze_when_forward_only or fits(session.step)):
+        frozen = freeze(session.step, loop.feed.next())
+        graph = frozen if params.freeze_when_forward_only else graph
     if params.graph_file:
-        dumps.write_graph(params.graph_file, graph or loop.graph())
+        dumps.write_graph(params.graph_file, graph)
 
 
 def _continue(session: Session, loop: Loop, start: int) -> None:

@@ -120,7 +120,7 @@ def _from_initial(params: Params, horizon: Horizon) -> Rate:
     if params.learning_rate_decay:
         return _falling(params, horizon)
     if params.num_epochs_per_decay > 0 and params.learning_rate_decay_factor > 0:
-        steps = int(horizon.batches_per_epoch * params.num_epochs_per_decay)
+        steps = max(int(horizon.batches_per_epoch * params.num_epochs_per_decay), 1)
         factor = np.float32(params.learning_rate_decay_factor)
         floor = np.float32(params.minimum_learning_rate or -np.inf)
         return lambda step: float(

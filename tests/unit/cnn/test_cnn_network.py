@@ -111,3 +111,39 @@ class Normalised(Trivial):
         hidden = keras.layers.BatchNormalization(momentum=0.5)(images)
         hidden = keras.layers.Flatten()(hidden)
         return keras.Model(images, keras.layers.Dense(num_classes)(hidden))
+
+
+class Forked:
+    """A model with an auxiliary classifier, as some papers have one half way."""
+
+    name, image_size, default_batch_size, default_learning_rate = "forked", 4, 2, 0.01
+    learning_rate_fn = None
+
+    def build(self, num_classes: int, *, data_format: str) -> keras.Model:
+        """Logits, and the logits of the auxiliary classifier."""
+        images = keras.Input((4, 4, 3))
+        flat = keras.layers.Flatten()(images)
+        heads = [keras.layers.Dense(num_classes, name=name)(flat) for name in ("main", "side")]
+        return keras.Model(images, heads)
+
+
+def test_an_auxiliary_classifier_counts_four_tenths_in_training_alone() -> None:
+    images = np.random.default_rng(0).normal(size=(2, 4, 4, 3)).astype(np.float32)
+    labels = np.array([1, 2], np.int32)
+    network = Network(Forked().build(3, data_format="channels_last"))
+    (copy,) = network.copies(["/cpu:0"])
+    outputs = network.call(copy, images, training=True)
+
+    def cross_entropy(logits: np.ndarray) -> float:
+        shifted = np.exp(logits - logits.max(1, keepdims=True))
+        return -np.log(shifted[[0, 1], labels] / shifted.sum(1)).mean()
+
+    main, side = (np.asarray(logits) for logits in network.model(images))
+    expected = cross_entropy(main) + 0.4 * cross_entropy(side)
+    assert float(network.loss(labels, outputs)) == pytest.approx(expected, rel=1e-5)
+
+    params = cnn.make_params(
+        device="cpu", batch_size=2, num_batches=2, num_warmup_batches=0, forward_only=True
+    )
+    stats = cnn.BenchmarkCNN(params, model=Forked()).run()
+    assert stats["num_steps"] == 2

@@ -37,6 +37,22 @@ def test_25_26_29_30_the_scale_doubles_after_n_and_one_more_finite_steps(
     assert state(scale) == expected
 
 
+@pytest.mark.parametrize("every", [1, 2, 3, 7])
+def test_25_to_30_any_sequence_follows_the_rule(every: int) -> None:
+    scale = scale_of(128.0, 0, every)
+    update = tf.function(scale.update)
+    value, counter = 128.0, 0
+    for finite in np.random.default_rng(every).random(60) < 0.8:
+        update(tf.constant(bool(finite)))
+        if not finite:
+            value, counter = value / 2, 0
+        elif counter < every:
+            counter += 1
+        else:
+            value, counter = value * 2, 0
+        assert state(scale) == (value, counter)
+
+
 @pytest.mark.parametrize("finite", [True, False])
 def test_27_a_fixed_scale_never_changes(finite: bool) -> None:
     scale = scale_of(4.0, 10, None)

@@ -1,13 +1,12 @@
-"""The file of --result_json, and forward passes with constant variables."""
+"""The file of --result_json."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
-from cnn_standins import Listed, Synthetic, Trivial, step_rows
+from cnn_standins import Synthetic, Trivial
 
 from trainbench import cnn
 from trainbench.cnn import results
@@ -61,18 +60,3 @@ def test_percentiles_of_step_times() -> None:
     found = results.percentiles([float(n) for n in range(1, 101)])
     assert (found["p50"], found["min"], found["max"]) == (50.5, 1, 100)
     assert results.percentiles([]) == {}
-
-
-def test_frozen_forward_passes_have_the_same_accuracies(capsys: pytest.CaptureFixture) -> None:
-    rows = []
-    for frozen in (False, True):
-        params = cnn.make_params(
-            device="cpu", batch_size=4, num_warmup_batches=1, num_batches=3, display_every=1,
-            forward_only=True, freeze_when_forward_only=frozen,
-        )  # fmt: skip
-        images = np.random.default_rng(0).normal(size=(4, 8, 8, 3))
-        dataset = Listed(images, [0, 1, 2, 3], num_classes=11)
-        benchmark = cnn.BenchmarkCNN(params, dataset=dataset, model=Trivial())
-        benchmark.run()
-        rows.append([row[8:] for row in step_rows(capsys.readouterr().out)])
-    assert rows[0] == rows[1]

@@ -120,6 +120,45 @@ def test_a_fall_without_epochs_lasts_until_the_end_of_the_run() -> None:
     assert [rate(0), rate(500), rate(1000)] == [1, 0.5, 0]
 
 
+@given(
+    st.integers(1, 4096),
+    st.lists(st.integers(1, 100), min_size=1, max_size=5, unique=True).map(sorted),
+)
+def test_17_every_piece_of_any_schedule_begins_with_its_epoch(batch: int, epochs: list) -> None:
+    text = "0.5" + "".join(f";{epoch};{0.5 / 2 ** (i + 1)}" for i, epoch in enumerate(epochs))
+    rate = schedule(batch, piecewise_learning_rate_schedule=text)
+    for index, epoch in enumerate(epochs):
+        first = int(epoch * (IMAGENET / batch))
+        assert [rate(first - 1), rate(first)] == [0.5 / 2**index, 0.5 / 2 ** (index + 1)]
+
+
+@given(
+    batch=st.integers(1, 4096),
+    every=st.floats(0.25, 40),
+    warmup=st.integers(0, 5),
+    step=st.integers(0, 10**6),
+)
+def test_stairs_and_warm_up_hold_for_any_batch(
+    batch: int, every: float, warmup: int, step: int
+) -> None:
+    rate = schedule(
+        batch, init_learning_rate=2, num_epochs_per_decay=every, learning_rate_decay_factor=0.5,
+        minimum_learning_rate=0.1, num_learning_rate_warmup_epochs=warmup,
+    )  # fmt: skip
+    per_epoch = IMAGENET / batch
+    if step < int(per_epoch * warmup):
+        expected = 2 * step / int(per_epoch * warmup)
+    else:
+        expected = max(2 * 0.5 ** (step // int(per_epoch * every)), 0.1)
+    assert same(rate(step), expected)
+
+
+def test_stairs_shorter_than_a_step_fall_at_every_step() -> None:
+    rate = schedule(4096, init_learning_rate=1, num_epochs_per_decay=1e-6,
+                    learning_rate_decay_factor=0.5)  # fmt: skip
+    assert [rate(0), rate(1), rate(2)] == [1, 0.5, 0.25]
+
+
 @given(st.integers(0, 10**6), st.integers(1, 4096))
 def test_no_schedule_is_ever_negative_or_above_its_start(step: int, batch: int) -> None:
     for decay in ("cosine", "polynomial"):

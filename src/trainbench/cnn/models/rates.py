@@ -55,7 +55,7 @@ class StaircaseRate:
         self, global_step: int, batch_size: int, num_examples: int, *, peak: float | None = None
     ) -> float:
         """The rate of a step; ``peak`` replaces the base."""
-        fallen = global_step // (self.epochs * num_examples // batch_size)
+        fallen = global_step // max(self.epochs * num_examples // batch_size, 1)
         start = np.float32(self.base if peak is None else peak)
         return float(start * np.power(np.float32(self.factor), np.float32(fallen)))
 
