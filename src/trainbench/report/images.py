@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
-from statistics import median
+from statistics import mean, median
 from typing import Any
 
 from markupsafe import Markup
@@ -44,6 +44,8 @@ from trainbench.report.words import Answer
 
 BENCHMARK = "resnet"
 SCHEMA_VERSION = 1
+# The v0.5 rules for ResNet: five runs, without the fastest and the slowest.
+RUNS = 5
 
 
 @dataclass(frozen=True)
@@ -139,9 +141,27 @@ def degraded(results: Results) -> tuple[str, ...]:
     """What makes the result less than the benchmark's own, in words, each once."""
     texts = [d.text or d.code for t in results.trials for d in t.status.degraded or ()]
     runs = max(results.run.runs or 0, len(results.trials))
-    if runs < 5:
-        texts.append(f"{runs} of the 5 runs that the rules ask for")
+    if runs < RUNS:
+        texts.append(f"{runs} of the {RUNS} runs that the rules ask for")
     return tuple(dict.fromkeys(said for said in texts if said))
+
+
+def statistic(times_s: Sequence[float | None]) -> str:
+    """The v0.5 statistic in words, or what there is of it; ``None`` is a run that did not reach.
+
+    Empty where no run reached its target.
+    """
+    reached = sorted(time for time in times_s if time is not None)
+    if not reached:
+        return ""
+    if len(reached) == len(times_s) == RUNS:
+        kept = reached[1:-1]
+        return (
+            f"v0.5 statistic: {seconds(mean(kept))}, the mean of {len(kept)} of {RUNS} runs, "
+            "without the fastest and the slowest."
+        )
+    of = "the only run" if len(times_s) == 1 else f"{len(reached)} of {len(times_s)} runs"
+    return f"Mean time of {of} at the target: {seconds(mean(reached))}; the rules want {RUNS} runs."
 
 
 def trials_table(found: ImagesResults) -> Table:
@@ -296,6 +316,7 @@ def _context(found: ImagesResults) -> dict[str, Any]:
         "answers": _answers(found),
         "degraded": degraded(results),
         "trials": trials_table(found),
+        "statistic": statistic([t.time_s for t in results.trials]),
         "steps": steps_table(found),
         "evaluations": evaluations_table,
         "differences": differences_table(results),
