@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from trainbench import cli
-from trainbench.errors import ConfigError
-from trainbench.ncf.cluster import Cluster, from_tf_config
+from trainbench.errors import ConfigError, MachineError
+from trainbench.ncf.cluster import Cluster, from_tf_config, require_equal
 
 ADDRESSES = ["10.0.0.1:2222", "10.0.0.2:2222"]
 
@@ -59,6 +59,14 @@ def test_one_machine_is_no_cluster(text: str) -> None:
 def test_a_bad_tf_config_says_what_is_wrong(text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         from_tf_config(text)
+
+
+def test_workers_that_differ_are_told_who_has_what() -> None:
+    require_equal("the input of epoch 3", [b"same", b"same"])
+    with pytest.raises(
+        MachineError, match=r"differ in the input of epoch 3: worker 0 0a0b, worker 1 0a0c;"
+    ):
+        require_equal("the input of epoch 3", [b"\x0a\x0b", b"\x0a\x0c"])
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,15 @@ from trainbench.errors import ConfigError
 
 PROCESS = Path(__file__).with_name("replicas_process.py")
 TWO = {"devices": "all", "cpu_devices": 2}
+LAZY = {"optimizer": "lazy_adam", "deterministic": True}
 CASES: dict[str, dict[str, Any]] = {
     "one": {},
-    "two": {**TWO, "deterministic": True},
-    "two again": {**TWO, "deterministic": True},
-    "two with xla": {**TWO, "xla": True},
+    "two": TWO,
+    "one, lazy": LAZY,
+    "one, lazy, again": LAZY,
+    "two, lazy": {**TWO, **LAZY},
+    "two, lazy, again": {**TWO, **LAZY},
+    "two, lazy, compiled": {**TWO, **LAZY, "xla": True},
 }
 
 
@@ -47,13 +51,16 @@ def assert_same_numbers(found: dict[str, Any], expected: dict[str, Any]) -> None
         )
 
 
-@pytest.mark.parametrize("several", ["two", "two with xla"])
-def test_two_devices_train_as_one_does(found: dict[str, Any], several: str) -> None:
+@pytest.mark.parametrize(
+    ("several", "one"),
+    [("two", "one"), ("two, lazy", "one, lazy"), ("two, lazy, compiled", "one, lazy")],
+)
+def test_two_devices_train_as_one_does(found: dict[str, Any], several: str, one: str) -> None:
     assert found[several]["device"] == "2 x CPU"
-    assert_same_numbers(found[several], found["one"])
+    assert_same_numbers(found[several], found[one])
 
 
-@pytest.mark.parametrize("several", ["two", "two with xla"])
+@pytest.mark.parametrize("several", ["two", "two, lazy", "two, lazy, compiled"])
 def test_the_copies_of_the_model_stay_equal_to_the_last_bit(
     found: dict[str, Any], several: str
 ) -> None:
@@ -67,8 +74,11 @@ def test_two_devices_count_the_hits_that_one_counts(found: dict[str, Any]) -> No
     assert found["two"]["ndcg"] == pytest.approx(found["one"]["ndcg"], rel=1e-12)
 
 
-def test_two_devices_repeat_themselves_to_the_last_bit(found: dict[str, Any]) -> None:
-    assert found["two again"]["copies"] == found["two"]["copies"]
+@pytest.mark.parametrize("devices", ["one, lazy", "two, lazy"])
+def test_deterministic_repeats_are_equal_to_the_last_bit(
+    found: dict[str, Any], devices: str
+) -> None:
+    assert found[f"{devices}, again"]["copies"] == found[devices]["copies"]
 
 
 def several(**changes: Any) -> NcfConfig:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainbench.errors import ConfigError
+from trainbench.errors import ConfigError, MachineError
 
 JOIN_TIMEOUT_S = 300.0
 
@@ -33,6 +34,30 @@ class Cluster:
     def is_chief(self) -> bool:
         """Whether this worker writes the results and judges."""
         return self.index == 0
+
+    @property
+    def own_name(self) -> str:
+        """What messages call this worker."""
+        return f"worker {self.index} of {len(self.workers)} ({self.workers[self.index]})"
+
+
+def missing(cluster: Cluster, timeout_s: float) -> MachineError:
+    """The error of a worker that has waited ``timeout_s`` for the others."""
+    return MachineError(
+        f"{cluster.own_name}: the workers were not all there after {timeout_s:.0f} s "
+        f"({', '.join(cluster.workers)}); start the same command on every machine, and see that "
+        "they reach each other at these addresses"
+    )
+
+
+def require_equal(what: str, values: Sequence[bytes]) -> None:
+    """A ``MachineError`` that says who has what unless all workers have the same value."""
+    if len(set(values)) > 1:
+        found = ", ".join(f"worker {i} {value.hex()[:12]}" for i, value in enumerate(values))
+        raise MachineError(
+            f"the workers differ in {what}: {found}; start all of them with the same code, "
+            "dataset, settings and --seed"
+        )
 
 
 def from_tf_config(text: str) -> Cluster | None:

@@ -6,12 +6,8 @@ and how long other machines take to start is not the benchmark's time.
 
 from __future__ import annotations
 
-import contextlib
-import os
+import signal
 import socket
-import sys
-import threading
-from collections.abc import Callable, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,11 +17,9 @@ from trainbench.config import NcfConfig
 from trainbench.errors import MachineError
 from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster
 from trainbench.ncf.replicas import Replicas, check_divisible
-from trainbench.progress import heartbeat, say
+from trainbench.progress import say
 
 _TPU_TIMEOUT_S = 20.0
-
-OnFailure = Callable[[str], None]
 
 
 def check_devices(config: NcfConfig, cluster: Cluster | None = None) -> None:
@@ -35,31 +29,33 @@ def check_devices(config: NcfConfig, cluster: Cluster | None = None) -> None:
         MachineError: a GPU is asked for and TensorFlow sees none.
         ConfigError: the batch cannot be divided among the replicas.
     """
-    gpus = [] if config.devices == "cpu" else tf.config.list_physical_devices("GPU")
-    if config.devices == "gpu" and not gpus:
-        raise MachineError(
-            "devices=gpu: TensorFlow sees no GPU on this machine; run with devices=cpu, or check "
-            "nvidia-smi and that the CUDA wheels of TensorFlow are installed"
-        )
+    if config.devices == "gpu" and not _gpus(config):
+        raise no_gpu()
     if cluster:
-        check_divisible(config, len(cluster.workers) * max(1, len(gpus)))
+        check_divisible(config, len(cluster.workers) * max(1, len(_gpus(config))))
     elif config.devices == "all" and config.cpu_devices == 1:
-        check_divisible(config, max(1, len(gpus)))
+        check_divisible(config, max(1, len(_gpus(config))))
 
 
-def join(
-    config: NcfConfig,
-    cluster: Cluster,
-    *,
-    timeout_s: float = JOIN_TIMEOUT_S,
-    on_failure: OnFailure = lambda message: None,
-) -> Replicas:
+def no_gpu() -> MachineError:
+    """The error for a GPU that was asked for and is not there."""
+    return MachineError(
+        "devices=gpu: TensorFlow sees no GPU on this machine; run with devices=cpu, or check "
+        "nvidia-smi and that the CUDA wheels of TensorFlow are installed"
+    )
+
+
+def _gpus(config: NcfConfig) -> list[Any]:
+    return [] if config.devices == "cpu" else tf.config.list_physical_devices("GPU")
+
+
+def join(config: NcfConfig, cluster: Cluster, *, timeout_s: float = JOIN_TIMEOUT_S) -> Replicas:
     """The replicas of all machines, once every worker of ``cluster`` is there.
 
-    TensorFlow cannot be interrupted while it waits for the others. After ``timeout_s`` this process
-    therefore calls ``on_failure(message)`` and ends.
+    After ``timeout_s`` the process is ended by ``SIGALRM``, which its parent explains
+    (``cluster.missing``): TensorFlow waits with the interpreter's lock held, so that no thread and
+    no handler of ours could run.
     """
-    gpus = [] if config.devices == "cpu" else tf.config.list_physical_devices("GPU")
     if config.devices == "cpu":
         tf.config.set_visible_devices([], "GPU")
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
@@ -67,20 +63,18 @@ def join(
         task_type="worker",
         task_id=cluster.index,
         rpc_layer="grpc",
-        num_accelerators={"GPU": len(gpus)},
+        num_accelerators={"GPU": len(_gpus(config))},
     )
-    own = f"worker {cluster.index} of {len(cluster.workers)} ({cluster.workers[cluster.index]})"
-    say(f"{own} waits for the others")
-    message = (
-        f"{own}: the workers were not all there after {timeout_s:.0f} s "
-        f"({', '.join(cluster.workers)}); start the same command on every machine, and see that "
-        "they reach each other at these addresses"
-    )
-    with _deadline(timeout_s, message, on_failure), heartbeat("waiting for the other workers"):
-        strategy = _strategy(resolver, own)
+    say(f"{cluster.own_name} waits for the others, at most {timeout_s:.0f} s")
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    try:
+        strategy = _strategy(resolver, cluster.own_name)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
     check_divisible(config, strategy.num_replicas_in_sync)
     replicas = Replicas(strategy, tuple(strategy.extended.worker_devices), cluster)
-    say(f"{own} has joined: {replicas.label}")
+    say(f"{cluster.own_name} has joined: {replicas.label}")
     return replicas
 
 
@@ -89,22 +83,6 @@ def _strategy(resolver: Any, own: str) -> tf.distribute.Strategy:
         return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
     except (tf.errors.OpError, RuntimeError) as error:
         raise MachineError(f"{own}: could not join the others: {_first_line(error)}") from None
-
-
-@contextlib.contextmanager
-def _deadline(timeout_s: float, message: str, on_failure: OnFailure) -> Iterator[None]:
-    def give_up() -> None:
-        on_failure(message)
-        print(f"error: {message}", file=sys.stderr, flush=True)
-        os._exit(MachineError.exit_code)
-
-    timer = threading.Timer(timeout_s, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
 
 
 def connect_tpu(name: str) -> Replicas:

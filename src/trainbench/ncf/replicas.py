@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from trainbench.config import NcfConfig, indivisible
 from trainbench.errors import ConfigError, MachineError
-from trainbench.ncf.cluster import Cluster
+from trainbench.ncf.cluster import Cluster, require_equal
 from trainbench.ncf.model import Weights
 from trainbench.ncf.step import Step
 
@@ -95,7 +95,6 @@ class Replicas:
         # As float32, because NCCL knows it and it holds such integers exactly.
         mine = [tf.constant(values, tf.float32)]
         mine += [tf.zeros_like(mine[0])] * (len(self.devices) - 1)
-
         with self.guarded():
             return np.asarray(self.local(self._add(self.spread(mine)))[0]).astype(values.dtype)
 
@@ -121,16 +120,7 @@ class Replicas:
             MachineError: the workers differ, with who has what of the first bytes.
         """
         rows = self.gathered(np.frombuffer(value, np.uint8).astype(np.int32))
-        if (rows == rows[0]).all():
-            return
-        found = ", ".join(
-            f"worker {index} {bytes(row.astype(np.uint8)).hex()[:12]}"
-            for index, row in enumerate(rows)
-        )
-        raise MachineError(
-            f"the workers differ in {what}: {found}; start all of them with the same code, "
-            "dataset, settings and --seed"
-        )
+        require_equal(what, [bytes(row.astype(np.uint8)) for row in rows])
 
     @contextmanager
     def guarded(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from trainbench.config import NcfConfig
 from trainbench.errors import MachineError, TrainbenchError
-from trainbench.ncf.joining import connect_tpu
+from trainbench.ncf.joining import connect_tpu, no_gpu
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.replicas import Replicas, ReplicatedStep, local_replicas
 from trainbench.ncf.step import FORMS, Step
@@ -205,10 +205,7 @@ def choose_device(devices: str) -> str:
     """The device for ``auto``, ``cpu`` or ``gpu``; a ``MachineError`` for a GPU not there."""
     gpus = tf.config.list_logical_devices("GPU") if devices != "cpu" else []
     if devices == "gpu" and not gpus:
-        raise MachineError(
-            "devices=gpu: TensorFlow sees no GPU on this machine; run with devices=cpu, or check "
-            "nvidia-smi and that the CUDA wheels of TensorFlow are installed"
-        )
+        raise no_gpu()
     return "GPU:0" if gpus else "CPU:0"
 
 

@@ -20,7 +20,7 @@ from trainbench import sidecar, system
 from trainbench.compliance import keys, log
 from trainbench.config import NcfConfig, from_json
 from trainbench.data.cache import RatingsCache, find_cache, open_cache
-from trainbench.errors import MachineError, TrainbenchError
+from trainbench.errors import TrainbenchError
 from trainbench.files import write_atomically
 from trainbench.ncf.clock import TrialClock
 from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster
@@ -127,17 +127,10 @@ class _Trial:
         if self.spec.cluster is None:
             return self._run()
         with self.clock.phase("join_workers"):
-            self.replicas = join(
-                self.config,
-                self.spec.cluster,
-                timeout_s=self.spec.join_timeout_s,
-                on_failure=self._give_up,
-            )
+            timeout_s = self.spec.join_timeout_s
+            self.replicas = join(self.config, self.spec.cluster, timeout_s=timeout_s)
         with self.replicas.guarded():
             return self._run()
-
-    def _give_up(self, message: str) -> None:
-        failed_status(self.status, MachineError(message)).write(self.trial.status)
 
     def _run(self) -> TrialStatus:
         cache = self._open_cache()

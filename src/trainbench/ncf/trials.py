@@ -12,6 +12,7 @@ import json
 import re
 import secrets
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -27,7 +28,7 @@ from trainbench.config import NcfConfig
 from trainbench.data.cache import find_cache, open_cache
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
 from trainbench.files import write_atomically
-from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster
+from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster, missing
 from trainbench.paths import DataDir, RunDir, TrialDir
 from trainbench.progress import duration, heartbeat, say
 
@@ -103,7 +104,9 @@ def work_for_chief(spec: SetSpec) -> None:
         code = _follow(command, log_file)
         if code:
             kind = _HOPELESS.get(code, TrainbenchError)
-            raise kind(f"trial {index}: the worker ended with {_ending(code)}; see {log_file}")
+            raise _not_joined(spec, code) or kind(
+                f"trial {index}: the worker ended with {_ending(code)}; see {log_file}"
+            )
 
 
 def trial_seed(seed: int | None, index: int) -> int:
@@ -195,8 +198,11 @@ def _run_in_process(spec: SetSpec, run: RunDir, index: int) -> dict[str, Any]:
     status = read_status(trial)
     if status.get("state") in FINISHED:
         return status
-    message = f"the trial's process ended with {_ending(code)}; see {trial.stdout}"
-    status = {"seed": seed, **status, "state": "failed", "exit_code": 1, "message": message}
+    error = _not_joined(spec, code) or TrainbenchError(
+        f"the trial's process ended with {_ending(code)}; see {trial.stdout}"
+    )
+    status = {"seed": seed, **status, "state": "failed"}
+    status |= {"exit_code": error.exit_code, "message": str(error)}
     write_atomically(trial.status, json.dumps(status, indent=2) + "\n")
     return status
 
@@ -219,6 +225,13 @@ def _cluster_options(spec: SetSpec) -> list[str]:
         return []
     cluster = json.dumps(dataclasses.asdict(spec.cluster))
     return ["--cluster", cluster, "--join-timeout-s", str(spec.join_timeout_s)]
+
+
+def _not_joined(spec: SetSpec, code: int) -> MachineError | None:
+    """The error of a trial's process that waited in vain for other machines; see ``join``."""
+    if spec.cluster is None or code != -signal.SIGALRM:
+        return None
+    return missing(spec.cluster, spec.join_timeout_s)
 
 
 def _follow(command: list[str], log_file: Path) -> int:
