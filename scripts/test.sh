@@ -41,7 +41,7 @@ install_project() {
 }
 
 lint() {
-  check shellcheck .venv/bin/shellcheck -x ./*.sh scripts/*.sh .ci/run
+  check shellcheck .venv/bin/shellcheck -x ./*.sh scripts/*.sh examples/*/*.sh .ci/run
   check "ruff check" .venv/bin/ruff check --quiet
   check "ruff format" .venv/bin/ruff format --check --quiet
   check mypy .venv/bin/mypy

@@ -24,11 +24,7 @@ options=(
 )
 if (($# == 0)); then set -- --seed=1; fi
 
-clean_up() {
-  docker rm -f "$name-0" "$name-1" >/dev/null 2>&1 || true
-  docker network rm "$name" >/dev/null 2>&1 || true
-}
-trap clean_up EXIT
+trap 'docker rm -f "$name-0" "$name-1" >/dev/null 2>&1; docker network rm "$name" >/dev/null 2>&1' EXIT
 
 for step in download preprocess; do
   docker run --rm "${options[@]}" "trainbench-$step:local" python -m trainbench "$step"
