@@ -329,8 +329,9 @@ def degradations(
 ) -> list[tuple[str, str]]:
     """Why a result is less than the benchmark's own, as (code, sentence); empty when it is not."""
     git = machine.get("git") or {}
+    on_cpu = "CPU" in (machine.get("device") or "CPU")
     notes = [
-        ("no_gpu", "trained on a CPU, not on a GPU", "GPU" not in (machine.get("device") or "")),
+        ("no_gpu", "trained on a CPU, not on a GPU", on_cpu),
         ("generated_data", "the ratings are generated, not MovieLens", manifest.get("generated")),
         ("other_task", _other_task(config), _other_task(config)),
         (
