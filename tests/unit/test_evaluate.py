@@ -148,6 +148,16 @@ def test_batching_of_users_does_not_change_the_result(trainer: Trainer) -> None:
     assert len(results) == 1
 
 
+def test_users_scored_one_by_one_or_many_at_once_get_the_same_ranks(trainer: Trainer) -> None:
+    results = set()
+    for group, groups in ((1, 1), (1, 2), (4, 2), (16, 1)):
+        evaluator = Evaluator(trainer, some_candidates())
+        evaluator.group, evaluator.groups = group, groups
+        found = evaluator.evaluate()
+        results.add((found.hits, found.ndcg))
+    assert len(results) == 1
+
+
 def test_evaluation_sees_the_rows_that_lazy_adam_owes() -> None:
     config = replace(SMALL, batch_size=4, learning_rate=0.05)
     shape = (30, 4)

@@ -8,6 +8,7 @@ earlier place. Its rank is therefore a count and nothing is sorted by score.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,14 +19,13 @@ import numpy as np
 import tensorflow as tf
 
 from trainbench.errors import MachineError
-from trainbench.ncf.model import first_layer, logits
+from trainbench.ncf.model import first_layer, last_hidden
 from trainbench.ncf.spread import ReplicatedRanks
 from trainbench.ncf.train import Trainer
 
 TOP = 10
 PROGRESS_INTERVAL_S = 3.0
 RANKED_USERS_AT_ONCE = 256
-SCORED_USERS_AT_ONCE = 8
 
 IGNORED, HIGHER_ONLY, HIGHER_OR_EQUAL = 0, 1, 2
 
@@ -129,6 +129,10 @@ class Evaluator:
         self.dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
         self.project = tf.function(self._projected, jit_compile=config.xla, autograph=False)
         self.rank = tf.function(self._ranks, jit_compile=config.xla, autograph=False)
+        # On a CPU one user's hidden layers stay in the cache, and two users at a time keep the
+        # cores busy; an accelerator wants more at once.
+        self.group = math.gcd(self.batch, 1 if "CPU" in trainer.device else 32)
+        self.groups = math.gcd(self.batch // self.group, 2)
         replicas = trainer.replicas
         self.replicated = ReplicatedRanks(self, trainer, replicas) if replicas else None
 
@@ -189,29 +193,31 @@ class Evaluator:
 
     def _scores(self, tensors: dict[str, Any], users: Any, items: Any) -> Any:
         """Logits, float32 [users, width]."""
+        groups = range(self.groups)
         mlp = tf.cast(tf.gather(tensors["user_mlp"], users), self.dtype)
         first = first_layer(tensors["mlp_1_kernel"], mlp, "user")
+        first += tf.cast(tensors["mlp_1_bias"], first.dtype)
         mf = tf.gather(tensors["user_mf"], users)
         parts = tf.map_fn(
-            lambda part: self._chunk_scores(tensors, *part),
+            lambda chunk: tf.stack(
+                [self._group_scores(tensors, *(part[group] for part in chunk)) for group in groups]
+            ),
             (self._chunked(mf), self._chunked(first), self._chunked(items)),
             fn_output_signature=tf.float32,
         )
         return tf.reshape(parts, items.shape)
 
     def _chunked(self, tensor: Any) -> Any:
-        # A chunk's hidden layers stay in the cache; a whole batch's would go through memory.
-        size = SCORED_USERS_AT_ONCE if self.batch % SCORED_USERS_AT_ONCE == 0 else self.batch
-        return tf.reshape(tensor, [self.batch // size, size, tensor.shape[1]])
+        chunks = self.batch // (self.groups * self.group)
+        return tf.reshape(tensor, [chunks, self.groups, self.group, tensor.shape[1]])
 
-    def _chunk_scores(self, tensors: dict[str, Any], mf: Any, first: Any, items: Any) -> Any:
-        size, width = items.shape
+    def _group_scores(self, tensors: dict[str, Any], mf: Any, first: Any, items: Any) -> Any:
+        """Logits [group, width] of users' MF rows and first-layer parts with ``items``."""
+        group, width = items.shape
         dense = {n: tensors[n] for n in self.trainer.geometry.dense_shapes}
-        flat = tf.reshape(items, [size * width])
-        item_first = tf.reshape(tf.gather(tensors["item_first"], flat), [size, width, -1])
-        both = tf.reshape(first[:, None, :] + item_first, [size * width, first.shape[1]])
-        user_mf = tf.reshape(
-            tf.broadcast_to(mf[:, None, :], [size, width, mf.shape[1]]), [size * width, mf.shape[1]]
-        )
-        item_mf = tf.gather(tensors["item_mf"], flat)
-        return tf.reshape(logits(dense, (user_mf, item_mf), both), [size, width])
+        final, mf_dim = dense["final_kernel"][:, 0], mf.shape[1]
+        sums = tf.gather(tensors["item_first"], items) + first[:, None, :]
+        hidden = last_hidden(dense, tf.reshape(sums, [group * width, sums.shape[2]]))
+        mlp_part = tf.linalg.matvec(tf.cast(hidden, tf.float32), final[mf_dim:])
+        mf_part = tf.linalg.matvec(tf.gather(tensors["item_mf"], items), mf * final[:mf_dim])
+        return tf.reshape(mlp_part, [group, width]) + mf_part + dense["final_bias"]

@@ -140,17 +140,20 @@ def logits(dense: Mapping[str, Any], mf: tuple[Any, Any], first: Any) -> Any:
         mf: the user's and the item's matrix-factorisation rows, float32 [batch, mf_dim].
         first: the sum of both ``first_layer`` products; its dtype is the one to multiply in.
     """
-    hidden = _activated(first, dense["mlp_1_bias"])
-    for layer in range(2, len(dense) // 2):
-        product = tf.matmul(hidden, tf.cast(dense[f"mlp_{layer}_kernel"], hidden.dtype))
-        hidden = _activated(product, dense[f"mlp_{layer}_bias"])
+    sums = first + tf.cast(dense["mlp_1_bias"], first.dtype)
+    hidden = tf.cast(last_hidden(dense, sums), tf.float32)
     final, mf_dim = dense["final_kernel"][:, 0], mf[0].shape[1]
-    mlp_part = tf.reduce_sum(tf.cast(hidden, tf.float32) * final[mf_dim:], axis=1)
+    mlp_part = tf.reduce_sum(hidden * final[mf_dim:], axis=1)
     return tf.reduce_sum(mf[0] * mf[1] * final[:mf_dim], axis=1) + mlp_part + dense["final_bias"]
 
 
-def _activated(product: Any, bias: Any) -> Any:
-    return tf.nn.relu(product + tf.cast(bias, product.dtype))
+def last_hidden(dense: Mapping[str, Any], sums: Any) -> Any:
+    """The last hidden layer [n, last size] from the first one's sums, in their dtype."""
+    hidden = tf.nn.relu(sums)
+    for layer in range(2, len(dense) // 2):
+        product = tf.matmul(hidden, tf.cast(dense[f"mlp_{layer}_kernel"], hidden.dtype))
+        hidden = tf.nn.relu(product + tf.cast(dense[f"mlp_{layer}_bias"], hidden.dtype))
+    return hidden
 
 
 def mean_loss(outputs: Any, labels: Any) -> Any:

@@ -41,6 +41,8 @@ class Read(NamedTuple):
 class Tables(Protocol):
     """One side's tables; ``read`` and ``write`` are called inside a compiled step."""
 
+    side: str
+
     def read(self, ids: Any, step: Any) -> Read:
         """What step ``step`` starts from for the samples with rows ``ids`` [batch]."""
 
