@@ -16,6 +16,8 @@ from trainbench.report.drawing import MUTED, SERIES, style
 
 Row = Mapping[str, str]
 _PANEL, _HEIGHT = 4.2, 3.6
+_WIDE = 30
+"""Speeds further apart than this share a logarithmic axis: small ones would lie on the ground."""
 _MARKERS = "osD^vP"
 
 
@@ -35,6 +37,11 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
             _panel(panel, [row for row in measured if row["precision"] == precision], models)
             panel.set_title(precision, loc="left", fontsize=11)
         panels[0].set_ylabel("images/sec")
+        speeds = [float(row["images_per_sec"]) for row in measured]
+        if measured and max(speeds) > _WIDE * min(speeds):
+            panels[0].set_yscale("log")
+        else:
+            panels[0].set_ylim(bottom=0)
         if measured:
             panels[-1].legend(frameon=False)
         content = io.BytesIO()
@@ -56,10 +63,10 @@ def _panel(panel: Axes, rows: Sequence[Row], models: Sequence[str]) -> None:
             for row in own
         ]
         colour, marker = SERIES[index % len(SERIES)], _MARKERS[index % len(_MARKERS)]
-        panel.errorbar(x, y, yerr=reach, color=colour, marker=marker, capsize=3, label=model)
+        bars = reach if any(reach) else None
+        panel.errorbar(x, y, yerr=bars, color=colour, marker=marker, capsize=3, label=model)
         sizes.update(x)
     panel.set_xlabel("batch size (all devices)")
-    panel.set_ylim(bottom=0)
     if sizes:
         panel.set_xscale("log", base=2)
         panel.xaxis.set_major_locator(FixedLocator(sorted(sizes)))
