@@ -9,7 +9,7 @@ from pathlib import Path
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from trainbench.files import write_atomically
 from trainbench.report.drawing import MUTED, SERIES, style
@@ -40,6 +40,7 @@ def draw(path: Path, rows: Sequence[Row]) -> None:
         speeds = [float(row["images_per_sec"]) for row in measured]
         if measured and max(speeds) > _WIDE * min(speeds):
             panels[0].set_yscale("log")
+            panels[0].yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
         else:
             panels[0].set_ylim(bottom=0)
         if measured:
