@@ -1,7 +1,7 @@
 """The command line: parse, call, exit code. Nothing else reads flags or the environment.
 
 Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 data integrity, 4 target not reached,
-5 not compliant, 6 environment, 130 interrupted.
+5 not compliant, 6 environment, 7 slower than the baseline, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ EXAMPLES = {
     "pipeline": "trainbench pipeline --preset quick",
     "check": "trainbench check --level 2 result_0.txt",
     "score": "trainbench score results/my-system/ncf --json",
+    "compare": "trainbench compare before.json after.json --threshold-percent 2",
     "doctor": "trainbench doctor",
     "bench": "trainbench bench ncf",
     "cnn": "trainbench cnn --model=resnet50 --batch_size=32 --num_batches=50 --device=cpu",
@@ -306,6 +307,7 @@ for _command in (
     cli_review.check,
     cli_review.score,
     cli_review.submission,
+    cli_review.compare,
     cli_machine.bench,
     cli_machine.doctor,
     cli_images.images,
