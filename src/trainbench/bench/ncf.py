@@ -2,7 +2,9 @@
 
 Absolute figures move with the machine and with what else runs on it, so each row times the plain
 form (dense Adam over whole tables; a full forward pass per candidate) in turn with ours, in the
-same process, and the ratio is the figure that counts. The machine's own limits come first.
+same process, and the ratio is the figure that counts. The machine's own limits come first, and
+beside each figure what they allow it to be. A row "worth" leaves one way to less work out of the
+form it compares with; a row "cost" adds something to ours.
 """
 
 from __future__ import annotations
@@ -12,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from statistics import median
 from typing import Any, TextIO
 
@@ -21,10 +22,20 @@ import psutil
 import tensorflow as tf
 
 from trainbench import config as configs
+from trainbench.bench.roofline import (
+    MachineLimits,
+    Work,
+    evaluation_work,
+    machine_limits,
+    machine_lines,
+    training_work,
+)
 from trainbench.config import NcfConfig
 from trainbench.errors import ConfigError
 from trainbench.ncf.evaluate import Evaluator
 from trainbench.ncf.model import first_layer, logits
+from trainbench.ncf.step import Step
+from trainbench.ncf.tables import RowTables, SweptTables
 from trainbench.ncf.train import Trainer, build
 
 ML_1M, ML_20M = (6_040, 3_706), (138_493, 26_744)
@@ -32,7 +43,10 @@ ML_1M, ML_20M = (6_040, 3_706), (138_493, 26_744)
 MID_EPOCH_STEP = 10_000
 SAMPLES_PER_CALL = 65_536
 EVALUATED_USERS = 2_048
-BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+HEADING = (
+    f"{'row':30}{'plain/s':>12}{'ours/s':>12}{'goal/s':>12}{'ratio':>7}{'goal':>6}"
+    f"{'kFLOP':>8}{'kB':>7}  {'bound':6} {'allows/s':>10}{'reached':>7}"
+)
 
 
 @dataclass(frozen=True)
@@ -42,9 +56,11 @@ class Case:
     name: str
     geometry: tuple[int, int]
     config: NcfConfig
-    goal_per_s: float
-    goal_ratio: float
+    goal_per_s: float = 0.0
+    goal_ratio: float = 1.0
     evaluation: bool = False
+    against: str = "plain"
+    """The form of ``ncf.step.FORMS`` that ours is compared with."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +70,7 @@ class Result:
     case: Case
     plain_per_s: float
     per_s: float
+    work: Work
 
     @property
     def ratio(self) -> float:
@@ -61,29 +78,24 @@ class Result:
         return self.per_s / self.plain_per_s
 
 
-@dataclass(frozen=True)
-class MachineLimits:
-    """What the machine does at best, as measured here."""
-
-    fp32_gflop_per_s: float
-    bf16_gflop_per_s: float
-    gbyte_per_s: float
-
-
 def cases() -> list[Case]:
     """Every row, by the order of the table."""
     small, large = configs.reference(), configs.mlperf()
     small_bf16, large_bf16 = (replace(config, precision="bf16") for config in (small, large))
+    lazy = replace(small, optimizer="lazy_adam")
+    deterministic = replace(small, deterministic=True)
     return [
         Case("train ml-1m 2,048 fp32", ML_1M, small, 220e3, 1.4),
         Case("train ml-20m 2,048 fp32", ML_20M, small, 150e3, 5.0),
-        Case(
-            "train ml-20m 2,048 lazy_adam", ML_20M, replace(small, optimizer="lazy_adam"), 150e3, 5
-        ),
+        Case("train ml-20m 2,048 lazy_adam", ML_20M, lazy, 150e3, 5.0),
         Case("train ml-20m 65,536 fp32", ML_20M, large, 300e3, 1.4),
         Case("train ml-20m 65,536 bf16", ML_20M, large_bf16, 615e3, 2.5),
         Case("eval ml-20m fp32", ML_20M, small, 1.8e6, 2.4, evaluation=True),
         Case("eval ml-20m bf16", ML_20M, small_bf16, 2.8e6, 3.7, evaluation=True),
+        Case("worth 2,048 rows caught up", ML_20M, small, against="all swept"),
+        Case("worth 65,536 projection", ML_20M, large, against="none projected"),
+        # Last, because TensorFlow cannot take determinism back.
+        Case("cost deterministic ml-1m", ML_1M, deterministic, against="fast"),
     ]
 
 
@@ -101,19 +113,19 @@ def run(
         names = ", ".join(case.name for case in cases())
         raise ConfigError(f"no benchmark row contains {only!r} (rows: {names})")
     stream = out or sys.stdout
-    tell(stream, machine_lines(machine_limits(repeats=repeats)))
-    tell(stream, [f"{'row':30}{'plain/s':>12}{'ours/s':>12}{'goal/s':>12}{'ratio':>8}{'goal':>7}"])
+    limits = machine_limits(repeats=repeats)
+    tell(stream, [*machine_lines(limits), HEADING])
     results = []
     for case in chosen:
         results.append(timed(replace(case, config=replace(case.config, devices=devices)), repeats))
-        tell(stream, [result_line(results[-1])])
+        tell(stream, [result_line(results[-1], limits)])
     tell(stream, closing_lines(results))
     return results
 
 
 def timed(case: Case, repeats: int) -> Result:
     """Medians of ``repeats`` measurements of both forms, taken in turn."""
-    plain, ours = evaluation_pair(case) if case.evaluation else training_pair(case)
+    plain, ours, work = evaluation_pair(case) if case.evaluation else training_pair(case)
     rates: tuple[list[float], list[float]] = ([], [])
     for _ in range(repeats):
         for form, found in zip((plain, ours), rates, strict=True):
@@ -122,28 +134,50 @@ def timed(case: Case, repeats: int) -> Result:
             found.append(amount / (time.perf_counter() - started))
     del plain, ours, form
     gc.collect()  # compiled functions refer to their trainers in cycles: 0.4 GB each at ml-20m
-    return Result(case, median(rates[0]), median(rates[1]))
+    return Result(case, median(rates[0]), median(rates[1]), work)
 
 
-Work = Callable[[], int]
+Timed = Callable[[], int]
 """Does a fixed amount of work and returns how much it was, in samples or pairs."""
 
 
-def training_pair(case: Case) -> tuple[Work, Work]:
-    """One call of some steps of the plain form, and of the fast form."""
+def training_pair(case: Case) -> tuple[Timed, Timed, Work]:
+    """One call of some steps of the form compared with, and of the fast form; the latter's work."""
     steps = max(2, SAMPLES_PER_CALL // case.config.batch_size)
     config = replace(case.config, steps_per_call=steps)
     data = random_batches(case.geometry, steps=steps, batch=config.batch_size)
-    as_plain = replace(config, precision="fp32", optimizer="adam")
-    return _training(as_plain, case, data, "plain"), _training(config, case, data, "fast")
+    other = replace(config, precision="fp32", optimizer="adam", deterministic=False)
+    compared = _training(_ready(other, case, data, case.against), data)
+    ours = _ready(config, case, data, "fast")
+    return compared, _training(ours, data), work_of(ours, data)
 
 
-def _training(config: NcfConfig, case: Case, data: RandomBatches, form: str) -> Work:
+def _ready(config: NcfConfig, case: Case, data: RandomBatches, form: str) -> Trainer:
     trainer = build(config, *case.geometry, seed=1, form=form)
     trainer.step.count_from(MID_EPOCH_STEP)
     trainer.warm_up()
     trainer.train_epoch(data)
+    return trainer
+
+
+def _training(trainer: Trainer, data: RandomBatches) -> Timed:
     return lambda: trainer.train_epoch(data).samples
+
+
+def work_of(trainer: Trainer, data: RandomBatches) -> Work:
+    """The least work per sample of ``trainer``'s form on ``data``."""
+    tables = trainer.step.tables if isinstance(trainer.step, Step) else []
+    ids = {"user": data.users, "item": data.items}
+    rows = {
+        part.side: float(np.mean([len(np.unique(step)) for step in ids[part.side]]))
+        if isinstance(part, RowTables)
+        else float(trainer.geometry.rows(part.side))
+        for part in tables
+    }
+    projected = {t.side for t in tables if isinstance(t, SweptTables) and t.project}
+    return training_work(
+        trainer.geometry, batch=trainer.config.batch_size, projected=projected, rows=rows
+    )
 
 
 @dataclass(frozen=True)
@@ -179,8 +213,8 @@ class RandomCandidates:
     items: np.ndarray
 
 
-def evaluation_pair(case: Case) -> tuple[Work, Work]:
-    """The forward pass of every candidate of some users, and ``Evaluator`` on the same."""
+def evaluation_pair(case: Case) -> tuple[Timed, Timed, Work]:
+    """The forward pass of every candidate of some users, ``Evaluator`` on the same; its work."""
     trainer = build(case.config, *case.geometry, seed=1, form="plain")
     rng = np.random.default_rng(0)
     shape = (EVALUATED_USERS, case.config.eval_negatives + 1)
@@ -188,10 +222,11 @@ def evaluation_pair(case: Case) -> tuple[Work, Work]:
     evaluator = Evaluator(trainer, candidates)
     plain = plain_evaluation(trainer, candidates.items)
     plain(), evaluator.evaluate()
-    return plain, lambda: evaluator.evaluate().pairs
+    work = evaluation_work(trainer.geometry, candidates=shape[1])
+    return plain, lambda: evaluator.evaluate().pairs, work
 
 
-def plain_evaluation(trainer: Trainer, items: np.ndarray) -> Work:
+def plain_evaluation(trainer: Trainer, items: np.ndarray) -> Timed:
     """Scores of all pairs in float32, each by a forward pass of its own, a few users at a time."""
     dense_names = trainer.geometry.dense_shapes
 
@@ -219,69 +254,24 @@ def plain_evaluation(trainer: Trainer, items: np.ndarray) -> Work:
     return work
 
 
-def machine_limits(*, repeats: int) -> MachineLimits:
-    """Matrix rates of 20,480 x 256 x 256 and the bandwidth of a sum of two 128 MB vectors."""
-
-    def best(function: Callable[..., Any], *inputs: Any) -> float:
-        compiled = tf.function(function, autograph=False)
-        compiled(*inputs)
-        seconds = []
-        for _ in range(2 * repeats):
-            started = time.perf_counter()
-            compiled(*inputs)
-            seconds.append(time.perf_counter() - started)
-        return min(seconds)
-
-    rows, size, length = 20_480, 256, 32_000_000
-    rates = []
-    for dtype in (tf.float32, tf.bfloat16):
-        left = tf.cast(tf.random.stateless_normal([rows, size], [1, 2]), dtype)
-        seconds = best(tf.matmul, left, left[:size])
-        rates.append(2 * rows * size * size / seconds / 1e9)
-    vector = tf.Variable(tf.zeros([length]))
-    other = tf.ones([length])
-    seconds = best(lambda: vector.assign_add(other, read_value=False) and None)
-    return MachineLimits(rates[0], rates[1], 3 * 4 * length / seconds / 1e9)
-
-
-def machine_lines(limits: MachineLimits) -> list[str]:
-    """What the machine does at best, in words."""
-    lines = [
-        f"cores {psutil.cpu_count()}, load {psutil.getloadavg()[0]:.1f}: figures are rough while "
-        "other work runs",
-        f"matrix rate fp32 {limits.fp32_gflop_per_s:.0f} GFLOP/s, "
-        f"bf16 {limits.bf16_gflop_per_s:.0f} GFLOP/s; memory {limits.gbyte_per_s:.1f} GB/s",
-    ]
-    if not bf16_in_hardware():
-        lines.append("bf16: not supported by this CPU in hardware; its rows are emulated")
-    return lines
-
-
-def bf16_in_hardware() -> bool:
-    """Whether the CPU multiplies bfloat16 itself, or a GPU is there."""
-    if tf.config.list_physical_devices("GPU"):
-        return True
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return bool(BF16_FLAGS & set(text.split()))
-
-
-def result_line(result: Result) -> str:
+def result_line(result: Result, limits: MachineLimits) -> str:
     """One row of the table."""
-    case = result.case
+    case, work = result.case, result.work
+    bound, limit = work.limit(limits, case.config.precision)
+    goal = f"{case.goal_per_s:12,.0f}" if case.goal_per_s else f"{'':12}"
     return (
-        f"{case.name:30}{result.plain_per_s:12,.0f}{result.per_s:12,.0f}"
-        f"{case.goal_per_s:12,.0f}{result.ratio:8.2f}{case.goal_ratio:7.1f}"
+        f"{case.name:30}{result.plain_per_s:12,.0f}{result.per_s:12,.0f}{goal}"
+        f"{result.ratio:7.2f}{case.goal_ratio:6.1f}{work.flops / 1e3:8.0f}{work.bytes / 1e3:7.1f}"
+        f"  {bound} {limit:10,.0f}{100 * result.per_s / limit:5.0f} %"
     )
 
 
 def closing_lines(results: Sequence[Result]) -> list[str]:
     """The count of goals met, and the memory of the whole benchmark."""
-    met = sum(result.ratio >= result.case.goal_ratio for result in results)
+    wanted = [result for result in results if result.case.goal_per_s]
+    met = sum(result.ratio >= result.case.goal_ratio for result in wanted)
     resident = psutil.Process().memory_info().rss / 2**30
-    return [f"{met} of {len(results)} ratios at their goal; {resident:.1f} GiB resident at the end"]
+    return [f"{met} of {len(wanted)} ratios at their goal; {resident:.1f} GiB resident at the end"]
 
 
 def tell(stream: TextIO, lines: Sequence[str]) -> None:

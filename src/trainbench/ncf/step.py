@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
@@ -11,7 +12,21 @@ from trainbench.ncf.model import Geometry, Weights, first_sums, logits, mean_los
 from trainbench.ncf.optimizer import Adam, CatchUp, catch_up
 from trainbench.ncf.tables import Own, RowTables, SweptTables, Tables, zero_state
 
-FORMS = ("fast", "plain")
+
+@dataclass(frozen=True)
+class Form:
+    """Which ways to less work a step takes; the numbers are the same with each and without."""
+
+    by_rows: bool = True
+    project: bool = True
+
+
+FORMS = {
+    "fast": Form(),
+    "plain": Form(by_rows=False, project=False),
+    "all swept": Form(by_rows=False),
+    "none projected": Form(project=False),
+}
 
 # Measured (docs/performance.md): a row in a batch costs as much as four rows of a sweep.
 SWEEP_ROWS_PER_SAMPLE = 4
@@ -20,7 +35,8 @@ SWEEP_ROWS_PER_SAMPLE = 4
 class Step:
     """The parameters, the optimizer's state and the compiled function that moves them.
 
-    ``form`` "plain" is dense Adam over whole tables; "fast" gives the same numbers with less work.
+    ``form`` is a name of ``FORMS``: "plain" is dense Adam over whole tables, "fast" takes all
+    ways to less work.
     """
 
     def __init__(self, config: NcfConfig, geometry: Geometry, weights: Weights, *, form: str):
@@ -120,10 +136,10 @@ def tables_for(
     adam, rows, batch = Adam.of(config), geometry.rows(side), config.batch_size
     closed_form: CatchUp | None = None
     row_by_row = config.optimizer == "lazy_adam"
-    if form == "fast" and not row_by_row and rows > SWEEP_ROWS_PER_SAMPLE * batch:
+    if FORMS[form].by_rows and not row_by_row and rows > SWEEP_ROWS_PER_SAMPLE * batch:
         closed_form = catch_up(adam)
         row_by_row = closed_form is not None
     if row_by_row:
         return RowTables(geometry, side, adam, weights, catch_up=closed_form, xla=config.xla)
-    project = form == "fast" and rows < batch
+    project = FORMS[form].project and rows < batch
     return SweptTables(geometry, side, adam, weights, project=project)
