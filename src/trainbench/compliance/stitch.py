@@ -230,8 +230,8 @@ def stitch_run(
     """Stitch and judge every trial: ``results/<system>/ncf/result_<i>.txt`` and findings.json.
 
     ``dialect="mllog"`` writes the same events once more for the tools of today, as
-    ``results/<system>/ncf_mllog/result_<i>.txt``. ``benchmark`` (ncf, resnet) names the folders. A trial without a readable raw log is a finding,
-    not the end of the others.
+    ``results/<system>/ncf_mllog/result_<i>.txt``. ``benchmark`` (ncf, resnet) names the folders. A
+    trial without a readable raw log is a finding, not the end of the others.
 
     Raises:
         ConfigError: ``system`` cannot name a folder, or an unknown dialect.
