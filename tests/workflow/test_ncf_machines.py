@@ -144,8 +144,9 @@ def kill_trial(parent: subprocess.Popen[bytes]) -> None:
     trial.send_signal(signal.SIGKILL)
 
 
-# The chief's death, which takes as long to see, is left to the tests that CI alone runs.
-@pytest.mark.parametrize("killed", [pytest.param(0, marks=pytest.mark.docker), 1])
+# It needs no container, but half a minute a case: left to the tests that CI alone runs.
+@pytest.mark.docker
+@pytest.mark.parametrize("killed", [0, 1])
 def test_a_worker_that_dies_ends_the_other_within_a_minute(
     data: Path, logs: Path, killed: int
 ) -> None:
