@@ -3,8 +3,8 @@
 Absolute figures move with the machine and with what else runs on it, so each row times a step of
 ``keras.applications`` in turn with one of ours, in the same process, and the ratio is the figure
 that counts. Images per core second stay meaningful on a busy machine. The last column compares the
-operations per second with those of a large matrix product: what is left above it is all there is
-to gain. Run it under ``taskset -c 0`` for the figures of one core.
+operations per second with those of TensorFlow's product of large matrices just before; it is a
+yardstick and no upper bound. Run it under ``taskset -c 0`` for the figures of one core.
 """
 
 from __future__ import annotations
