@@ -50,5 +50,8 @@ make_environment() {
   # A resolver has nothing to resolve here: every package is pinned, and by hash.
   "$folder/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
     -r "$requirements" || fail 6 "$folder: pip could not install $requirements (see above)"
+  # Also where the caller forbids bytecode: TensorFlow's import then takes 6 s instead of 10 s, and the
+  # tests start it a hundred times. Some packages carry files for other Pythons: those do not count.
+  "$folder/bin/python" -m compileall -qq -j 0 "$folder"/lib/python*/site-packages || true
   echo "$wanted" >"$folder/.installed"
 }
