@@ -359,7 +359,7 @@ def _train(spec: SetSpec) -> RunDir:
 
 
 def _require_target(run: RunDir) -> None:
-    from trainbench.ncf.trials import read_status
+    from trainbench.trial_sets import read_status
 
     statuses = [read_status(trial) for trial in run.trials]
     if any(status["state"] == "converged" for status in statuses):
