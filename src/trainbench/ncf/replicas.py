@@ -186,7 +186,10 @@ class ReplicatedStep:
             return index + 1, total + losses[0]
 
         start = (tf.constant(0), tf.constant(0.0))
-        return tf.while_loop(lambda index, _: index < count, one_more, start)[1]
+        # One at a time: a step starts from what the one before has written.
+        return tf.while_loop(
+            lambda index, _: index < count, one_more, start, parallel_iterations=1
+        )[1]
 
     def _one_step(self, users: Any, items: Any, labels: Any) -> Any:
         context = tf.distribute.get_replica_context()

@@ -76,7 +76,10 @@ class Step:
             return index + 1, total + loss
 
         start = (tf.constant(0), tf.constant(0.0))
-        return tf.while_loop(lambda index, _: index < count, one_more, start)[1]
+        # One at a time: a step starts from what the one before has written.
+        return tf.while_loop(
+            lambda index, _: index < count, one_more, start, parallel_iterations=1
+        )[1]
 
     def _one_step(self, ids: tuple[Any, Any], labels: Any) -> Any:
         start = self.begin(ids)
