@@ -311,7 +311,9 @@ def test_the_flag_writes_lines_to_stdout_and_to_the_file_and_drops_the_caches(
     written = file.read_text().splitlines()
     assert written == [line for line in done.stdout.splitlines() if line.startswith(":::MLP")]
     tags = [event.key for event in read_log(file).events]
-    assert tags[:2] == ["run_clear_caches", "run_start"]
+    # The file stands for the kernel's own: whether the cache shrank meanwhile is chance.
+    dropped = "page cache NOT dropped" not in done.stderr
+    assert tags[: 1 + dropped] == ["run_clear_caches", "run_start"][1 - dropped :]
     assert caches.read_text() == "3\n"
 
 
