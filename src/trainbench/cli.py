@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import sys
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from trainbench import __version__, cli_images, cli_machine, cli_review, pipeline
+from trainbench import __version__, cli_images, cli_machine, cli_review, pipeline, stopping
 from trainbench import config as configs
 from trainbench.cli_options import (
     DATA_DIR,
@@ -35,7 +33,6 @@ from trainbench.errors import (
     ConfigError,
     Interrupted,
     MachineError,
-    TargetNotReachedError,
     TrainbenchError,
 )
 from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster, from_tf_config
@@ -90,7 +87,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
-    signal.signal(signal.SIGTERM, _terminated)
+    stopping.listen()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -98,22 +95,25 @@ def main() -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (KeyboardInterrupt, click.exceptions.Abort):
-        print("error: interrupted", file=sys.stderr)
-        sys.exit(Interrupted.exit_code)
-    except TrainbenchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(error.exit_code)
-    except OSError as error:
-        if error.errno is None:
+    except (Exception, KeyboardInterrupt) as error:
+        code = _said(error)
+        if code is None:
             raise
-        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
-        sys.exit(MachineError.exit_code)
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise Interrupted("terminated by SIGTERM")
+def _said(error: BaseException) -> int | None:
+    """The exit code of ``error``, after a line that says what it was; None where nobody knows."""
+    if stopping.asked() or isinstance(error, (KeyboardInterrupt, click.exceptions.Abort)):
+        print("error: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    if isinstance(error, TrainbenchError):
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, OSError) and error.errno is not None:
+        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+        return MachineError.exit_code
+    return None
 
 
 @cli.command("download")
@@ -216,7 +216,7 @@ def worker_command(data_dir: Path, config_json: str, cluster: str, **options: An
 
 
 def _prepare_child() -> None:
-    from trainbench.ncf.lifeline import die_with_parent
+    from trainbench.lifeline import die_with_parent
 
     die_with_parent()
     # TensorFlow reads it when imported: its start-up notes would bury the progress lines.
@@ -359,15 +359,12 @@ def _train(spec: SetSpec) -> RunDir:
 
 
 def _require_target(run: RunDir) -> None:
-    from trainbench.trial_sets import read_status
+    from trainbench.trial_sets import require_target
 
-    statuses = [read_status(trial) for trial in run.trials]
-    if any(status["state"] == "converged" for status in statuses):
-        return
-    if all(status["state"] == "failed" for status in statuses):
-        raise TrainbenchError(f"{run.root}: every trial failed: {statuses[-1]['message']}")
-    best = max(status.get("best_hit_rate") or 0.0 for status in statuses)
-    raise TargetNotReachedError(
-        f"{run.root}: best HR@10 {best:.4f} is below the target "
-        f"{statuses[0]['target_hit_rate']}; see its epochs.jsonl"
+    require_target(
+        run,
+        measure="HR@10",
+        best="best_hit_rate",
+        target="target_hit_rate",
+        see="; see its epochs.jsonl",
     )

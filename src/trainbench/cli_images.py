@@ -108,7 +108,7 @@ def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
 @click.option("--git", default="null")
 def trial_command(data_dir: Path, run_path: Path, git: str, **options: Any) -> int:
     """One trial in a process of its own; started by train."""
-    from trainbench.ncf.lifeline import die_with_parent
+    from trainbench.lifeline import die_with_parent
 
     die_with_parent()
     # TensorFlow reads them when imported: its start-up notes would bury the progress lines.

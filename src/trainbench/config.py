@@ -165,20 +165,30 @@ def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
         ConfigError: a setting without ``=``, an unknown key (the nearest is named) or a value of
             the wrong type.
     """
-    hints = get_type_hints(NcfConfig)
-    given: set[str] = set()
+    given = parsed(NcfConfig, settings)
+    config = replace(config, **given)
+    if config.tpu and "xla" not in given:
+        config = replace(config, xla=False)
+    return validated(config)
+
+
+def parsed(kind: type, settings: Iterable[str]) -> dict[str, Any]:
+    """The fields of the configuration ``kind`` that the ``key=value`` of ``settings`` name.
+
+    Raises:
+        ConfigError: as ``with_settings``.
+    """
+    hints = {key: hint for key, hint in get_type_hints(kind).items() if key != "preset"}
+    found = {}
     for setting in settings:
         key, equals, text = setting.partition("=")
         key = key.strip().replace("-", "_")
         if not equals:
             raise ConfigError(f"--set {setting!r}: wanted key=value")
-        if key not in hints or key == "preset":
-            raise ConfigError(unknown("key", key, [k for k in hints if k != "preset"]))
-        config = replace(config, **{key: _parse(key, text.strip(), hints[key])})
-        given.add(key)
-    if config.tpu and "xla" not in given:
-        config = replace(config, xla=False)
-    return validated(config)
+        if key not in hints:
+            raise ConfigError(unknown("key", key, hints))
+        found[key] = _parse(key, text.strip(), hints[key])
+    return found
 
 
 def _parse(key: str, text: str, kind: Any) -> Any:

@@ -73,6 +73,13 @@ def drop_page_cache(location: str = DROP_CACHES) -> CacheDrop:
     return _first_that_drops(attempts)
 
 
+def drop_if(wanted: bool, location: str = DROP_CACHES) -> CacheDrop:
+    """The same where the configuration wants it; otherwise the record that it was turned off."""
+    if wanted:
+        return drop_page_cache(location)
+    return not_dropped("turned off (DROP_CACHES=0 or drop_caches=false)")
+
+
 def not_dropped(reason: str) -> CacheDrop:
     """The record of a drop that was not tried."""
     return CacheDrop(False, None, cached_kib(), None, reason)

@@ -21,7 +21,13 @@ from typing import Any
 import numpy as np
 
 from trainbench import __version__, system
-from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
+from trainbench.errors import (
+    ConfigError,
+    DataIntegrityError,
+    MachineError,
+    TargetNotReachedError,
+    TrainbenchError,
+)
 from trainbench.files import write_atomically
 from trainbench.paths import DataDir, RunDir, TrialDir
 from trainbench.progress import duration, say
@@ -147,6 +153,27 @@ def run_missing(
         if status["state"] == "failed" and status["exit_code"] in HOPELESS:
             kind = HOPELESS[status["exit_code"]]
             raise kind(f"trial {index} failed: {status['message']}")
+
+
+def require_target(run: RunDir, *, measure: str, best: str, target: str, see: str = "") -> None:
+    """Raise unless one trial of ``run`` reached its target.
+
+    Args:
+        measure: what is measured, for people; ``best`` and ``target`` are its keys in status.json.
+        see: where to look further, the end of the message.
+
+    Raises:
+        TrainbenchError: every trial failed. TargetNotReachedError: none reached the target.
+    """
+    statuses = [read_status(trial) for trial in run.trials]
+    if any(status["state"] == "converged" for status in statuses):
+        return
+    if all(status["state"] == "failed" for status in statuses):
+        raise TrainbenchError(f"{run.root}: every trial failed: {statuses[-1]['message']}")
+    highest = max(status.get(best) or 0.0 for status in statuses)
+    raise TargetNotReachedError(
+        f"{run.root}: best {measure} {highest:.4f} is below the target {statuses[0][target]}{see}"
+    )
 
 
 def follow(command: list[str], log_file: Path) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
+from trainbench import stopping
 from trainbench.cnn import output
 from trainbench.cnn.feed import Batch, Feed
 from trainbench.cnn.params import Params
@@ -97,6 +98,7 @@ class Loop:
         if local > 0:
             output.say(output.header(self.params))
         while local < self.end:
+            stopping.heed()
             if local == 0:
                 output.say("Done warm up")
                 output.say(output.header(self.params))

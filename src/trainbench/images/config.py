@@ -8,9 +8,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, get_type_hints
 
-from trainbench.config import unknown
+from trainbench.config import parsed, unknown
 from trainbench.errors import ConfigError
 
 DATASETS = ("generated", "cifar10", "imagenet")
@@ -120,16 +119,7 @@ def with_settings(config: ImagesConfig, settings: Iterable[str]) -> ImagesConfig
     Raises:
         ConfigError: a setting without ``=``, an unknown key, or a value that cannot be.
     """
-    hints = {k: v for k, v in get_type_hints(ImagesConfig).items() if k != "preset"}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals:
-            raise ConfigError(f"--set {setting!r}: wanted key=value")
-        if key not in hints:
-            raise ConfigError(unknown("key", key, hints))
-        config = replace(config, **{key: _parse(key, text.strip(), hints[key])})
-    return validated(config)
+    return validated(replace(config, **parsed(ImagesConfig, settings)))
 
 
 def validated(config: ImagesConfig) -> ImagesConfig:
@@ -159,14 +149,3 @@ def from_json(text: str) -> ImagesConfig:
         return validated(ImagesConfig(**json.loads(text)))
     except TypeError as error:
         raise ConfigError(f"config.json: {error}") from None
-
-
-def _parse(key: str, text: str, kind: Any) -> Any:
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-                text.lower()
-            ]
-        return int(text.replace("_", "")) if kind is int else kind(text)
-    except (ValueError, KeyError):
-        raise ConfigError(f"--set {key}={text}: wanted a value of type {kind.__name__}") from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +14,20 @@ from trainbench.cnn.params import Params, make_params
 from trainbench.compliance import keys, log, resnet_keys
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import read_log
-from trainbench.errors import TrainbenchError
 from trainbench.files import write_atomically
 from trainbench.images import convert, dataset
 from trainbench.images.config import ImagesConfig, from_json
-from trainbench.ncf.clock import TrialClock
 from trainbench.paths import DataDir, RunDir, TrialDir
 from trainbench.progress import duration, say
+from trainbench.trial_clock import TrialClock
+from trainbench.trial_status import (
+    Notes,
+    applying,
+    code_notes,
+    degraded_status,
+    failed_status,
+    write_status,
+)
 
 PACKAGE = Path(trainbench.__file__).parent
 # TensorFlow's seeds are 32-bit numbers.
@@ -59,10 +65,6 @@ class TrialStatus:
     time_to_train_s: float | None = None
     degraded: tuple[dict[str, str], ...] = ()
 
-    def write(self, path: Path) -> None:
-        """Replace status.json."""
-        write_atomically(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
-
 
 def run_trial(spec: TrialSpec) -> TrialStatus:
     """Run one trial to its end and return its final status, which status.json repeats.
@@ -76,7 +78,7 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     status = TrialStatus(
         "running", 1, "", spec.seed, config.target_top_1, config.model, config.precision
     )
-    status.write(trial.status)
+    write_status(status, trial.status)
     try:
         with log.logging_to(
             trial.compliance_raw,
@@ -86,10 +88,10 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
         ):
             status = _Trial(spec, trial, config, status).run()
     except BaseException as error:
-        _failed(status, error).write(trial.status)
+        write_status(failed_status(status, error), trial.status)
         raise
     status = _final(status, trial)
-    status.write(trial.status)
+    write_status(status, trial.status)
     say(f"trial {spec.index}: {status.message}")
     return status
 
@@ -130,10 +132,7 @@ class _Trial:
 
     def _drop_caches(self) -> None:
         with self.clock.phase("drop_caches"):
-            if self.config.drop_caches:
-                drop = sidecar.drop_page_cache(self.spec.drop_cache_location)
-            else:
-                drop = sidecar.not_dropped("turned off (DROP_CACHES=0 or drop_caches=false)")
+            drop = sidecar.drop_if(self.config.drop_caches, self.spec.drop_cache_location)
             write_atomically(self.trial.cache_drop, drop.to_json())
             say(drop.sentence())
         if drop.dropped:
@@ -150,12 +149,10 @@ class _Trial:
         self.status = replace(self.status, device=device)
         for code, text in degradations(self.config, found):
             self._degrade(code, text)
-        self.status.write(self.trial.status)
+        write_status(self.status, self.trial.status)
 
     def _degrade(self, code: str, text: str) -> None:
-        log.emit(keys.DEGRADED, code)
-        note = {"code": code, "text": text}
-        self.status = replace(self.status, degraded=(*self.status.degraded, note))
+        self.status = degraded_status(self.status, code, text)
 
 
 def params_of(config: ImagesConfig, seed: int, result_json: Path) -> Params:
@@ -191,18 +188,15 @@ def params_of(config: ImagesConfig, seed: int, result_json: Path) -> Params:
 
 def degradations(config: ImagesConfig, machine: dict[str, Any]) -> list[tuple[str, str]]:
     """Why a result is less than the benchmark's own, as (code, sentence); empty when it is not."""
-    git = machine.get("git") or {}
     official = config.dataset == "imagenet" and config.model == "resnet50_v1.5"
     task = f"not the MLPerf task (ResNet-50 v1.5 on ImageNet) but {config.model} on "
-    notes = [
+    notes: Notes = [
         ("no_gpu", "trained on a CPU, not on a GPU", "gpu" not in str(machine.get("device"))),
         ("generated_data", "the images are drawn here", config.dataset == "generated"),
         ("other_task", f"{task}{config.dataset}", not official),
-        ("open_division", "hyperparameters of the open division", config.division == "open"),
-        ("dirty_tree", "the code has uncommitted changes", git.get("dirty")),
-        ("unknown_revision", "the code's git revision is unknown", not git.get("revision")),
+        *code_notes(config.division, machine),
     ]
-    return [(code, text) for code, text, applies in notes if applies]
+    return applying(notes)
 
 
 def _device(config: ImagesConfig) -> str:
@@ -229,11 +223,3 @@ def _final(status: TrialStatus, trial: TrialDir) -> TrialStatus:
         evaluations=told.epochs,
         time_to_train_s=told.time_s if told.converged else None,
     )
-
-
-def _failed(status: TrialStatus, error: BaseException) -> TrialStatus:
-    if isinstance(error, KeyboardInterrupt):
-        return replace(status, state="interrupted", exit_code=130, message="interrupted")
-    code = error.exit_code if isinstance(error, TrainbenchError) else 1
-    state = "interrupted" if code == 130 else "failed"
-    return replace(status, state=state, exit_code=code, message=str(error) or type(error).__name__)

@@ -10,12 +10,10 @@ from typing import Any
 
 from trainbench import sidecar, trial_sets
 from trainbench.compliance import resnet_keys
-from trainbench.errors import TargetNotReachedError, TrainbenchError
 from trainbench.images import convert
 from trainbench.images.config import ImagesConfig, to_json
 from trainbench.images.source import raw_name
 from trainbench.paths import DataDir, RunDir
-from trainbench.trial_sets import read_status
 
 
 @dataclass(frozen=True)
@@ -64,20 +62,8 @@ def run_set(spec: SetSpec) -> RunDir:
 
 
 def require_target(run: RunDir) -> None:
-    """Raise unless one trial of ``run`` reached its target.
-
-    Raises:
-        TrainbenchError: every trial failed. TargetNotReachedError: none reached the target.
-    """
-    statuses = [read_status(trial) for trial in run.trials]
-    if any(status["state"] == "converged" for status in statuses):
-        return
-    if all(status["state"] == "failed" for status in statuses):
-        raise TrainbenchError(f"{run.root}: every trial failed: {statuses[-1]['message']}")
-    best = max(status.get("best_top_1") or 0.0 for status in statuses)
-    raise TargetNotReachedError(
-        f"{run.root}: best top-1 {best:.4f} is below the target {statuses[0]['target_top_1']}"
-    )
+    """Raise unless one trial of ``run`` reached its top-1 accuracy; see ``trial_sets``."""
+    trial_sets.require_target(run, measure="top-1", best="best_top_1", target="target_top_1")
 
 
 def _command(spec: SetSpec, run: RunDir, index: int, seed: int) -> list[str]:

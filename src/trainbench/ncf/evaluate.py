@@ -18,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from trainbench import stopping
 from trainbench.errors import MachineError
 from trainbench.ncf.model import first_layer, last_hidden
 from trainbench.ncf.spread import ReplicatedRanks
@@ -164,6 +165,7 @@ class Evaluator:
             for start in range(0, total, self.batch):
                 end = min(start + self.batch, total)
                 found[start:end] = self._batch_ranks(tensors, start, end)
+                stopping.heed()
                 if on_progress and (time.perf_counter() - told >= PROGRESS_INTERVAL_S):
                     told = time.perf_counter()
                     on_progress(end, total)

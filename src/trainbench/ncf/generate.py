@@ -23,9 +23,9 @@ from trainbench.compliance import keys, log
 from trainbench.data.cache import RatingsCache, open_cache
 from trainbench.errors import TrainbenchError
 from trainbench.files import disk_errors_told, require_space
+from trainbench.lifeline import die_with_parent
 from trainbench.ncf.epochs import EpochMaker, EpochRecord, epoch_bytes
 from trainbench.ncf.flagfile import GenerationOptions, read_flagfile
-from trainbench.ncf.lifeline import die_with_parent
 from trainbench.ncf.workdir import Meeting
 from trainbench.progress import duration, say, scaled
 

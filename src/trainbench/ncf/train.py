@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from trainbench import stopping
 from trainbench.config import NcfConfig
 from trainbench.errors import MachineError, TrainbenchError
 from trainbench.ncf.joining import connect_tpu, no_gpu
@@ -99,6 +100,7 @@ class Trainer:
             parts = (data.users[first:last], data.items[first:last], data.labels[first:last])
             with traced_into(profile if (first, last) == traced else None, first):
                 losses.append(float(self._call(*parts, last - first)))
+            stopping.heed()
             if not np.isfinite(losses[-1]):
                 raise TrainbenchError(
                     f"epoch {data.epoch}, steps {first} to {last - 1}: the loss is {losses[-1]}; "

@@ -7,7 +7,6 @@ data or the model happens before ``run_stop``.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import shutil
 import time
@@ -20,9 +19,7 @@ from trainbench import sidecar, system
 from trainbench.compliance import keys, log
 from trainbench.config import NcfConfig, from_json
 from trainbench.data.cache import RatingsCache, find_cache, open_cache
-from trainbench.errors import TrainbenchError
 from trainbench.files import write_atomically
-from trainbench.ncf.clock import TrialClock
 from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster
 from trainbench.ncf.epochs import hash_batches
 from trainbench.ncf.evaluate import Evaluation, Evaluator
@@ -34,6 +31,15 @@ from trainbench.ncf.train import EpochTrain, Trainer, build
 from trainbench.ncf.worker import caches_dropped, same_input, same_run
 from trainbench.paths import DataDir, RunDir, TrialDir
 from trainbench.progress import duration, heartbeat, say
+from trainbench.trial_clock import TrialClock
+from trainbench.trial_status import (
+    Notes,
+    applying,
+    code_notes,
+    degraded_status,
+    failed_status,
+    write_status,
+)
 
 PACKAGE = Path(trainbench.__file__).parent
 
@@ -74,10 +80,6 @@ class TrialStatus:
     time_to_train_s: float | None = None
     degraded: tuple[dict[str, str], ...] = ()
 
-    def write(self, path: Path) -> None:
-        """Replace status.json."""
-        write_atomically(path, json.dumps(dataclasses.asdict(self), indent=2) + "\n")
-
 
 def run_trial(spec: TrialSpec) -> TrialStatus:
     """Run one trial to its end and return its final status, which status.json repeats.
@@ -91,25 +93,15 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     running = TrialStatus(
         "running", 1, "", spec.seed, config.target_hit_rate, precision=config.precision
     )
-    running.write(trial.status)
+    write_status(running, trial.status)
     try:
         with log.logging_to(trial.compliance_raw, root_dir=PACKAGE):
             final = _Trial(spec, trial, config, running).run()
     except BaseException as error:
-        failed_status(running, error).write(trial.status)
+        write_status(failed_status(running, error), trial.status)
         raise
-    final.write(trial.status)
+    write_status(final, trial.status)
     return final
-
-
-def failed_status(status: TrialStatus, error: BaseException) -> TrialStatus:
-    """``status`` as it ends with ``error``: failed, or interrupted by the user or the system."""
-    if isinstance(error, KeyboardInterrupt):
-        return replace(status, state="interrupted", exit_code=130, message="interrupted")
-    code = error.exit_code if isinstance(error, TrainbenchError) else 1
-    state = "interrupted" if code == 130 else "failed"
-    text = str(error) or type(error).__name__
-    return replace(status, state=state, exit_code=code, message=text)
 
 
 class _Trial:
@@ -181,9 +173,7 @@ class _Trial:
             log.emit(keys.RUN_CLEAR_CACHES)
 
     def _degrade(self, code: str, text: str) -> None:
-        log.emit(keys.DEGRADED, code)
-        note = {"code": code, "text": text}
-        self.status = replace(self.status, degraded=(*self.status.degraded, note))
+        self.status = degraded_status(self.status, code, text)
 
     def _build(self, cache: RatingsCache) -> Trainer:
         config = self.config
@@ -227,7 +217,7 @@ class _Trial:
             self._degrade(code, text)
         if self.spec.profile:
             self._degrade("profiled", f"some steps were traced into {self.spec.profile}")
-        self.status.write(self.trial.status)
+        write_status(self.status, self.trial.status)
         say(
             f"{cache.num_users:,} users, {cache.num_items:,} items, "
             f"{self.status.num_parameters:,} parameters on {device}, {self.config.precision}"
@@ -305,7 +295,7 @@ class _Trial:
             out.write(json.dumps(line) + "\n")
         best = max(evaluation.hit_rate, self.status.best_hit_rate or 0.0)
         self.status = replace(self.status, epochs=batches.epoch + 1, best_hit_rate=best)
-        self.status.write(self.trial.status)
+        write_status(self.status, self.trial.status)
         say(epoch_line(line, self.config))
 
     def _final(self, converged: bool, seconds: float) -> TrialStatus:
@@ -328,9 +318,8 @@ def degradations(
     config: NcfConfig, machine: dict[str, Any], manifest: dict[str, Any]
 ) -> list[tuple[str, str]]:
     """Why a result is less than the benchmark's own, as (code, sentence); empty when it is not."""
-    git = machine.get("git") or {}
     on_cpu = "CPU" in (machine.get("device") or "CPU")
-    notes = [
+    notes: Notes = [
         ("no_gpu", "trained on a CPU, not on a GPU", on_cpu),
         ("generated_data", "the ratings are generated, not MovieLens", manifest.get("generated")),
         ("other_task", _other_task(config), _other_task(config)),
@@ -339,11 +328,9 @@ def degradations(
             "the archive differs from the published one (its checksum was stated by the user)",
             not manifest.get("generated") and not manifest.get("published"),
         ),
-        ("open_division", "hyperparameters of the open division", config.division == "open"),
-        ("dirty_tree", "the code has uncommitted changes", git.get("dirty")),
-        ("unknown_revision", "the code's git revision is unknown", not git.get("revision")),
+        *code_notes(config.division, machine),
     ]
-    return [(code, text) for code, text, applies in notes if applies]
+    return applying(notes)
 
 
 def _other_task(config: NcfConfig) -> str:

@@ -104,10 +104,7 @@ def caches_dropped(
 
     ``dropped`` says whether it was dropped on all machines.
     """
-    if settings.drop_caches:
-        drop = sidecar.drop_page_cache(location)
-    else:
-        drop = sidecar.not_dropped("turned off (DROP_CACHES=0 or drop_caches=false)")
+    drop = sidecar.drop_if(settings.drop_caches, location)
     if replicas is None:
         return drop
     everywhere = replicas.gathered(np.array([drop.dropped], np.int32))[:, 0]

@@ -6,8 +6,6 @@ stands here: accuracy, images per second and the times of single steps.
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -17,7 +15,6 @@ from typing import Any
 
 from markupsafe import Markup
 
-from trainbench import files
 from trainbench.compliance.rules import LEVELS
 from trainbench.images import config as configuration
 from trainbench.paths import RunDir, TrialDir
@@ -37,7 +34,7 @@ from trainbench.report.model import (
     Trial,
 )
 from trainbench.report.records import Source
-from trainbench.report.render import REGENERATE, ReportFiles, environment
+from trainbench.report.render import REGENERATE, ReportFiles, csv_text, environment, write_files
 from trainbench.report.tables import Table
 from trainbench.report.text import NA, fixed, percent, plural, seconds
 from trainbench.report.words import Answer
@@ -58,25 +55,16 @@ class ImagesResults:
 
 def write_report(run: RunDir, out: Any = None) -> ReportFiles:
     """Write the report of ``run`` into ``out`` (default: the run's ``report`` folder)."""
-    folder = out or run.report
     found = collect(run)
-    folder.mkdir(parents=True, exist_ok=True)
-    written = ReportFiles(
-        html=folder / "report.html",
-        markdown=folder / "report.md",
-        results_json=folder / "results.json",
-        results_csv=folder / "results.csv",
-        epochs_csv=folder / "epochs.csv",
-        junit=folder / "junit.xml",
-        exit_code=judge(found.results).exit_code,
-    )
-    files.write_atomically(written.html, html(found))
-    files.write_atomically(written.markdown, markdown(found))
-    files.write_atomically(written.results_json, results_json(found))
-    files.write_atomically(written.results_csv, _csv(_trial_rows(found)))
-    files.write_atomically(written.epochs_csv, _csv(_evaluation_rows(found)))
-    files.write_atomically(written.junit, junit(found.results, BENCHMARK))
-    return written
+    texts = {
+        "html": html(found),
+        "markdown": markdown(found),
+        "results_json": results_json(found),
+        "results_csv": csv_text(_trial_rows(found)),
+        "epochs_csv": csv_text(_evaluation_rows(found)),
+        "junit": junit(found.results, BENCHMARK),
+    }
+    return write_files(out or run.report, texts, exit_code=judge(found.results).exit_code)
 
 
 def collect(run: RunDir) -> ImagesResults:
@@ -356,13 +344,3 @@ def _trial_rows(found: ImagesResults) -> list[dict[str, Any]]:
 
 def _evaluation_rows(found: ImagesResults) -> list[dict[str, Any]]:
     return [{"trial": m.trial, **asdict(e)} for m in found.measured for e in m.evaluations]
-
-
-def _csv(rows: list[dict[str, Any]]) -> str:
-    if not rows:
-        return ""
-    buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return buffer.getvalue()

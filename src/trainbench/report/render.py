@@ -46,6 +46,23 @@ class ReportFiles:
     exit_code: int
 
 
+def write_files(folder: Path, texts: Mapping[str, str], *, exit_code: int) -> ReportFiles:
+    """Write ``texts``, by the names of ``ReportFiles``, into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = ReportFiles(
+        html=folder / "report.html",
+        markdown=folder / "report.md",
+        results_json=folder / "results.json",
+        results_csv=folder / "results.csv",
+        epochs_csv=folder / "epochs.csv",
+        junit=folder / "junit.xml",
+        exit_code=exit_code,
+    )
+    for name, content in texts.items():
+        files.write_atomically(getattr(written, name), content)
+    return written
+
+
 def write_report(
     run: RunDir, out: Path | None = None, *, compare: Sequence[RunDir] = ()
 ) -> ReportFiles:
@@ -60,23 +77,15 @@ def write_report(
     folder = out or run.report
     results = collect(run)
     comparison = compare_runs([results, *map(collect, compare)]) if compare else None
-    folder.mkdir(parents=True, exist_ok=True)
-    written = ReportFiles(
-        html=folder / "report.html",
-        markdown=folder / "report.md",
-        results_json=folder / "results.json",
-        results_csv=folder / "results.csv",
-        epochs_csv=folder / "epochs.csv",
-        junit=folder / "junit.xml",
-        exit_code=judge(results).exit_code,
-    )
-    files.write_atomically(written.html, html(results, comparison))
-    files.write_atomically(written.markdown, markdown(results, comparison))
-    files.write_atomically(written.results_json, results_json(results, comparison))
-    files.write_atomically(written.results_csv, results_csv(results))
-    files.write_atomically(written.epochs_csv, epochs_csv(results))
-    files.write_atomically(written.junit, junit(results))
-    return written
+    texts = {
+        "html": html(results, comparison),
+        "markdown": markdown(results, comparison),
+        "results_json": results_json(results, comparison),
+        "results_csv": results_csv(results),
+        "epochs_csv": epochs_csv(results),
+        "junit": junit(results),
+    }
+    return write_files(folder, texts, exit_code=judge(results).exit_code)
 
 
 def html(results: Results, comparison: Comparison | None = None) -> str:
@@ -141,15 +150,16 @@ def results_csv(results: Results) -> str:
                 "log_sha256": log.sha256 if log else None,
             }
         )
-    return _csv(rows)
+    return csv_text(rows)
 
 
 def epochs_csv(results: Results) -> str:
     """One row per epoch of every trial."""
-    return _csv([{"trial": t.index, **asdict(e)} for t in results.trials for e in t.epochs])
+    return csv_text([{"trial": t.index, **asdict(e)} for t in results.trials for e in t.epochs])
 
 
-def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+    """``rows`` as CSV under a heading of the first row's keys; empty where there are none."""
     if not rows:
         return ""
     buffer = io.StringIO()

@@ -1,0 +1,68 @@
+"""A request to stop is heeded, whatever code the signal falls into."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import pytest
+
+PRELUDE = """
+import os, signal, sys, time
+import click
+from trainbench import cli, stopping
+
+def stop():
+    os.kill(os.getpid(), signal.SIGNUMBER)
+
+def loop():
+    for _ in range(600):
+        stopping.heed()
+        time.sleep(0.1)
+"""
+
+IN_A_FINALISER = """
+class Ends:
+    def __del__(self):
+        stop()
+
+@cli.cli.command("wait")
+def wait():
+    thing = Ends()
+    del thing
+    loop()
+"""
+
+IN_CODE_THAT_MAKES_ANOTHER_ERROR_OF_IT = """
+@cli.cli.command("wait")
+def wait():
+    try:
+        stop()
+        time.sleep(60)
+    except BaseException:
+        raise TypeError("binding inputs failed") from None
+"""
+
+IN_PLAIN_CODE = """
+@cli.cli.command("wait")
+def wait():
+    stop()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", ["INT", "TERM"])
+@pytest.mark.parametrize(
+    "code", [IN_PLAIN_CODE, IN_A_FINALISER, IN_CODE_THAT_MAKES_ANOTHER_ERROR_OF_IT]
+)
+def test_a_signal_ends_the_command_as_interrupted(code: str, number: str) -> None:
+    script = PRELUDE.replace("SIGNUMBER", f"SIG{number}") + code
+    script += "\nsys.argv = ['trainbench', 'wait']\ncli.main()\n"
+    started = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "error: interrupted"
+    assert time.monotonic() - started < 30
