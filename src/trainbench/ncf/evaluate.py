@@ -130,10 +130,8 @@ class Evaluator:
         self.dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
         self.project = tf.function(self._projected, jit_compile=config.xla, autograph=False)
         self.rank = tf.function(self._ranks, jit_compile=config.xla, autograph=False)
-        # On a CPU one user's hidden layers stay in the cache, and two users at a time keep the
-        # cores busy; an accelerator wants more at once.
-        self.group = math.gcd(self.batch, 1 if "CPU" in trainer.device else 32)
-        self.groups = math.gcd(self.batch // self.group, 2)
+        # On a CPU the hidden layers of a few users stay in the cache; an accelerator wants more.
+        self.group = math.gcd(self.batch, 2 if "CPU" in trainer.device else 32)
         replicas = trainer.replicas
         self.replicated = ReplicatedRanks(self, trainer, replicas) if replicas else None
 
@@ -195,31 +193,30 @@ class Evaluator:
 
     def _scores(self, tensors: dict[str, Any], users: Any, items: Any) -> Any:
         """Logits, float32 [users, width]."""
-        groups = range(self.groups)
         mlp = tf.cast(tf.gather(tensors["user_mlp"], users), self.dtype)
         first = first_layer(tensors["mlp_1_kernel"], mlp, "user")
         first += tf.cast(tensors["mlp_1_bias"], first.dtype)
-        mf = tf.gather(tensors["user_mf"], users)
-        parts = tf.map_fn(
-            lambda chunk: tf.stack(
-                [self._group_scores(tensors, *(part[group] for part in chunk)) for group in groups]
-            ),
-            (self._chunked(mf), self._chunked(first), self._chunked(items)),
+        mlp_part = tf.map_fn(
+            lambda group: self._mlp_part(tensors, *group),
+            (self._grouped(first), self._grouped(items)),
             fn_output_signature=tf.float32,
         )
-        return tf.reshape(parts, items.shape)
+        mf_part = self._mf_part(tensors, tf.gather(tensors["user_mf"], users), items)
+        return tf.reshape(mlp_part, items.shape) + mf_part + tensors["final_bias"]
 
-    def _chunked(self, tensor: Any) -> Any:
-        chunks = self.batch // (self.groups * self.group)
-        return tf.reshape(tensor, [chunks, self.groups, self.group, tensor.shape[1]])
+    def _grouped(self, tensor: Any) -> Any:
+        return tf.reshape(tensor, [self.batch // self.group, self.group, tensor.shape[1]])
 
-    def _group_scores(self, tensors: dict[str, Any], mf: Any, first: Any, items: Any) -> Any:
-        """Logits [group, width] of users' MF rows and first-layer parts with ``items``."""
+    def _mf_part(self, tensors: dict[str, Any], mf: Any, items: Any) -> Any:
+        """What matrix factorisation adds to the logits, float32 [users, width]."""
+        scaled = mf * tensors["final_kernel"][: mf.shape[1], 0]
+        return tf.linalg.matvec(tf.gather(tensors["item_mf"], items), scaled)
+
+    def _mlp_part(self, tensors: dict[str, Any], first: Any, items: Any) -> Any:
+        """What the MLP adds to the logits, float32 [group, width], of users' first-layer parts."""
         group, width = items.shape
         dense = {n: tensors[n] for n in self.trainer.geometry.dense_shapes}
-        final, mf_dim = dense["final_kernel"][:, 0], mf.shape[1]
         sums = tf.gather(tensors["item_first"], items) + first[:, None, :]
         hidden = last_hidden(dense, tf.reshape(sums, [group * width, sums.shape[2]]))
-        mlp_part = tf.linalg.matvec(tf.cast(hidden, tf.float32), final[mf_dim:])
-        mf_part = tf.linalg.matvec(tf.gather(tensors["item_mf"], items), mf * final[:mf_dim])
-        return tf.reshape(mlp_part, [group, width]) + mf_part + dense["final_bias"]
+        final = dense["final_kernel"][self.trainer.geometry.mf_dim :, 0]
+        return tf.reshape(tf.linalg.matvec(tf.cast(hidden, tf.float32), final), [group, width])
