@@ -143,8 +143,8 @@ def logits(dense: Mapping[str, Any], mf: tuple[Any, Any], first: Any) -> Any:
     sums = first + tf.cast(dense["mlp_1_bias"], first.dtype)
     hidden = tf.cast(last_hidden(dense, sums), tf.float32)
     final, mf_dim = dense["final_kernel"][:, 0], mf[0].shape[1]
-    mlp_part = tf.reduce_sum(hidden * final[mf_dim:], axis=1)
-    return tf.reduce_sum(mf[0] * mf[1] * final[:mf_dim], axis=1) + mlp_part + dense["final_bias"]
+    mlp_part = tf.linalg.matvec(hidden, final[mf_dim:])
+    return tf.linalg.matvec(mf[0] * mf[1], final[:mf_dim]) + mlp_part + dense["final_bias"]
 
 
 def last_hidden(dense: Mapping[str, Any], sums: Any) -> Any:
