@@ -95,7 +95,7 @@ def choose(params: Params) -> Params:
             f"{limit / 2**30:.2f} GiB; take a smaller model or more memory (--memory_limit_gib)"
         )
     output.say(f"Auto batch size: {found} per device ({len(tried)} sizes tried)")
-    return params.replace(auto_batch_size=False, batch_size=found)
+    return params.replace(auto_batch_size=False, memory_limit_gib=None, batch_size=found)
 
 
 def trial(params: Params, size: int, *, limit_bytes: int) -> bool:
@@ -117,6 +117,7 @@ def trial_params(params: Params, size: int) -> Params:
     return params.replace(
         **{name: FLAGS[name].default for name in _NOT_IN_TRIALS},
         auto_batch_size=False,
+        memory_limit_gib=None,
         batch_size=size,
         num_batches=2,
         num_warmup_batches=1,

@@ -306,6 +306,10 @@ def _check_several(params: Params) -> None:
         )
     lists = [name for name in FLAGS if name.startswith("sweep_") and getattr(params, name)]
     _refuse(lists, f"--{''.join(lists[:1])} is for a sweep; add --sweep=FILE.csv or leave it out")
+    _refuse(
+        params.memory_limit_gib is not None,
+        "--memory_limit_gib is for trials of a batch size; add --auto_batch_size or leave it out",
+    )
 
 
 def _check_offered(params: Params) -> None:

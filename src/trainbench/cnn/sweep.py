@@ -139,10 +139,12 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
 
 def params_of(params: Params, each: Combination) -> Params:
     """The parameters of one combination."""
+    auto = each.batch_size == "auto"
     return _common(params).replace(
         model=each.model,
         batch_size=int(each.batch_size) if each.batch_size.isdigit() else 0,
-        auto_batch_size=each.batch_size == "auto",
+        auto_batch_size=auto,
+        memory_limit_gib=params.memory_limit_gib if auto else None,
         **PRECISIONS[each.precision],
     )
 

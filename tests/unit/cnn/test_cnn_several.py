@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from trainbench import cnn
-from trainbench.cnn import processes, repeats, sweep
+from trainbench.cnn import batch_search, processes, repeats, sweep
 from trainbench.cnn.arguments import argv_of, parse
 from trainbench.cnn.params import ParamError
 from trainbench.confidence import mean_interval
@@ -54,6 +54,18 @@ def test_one_benchmark_is_one_run() -> None:
             cnn.BenchmarkCNN(cnn.make_params(device="cpu", **values))
     with pytest.raises(ParamError, match="--sweep_models is for a sweep"):
         cnn.BenchmarkCNN(cnn.make_params(device="cpu", sweep_models="trivial"))
+    with pytest.raises(ParamError, match="add --auto_batch_size or leave it out"):
+        cnn.BenchmarkCNN(cnn.make_params(device="cpu", memory_limit_gib=2.0))
+
+
+def test_only_trials_of_a_batch_size_keep_the_memory_limit() -> None:
+    params = cnn.make_params(sweep="s.csv", memory_limit_gib=2.0)
+    limits = {
+        size: sweep.params_of(params, sweep.Combination("trivial", size, "fp32")).memory_limit_gib
+        for size in ("32", "auto")
+    }
+    assert limits == {"32": None, "auto": 2.0}
+    assert batch_search.trial_params(params, 8).memory_limit_gib is None
 
 
 def test_arguments_survive_the_way_to_another_process() -> None:
