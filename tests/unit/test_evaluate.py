@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from trainbench.config import reference
+from trainbench.ncf import evaluate
 from trainbench.ncf.evaluate import Evaluator, ranks, rivals
 from trainbench.ncf.train import Trainer, build
 
@@ -156,6 +157,27 @@ def test_users_scored_one_by_one_or_many_at_once_get_the_same_ranks(trainer: Tra
         found = evaluator.evaluate()
         results.add((found.hits, found.ndcg))
     assert len(results) == 1
+
+
+def test_picking_from_one_product_or_taking_rows_gives_the_same_logits(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    logits = []
+    for picks in (True, False):
+        monkeypatch.setattr(evaluate, "picks_from_product", lambda *sizes, answer=picks: answer)
+        evaluator = Evaluator(trainer, some_candidates())
+        tensors = trainer.tensors()
+        tensors |= evaluator.project(tensors)
+        users, items, _ = evaluator.inputs(0)
+        logits.append(evaluator._scores(tensors, users, items).numpy())
+    np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5, atol=1e-6)
+    assert logits[0].std() > 0
+
+
+def test_one_product_is_taken_only_where_it_is_less_work_and_fits() -> None:
+    assert evaluate.picks_from_product(256, 992, 26_744)
+    assert not evaluate.picks_from_product(256, 100, 26_744)
+    assert not evaluate.picks_from_product(138_493, 992, 26_744)
 
 
 def test_evaluation_sees_the_rows_that_lazy_adam_owes() -> None:

@@ -27,6 +27,8 @@ from trainbench.ncf.train import Trainer
 TOP = 10
 PROGRESS_INTERVAL_S = 3.0
 RANKED_USERS_AT_ONCE = 256
+ITEMS_PER_CANDIDATE = 64
+LARGEST_PRODUCT = 2**26  # 256 MiB of float32
 
 IGNORED, HIGHER_ONLY, HIGHER_OR_EQUAL = 0, 1, 2
 
@@ -115,6 +117,14 @@ def ranks(scores: Any, code: Any) -> Any:
     ahead = (others > held_out) & (code != IGNORED)
     ahead |= (others == held_out) & (code == HIGHER_OR_EQUAL)
     return tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
+
+
+def picks_from_product(users: int, width: int, num_items: int) -> bool:
+    """Whether one product with all items is less work than a row of the table per candidate.
+
+    Measured (docs/performance.md): faster up to some 60 items per candidate, slower from 130.
+    """
+    return num_items <= ITEMS_PER_CANDIDATE * width and users * num_items <= LARGEST_PRODUCT
 
 
 class Evaluator:
@@ -209,8 +219,13 @@ class Evaluator:
 
     def _mf_part(self, tensors: dict[str, Any], mf: Any, items: Any) -> Any:
         """What matrix factorisation adds to the logits, float32 [users, width]."""
+        table = tensors["item_mf"]
         scaled = mf * tensors["final_kernel"][: mf.shape[1], 0]
-        return tf.linalg.matvec(tf.gather(tensors["item_mf"], items), scaled)
+        if not picks_from_product(*items.shape, table.shape[0]):
+            return tf.linalg.matvec(tf.gather(table, items), scaled)
+        product = tf.reshape(tf.matmul(scaled, table, transpose_b=True), [-1])
+        first_of_user = table.shape[0] * tf.range(items.shape[0], dtype=items.dtype)
+        return tf.gather(product, items + first_of_user[:, None])
 
     def _mlp_part(self, tensors: dict[str, Any], first: Any, items: Any) -> Any:
         """What the MLP adds to the logits, float32 [group, width], of users' first-layer parts."""
