@@ -219,12 +219,12 @@ class Evaluator:
 
     def _mf_part(self, tensors: dict[str, Any], mf: Any, items: Any) -> Any:
         """What matrix factorisation adds to the logits, float32 [users, width]."""
-        table = tensors["item_mf"]
+        table, (users, width) = tensors["item_mf"], items.shape
         scaled = mf * tensors["final_kernel"][: mf.shape[1], 0]
-        if not picks_from_product(*items.shape, table.shape[0]):
+        if not picks_from_product(users, width, table.shape[0]):
             return tf.linalg.matvec(tf.gather(table, items), scaled)
         product = tf.reshape(tf.matmul(scaled, table, transpose_b=True), [-1])
-        first_of_user = table.shape[0] * tf.range(items.shape[0], dtype=items.dtype)
+        first_of_user = table.shape[0] * tf.range(users, dtype=items.dtype)
         return tf.gather(product, items + first_of_user[:, None])
 
     def _mlp_part(self, tensors: dict[str, Any], first: Any, items: Any) -> Any:
