@@ -42,6 +42,17 @@ def test_a_full_run_has_all_figures_each_with_words_legend_and_numbers(
     assert all(f.alt and f.keys and f.table.rows for f in found.values())
 
 
+def test_microseconds_of_waiting_for_input_do_not_fill_their_plot(run: RunDir) -> None:
+    epochs = run.trial(0).epochs
+    rows = [json.loads(line) | {"input_wait_s": 4e-5} for line in epochs.read_text().splitlines()]
+    epochs.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    for index in range(1, len(run.trials)):
+        shutil.rmtree(run.trial(index).root)
+    wait = drawn(run)["throughput"].panels[1].svg
+    assert ">0.10<" in wait
+    assert "e−" not in wait
+
+
 def test_the_users_own_matplotlib_settings_change_nothing(
     run: RunDir, found: dict[str, Figure]
 ) -> None:

@@ -29,6 +29,7 @@ SAME_CURVE = {
     *("cpu_devices", "tpu"),
 }
 MOST_DOTS = 30
+LEAST_WAIT_SHOWN_S = 0.1  # microseconds of waiting would fill the plot otherwise
 
 
 @dataclass(frozen=True)
@@ -219,8 +220,8 @@ def throughput(results: Results) -> Figure | None:
     wait = drawing.axes(HALF, 2.3, left_px=36, xlabel="epoch")
     _curves(speed, trials, "samples_per_s", scale=1 / size)
     _curves(wait, trials, "input_wait_s")
-    for drawn in (speed, wait):
-        drawn.set_ylim(0, drawn.get_ylim()[1] * 1.04)
+    for drawn, least in ((speed, 0.0), (wait, LEAST_WAIT_SHOWN_S)):
+        drawn.set_ylim(0, max(drawn.get_ylim()[1] * 1.04, least))
     titles = {f"Training, {unit} samples per second": speed, "Waiting for input, seconds": wait}
     return Figure(
         "throughput",
