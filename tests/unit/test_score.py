@@ -72,7 +72,10 @@ def test_fewer_runs_are_described_honestly(runs: int, converged: int, tmp_path: 
     assert result.dropped == ()
     assert result.mean_s == pytest.approx(statistics.fmean(times(logs)))
     text = to_text(result)
-    assert f"NOTE not the v0.5 statistic: {runs} logs and {converged} converged runs" in text
+    said = (
+        "1 log and 1 converged run" if runs == 1 else f"{runs} logs and {converged} converged runs"
+    )
+    assert f"NOTE not the v0.5 statistic: {said}, wanted 100 and 50" in text
     assert "v0.5 statistic:" not in text.replace("not the v0.5 statistic:", "")
 
 

@@ -193,7 +193,8 @@ def _notes(runs: Sequence[RunScore], converged: Sequence[RunScore]) -> list[str]
     notes = []
     if len(runs) != RUNS or len(converged) < COUNTED:
         notes.append(
-            f"not the v0.5 statistic: {len(runs)} logs and {len(converged)} converged runs, "
+            f"not the v0.5 statistic: {_plural(len(runs), 'log')} and "
+            f"{_plural(len(converged), 'converged run')}, "
             f"wanted {RUNS} and {COUNTED}"
         )
     liars = [run.index for run in runs if run.outcome.success not in (None, run.outcome.converged)]
@@ -203,6 +204,10 @@ def _notes(runs: Sequence[RunScore], converged: Sequence[RunScore]) -> list[str]
     if gaps:
         notes.append(f"no log for runs {_list(gaps)}")
     return notes
+
+
+def _plural(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def _list(numbers: Sequence[int]) -> str:
