@@ -104,7 +104,7 @@ def main() -> NoReturn:
 
 def _said(error: BaseException) -> int | None:
     """The exit code of ``error``, after a line that says what it was; None where nobody knows."""
-    if stopping.asked() or isinstance(error, (KeyboardInterrupt, click.exceptions.Abort)):
+    if stopping.caused(error) or isinstance(error, click.exceptions.Abort):
         print("error: interrupted", file=sys.stderr)
         return Interrupted.exit_code
     if isinstance(error, TrainbenchError):

@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainbench import stopping
 from trainbench.errors import Interrupted, MachineError, TrainbenchError
 from trainbench.paths import DataDir
 
@@ -51,14 +52,14 @@ def _recorded(log: Path, step: str) -> Iterator[None]:
     try:
         yield
         code, message = 0, ""
-    except TrainbenchError as error:
-        code, message = error.exit_code, str(error)
-        raise
-    except KeyboardInterrupt:
-        code, message = Interrupted.exit_code, "interrupted"
-        raise
     except SystemExit as error:
         code, message = error.code if isinstance(error.code, int) else 1, ""
+        raise
+    except BaseException as error:
+        if stopping.caused(error):
+            code, message = Interrupted.exit_code, "interrupted"
+        elif isinstance(error, TrainbenchError):
+            code, message = error.exit_code, str(error)
         raise
     finally:
         line = {

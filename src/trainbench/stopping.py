@@ -9,6 +9,8 @@ from __future__ import annotations
 import signal
 from types import FrameType
 
+from trainbench.errors import Interrupted
+
 _asked = False
 
 
@@ -19,9 +21,12 @@ def listen() -> None:
         signal.signal(signal.SIGINT, _remember)
 
 
-def asked() -> bool:
-    """Whether this process was asked to stop."""
-    return _asked
+def caused(error: BaseException) -> bool:
+    """Whether ``error`` is a request to stop, here or in a run that this one waits for.
+
+    Any error is, once this process was asked to: that is what became of the exception.
+    """
+    return _asked or isinstance(error, (KeyboardInterrupt, Interrupted))
 
 
 def heed() -> None:

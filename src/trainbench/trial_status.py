@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 from trainbench import stopping
 from trainbench.compliance import keys, log
-from trainbench.errors import Interrupted, TrainbenchError
+from trainbench.errors import TrainbenchError
 from trainbench.files import write_atomically
 
 StatusT = TypeVar("StatusT", bound=Any)
@@ -28,7 +28,7 @@ def write_status(status: Any, path: Path) -> None:
 
 def failed_status(status: StatusT, error: BaseException) -> StatusT:
     """``status`` as it ends with ``error``: failed, or interrupted by the user or the system."""
-    if stopping.asked() or isinstance(error, (KeyboardInterrupt, Interrupted)):
+    if stopping.caused(error):
         return _replaced(status, state="interrupted", exit_code=130, message="interrupted")
     code = error.exit_code if isinstance(error, TrainbenchError) else 1
     text = str(error) or type(error).__name__

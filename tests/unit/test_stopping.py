@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
+
+from trainbench import stopping
+from trainbench.occupancy import occupied
+from trainbench.paths import DataDir
 
 PRELUDE = """
 import os, signal, sys, time
@@ -66,3 +72,13 @@ def test_a_signal_ends_the_command_as_interrupted(code: str, number: str) -> Non
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1] == "error: interrupted"
     assert time.monotonic() - started < 30
+
+
+def test_a_step_that_was_stopped_is_recorded_as_interrupted_whatever_it_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stopping, "_asked", True)
+    with pytest.raises(TypeError), occupied(DataDir(tmp_path), "train"):
+        raise TypeError("binding inputs failed")
+    line = json.loads(DataDir(tmp_path).steps.read_text())
+    assert (line["exit_code"], line["message"]) == (130, "interrupted")

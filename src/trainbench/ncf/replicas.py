@@ -21,7 +21,7 @@ from trainbench.config import NcfConfig, indivisible
 from trainbench.errors import ConfigError, MachineError
 from trainbench.ncf.cluster import Cluster, require_equal
 from trainbench.ncf.model import Weights
-from trainbench.ncf.step import Step
+from trainbench.ncf.step import Step, sum_of_losses
 
 # What TensorFlow's words for a lost worker have in common.
 _OTHERS = re.compile(r"ollective|oordination|task:\d|onnection|Socket")
@@ -180,16 +180,11 @@ class ReplicatedStep:
         # The loop is outside strategy.run: in a replica's own loop it could not meet the others.
         replicas = self.replicas
 
-        def one_more(index: Any, total: Any) -> tuple[Any, Any]:
+        def step(index: Any) -> Any:
             batch = (users[index], items[index], labels[index])
-            losses = replicas.local(replicas.strategy.run(self._one_step, args=batch))
-            return index + 1, total + losses[0]
+            return replicas.local(replicas.strategy.run(self._one_step, args=batch))[0]
 
-        start = (tf.constant(0), tf.constant(0.0))
-        # One at a time: a step starts from what the one before has written.
-        return tf.while_loop(
-            lambda index, _: index < count, one_more, start, parallel_iterations=1
-        )[1]
+        return sum_of_losses(count, step)
 
     def _one_step(self, users: Any, items: Any, labels: Any) -> Any:
         context = tf.distribute.get_replica_context()

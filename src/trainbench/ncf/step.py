@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,15 +72,9 @@ class Step:
     def _run(self, users: Any, items: Any, labels: Any, count: Any) -> Any:
         """Run the first ``count`` steps of [steps, batch] and return the sum of their losses."""
 
-        def one_more(index: Any, total: Any) -> tuple[Any, Any]:
-            loss = self._one_step((users[index], items[index]), labels[index])
-            return index + 1, total + loss
-
-        start = (tf.constant(0), tf.constant(0.0))
-        # One at a time: a step starts from what the one before has written.
-        return tf.while_loop(
-            lambda index, _: index < count, one_more, start, parallel_iterations=1
-        )[1]
+        return sum_of_losses(
+            count, lambda index: self._one_step((users[index], items[index]), labels[index])
+        )
 
     def _one_step(self, ids: tuple[Any, Any], labels: Any) -> Any:
         start = self.begin(ids)
@@ -130,6 +125,17 @@ class Step:
             after = self.adam.update(scales, value, m, v, gradients[name])
             for variable, part in zip(self.dense[name], after, strict=True):
                 variable.assign(part)
+
+
+def sum_of_losses(count: Any, step: Callable[[Any], Any]) -> Any:
+    """Run ``step`` for 0 to ``count`` - 1 and return the sum of the losses it returns."""
+
+    def one_more(index: Any, total: Any) -> tuple[Any, Any]:
+        return index + 1, total + step(index)
+
+    start = (tf.constant(0), tf.constant(0.0))
+    # One at a time: a step starts from what the one before has written.
+    return tf.while_loop(lambda index, _: index < count, one_more, start, parallel_iterations=1)[1]
 
 
 def tables_for(
