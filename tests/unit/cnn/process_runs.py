@@ -87,6 +87,9 @@ def run_role(flags: dict[str, Any], standin: str, reduces: bool, log: str) -> No
             all_reduce.timed(benchmark)
         else:
             benchmark.run()
+        # What Python does at its end takes time, in which a message not yet sent would still go.
+        sys.stdout.flush()
+        os._exit(0)
     except TrainbenchError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)
@@ -108,6 +111,13 @@ class Runs:
         for process in self.processes.values():
             process.join(max(deadline - time.monotonic(), 0))
         return {role: process.exitcode for role, process in self.processes.items()}
+
+    def require(self, wanted: dict[str, int], timeout_s: float = 60) -> None:
+        """Fail unless the processes end with the ``wanted`` exit codes, with what they printed."""
+        codes = self.wait(timeout_s)
+        wrong = [role for role in wanted if codes[role] != wanted[role]]
+        logs = "\n".join(f"--- {role}: {codes[role]}\n{self.text(role)}" for role in wrong)
+        assert not wrong, f"wanted {wanted}\n{logs}"
 
     def text(self, role: str) -> str:
         """What a process has printed."""

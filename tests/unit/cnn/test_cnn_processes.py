@@ -40,7 +40,7 @@ def equals(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of a run of two workers that are equals: what they printed, and what they wrote."""
     folder = tmp_path_factory.mktemp("equals")
     with started(folder, "worker0", "worker1", **files(folder), **MOMENTUM, **COLLECTIVE) as runs:
-        assert runs.wait() == {"worker0": 0, "worker1": 0}, runs.text("worker0")
+        runs.require({"worker0": 0, "worker1": 0})
     return folder
 
 
@@ -62,7 +62,7 @@ def test_worker_0_alone_writes_and_all_resume_with_its_values(equals: Path, tmp_
     flags = {**MOMENTUM, **COLLECTIVE, **files(equals), "num_batches": 6}
     written = (equals / "result.json").stat().st_mtime_ns
     with started(tmp_path, "worker0", "worker1", **flags) as runs:
-        assert runs.wait() == {"worker0": 0, "worker1": 0}, runs.text("worker1")
+        runs.require({"worker0": 0, "worker1": 0})
     resumed = [losses(runs.text(role)) for role in ("worker0", "worker1")]
     # Worker 1 was told of no folder: it has the step and the values from worker 0.
     assert [len(each) for each in resumed] == [2, 2]
@@ -77,7 +77,7 @@ def test_41_workers_that_are_driven_lose_what_one_process_loses(
 ) -> None:
     roles = ("controller0", "worker0", "worker1")
     with started(tmp_path, *roles, **MOMENTUM, **CONTROLLED) as runs:
-        assert runs.wait() == dict.fromkeys(roles, 0), runs.text("controller0")
+        runs.require(dict.fromkeys(roles, 0))
     np.testing.assert_allclose(losses(runs.text("controller0")), one_process, rtol=1e-5)
     assert "Starting worker 1" in runs.text("worker1")
     assert "images/sec" not in runs.text("worker0") + runs.text("worker1")
@@ -86,7 +86,7 @@ def test_41_workers_that_are_driven_lose_what_one_process_loses(
 def test_distributed_replicated_applies_each_workers_mean_in_turn(tmp_path: Path) -> None:
     update = {"variable_update": "distributed_replicated", "num_gpus": 2}
     with started(tmp_path, "worker0", "worker1", "ps0", **MOMENTUM, **update) as runs:
-        assert runs.wait() == dict.fromkeys(("worker0", "worker1", "ps0"), 0), runs.text("worker0")
+        runs.require(dict.fromkeys(("worker0", "worker1", "ps0"), 0))
     assert "Running parameter server 0" in runs.text("ps0")
     wanted = in_turn(steps=4, devices=2)
     for role in ("worker0", "worker1"):
@@ -114,7 +114,7 @@ def in_turn(*, steps: int, devices: int) -> list[float]:
 def test_one_worker_with_a_parameter_server_loses_what_one_process_loses(tmp_path: Path) -> None:
     flags = {**MOMENTUM, "variable_update": "parameter_server", "num_gpus": 2}
     with started(tmp_path, "worker0", "ps0", workers=1, **flags) as runs:
-        assert runs.wait() == {"worker0": 0, "ps0": 0}, runs.text("worker0")
+        runs.require({"worker0": 0, "ps0": 0})
     wanted = expected("momentum", "mean", "total_loss")
     np.testing.assert_allclose(losses(runs.text("worker0")), wanted, rtol=1e-5)
 
@@ -129,7 +129,7 @@ def test_a_parameter_server_applies_every_workers_gradient_once(tmp_path: Path, 
         save_summaries_steps=2, summary_verbosity=3,
     ) as runs:  # fmt: skip
         driver = "worker0" if sync else "controller0"
-        assert runs.wait() == dict.fromkeys(roles, 0), runs.text(driver)
+        runs.require(dict.fromkeys(roles, 0))
     assert len(losses(runs.text(driver))) == 4
     applied = sum(IMAGES.reshape(-1, 2).mean(axis=1))
     found = process_runs.kept(tmp_path / "kept", "a/kernel")
@@ -154,9 +154,8 @@ def test_a_process_that_is_killed_ends_the_others_with_its_name(
         runs.wait_for(printing, "images/sec:")
         killed = time.monotonic()
         runs.kill(victim)
-        codes = runs.wait(50)
+        runs.require({role: -9 if role == victim else 6 for role in roles}, 50)
         took_s = time.monotonic() - killed
-    assert codes == {role: -9 if role == victim else 6 for role in roles}, runs.text(printing)
     assert took_s < 60
     last = runs.text(printing if printing != victim else "worker1").splitlines()[-1]
     assert last.startswith("error: ")
@@ -167,7 +166,7 @@ def test_a_process_that_is_killed_ends_the_others_with_its_name(
 def test_a_worker_that_fails_by_itself_says_why_and_ends_the_others(tmp_path: Path) -> None:
     flags = {**MOMENTUM, **COLLECTIVE, **ENDLESS}
     with started(tmp_path, "worker0", "worker1", standin="ending", **flags) as runs:
-        assert runs.wait(30) == {"worker0": 6, "worker1": 1}, runs.text("worker0")
+        runs.require({"worker0": 6, "worker1": 1}, 30)
     assert "the input ended before the run did" in runs.text("worker1")
     assert "worker 0: worker 1 (localhost:" in runs.text("worker0").splitlines()[-1]
 
@@ -178,7 +177,7 @@ def test_a_process_that_never_comes_is_named_after_the_stated_time(
 ) -> None:
     roles = ("worker0", "ps0") if "parameter_server" in flags.values() else ("worker0",)
     with started(tmp_path, *roles, **MOMENTUM, **flags, cluster_timeout_s=2) as runs:
-        assert runs.wait(30)["worker0"] == 6
+        runs.require({"worker0": 6}, 30)
     last = runs.text("worker0").splitlines()[-1]
     assert re.search(r"worker 0: worker 1 \(localhost:\d+\) did not answer within 2.0 s", last)
 
@@ -195,6 +194,6 @@ def test_64_the_reductions_of_several_processes_are_timed(
     tmp_path: Path, roles: tuple[str, ...], flags: dict
 ) -> None:
     with started(tmp_path, *roles, **flags, reduces=True, num_batches=2) as runs:
-        assert runs.wait() == dict.fromkeys(roles, 0), runs.text(roles[0])
+        runs.require(dict.fromkeys(roles, 0))
     printed = [len(re.findall(r"Average time per step: [0-9.]+", runs.text(r))) for r in roles]
     assert printed == [1] + [0] * (len(roles) - 1)
