@@ -112,7 +112,8 @@ def reduction(strategy: Strategy, *, count: int) -> Any:
         return tf.add_n([tf.reshape(tensor, [-1])[0] for tensor in done])
 
     workers = strategy.workers
-    return tf.function(reduce if workers is None else workers.replica(reduce))
+    work = reduce if workers is None else workers.replica(reduce)
+    return tf.function(work, autograph=False)
 
 
 @contextlib.contextmanager

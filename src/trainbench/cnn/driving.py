@@ -166,7 +166,7 @@ class Rounds:
             is_iterator = not isinstance(batches, list | tuple)
             return function([next(batches)] * towers if is_iterator else batches, *rest)
 
-        self._coordinator, self._function = coordinator, tf.function(run)
+        self._coordinator, self._function = coordinator, tf.function(run, autograph=False)
         self._ahead = 0 if waits else 1
         self._rounds: collections.deque[list[Any]] = collections.deque()
 

@@ -105,7 +105,7 @@ def peak_memory_bytes() -> int:
 
 def flops_per_image(step: Step, batches: list[Batch]) -> int | None:
     """Operations of one image's forward pass, from the graph; ``None`` if it cannot be counted."""
-    graph = tf.function(step.forward).get_concrete_function(batches).graph
+    graph = tf.function(step.forward, autograph=False).get_concrete_function(batches).graph
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
     quiet = options.with_empty_output().build()

@@ -64,16 +64,16 @@ class Step:
     def __post_init__(self) -> None:
         self._tower = self._loss_and_gradients
         if self.params.xla_compile:
-            self._tower = tf.function(self._loss_and_gradients, jit_compile=True)
-        self.train = tf.function(self._train)
-        self.train_with_gradients = tf.function(self._train_with_gradients)
+            self._tower = tf.function(self._loss_and_gradients, jit_compile=True, autograph=False)
+        self.train = tf.function(self._train, autograph=False)
+        self.train_with_gradients = tf.function(self._train_with_gradients, autograph=False)
         workers = self.strategy.workers
         if workers is not None:
             # One function for all steps: workers that ran different ones would wait for ever.
-            both = tf.function(workers.replica(self._train_with_gradients))
+            both = tf.function(workers.replica(self._train_with_gradients), autograph=False)
             self.train_with_gradients = both
             self.train = lambda batches, learning_rate: both(batches, learning_rate)[0]
-        self.infer = tf.function(self.forward)
+        self.infer = tf.function(self.forward, autograph=False)
 
     def spread(self) -> None:
         """Give every copy the values of the first, optimizer's state included."""

@@ -76,14 +76,15 @@ class Workers:
             values.append(tf.constant(number, tf.int64))
             return self.sum([v if first else tf.zeros_like(v) for v in values])
 
-        *totals, found = tf.function(self.replica(exchange))()
+        *totals, found = tf.function(self.replica(exchange), autograph=False)()
         for variable, total in zip(variables, totals, strict=True):
             variable.assign(tf.cast(total, variable.dtype))
         return int(found)
 
     def meet(self) -> None:
         """Return once every worker has come here."""
-        tf.function(self.replica(lambda: self.sum([tf.constant(1.0)])))()[0].numpy()
+        one = self.replica(lambda: self.sum([tf.constant(1.0)]))
+        tf.function(one, autograph=False)()[0].numpy()
 
 
 def _summable(variable: Any) -> Any:

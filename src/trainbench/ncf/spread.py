@@ -38,8 +38,10 @@ class ReplicatedRanks:
         assert isinstance(trainer.step, ReplicatedStep)
         self._ranker, self._step, self._replicas = ranker, trainer.step, replicas
         run = replicas.strategy.run
-        self._ready = tf.function(lambda *tensors: run(self._one_ready, args=tensors))
-        self._rank = tf.function(lambda *inputs: run(ranker.rank, args=inputs))
+        self._ready = tf.function(
+            lambda *tensors: run(self._one_ready, args=tensors), autograph=False
+        )
+        self._rank = tf.function(lambda *inputs: run(ranker.rank, args=inputs), autograph=False)
 
     def ranks(self, on_progress: Callable[[int, int], None] | None) -> np.ndarray:
         """Int64 [users], the same on every worker.
