@@ -20,7 +20,6 @@ from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.images import config as configs
 from trainbench.images import convert, generated, source
 from trainbench.paths import DataDir
-from trainbench.report.images import statistic
 
 SMALL = replace(configs.quick(), generated_train=40, generated_eval=20)
 
@@ -190,13 +189,3 @@ def test_a_damaged_manifest_is_named(data: DataDir) -> None:
     data.manifest(source.raw_name(SMALL)).write_text(json.dumps([1]))
     with pytest.raises(DataIntegrityError, match="not a manifest"):
         source.download(SMALL, data)
-
-
-def test_five_runs_are_averaged_without_the_fastest_and_the_slowest() -> None:
-    five = [50.0, 10.0, 30.0, 20.0, 40.0]
-    assert statistic(five).startswith("v0.5 statistic: 30.00 s, the mean of 3 of 5 runs")
-    assert statistic([*five[:4], None]).startswith(
-        "Mean time of 4 of 5 runs at the target: 27.50 s"
-    )
-    assert statistic([12.0]).startswith("Mean time of the only run at the target: 12.00 s")
-    assert statistic([None]) == ""

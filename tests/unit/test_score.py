@@ -1,10 +1,11 @@
-"""The v0.5 statistic: the first 50 of 100, without the fastest and the slowest."""
+"""The v0.5 statistic: of NCF the first 50 of 100, without the fastest and the slowest."""
 
 from __future__ import annotations
 
 import json
 import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,44 @@ def test_fewer_runs_are_described_honestly(runs: int, converged: int, tmp_path: 
     )
     assert f"NOTE not the v0.5 statistic: {said}, wanted 100 and 50" in text
     assert "v0.5 statistic:" not in text.replace("not the v0.5 statistic:", "")
+
+
+def of_resnet(logs: list[Events]) -> list[Events]:
+    return [[replace(event, benchmark="resnet") for event in events] for events in logs]
+
+
+def test_score_of_resnet_is_the_mean_of_three_of_five(tmp_path: Path) -> None:
+    logs = of_resnet(many(5, converged=5))
+    result = score(write(tmp_path, logs))
+    assert (result.benchmark, result.official) == ("resnet", True)
+    assert result.mean_s == pytest.approx(statistics.fmean(sorted(times(logs))[1:-1]))
+    assert "5 hits in 100 % of the samples" in to_text(result)
+    assert "evaluations to target: " in to_text(result)
+    text = "".join(f"{line}\n" for line in format_lines(logs[0]))
+    (tmp_path / "result_0.txt").write_text(text)
+    assert score(tmp_path).mean_s == pytest.approx(result.mean_s, abs=0.002)
+
+
+@pytest.mark.parametrize(("runs", "converged"), [(5, 4), (4, 4), (6, 6)])
+def test_all_five_runs_of_resnet_have_to_converge(
+    runs: int, converged: int, tmp_path: Path
+) -> None:
+    result = score(write(tmp_path, of_resnet(many(runs, converged=converged))))
+    assert not result.official
+    said = f"{runs} logs and {converged} converged runs, wanted 5 and 5"
+    assert f"NOTE not the v0.5 statistic: {said}" in to_text(result)
+
+
+def test_logs_of_two_benchmarks_have_no_statistic(tmp_path: Path) -> None:
+    first, second = many(2, converged=2)
+    with pytest.raises(DataIntegrityError, match="logs of ncf, resnet; wanted logs of one of"):
+        score(write(tmp_path, [first, *of_resnet([second])]))
+
+
+def test_a_reference_of_another_benchmark_is_refused(tmp_path: Path) -> None:
+    result = score(write(tmp_path, of_resnet(many(5, converged=5))))
+    with pytest.raises(ConfigError, match="logs of resnet, which a time of ncf says nothing"):
+        to_text(result, reference=LEGACY_REFERENCE)
 
 
 def test_no_converged_run_has_no_time(tmp_path: Path) -> None:

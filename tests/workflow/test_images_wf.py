@@ -7,9 +7,11 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import pytest
 import yaml
 
@@ -127,6 +129,9 @@ def test_a_run_that_misses_its_target_ends_with_4_and_a_whole_report(
     assert [e["epoch"] for e in record["measured"][0]["evaluations"]] == [1.0, 2.0]
     assert record["verdict"]["level_findings"]["2"] == 0
     assert record["missing"] == []
+    schema = files("trainbench.report").joinpath("results.schema.json").read_text()
+    jsonschema.validate(record, json.loads(schema))
+    assert "Not the v0.5 statistic: 1 log and 0 converged runs, wanted 5 and 5." in page
 
 
 def test_its_stitched_log_is_clean_at_level_2(missed: tuple[Path, int, str]) -> None:

@@ -1,8 +1,9 @@
 """The v0.5 statistic of a folder of result logs, or an honest description of what there is.
 
 Rules (training_rules.adoc@6e02163): run NCF 100 times, take the first 50 runs that converge, drop
-the fastest and the slowest of them, and average the other 48. The rules do not define "first"; the
-submission tool took the runs by index in November 2018 and by ``run_start`` in January 2019.
+the fastest and the slowest of them, and average the other 48. Of the other benchmarks there are
+fewer runs, and all have to converge. The rules do not define "first"; the submission tool took the
+runs by index in November 2018 and by ``run_start`` in January 2019.
 """
 
 from __future__ import annotations
@@ -10,19 +11,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from trainbench.compliance import keys
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import read_log
+from trainbench.compliance.parse import Event, read_log
 from trainbench.errors import ConfigError, DataIntegrityError
 
-RUNS = 100
-COUNTED = 50
 BOOTSTRAP_SAMPLES = 10_000
 BOOTSTRAP_SEED = 0
 ORDERS = ("run_start", "index")
@@ -30,15 +30,38 @@ UNVERIFIED = "Unverified: result not verified by MLPerf."
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """How many runs the rules ask for, and how many of those that converge are looked at."""
+
+    runs: int
+    counted: int
+
+
+WANTED: Mapping[str, Wanted] = {
+    "gnmt": Wanted(10, 10),
+    "maskrcnn": Wanted(5, 5),
+    "minigo": Wanted(20, 20),
+    "ncf": Wanted(100, 50),
+    "resnet": Wanted(5, 5),
+    "ssd": Wanted(5, 5),
+    "transformer": Wanted(10, 10),
+}
+"""By benchmark, as the submission tool of v0.5 has them."""
+
+
+@dataclass(frozen=True)
 class Reference:
     """A denominator: a time in seconds that is never shown without its name."""
 
+    benchmark: str
     name: str
     time_s: float
 
 
 LEGACY_REFERENCE = Reference(
-    "legacy v0.5 reference result of May 2018, measured on another NCF task with one P100", 2803.0
+    keys.BENCHMARK,
+    "legacy v0.5 reference result of May 2018, measured on another NCF task with one P100",
+    2803.0,
 )
 
 
@@ -52,13 +75,13 @@ class RunScore:
 
     @property
     def counts(self) -> bool:
-        """Whether it can be among the 50: converged, with a time."""
+        """Whether it can be among those that are averaged: converged, with a time."""
         return self.outcome.converged and self.outcome.time_s is not None
 
 
 @dataclass(frozen=True)
 class Interval:
-    """The middle 95 % of a resampled mean, and the share of the samples that had 50 hits."""
+    """The middle 95 % of a resampled mean, and the share of the samples that had enough hits."""
 
     low: float
     high: float
@@ -69,11 +92,13 @@ class Interval:
 class Score:
     """The statistic and everything needed to recompute it. Runs are named by index; times in s.
 
-    ``official`` says whether this is the v0.5 statistic: exactly 100 logs, 50 of them converged.
-    Otherwise ``mean_s`` is the mean of all runs that converged, and ``notes`` says what is missing.
+    ``official`` says whether this is the v0.5 statistic: exactly as many logs as are ``WANTED`` of
+    the benchmark (of NCF 100, 50 of them converged). Otherwise ``mean_s`` is the mean of all runs
+    that converged, and ``notes`` says what is missing.
     """
 
     folder: str
+    benchmark: str
     order: str
     official: bool
     runs: tuple[RunScore, ...]
@@ -95,7 +120,16 @@ class Score:
         return self.converged / len(self.runs)
 
     def speed_up(self, reference: Reference) -> float | None:
-        """``reference / result``: higher is better."""
+        """``reference / result``: higher is better.
+
+        Raises:
+            ConfigError: the reference is a time of another benchmark.
+        """
+        if reference.benchmark != self.benchmark:
+            raise ConfigError(
+                f"{self.folder}: logs of {self.benchmark}, which a time of {reference.benchmark} "
+                f"says nothing about ({reference.name})"
+            )
         return None if self.mean_s is None else reference.time_s / self.mean_s
 
 
@@ -104,12 +138,20 @@ def score(folder: Path, *, order: str = "run_start") -> Score:
 
     Raises:
         ConfigError: an unknown order.
-        DataIntegrityError: no result log in the folder, or one that cannot be read.
+        DataIntegrityError: no result log in the folder, one that cannot be read, or logs of
+            several benchmarks or of an unknown one.
     """
     if order not in ORDERS:
         raise ConfigError(f"unknown order {order!r} (known: {', '.join(ORDERS)})")
-    runs = sorted(_runs(folder), key=_ORDER[order])
-    return _scored(folder.as_posix(), order, runs)
+    found = _runs(folder)
+    benchmarks = {benchmark for benchmark, _ in found}
+    if len(benchmarks) > 1 or not benchmarks <= set(WANTED):
+        raise DataIntegrityError(
+            f"{folder}: logs of {', '.join(sorted(benchmarks))}; wanted logs of one of "
+            f"{', '.join(WANTED)}"
+        )
+    runs = sorted((run for _, run in found), key=_ORDER[order])
+    return _scored(folder.as_posix(), benchmarks.pop(), order, runs)
 
 
 def _by_start(run: RunScore) -> tuple[float, int]:
@@ -123,27 +165,39 @@ _ORDER: dict[str, Callable[[RunScore], Any]] = {
 }
 
 
-def _runs(folder: Path) -> list[RunScore]:
+def _runs(folder: Path) -> list[tuple[str, RunScore]]:
+    """Every log with its benchmark."""
     matches = [(re.fullmatch(r"result_(\d+)\.txt", p.name), p) for p in folder.glob("result_*.txt")]
     numbered = sorted((int(match[1]), path) for match, path in matches if match)
     if not numbered:
         raise DataIntegrityError(f"{folder}: no result_<i>.txt; wanted a folder of result logs")
     try:
-        return [RunScore(p.name, i, outcome(read_log(p).events)) for i, p in numbered]
+        logs = [(i, p.name, read_log(p).events) for i, p in numbered]
     except OSError as error:
         raise DataIntegrityError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    return [(_benchmark(events), RunScore(name, i, outcome(events))) for i, name, events in logs]
 
 
-def _scored(folder: str, order: str, runs: Sequence[RunScore]) -> Score:
+def _benchmark(events: Sequence[Event]) -> str:
+    """What the log is of: v0.5 says so in every line, ResNet's later dialect in one."""
+    said = next((event.value for event in events if event.key == "submission_benchmark"), None)
+    if isinstance(said, str):
+        return said
+    return events[0].benchmark if events else keys.BENCHMARK
+
+
+def _scored(folder: str, benchmark: str, order: str, runs: Sequence[RunScore]) -> Score:
+    wanted = WANTED[benchmark]
     converged = [run for run in runs if run.counts]
-    official = len(runs) == RUNS and len(converged) >= COUNTED
-    counted = converged[:COUNTED] if official else converged
+    official = len(runs) == wanted.runs and len(converged) >= wanted.counted
+    counted = converged[: wanted.counted] if official else converged
     by_time = sorted(counted, key=lambda run: (_time_s(run), run.index))
     dropped = [by_time[0], by_time[-1]] if official else []
     all_times = np.array([_time_s(run) for run in by_time])
     times = all_times[1:-1] if official else all_times
     return Score(
         folder=folder,
+        benchmark=benchmark,
         order=order,
         official=official,
         runs=tuple(runs),
@@ -156,8 +210,8 @@ def _scored(folder: str, order: str, runs: Sequence[RunScore]) -> Score:
         shortest_s=float(all_times[0]) if times.size else None,
         longest_s=float(all_times[-1]) if times.size else None,
         epochs=tuple(run.outcome.epochs for run in counted),
-        interval=_bootstrap(runs, official=official),
-        notes=tuple(_notes(runs, converged)),
+        interval=_bootstrap(runs, wanted, official=official),
+        notes=tuple(_notes(runs, converged, wanted)),
     )
 
 
@@ -165,7 +219,7 @@ def _time_s(run: RunScore) -> float:
     return math.inf if run.outcome.time_s is None else run.outcome.time_s
 
 
-def _bootstrap(runs: Sequence[RunScore], *, official: bool) -> Interval | None:
+def _bootstrap(runs: Sequence[RunScore], wanted: Wanted, *, official: bool) -> Interval | None:
     """Resample the runs with replacement and take the mean of each sample as the score does."""
     times = np.array([_time_s(run) if run.counts else np.inf for run in runs])
     if np.isfinite(times).sum() < 3:
@@ -173,10 +227,10 @@ def _bootstrap(runs: Sequence[RunScore], *, official: bool) -> Interval | None:
     generator = np.random.default_rng(BOOTSTRAP_SEED)
     samples = times[generator.integers(len(times), size=(BOOTSTRAP_SAMPLES, len(times)))]
     hits = np.isfinite(samples)
-    complete = float((hits.sum(axis=1) >= COUNTED).mean())
+    complete = float((hits.sum(axis=1) >= wanted.counted).mean())
     if official:
-        # Runs after the 50th hit are not looked at.
-        samples = np.where(hits.cumsum(axis=1) <= COUNTED, samples, np.inf)
+        # Runs after the last hit that counts are not looked at.
+        samples = np.where(hits.cumsum(axis=1) <= wanted.counted, samples, np.inf)
     # What does not count is infinite and stands last.
     samples = np.sort(samples, axis=1)
     number = np.isfinite(samples).sum(axis=1)
@@ -189,13 +243,13 @@ def _bootstrap(runs: Sequence[RunScore], *, official: bool) -> Interval | None:
     return Interval(float(low), float(high), complete)
 
 
-def _notes(runs: Sequence[RunScore], converged: Sequence[RunScore]) -> list[str]:
+def _notes(runs: Sequence[RunScore], converged: Sequence[RunScore], wanted: Wanted) -> list[str]:
     notes = []
-    if len(runs) != RUNS or len(converged) < COUNTED:
+    if len(runs) != wanted.runs or len(converged) < wanted.counted:
         notes.append(
             f"not the v0.5 statistic: {_plural(len(runs), 'log')} and "
             f"{_plural(len(converged), 'converged run')}, "
-            f"wanted {RUNS} and {COUNTED}"
+            f"wanted {wanted.runs} and {wanted.counted}"
         )
     liars = [run.index for run in runs if run.outcome.success not in (None, run.outcome.converged)]
     if liars:
@@ -263,13 +317,16 @@ def _statistic_lines(result: Score) -> list[str]:
         share = 100 * result.standard_deviation_s / result.mean_s
         spread += f"; sd of the averaged {result.standard_deviation_s:.2f} s ({share:.1f} %)"
     lines.append(f"spread: {spread}")
+    # ResNet is not evaluated after every epoch.
+    counted = "epochs" if result.benchmark == keys.BENCHMARK else "evaluations"
     lines.append(
-        f"epochs to target: {min(result.epochs)} to {max(result.epochs)}, "
+        f"{counted} to target: {min(result.epochs)} to {max(result.epochs)}, "
         f"mean {sum(result.epochs) / len(result.epochs):.2f}"
     )
     if result.interval is not None:
+        hits = WANTED[result.benchmark].counted
         lines.append(
             f"95 % bootstrap: {result.interval.low:.2f} to {result.interval.high:.2f} s; "
-            f"{COUNTED} hits in {100 * result.interval.complete:.0f} % of the samples"
+            f"{hits} hits in {100 * result.interval.complete:.0f} % of the samples"
         )
     return lines

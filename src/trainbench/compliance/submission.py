@@ -16,22 +16,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trainbench.compliance import keys
 from trainbench.compliance.check import check_file
-from trainbench.compliance.outcome import outcome
-from trainbench.compliance.parse import Finding, excerpt, read_log, shown
+from trainbench.compliance.parse import Finding, excerpt, shown
 from trainbench.compliance.rules import BENCHMARKS, NEWEST_CHECKER, ruleset
-from trainbench.compliance.score import COUNTED, score
+from trainbench.compliance.score import WANTED, score
 
-REQUIRED_LOGS = {
-    "gnmt": 10,
-    "maskrcnn": 5,
-    "minigo": 20,
-    "ncf": 100,
-    "resnet": 5,
-    "ssd": 5,
-    "transformer": 10,
-}
 REQUIRED_LEVEL = {"closed": 2, "open": 1}
 SUBMISSION_KEYS = ("org", "poc_email")
 ENTRY_KEYS = (
@@ -160,7 +149,8 @@ def _required_level(meta: Mapping[str, Any]) -> int | None:
 
 def _logs(folder: Path, wanted: int | None, checker: str) -> Iterator[Finding]:
     """Every required log is there and passes exactly the level that its division asks for."""
-    for index in range(REQUIRED_LOGS.get(folder.name, 0)):
+    required = WANTED[folder.name].runs if folder.name in WANTED else 0
+    for index in range(required):
         log = folder / f"result_{index}.txt"
         if not log.is_file():
             yield _missing(log, "a log")
@@ -178,22 +168,16 @@ def _level(log: Path, wanted: int, checker: str) -> Iterator[Finding]:
 
 
 def _result(folder: Path) -> float | None:
-    """The statistic of the benchmark's logs; of NCF the mean of 48, of others all but two."""
-    if folder.name == keys.BENCHMARK:
-        result = score(folder)
-        return result.mean_s if result.official else None
-    times = [
-        outcome(read_log(folder / f"result_{index}.txt").events)
-        for index in range(REQUIRED_LOGS.get(folder.name, 0))
-    ]
-    seconds = sorted(run.time_s for run in times if run.converged and run.time_s is not None)
-    if len(seconds) != len(times) or len(seconds) < 3:
+    """The statistic of the benchmark's logs; none where too few runs converged."""
+    if folder.name not in WANTED:
         return None
-    return sum(seconds[1:-1]) / (len(seconds) - 2)
+    result = score(folder)
+    return result.mean_s if result.official else None
 
 
 def _too_few(folder: Path) -> Finding:
-    wanted = f"{COUNTED} of 100" if folder.name == keys.BENCHMARK else "all"
+    rule = WANTED.get(folder.name)
+    wanted = f"{rule.counted} of {rule.runs}" if rule else "a known benchmark"
     return Finding("submission/converged", f"{folder}: too few runs converged", wanted)
 
 

@@ -6,15 +6,15 @@ stands here: accuracy, images per second and the times of single steps.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from importlib import resources
-from statistics import mean, median
+from statistics import median
 from typing import Any
 
 from markupsafe import Markup
 
+from trainbench.compliance.resnet_keys import BENCHMARK
 from trainbench.compliance.rules import LEVELS
 from trainbench.images import config as configuration
 from trainbench.paths import RunDir, TrialDir
@@ -34,15 +34,18 @@ from trainbench.report.model import (
     Trial,
 )
 from trainbench.report.records import Source
-from trainbench.report.render import REGENERATE, ReportFiles, csv_text, environment, write_files
+from trainbench.report.render import (
+    REGENERATE,
+    ReportFiles,
+    csv_text,
+    environment,
+    json_text,
+    results_record,
+    write_files,
+)
 from trainbench.report.tables import Table
 from trainbench.report.text import NA, fixed, percent, plural, seconds
-from trainbench.report.words import Answer
-
-BENCHMARK = "resnet"
-SCHEMA_VERSION = 1
-# The v0.5 rules for ResNet: five runs, without the fastest and the slowest.
-RUNS = 5
+from trainbench.report.words import Answer, score_sentences
 
 
 @dataclass(frozen=True)
@@ -89,9 +92,10 @@ def collect(run: RunDir) -> ImagesResults:
         trials=tuple(trials),
         rules=evidence.rules(BENCHMARK),
         set_findings=logs.set_findings,
-        score=None,
+        score=logs.score,
         set_aside=tuple(sorted(p.name for p in run.root.glob("trial_*.aborted-*"))),
         missing=tuple(source.missing),
+        benchmark=BENCHMARK,
     )
     return ImagesResults(results, tuple(measured))
 
@@ -111,45 +115,9 @@ def markdown(found: ImagesResults) -> str:
 
 
 def results_json(found: ImagesResults) -> str:
-    """results.json: the run's records, each trial with its measurements."""
-    results = found.results
-    record = {
-        "schema_version": SCHEMA_VERSION,
-        "benchmark": BENCHMARK,
-        "note": UNVERIFIED,
-        "verdict": asdict(judge(results)),
-        **asdict(results),
-        "degraded": degraded(results),
-        "measured": [asdict(m) for m in found.measured],
-    }
-    return json.dumps(record, indent=2, sort_keys=True, allow_nan=False, default=str) + "\n"
-
-
-def degraded(results: Results) -> tuple[str, ...]:
-    """What makes the result less than the benchmark's own, in words, each once."""
-    texts = [d.text or d.code for t in results.trials for d in t.status.degraded or ()]
-    runs = max(results.run.runs or 0, len(results.trials))
-    if runs < RUNS:
-        texts.append(f"{runs} of the {RUNS} runs that the rules ask for")
-    return tuple(dict.fromkeys(said for said in texts if said))
-
-
-def statistic(times_s: Sequence[float | None]) -> str:
-    """The v0.5 statistic in words, or what there is of it; ``None`` is a run that did not reach.
-
-    Empty where no run reached its target.
-    """
-    reached = sorted(time for time in times_s if time is not None)
-    if not reached:
-        return ""
-    if len(reached) == len(times_s) == RUNS:
-        kept = reached[1:-1]
-        return (
-            f"v0.5 statistic: {seconds(mean(kept))}, the mean of {len(kept)} of {RUNS} runs, "
-            "without the fastest and the slowest."
-        )
-    of = "the only run" if len(times_s) == 1 else f"{len(reached)} of {len(times_s)} runs"
-    return f"Mean time of {of} at the target: {seconds(mean(reached))}; the rules want {RUNS} runs."
+    """results.json: the run's records, and what each trial measured of its steps."""
+    record = results_record(found.results)
+    return json_text({**record, "measured": [asdict(m) for m in found.measured]})
 
 
 def trials_table(found: ImagesResults) -> Table:
@@ -302,9 +270,9 @@ def _context(found: ImagesResults) -> dict[str, Any]:
         f"preset {results.run.preset or NA}, run {results.run.run_id or NA}, "
         f"{text.moment(results.run.created_unix_s)}",
         "answers": _answers(found),
-        "degraded": degraded(results),
+        "degraded": results.degraded,
         "trials": trials_table(found),
-        "statistic": statistic([t.time_s for t in results.trials]),
+        "score": score_sentences(results),
         "steps": steps_table(found),
         "evaluations": evaluations_table,
         "differences": differences_table(results),

@@ -10,8 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from trainbench.compliance import keys
 from trainbench.compliance.rules import LEVELS
-from trainbench.compliance.score import RUNS
+from trainbench.compliance.score import WANTED
 
 SCHEMA_VERSION = 1
 
@@ -251,6 +252,7 @@ class Results:
     score: Score | None
     set_aside: tuple[str, ...]
     missing: tuple[str, ...]
+    benchmark: str = keys.BENCHMARK
 
     @property
     def target(self) -> float | None:
@@ -264,6 +266,7 @@ class Results:
         """What makes the result less than the benchmark's own, in words, each once."""
         texts = [d.text or d.code for t in self.trials for d in t.status.degraded or ()]
         runs = max(self.run.runs or 0, len(self.trials))
-        if runs < RUNS:
-            texts.append(f"{runs} of the {RUNS} runs that the rules ask for")
+        wanted = WANTED[self.benchmark].runs
+        if runs < wanted:
+            texts.append(f"{runs} of the {wanted} runs that the rules ask for")
         return tuple(dict.fromkeys(text for text in texts if text))

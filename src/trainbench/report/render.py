@@ -113,9 +113,13 @@ def step_summary(page: str, limit: int = SUMMARY_LIMIT) -> str:
 
 def results_json(results: Results, comparison: Comparison | None = None) -> str:
     """results.json, as results.schema.json describes it."""
+    return json_text(results_record(results, comparison))
+
+
+def results_record(results: Results, comparison: Comparison | None = None) -> dict[str, Any]:
+    """The content of results.json, whatever the benchmark."""
     record = {
         "schema_version": SCHEMA_VERSION,
-        "benchmark": "ncf",
         "note": UNVERIFIED,
         "verdict": asdict(judge(results)),
         **asdict(results),
@@ -125,6 +129,11 @@ def results_json(results: Results, comparison: Comparison | None = None) -> str:
     for trial, source in zip(record["trials"], results.trials, strict=True):
         trial["time_to_train_s"] = source.time_s
         trial["best_hit_rate"] = source.best_hit_rate
+    return record
+
+
+def json_text(record: Any) -> str:
+    """``record`` as the reports' JSON files have it."""
     return json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 

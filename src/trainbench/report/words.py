@@ -64,7 +64,7 @@ def words(results: Results) -> Words:
             _speed(results),
         ),
         degraded=results.degraded,
-        score=_score(results),
+        score=score_sentences(results),
         compliance=tuple(_compliance(results)),
     )
 
@@ -144,7 +144,8 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return sum(known) / len(known) if known else None
 
 
-def _score(results: Results) -> tuple[str, ...]:
+def score_sentences(results: Results) -> tuple[str, ...]:
+    """What the logs of all trials together come to, and what is missing for the rules."""
     sentences = [f"{name} was cut off and started anew." for name in results.set_aside]
     score = results.score
     if score is None:
