@@ -14,9 +14,11 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from processes import processes_in, wait_until
 
 from trainbench.compliance.check import check
 from trainbench.compliance.rules import ruleset
+from trainbench.paths import DataDir
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STEPS = ["download", "convert", "train", "stitch", "report"]
@@ -147,6 +149,36 @@ def test_the_next_call_skips_what_is_there(missed: tuple[Path, int, str]) -> Non
         done = trainbench("images", step, "--data-dir", data, *TINY)
         assert done.returncode == 0, done.stderr
         assert "is complete and unchanged" in done.stderr
+
+
+def test_a_killed_set_leaves_no_process_and_goes_on_with_the_trial_that_was_cut_off(
+    missed: tuple[Path, int, str], tmp_path: Path
+) -> None:
+    data = tmp_path / "data"
+    subprocess.run(["cp", "-a", str(missed[0]), str(data)], check=True)
+    run = DataDir(data).run((data / "runs" / "latest").readlink().name)
+    asked = json.loads(run.run_file.read_text())
+    run.run_file.write_text(json.dumps(asked | {"runs": 2}))
+    kept = {path: path.read_bytes() for path in run.trial(0).root.rglob("*") if path.is_file()}
+    words = ["--data-dir", str(data), "--seed", "5", "--runs", "2", *TINY]
+
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainbench", "images", "train", *words],
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(run.trial(1).phases.exists)
+    process.kill()
+    process.wait()
+    wait_until(lambda: processes_in(data) == [])
+    assert json.loads(run.trial(1).status.read_text())["state"] == "interrupted"
+
+    done = trainbench("images", "train", *words)
+    assert done.returncode == 4, done.stderr
+    assert "continuing run" in done.stderr
+    assert "1 of 2 trial(s) missing" in done.stderr
+    assert json.loads(run.trial(1).status.read_text())["state"] == "not_converged"
+    assert {path: path.read_bytes() for path in kept} == kept
+    assert len(list(run.root.glob("trial_1.aborted-*"))) == 1
 
 
 def test_the_report_can_be_made_anew_from_the_run_directory_alone(

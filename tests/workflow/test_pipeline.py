@@ -7,13 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
+from processes import processes_in, wait_until
 
 from trainbench.compliance.check import check_file
 from trainbench.compliance.rules import ruleset
@@ -50,13 +48,6 @@ def _run(data: Path, *words: str) -> tuple[int, str, str]:
     return process.returncode, out, err
 
 
-def _wait(condition: Callable[[], bool], *, seconds: float = 90) -> None:
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.05)
-
-
 def _lines(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
@@ -65,14 +56,6 @@ def _status(data: Path, trial: int = 0) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(
         (data / "runs" / "latest" / f"trial_{trial}" / "status.json").read_text()
     )
-    return found
-
-
-def _processes_in(data: Path) -> list[int]:
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if any(str(data) in word for word in process.info["cmdline"] or ()):
-            found.append(process.pid)
     return found
 
 
@@ -188,12 +171,12 @@ def test_an_interrupted_run_leaves_no_process_and_says_interrupted(
 ) -> None:
     process = _start(tmp_path, "pipeline", *TINY, *LONG)
     epochs = tmp_path / "runs" / "latest" / "trial_0" / "epochs.jsonl"
-    _wait(epochs.exists)
+    wait_until(epochs.exists)
     process.send_signal(number)
     process.communicate(timeout=20)
     assert process.returncode == 130
     assert _status(tmp_path)["state"] == "interrupted"
-    assert _processes_in(tmp_path) == []
+    assert processes_in(tmp_path) == []
     assert [path.name for path in (tmp_path / "work").iterdir()] in ([], [".lock"])
 
 
@@ -208,10 +191,10 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_continues(
     words = [*TINY, "--runs=2", "--seed=7", "--set", "target_hit_rate=0.0001", "--hash-pipeline"]
 
     process = _start(data, "train", *words)
-    _wait((run.trial(1).root / "phases.jsonl").exists)
+    wait_until((run.trial(1).root / "phases.jsonl").exists)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    _wait(lambda: _processes_in(data) == [], seconds=30)
+    wait_until(lambda: processes_in(data) == [], seconds=30)
 
     code, _, err = _run(data, "train", *words)
     assert code == 0, err
@@ -231,7 +214,7 @@ def _make_unfinished(trial: Path) -> None:
 def test_a_second_run_in_the_same_data_directory_is_refused(tmp_path: Path) -> None:
     process = _start(tmp_path, "pipeline", *TINY, *LONG)
     try:
-        _wait((tmp_path / "runs" / "latest").exists)
+        wait_until((tmp_path / "runs" / "latest").exists)
         code, _, err = _run(tmp_path, "pipeline", *TINY, *LONG)
         assert code == 6
         assert "in use by pipeline" in err
