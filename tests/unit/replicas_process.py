@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from trainbench import stopping
 from trainbench.config import NcfConfig, reference
 from trainbench.ncf.evaluate import Evaluator
 from trainbench.ncf.train import Trainer, build
@@ -59,6 +60,18 @@ def some_candidates() -> Candidates:
     return Candidates(np.random.default_rng(1).integers(0, ITEMS, (USERS - 3, 30), np.int32))
 
 
+def stops(evaluator: Evaluator) -> bool:
+    """Whether an evaluation ends before its end when the process was asked to stop."""
+    stopping._asked = True
+    try:
+        evaluator.evaluate()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        stopping._asked = False
+    return False
+
+
 def outcome(trainer: Trainer) -> dict[str, Any]:
     """What training and evaluation came to, with the weights of every copy."""
     losses = [trainer.train_epoch(some_epoch()).mean_loss]
@@ -71,6 +84,7 @@ def outcome(trainer: Trainer) -> dict[str, Any]:
         "hits": found.hits,
         "ndcg": found.ndcg,
         "users": found.users,
+        "stops": stops(Evaluator(trainer, some_candidates())),
         "copies": [{n: np.asarray(t).tolist() for n, t in copy.items()} for copy in copies],
     }
 

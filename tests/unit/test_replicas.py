@@ -74,6 +74,10 @@ def test_two_devices_count_the_hits_that_one_counts(found: dict[str, Any]) -> No
     assert found["two"]["ndcg"] == pytest.approx(found["one"]["ndcg"], rel=1e-12)
 
 
+def test_evaluation_ends_where_the_process_is_asked_to_stop(found: dict[str, Any]) -> None:
+    assert {name: case["stops"] for name, case in found.items()} == dict.fromkeys(CASES, True)
+
+
 @pytest.mark.parametrize("devices", ["one, lazy", "two, lazy"])
 def test_deterministic_repeats_are_equal_to_the_last_bit(
     found: dict[str, Any], devices: str

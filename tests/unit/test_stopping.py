@@ -82,3 +82,25 @@ def test_a_step_that_was_stopped_is_recorded_as_interrupted_whatever_it_raised(
         raise TypeError("binding inputs failed")
     line = json.loads(DataDir(tmp_path).steps.read_text())
     assert (line["exit_code"], line["message"]) == (130, "interrupted")
+
+
+def test_evaluations_end_before_their_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainbench.cnn import evaluation
+
+    class Work:
+        """An input and a network that are asked for nothing more."""
+
+        batches = 0
+
+        def next(self) -> None:
+            self.batches += 1
+            stopping._asked = self.batches == 2
+
+        def infer(self, batches: None) -> dict[str, float]:
+            return {"top_1_accuracy": 1.0, "top_5_accuracy": 1.0}
+
+    monkeypatch.setattr(stopping, "_asked", False)
+    work = Work()
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(work, work, num_batches=9, batch_size=1, display_every=9)  # type: ignore[arg-type]
+    assert work.batches == 2

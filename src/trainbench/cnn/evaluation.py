@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
+from trainbench import stopping
 from trainbench.cnn import output
 from trainbench.cnn.feed import Feed
 from trainbench.cnn.step import Step
@@ -41,6 +42,7 @@ def evaluate(
     started = shown = time.perf_counter()
     top_1 = top_5 = 0.0
     for done in range(1, num_batches + 1):
+        stopping.heed()
         results = step.infer(feed.next())
         top_1 += float(results["top_1_accuracy"])
         top_5 += float(results["top_5_accuracy"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from trainbench import stopping
 from trainbench.cnn import arithmetic, debugging, dumps, mlperf, output, records, results, rules
 from trainbench.cnn.benchlog import BenchmarkLog
 from trainbench.cnn.checkpoints import CheckpointNotFoundException
@@ -99,6 +100,7 @@ def evaluate(session: Session, log: BenchmarkLog | None) -> None:
     """Evaluate the newest checkpoint, and again at intervals if asked to."""
     events: EventFile | None = None
     while True:
+        stopping.heed()
         accuracy = _evaluate_newest(session)
         if accuracy is not None and session.checkpoints is not None:
             events = events or EventFile(session.params.eval_dir)

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
+from trainbench import stopping
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
 from trainbench.ncf.train import Trainer
 
@@ -56,6 +57,7 @@ class ReplicatedRanks:
                 # Empty for a replica that has no users left; it ranked the last one again.
                 place = found[first : first + batch]
                 place[:] = ranks[: len(place)]
+            stopping.heed()
             if on_progress and time.perf_counter() - told >= PROGRESS_INTERVAL_S:
                 told = time.perf_counter()
                 on_progress(min(start + batch * replicas.count, total), total)
