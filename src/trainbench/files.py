@@ -76,9 +76,12 @@ def _no_space(folder: Path, needed_bytes: int) -> str:
     )
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write ``value`` as sorted, indented JSON; a reader sees the old file or the whole new one."""
-    write_atomically(path, json.dumps(value, indent=2, sort_keys=True) + "\n")
+def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
+    """Write ``value`` as indented JSON; a reader sees the old file or the whole new one.
+
+    Without ``sort_keys`` what a person looks for first stands first.
+    """
+    write_atomically(path, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
 
 
 def sync_folder(folder: Path) -> None:

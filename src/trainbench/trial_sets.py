@@ -28,7 +28,7 @@ from trainbench.errors import (
     TargetNotReachedError,
     TrainbenchError,
 )
-from trainbench.files import write_atomically
+from trainbench.files import write_atomically, write_json
 from trainbench.paths import DataDir, RunDir, TrialDir
 from trainbench.progress import duration, say
 
@@ -100,7 +100,7 @@ def new_run(
         "trainbench_version": __version__,
         "system_name": system.slug(system.record(git={})),
     }
-    _write(run.run_file, record)
+    write_json(run.run_file, record, sort_keys=False)
     _point_latest_at(data, run)
     say(f"new run {run.root.name}: {runs} trial(s)")
     return run
@@ -240,7 +240,7 @@ def _run_in_process(
     )
     status = {"seed": seed, **status, "state": "failed"}
     status |= {"exit_code": error.exit_code, "message": str(error)}
-    _write(trial.status, status)
+    write_json(trial.status, status, sort_keys=False)
     return status
 
 
@@ -257,12 +257,7 @@ def _mark_interrupted(trial: TrialDir) -> None:
     status = read_status(trial)
     if status.get("state") == "running":
         status |= {"state": "interrupted", "exit_code": 130, "message": "interrupted"}
-        _write(trial.status, status)
-
-
-def _write(path: Path, value: Mapping[str, Any]) -> None:
-    # Not sorted: what a reader looks for first stands first.
-    write_atomically(path, json.dumps(value, indent=2) + "\n")
+        write_json(trial.status, status, sort_keys=False)
 
 
 def _say_progress(run: RunDir, runs: int, done: int, seconds: float) -> None:

@@ -6,7 +6,6 @@ A status is a frozen dataclass with at least ``state``, ``exit_code``, ``message
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -14,7 +13,7 @@ from typing import Any, TypeVar
 from trainbench import stopping
 from trainbench.compliance import keys, log
 from trainbench.errors import TrainbenchError
-from trainbench.files import write_atomically
+from trainbench.files import write_json
 
 StatusT = TypeVar("StatusT", bound=Any)
 Notes = list[tuple[str, str, Any]]
@@ -23,7 +22,7 @@ Notes = list[tuple[str, str, Any]]
 
 def write_status(status: Any, path: Path) -> None:
     """Replace status.json."""
-    write_atomically(path, json.dumps(dataclasses.asdict(status), indent=2) + "\n")
+    write_json(path, dataclasses.asdict(status), sort_keys=False)
 
 
 def failed_status(status: StatusT, error: BaseException) -> StatusT:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from trainbench.cnn.params import Params, make_params
 from trainbench.compliance import keys, log, resnet_keys
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import read_log
-from trainbench.files import write_atomically
+from trainbench.files import write_atomically, write_json
 from trainbench.images import convert, dataset
 from trainbench.images.config import ImagesConfig, from_json
 from trainbench.paths import DataDir, RunDir, TrialDir
@@ -145,7 +144,7 @@ class _Trial:
         found = system.record(git=self.spec.git, device=device)
         record = convert.read_record(folder)
         found["data"] = {"dataset": self.config.dataset, "cache": folder.name, **record["counts"]}
-        write_atomically(self.trial.system, json.dumps(found, indent=2) + "\n")
+        write_json(self.trial.system, found, sort_keys=False)
         self.status = replace(self.status, device=device)
         for code, text in degradations(self.config, found):
             self._degrade(code, text)

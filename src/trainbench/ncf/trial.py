@@ -19,7 +19,7 @@ from trainbench import sidecar, system
 from trainbench.compliance import keys, log
 from trainbench.config import NcfConfig, from_json
 from trainbench.data.cache import RatingsCache, find_cache, open_cache
-from trainbench.files import write_atomically
+from trainbench.files import write_atomically, write_json
 from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster
 from trainbench.ncf.epochs import hash_batches
 from trainbench.ncf.evaluate import Evaluation, Evaluator
@@ -212,7 +212,7 @@ class _Trial:
             "cache": cache.folder.name,
             "test_set_sha256": cache.record["test_set_sha256"],
         }
-        write_atomically(self.trial.system, json.dumps(found, indent=2) + "\n")
+        write_json(self.trial.system, found, sort_keys=False)
         for code, text in degradations(self.config, found, manifest):
             self._degrade(code, text)
         if self.spec.profile:
