@@ -89,8 +89,9 @@ stop() {
     kill "$pid"
     say "stopped"
   fi
-  edit_daemon_json remove && reload_docker
-  return 0
+  configured || return 0
+  edit_daemon_json remove
+  if docker version >/dev/null 2>&1; then reload_docker without; fi
 }
 
 # --- The registry
@@ -240,7 +241,7 @@ configured() { grep -qs "$MIRROR_URL" "$DAEMON_JSON"; }
 point_docker_here() {
   configured && return
   edit_daemon_json add
-  reload_docker
+  reload_docker with
 }
 
 edit_daemon_json() {
@@ -253,9 +254,8 @@ action, path, mirror = sys.argv[1:]
 text = open(path).read() if os.path.exists(path) else ""
 settings = json.loads(text) if text.strip() else {}
 mirrors = [url for url in settings.get("registry-mirrors", []) if url.rstrip("/") != mirror]
+# A list that is empty stays: the daemon keeps its mirrors when a reload names none.
 settings["registry-mirrors"] = [mirror, *mirrors] if action == "add" else mirrors
-if not settings["registry-mirrors"]:
-    del settings["registry-mirrors"]
 os.makedirs(os.path.dirname(path), exist_ok=True)
 with open(path + ".new", "w") as file:
     json.dump(settings, file, indent=2)
@@ -265,14 +265,21 @@ PY
   say "$1: registry mirror $MIRROR_URL in $DAEMON_JSON"
 }
 
-# The daemon takes new mirrors on reload: running containers go on.
+# The daemon takes other mirrors on reload: running containers go on.
 reload_docker() {
+  local wanted=$1
   if [[ -d /run/systemd/system ]]; then systemctl reload docker; else kill -HUP "$(cat /var/run/docker.pid)"; fi
   for _ in {1..25}; do
-    docker info --format '{{.RegistryConfig.Mirrors}}' 2>/dev/null | grep -q "$MIRROR_URL" && return
+    [[ $(mirrored) == "$wanted" ]] && return
     sleep 0.2
   done
   "$HERE/../install_cuda_docker.sh" --restart-daemon
+}
+
+mirrored() {
+  local mirrors
+  mirrors=$(docker info --format '{{.RegistryConfig.Mirrors}}' 2>/dev/null)
+  if [[ $mirrors == *"$MIRROR_URL"* ]]; then echo with; else echo without; fi
 }
 
 main "$@"

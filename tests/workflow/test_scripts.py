@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -191,3 +192,28 @@ def test_run_says_where_the_report_is(run: Run, tmp_path: Path) -> None:
     (tmp_path / "data" / "runs" / "latest").symlink_to("first")
     output, _ = run().communicate(timeout=30)
     assert f"report: {report}" in output
+
+
+def test_a_stopped_registry_leaves_the_other_settings_of_docker(tmp_path: Path) -> None:
+    """An empty list of mirrors stays: without one the daemon keeps its mirrors on a reload."""
+    for name, body in {"id": "echo 0", "docker": "exit 1"}.items():
+        (tmp_path / name).write_text(f"#!/bin/sh\n{body}\n")
+        (tmp_path / name).chmod(0o755)
+    settings = tmp_path / "daemon.json"
+    ours, other = "http://127.0.0.1:5999", "http://127.0.0.1:6000"
+    for before, after in (([ours, other], [other]), ([ours], [])):
+        settings.write_text(json.dumps({"debug": True, "registry-mirrors": before}))
+        done = subprocess.run(
+            ["bash", CHECKOUT / "scripts/local_registry.sh", "--stop"],
+            env={
+                "PATH": f"{tmp_path}:{os.environ['PATH']}",
+                "DAEMON_JSON": str(settings),
+                "REGISTRY_HOME": str(tmp_path),
+                "REGISTRY_PORT": "5999",
+            },
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert json.loads(settings.read_text()) == {"debug": True, "registry-mirrors": after}
