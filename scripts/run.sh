@@ -67,12 +67,17 @@ dry_run() {
 
 ensure_docker() {
   docker version >/dev/null 2>&1 && return
-  if command -v docker >/dev/null && sudo -n docker version >/dev/null 2>&1 && [[ $(id -u) != 0 ]]; then
-    use_docker_group "$@"
-  fi
+  if denied; then use_docker_group "$@"; fi
   say "Docker does not answer: setting it up"
   ./install_cuda_docker.sh || fail 6 "Docker is not ready (install_cuda_docker.sh, above)"
   docker version >/dev/null 2>&1 || use_docker_group "$@"
+}
+
+# Whether a daemon is there and it is this user that it does not answer.
+denied() {
+  [[ -S /var/run/docker.sock && ! -w /var/run/docker.sock ]] || return 1
+  # A socket may outlive its daemon; who may not ask has to believe it.
+  ! command -v sudo >/dev/null || sudo -n docker version >/dev/null 2>&1
 }
 
 # A fresh member of the group docker has its rights from the next log-in on, or through sg.
