@@ -8,7 +8,16 @@ import pytest
 
 from trainbench import config as configs
 from trainbench.bench import ncf
-from trainbench.bench.ncf import Case, Result, cases, random_batches, result_line, timed, work_of
+from trainbench.bench.ncf import (
+    HEADING,
+    Case,
+    Result,
+    cases,
+    random_batches,
+    result_line,
+    timed,
+    work_of,
+)
 from trainbench.bench.roofline import MachineLimits, Work, evaluation_work, training_work
 from trainbench.ncf.model import Geometry
 from trainbench.ncf.step import FORMS
@@ -59,6 +68,8 @@ def test_a_line_says_which_bound_applies_and_how_much_of_it_is_reached() -> None
     line = result_line(Result(case, 50e3, 100e3, Work(1e6, 1e3)), LIMITS)
     figures = ["50,000", "100,000", "1,000,000", "2.00", "1.4", "1000", "1.0"]
     assert line.split() == ["train", "x", *figures, "matrix", "200,000", "50", "%"]
+    assert HEADING.split()[-2:] == ["allows/s", "reached"]
+    assert len(line) == len(HEADING)
 
 
 # One row of each kind: the others differ from them in sizes only.

@@ -45,7 +45,7 @@ SAMPLES_PER_CALL = 65_536
 EVALUATED_USERS = 2_048
 HEADING = (
     f"{'row':30}{'plain/s':>12}{'ours/s':>12}{'goal/s':>12}{'ratio':>7}{'goal':>6}"
-    f"{'kFLOP':>8}{'kB':>7}  {'bound':6} {'allows/s':>10}{'reached':>7}"
+    f"{'kFLOP':>8}{'kB':>7}  {'bound':6} {'allows/s':>10}{'reached':>9}"
 )
 
 
@@ -262,7 +262,7 @@ def result_line(result: Result, limits: MachineLimits) -> str:
     return (
         f"{case.name:30}{result.plain_per_s:12,.0f}{result.per_s:12,.0f}{goal}"
         f"{result.ratio:7.2f}{case.goal_ratio:6.1f}{work.flops / 1e3:8.0f}{work.bytes / 1e3:7.1f}"
-        f"  {bound} {limit:10,.0f}{100 * result.per_s / limit:5.0f} %"
+        f"  {bound} {limit:10,.0f}{100 * result.per_s / limit:7.0f} %"
     )
 
 
