@@ -109,10 +109,16 @@ def flops_per_image(step: Step, batches: list[Batch]) -> int | None:
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
     quiet = options.with_empty_output().build()
+    logger = tf.get_logger()
+    level = logger.level
+    # The only counter there is, and it calls itself deprecated in every run.
+    logger.setLevel("ERROR")
     try:
         total = profiler.profile(graph, options=quiet).total_float_ops
     except (ValueError, tf.errors.OpError):
         return None
+    finally:
+        logger.setLevel(level)
     images = sum(int(labels.shape[0]) for _, labels in batches)
     return int(total // images) or None
 
