@@ -14,6 +14,7 @@ from typing import Any
 from trainbench.compliance import keys
 from trainbench.compliance.submission import REQUIRED_LEVEL
 from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.files import write_json
 from trainbench.paths import RunDir
 
 # What of a checkout is the benchmark's code; whatever is absent is left out.
@@ -65,7 +66,7 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
     partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
         _write_results(partial, logs, system, entry(machine, submitter))
-        _write_json(partial / "submission.json", _meta(submitter))
+        write_json(partial / "submission.json", _meta(submitter), sort_keys=False)
         _write_code(partial / "code" / keys.BENCHMARK, code, system, preset)
         if out.exists():
             out.rmdir()
@@ -92,7 +93,7 @@ def _write_results(root: Path, logs: list[Path], system: str, meta: Mapping[str,
     results.mkdir(parents=True)
     for log in logs:
         shutil.copyfile(log, results / log.name)
-    _write_json(results.parent / "entry.json", meta)
+    write_json(results.parent / "entry.json", meta, sort_keys=False)
 
 
 def _write_code(folder: Path, checkout: Path, system: str, preset: str) -> None:
@@ -184,7 +185,3 @@ def _script(path: Path, *commands: str) -> None:
     lines = [f"python -m trainbench {command}" for command in commands]
     path.write_text("\n".join(["#!/usr/bin/env bash", "set -euo pipefail", *lines]) + "\n")
     path.chmod(0o755)
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2) + "\n")
