@@ -194,3 +194,16 @@ def test_public_logs_alone_make_a_report_with_their_known_times(
     assert times == [pytest.approx(2631.2, abs=0.05), 210.39, None]
     assert judge(results).level_findings["2"] == 0
     assert judge(results).headline == "Target reached in 2 of 3 trials"
+
+
+def test_a_log_that_names_another_benchmark_is_judged_and_does_not_stop_the_report(
+    run: RunDir,
+) -> None:
+    (log,) = run.root.glob("results/*/ncf/result_0.txt")
+    log.write_text(log.read_text().replace(" ncf ", " nfc "))
+    results = collect(run)
+    assert results.score is not None
+    assert results.score.runs == 3
+    found = results.trials[0].log
+    assert found is not None
+    assert "nfc" in {finding.found for finding in found.findings}

@@ -183,3 +183,12 @@ def test_hundred_logs_are_checked_and_scored_in_seconds(tmp_path: Path) -> None:
         assert check_file(path, ruleset("strict")) == []
     assert score(tmp_path).official
     assert time.process_time() - started < 5
+
+
+def test_a_caller_who_knows_the_benchmark_need_not_find_it_in_the_logs(tmp_path: Path) -> None:
+    """A report is made of damaged logs too."""
+    damaged = [replace(event, benchmark="nfc") for event in many(1, converged=1)[0]]
+    write(tmp_path, [*many(1, converged=1), damaged])
+    with pytest.raises(DataIntegrityError, match="logs of ncf, nfc"):
+        score(tmp_path)
+    assert score(tmp_path, benchmark="ncf").converged == 2

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -133,25 +133,24 @@ class Score:
         return None if self.mean_s is None else reference.time_s / self.mean_s
 
 
-def score(folder: Path, *, order: str = "run_start") -> Score:
+def score(folder: Path, *, order: str = "run_start", benchmark: str | None = None) -> Score:
     """The statistic of the ``result_<i>.txt`` in ``folder``, in any dialect.
+
+    Args:
+        order: what makes a run one of the first.
+        benchmark: what the logs are of, one of ``WANTED``; by default what they say themselves.
 
     Raises:
         ConfigError: an unknown order.
-        DataIntegrityError: no result log in the folder, one that cannot be read, or logs of
-            several benchmarks or of an unknown one.
+        DataIntegrityError: no result log in the folder, one that cannot be read, or, where no
+            ``benchmark`` is given, logs of several or of an unknown one.
     """
     if order not in ORDERS:
         raise ConfigError(f"unknown order {order!r} (known: {', '.join(ORDERS)})")
-    found = _runs(folder)
-    benchmarks = {benchmark for benchmark, _ in found}
-    if len(benchmarks) > 1 or not benchmarks <= set(WANTED):
-        raise DataIntegrityError(
-            f"{folder}: logs of {', '.join(sorted(benchmarks))}; wanted logs of one of "
-            f"{', '.join(WANTED)}"
-        )
-    runs = sorted((run for _, run in found), key=_ORDER[order])
-    return _scored(folder.as_posix(), benchmarks.pop(), order, runs)
+    logs = _logs(folder)
+    benchmark = benchmark or _said_benchmark(folder, [events for *_, events in logs])
+    runs = [RunScore(name, index, outcome(events)) for index, name, events in logs]
+    return _scored(folder.as_posix(), benchmark, order, sorted(runs, key=_ORDER[order]))
 
 
 def _by_start(run: RunScore) -> tuple[float, int]:
@@ -165,17 +164,26 @@ _ORDER: dict[str, Callable[[RunScore], Any]] = {
 }
 
 
-def _runs(folder: Path) -> list[tuple[str, RunScore]]:
-    """Every log with its benchmark."""
+def _logs(folder: Path) -> list[tuple[int, str, Sequence[Event]]]:
+    """Number, name and events of every log."""
     matches = [(re.fullmatch(r"result_(\d+)\.txt", p.name), p) for p in folder.glob("result_*.txt")]
     numbered = sorted((int(match[1]), path) for match, path in matches if match)
     if not numbered:
         raise DataIntegrityError(f"{folder}: no result_<i>.txt; wanted a folder of result logs")
     try:
-        logs = [(i, p.name, read_log(p).events) for i, p in numbered]
+        return [(index, path.name, read_log(path).events) for index, path in numbered]
     except OSError as error:
         raise DataIntegrityError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    return [(_benchmark(events), RunScore(name, i, outcome(events))) for i, name, events in logs]
+
+
+def _said_benchmark(folder: Path, logs: Iterable[Sequence[Event]]) -> str:
+    said = {_benchmark(events) for events in logs}
+    if len(said) > 1 or not said <= set(WANTED):
+        raise DataIntegrityError(
+            f"{folder}: logs of {', '.join(sorted(said))}; wanted logs of one of "
+            f"{', '.join(WANTED)}"
+        )
+    return said.pop()
 
 
 def _benchmark(events: Sequence[Event]) -> str:

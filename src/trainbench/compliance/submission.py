@@ -93,7 +93,7 @@ def verify(root: Path, *, checker: str = NEWEST_CHECKER) -> Verification:
             findings += log_findings
             results[entry.name, folder.name] = None if log_findings else _result(folder)
             if not log_findings and results[entry.name, folder.name] is None:
-                findings.append(_too_few(folder))
+                findings.append(_no_statistic(folder))
     return Verification(root.as_posix(), tuple(findings), results)
 
 
@@ -171,14 +171,16 @@ def _result(folder: Path) -> float | None:
     """The statistic of the benchmark's logs; none where too few runs converged."""
     if folder.name not in WANTED:
         return None
-    result = score(folder)
+    result = score(folder, benchmark=folder.name)
     return result.mean_s if result.official else None
 
 
-def _too_few(folder: Path) -> Finding:
+def _no_statistic(folder: Path) -> Finding:
     rule = WANTED.get(folder.name)
     wanted = f"{rule.counted} of {rule.runs}" if rule else "a known benchmark"
-    return Finding("submission/converged", f"{folder}: too few runs converged", wanted)
+    return Finding(
+        "submission/converged", f"{folder}: too few runs converged, or too many logs", wanted
+    )
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], list[Finding]]:

@@ -55,7 +55,7 @@ def evidence(
         logs=logs,
         epochs={index: tuple(_epochs(said)) for index, said in events.items()},
         set_findings=tuple(_with_context(finding, []) for finding in of_set),
-        score=_score(folder) if logs else None,
+        score=_score(folder, benchmark) if logs else None,
     )
 
 
@@ -136,8 +136,8 @@ def _recorded(findings: Any) -> Iterable[LogFinding]:
             yield LogFinding("strict", rule, None, found, wanted, ())
 
 
-def _score(folder: Path) -> Score:
-    found = statistic.score(folder)
+def _score(folder: Path, benchmark: str) -> Score:
+    found = statistic.score(folder, benchmark=benchmark)
     return Score(
         official=found.official,
         order=found.order,
