@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from trainbench.config import NcfConfig, reference
-from trainbench.data.cache import RatingsCache, open_cache, write_cache
+from trainbench.movielens.cache import RatingsCache, open_cache, write_cache
+from trainbench.ncf.config import NcfConfig, reference
 
 
 def cache_of(rated: Sequence[Sequence[int]], held_out: Sequence[int], items: int) -> RatingsCache:

@@ -8,8 +8,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from trainbench.compliance import keys
 from trainbench.compliance.parse import Event, Line, format_line
+from trainbench.compliance.tags import ncf as keys
 
 USERS = 138_493
 START = 1_541_635_650

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainbench.cli import main
+from trainbench.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from small_cache import cache_of, small_config
 
-from trainbench.data.cache import RatingsCache
-from trainbench.ncf.epochs import EpochMaker
-from trainbench.ncf.flagfile import GenerationOptions
+from trainbench.movielens.cache import RatingsCache
+from trainbench.ncf.input.epochs import EpochMaker
+from trainbench.ncf.input.flagfile import GenerationOptions
 
 PADDED = [
     "99a07a335e0bdf3a00b787a3b9baa42cf8c10a32d8b47c09f659b5012162540d",

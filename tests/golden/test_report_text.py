@@ -17,7 +17,7 @@ sys.path.insert(0, str(HERE.parent / "unit"))
 
 from run_dir import build_run  # noqa: E402
 
-from trainbench.report.render import write_report  # noqa: E402
+from trainbench.reporting.render import write_report  # noqa: E402
 
 GOLDEN = HERE / "report"
 NAMES = ("report.md", "results.json", "results.csv", "epochs.csv")

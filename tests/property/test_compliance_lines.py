@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from v05_log import run
 
-from trainbench.compliance import keys
 from trainbench.compliance.check import check
-from trainbench.compliance.mllog import format_lines
-from trainbench.compliance.mllog import parse_line as parse_mllog
+from trainbench.compliance.dialects.mllog import format_lines
+from trainbench.compliance.dialects.mllog import parse_line as parse_mllog
 from trainbench.compliance.parse import Event, Finding, format_line, parse_line
-from trainbench.compliance.rules import CHECKERS, LEVELS, ruleset
+from trainbench.compliance.rules.levels import CHECKERS, LEVELS, ruleset
 from trainbench.compliance.stitch import stitch
+from trainbench.compliance.tags import ncf as keys
 
 JSON = st.recursive(
     st.none()

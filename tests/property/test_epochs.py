@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_cache import cache_of, random_cache, small_config
 
-from trainbench.config import NcfConfig
-from trainbench.data.cache import RatingsCache
-from trainbench.ncf.epochs import EpochData, EpochMaker, hash_batches, open_epoch
-from trainbench.ncf.flagfile import GenerationOptions
+from trainbench.movielens.cache import RatingsCache
+from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.input.epochs import EpochData, EpochMaker, hash_batches, open_epoch
+from trainbench.ncf.input.flagfile import GenerationOptions
 
 
 @st.composite

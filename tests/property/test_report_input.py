@@ -16,12 +16,12 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
 
 from run_dir import build_run
 
-from trainbench.report.collect import collect
-from trainbench.report.junit import junit
-from trainbench.report.render import html, markdown, results_json
+from trainbench.reporting.collect import collect
+from trainbench.reporting.junit import junit
+from trainbench.reporting.render import html, markdown, results_json
 
 SCHEMA = jsonschema.Draft202012Validator(
-    json.loads(resources.files("trainbench.report").joinpath("results.schema.json").read_text())
+    json.loads(resources.files("trainbench.reporting").joinpath("results.schema.json").read_text())
 )
 anything: st.SearchStrategy[Any] = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters()),

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainbench.data.movielens import Ratings
-from trainbench.data.preprocess import Split, held_out_sha256, split
 from trainbench.errors import DataIntegrityError
+from trainbench.movielens.formats import Ratings
+from trainbench.movielens.split import Split, held_out_sha256, split
 
 # Few values, so that users are short, ids repeat and timestamps tie.
 pairs = st.tuples(st.integers(100, 108), st.integers(-3, 12))

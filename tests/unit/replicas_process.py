@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainbench import stopping
-from trainbench.config import NcfConfig, reference
+from trainbench.ncf.config import NcfConfig, reference
 from trainbench.ncf.evaluate import Evaluator
 from trainbench.ncf.train import Trainer, build
+from trainbench.trials import signals as stopping
 
 USERS, ITEMS, BATCH, STEPS = 400, 48, 32, 40
 SMALL = replace(

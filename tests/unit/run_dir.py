@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from trainbench import config as configuration
 from trainbench.compliance.stitch import stitch_run
-from trainbench.paths import RunDir, TrialDir
+from trainbench.ncf import config as configuration
+from trainbench.trials.paths import RunDir, TrialDir
 
 USERS, ITEMS, PARAMETERS = 6_040, 3_706, 2_605_569
 CURVE = (0.1583, 0.1897, 0.2046, 0.2131, 0.2239, 0.2322)

@@ -16,10 +16,10 @@ from pathlib import Path
 import pytest
 from pytest_httpserver import HTTPServer
 
-from trainbench.data import archive
-from trainbench.data.datasets import CSV, Counts, Dataset, dataset, read_manifest
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
-from trainbench.paths import DataDir
+from trainbench.movielens import archive
+from trainbench.movielens.datasets import CSV, Counts, Dataset, dataset, read_manifest
+from trainbench.trials.paths import DataDir
 
 HEADER = "userId,movieId,rating,timestamp\n"
 ROWS = "".join(f"{u},{i},3.5,{1_000 + i}\n" for u in (1, 2) for i in (10, 20, 30))

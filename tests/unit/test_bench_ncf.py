@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from trainbench import config as configs
 from trainbench.bench import ncf
 from trainbench.bench.ncf import (
     HEADING,
@@ -19,6 +18,7 @@ from trainbench.bench.ncf import (
     work_of,
 )
 from trainbench.bench.roofline import MachineLimits, Work, evaluation_work, training_work
+from trainbench.ncf import config as configs
 from trainbench.ncf.model import Geometry
 from trainbench.ncf.step import FORMS
 from trainbench.ncf.train import build

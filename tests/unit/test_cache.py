@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainbench.config import NcfConfig, SyntheticSize, preset
-from trainbench.data import cache, preprocess, synthetic
-from trainbench.data.datasets import read_manifest
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
-from trainbench.paths import DataDir
+from trainbench.movielens import cache, synthetic
+from trainbench.movielens import split as preprocess
+from trainbench.movielens.datasets import read_manifest
+from trainbench.ncf.config import NcfConfig, SyntheticSize, preset
+from trainbench.trials.paths import DataDir
 
 SIZE = SyntheticSize(users=50, items=80, ratings=1_200)
 

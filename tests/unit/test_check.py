@@ -10,9 +10,9 @@ import pytest
 import v05_log
 from v05_log import Events, inserted, lines, moved, run, valued, without
 
-from trainbench.compliance import keys
 from trainbench.compliance.check import check, judge
-from trainbench.compliance.rules import CHECKERS, described, ruleset
+from trainbench.compliance.rules.levels import CHECKERS, described, ruleset
+from trainbench.compliance.tags import ncf as keys
 from trainbench.errors import ConfigError
 
 REQUIRED = [

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainbench import cli
+from trainbench.cli import main as cli
 
 
 def _run(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:

@@ -10,11 +10,11 @@ from pathlib import Path
 from click.testing import CliRunner
 from v05_log import lines, many, run, without
 
-from trainbench.cli import cli
-from trainbench.cli_review import check, score, submission
-from trainbench.compliance import keys
+from trainbench.cli.main import cli
+from trainbench.cli.review import check, score, submission
+from trainbench.compliance.tags import ncf as keys
 from trainbench.errors import NotCompliantError
-from trainbench.paths import RunDir
+from trainbench.trials.paths import RunDir
 
 
 def write(path: Path, text: str) -> str:
@@ -70,7 +70,7 @@ def test_submission_is_built_from_a_stitched_run_and_verified(tmp_path: Path) ->
 def test_reviewing_needs_no_tensorflow_and_no_docker(tmp_path: Path) -> None:
     code = (
         "import sys; import trainbench.compliance.commands, trainbench.compliance.stitch, "
-        "trainbench.compliance.score, trainbench.compliance.packing; "
+        "trainbench.compliance.score, trainbench.compliance.submission.build; "
         "print([name for name in ('tensorflow', 'docker') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

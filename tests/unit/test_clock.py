@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainbench.trial_clock import TrialClock
+from trainbench.trials.clock import TrialClock
 
 
 def test_phases_are_timed_between_start_and_stop_only(tmp_path: Path) -> None:

@@ -6,14 +6,15 @@ from pathlib import Path
 import pytest
 from run_dir import SYSTEM_NAME, build_run, change, change_config
 
-from trainbench.compliance import keys, resnet_keys
+from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import resnet as resnet_keys
 from trainbench.errors import DataIntegrityError
-from trainbench.paths import RunDir
-from trainbench.report.collect import collect
-from trainbench.report.evidence import rules
-from trainbench.report.findings import BEHIND
-from trainbench.report.judge import judge
-from trainbench.report.render import markdown
+from trainbench.reporting.collect import collect
+from trainbench.reporting.evidence import rules
+from trainbench.reporting.findings import BEHIND
+from trainbench.reporting.render import markdown
+from trainbench.reporting.verdict import judge
+from trainbench.trials.paths import RunDir
 
 
 @pytest.fixture

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from run_dir import build_run, change, change_config
 
-from trainbench.paths import RunDir
-from trainbench.report.collect import collect
-from trainbench.report.compare import Comparison, compare_runs
-from trainbench.report.render import write_report
-from trainbench.report.tables import Table
+from trainbench.reporting.collect import collect
+from trainbench.reporting.compare import Comparison, compare_runs
+from trainbench.reporting.render import write_report
+from trainbench.reporting.tables import Table
+from trainbench.trials.paths import RunDir
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from trainbench import confidence
+from trainbench import statistics as confidence
 
 
 def test_the_interval_of_a_mean_is_students() -> None:

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import pytest
 
-from trainbench import config
 from trainbench.errors import ConfigError
+from trainbench.ncf import config
 
 
 def test_reference_preset_is_the_v05_reference() -> None:

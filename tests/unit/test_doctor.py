@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from trainbench import doctor
+from trainbench.machine import doctor
 
 
 def test_every_requirement_is_one_line_with_a_state(

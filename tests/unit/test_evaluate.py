@@ -12,8 +12,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainbench.config import reference
 from trainbench.ncf import evaluate
+from trainbench.ncf.config import reference
 from trainbench.ncf.evaluate import Evaluator, ranks, rivals
 from trainbench.ncf.train import Trainer, build
 

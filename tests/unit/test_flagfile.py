@@ -9,7 +9,7 @@ import pytest
 from small_cache import small_config
 
 from trainbench.errors import ConfigError
-from trainbench.ncf.flagfile import GenerationOptions, read_flagfile, write_flagfile
+from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile, write_flagfile
 
 
 @pytest.fixture

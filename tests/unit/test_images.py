@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
-from trainbench.images import config as configs
-from trainbench.images import convert, generated, source
-from trainbench.paths import DataDir
+from trainbench.image_classification import config as configs
+from trainbench.image_classification import convert, generated, source
+from trainbench.trials.paths import DataDir
 
 SMALL = replace(configs.quick(), generated_train=40, generated_eval=20)
 

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from run_dir import SYSTEM_NAME, build_run, change
 
-from trainbench.paths import RunDir
-from trainbench.report.collect import collect
-from trainbench.report.judge import judge, verdict
-from trainbench.report.render import html
-from trainbench.report.words import words
+from trainbench.reporting.collect import collect
+from trainbench.reporting.render import html
+from trainbench.reporting.summary import words
+from trainbench.reporting.verdict import judge, verdict
+from trainbench.trials.paths import RunDir
 
 
 @pytest.fixture

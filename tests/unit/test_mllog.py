@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 from v05_log import lines, run
 
-from trainbench.compliance import keys, mllog
+from trainbench.compliance.dialects import mllog
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import Event, parse_line
+from trainbench.compliance.tags import ncf as keys
 from trainbench.errors import MachineError
 
 parser = pytest.importorskip("mlperf_logging.compliance_checker.mlp_parser")

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainbench.data import movielens
-from trainbench.data.datasets import COLONS, CSV, TABS, Counts, Layout, dataset
-from trainbench.data.movielens import check_counts, check_pairs, read_ratings
 from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.movielens import formats as movielens
+from trainbench.movielens.datasets import COLONS, CSV, TABS, Counts, Layout, dataset
+from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
 
 HEADER = "userId,movieId,rating,timestamp\n"
 ROWS = [(1, 1_193, 5, 978_300_760), (1, 661, 3, 978_302_109), (7, 1_193, 4, 978_301_968)]

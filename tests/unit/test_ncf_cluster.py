@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from trainbench import cli
+from trainbench.cli import main as cli
+from trainbench.distribution.tf_config import Cluster, from_tf_config, require_equal
 from trainbench.errors import ConfigError, MachineError
-from trainbench.ncf.cluster import Cluster, from_tf_config, require_equal
 
 ADDRESSES = ["10.0.0.1:2222", "10.0.0.2:2222"]
 

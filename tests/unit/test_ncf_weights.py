@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainbench.config import reference
+from trainbench.distribution.join import check_devices, connect_tpu
+from trainbench.distribution.tf_config import Cluster
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
-from trainbench.ncf.cluster import Cluster
-from trainbench.ncf.joining import check_devices, connect_tpu
+from trainbench.ncf.config import reference
 from trainbench.ncf.model import Geometry, Weights, first_layer, initial_weights, logits
 from trainbench.ncf.train import TRACED, build
 from trainbench.ncf.weights import keras_model, read_weights, save_weights

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from trainbench.errors import DataIntegrityError, MachineError
-from trainbench.occupancy import occupied
-from trainbench.paths import DataDir
+from trainbench.trials.lock import occupied
+from trainbench.trials.paths import DataDir
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from trainbench.occupancy import occupied
-from trainbench.paths import DataDir
+from trainbench.trials.lock import occupied
+from trainbench.trials.paths import DataDir
 with occupied(DataDir(Path(sys.argv[1])), "train"):
     print("held", flush=True)
     time.sleep(60)

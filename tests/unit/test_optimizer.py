@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainbench.config import mlperf, reference
+from trainbench.ncf.config import mlperf, reference
 from trainbench.ncf.optimizer import EARLY_STEPS, TOLERANCE, Adam, CatchUp, catch_up
 
 REFERENCE = Adam.of(reference())

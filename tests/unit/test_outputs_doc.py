@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from run_dir import build_run
 
-from trainbench.report.model import CacheDrop, Epoch, Phase, Run, Status
-from trainbench.report.render import write_report
+from trainbench.reporting.records import CacheDrop, Epoch, Phase, Run, Status
+from trainbench.reporting.render import write_report
 
 TEXT = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text()
 QUOTED = set(re.findall(r"`([^`]+)`", TEXT))

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from v05_log import lines, run
 
-from trainbench.compliance import keys
 from trainbench.compliance.check import check_file
 from trainbench.compliance.parse import (
     MAX_FINDINGS,
@@ -22,7 +21,8 @@ from trainbench.compliance.parse import (
     parse_line,
     read_log,
 )
-from trainbench.compliance.rules import ruleset
+from trainbench.compliance.rules.levels import ruleset
+from trainbench.compliance.tags import ncf as keys
 
 LINE = ":::MLPv0.5.0 ncf 1541635592.735490084 (data_preprocessing.py:139) "
 EVENT = Event("preproc_hp_min_ratings", 20, "1541635592.735490084", "data_preprocessing.py", 139)

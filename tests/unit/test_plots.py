@@ -10,10 +10,10 @@ import matplotlib
 import pytest
 from run_dir import build_run, change_config
 
-from trainbench.paths import RunDir
-from trainbench.report.collect import collect
-from trainbench.report.drawing import VARIABLES
-from trainbench.report.plots import Figure, figures, reference_curve, typical
+from trainbench.reporting.collect import collect
+from trainbench.reporting.drawing import VARIABLES
+from trainbench.reporting.plots import Figure, figures, reference_curve, typical
+from trainbench.trials.paths import RunDir
 
 
 @pytest.fixture

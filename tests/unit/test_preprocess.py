@@ -10,13 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from trainbench.config import NcfConfig, preset
-from trainbench.data import archive, preprocess
-from trainbench.data.cache import open_cache
-from trainbench.data.datasets import dataset
-from trainbench.data.movielens import Ratings
 from trainbench.errors import DataIntegrityError
-from trainbench.paths import DataDir
+from trainbench.movielens import archive
+from trainbench.movielens import split as preprocess
+from trainbench.movielens.cache import open_cache
+from trainbench.movielens.datasets import dataset
+from trainbench.movielens.formats import Ratings
+from trainbench.ncf.config import NcfConfig, preset
+from trainbench.trials.paths import DataDir
 
 
 def downloaded(data: DataDir, name: str, path: Path) -> NcfConfig:

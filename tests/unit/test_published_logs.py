@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from trainbench.compliance.check import check, check_file
-from trainbench.compliance.mllog import format_lines
+from trainbench.compliance.dialects.mllog import format_lines
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import parse_line, read_lines, read_log
-from trainbench.compliance.rules import CHECKERS, ruleset
+from trainbench.compliance.rules.levels import CHECKERS, ruleset
 
 Fixture = Callable[[str], Path]
 

@@ -16,9 +16,15 @@ import jsonschema
 import pytest
 from run_dir import SYSTEM_NAME, build_run, change, change_config
 
-from trainbench.paths import RunDir
-from trainbench.report.collect import collect
-from trainbench.report.render import html, markdown, markdown_cell, step_summary, write_report
+from trainbench.reporting.collect import collect
+from trainbench.reporting.render import (
+    html,
+    markdown,
+    markdown_cell,
+    step_summary,
+    write_report,
+)
+from trainbench.trials.paths import RunDir
 
 HOSTILE = '</pre><script>alert("x")</script><img src=x onerror=alert(1)>'
 
@@ -39,7 +45,7 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def schema() -> dict[str, object]:
-    text = resources.files("trainbench.report").joinpath("results.schema.json").read_text()
+    text = resources.files("trainbench.reporting").joinpath("results.schema.json").read_text()
     loaded: dict[str, object] = json.loads(text)
     return loaded
 
@@ -238,7 +244,7 @@ def test_a_full_disk_leaves_no_half_report(run: RunDir, monkeypatch: pytest.Monk
 
 def test_a_reviewer_needs_neither_tensorflow_nor_docker() -> None:
     code = (
-        "import sys, trainbench.report.render; "
+        "import sys, trainbench.reporting.render; "
         "sys.exit(bool({'tensorflow', 'keras', 'docker'} & set(sys.modules)))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from trainbench.config import NcfConfig, reference, validated, with_settings
 from trainbench.errors import ConfigError
+from trainbench.ncf.config import NcfConfig, reference, validated, with_settings
 
 PROCESS = Path(__file__).with_name("replicas_process.py")
 TWO = {"devices": "all", "cpu_devices": 2}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from trainbench.compliance import keys
-from trainbench.compliance.rules import described
-from trainbench.compliance.sets import SET_RULES
-from trainbench.compliance.strict import STRICT
-from trainbench.compliance.strict_resnet import STRICT_RESNET
+from trainbench.compliance.rules.cross_log import SET_RULES
+from trainbench.compliance.rules.levels import described
+from trainbench.compliance.rules.strict import STRICT
+from trainbench.compliance.rules.strict_resnet import STRICT_RESNET
+from trainbench.compliance.tags import ncf as keys
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
 

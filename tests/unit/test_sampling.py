@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from small_cache import cache_of, random_cache
 
-from trainbench.data.cache import RatingsCache
-from trainbench.data.sampling import Purpose, Sampler, chunk_bounds, stream
 from trainbench.errors import DataIntegrityError
+from trainbench.movielens.cache import RatingsCache
+from trainbench.ncf.input.sampling import Purpose, Sampler, chunk_bounds, stream
 
 
 def sampler(cache: RatingsCache, seed: int = 7) -> Sampler:

@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 from v05_log import FAILED, Events, lines, many, run, valued
 
-from trainbench.compliance import keys
 from trainbench.compliance.check import check_file
-from trainbench.compliance.mllog import format_lines
+from trainbench.compliance.dialects.mllog import format_lines
 from trainbench.compliance.outcome import outcome
-from trainbench.compliance.rules import ruleset
+from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.score import LEGACY_REFERENCE, score, to_json, to_text
+from trainbench.compliance.tags import ncf as keys
 from trainbench.errors import ConfigError, DataIntegrityError
 
 

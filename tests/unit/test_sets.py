@@ -6,9 +6,9 @@ from pathlib import Path
 
 from v05_log import START, Events, lines, many, run, valued, without
 
-from trainbench.compliance import keys
 from trainbench.compliance.commands import check_logs
-from trainbench.compliance.sets import check_set
+from trainbench.compliance.rules.cross_log import check_set
+from trainbench.compliance.tags import ncf as keys
 
 
 def found(*logs: Events) -> list[tuple[str, str]]:

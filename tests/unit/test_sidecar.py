@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from trainbench import sidecar
+from trainbench.machine import page_cache as sidecar
 
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0 or not os.access(sidecar.DROP_CACHES, os.W_OK),

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from trainbench.cli import cli
+from trainbench.cli.main import cli
+from trainbench.cnn.series.compare import compare_speeds
 from trainbench.errors import ConfigError, RegressionError
-from trainbench.report.speed import compare_speeds
 
 RECORD: dict[str, Any] = {
     "schema": 1,

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from v05_log import HITS, Events, lines, run
 
-from trainbench.compliance import keys
 from trainbench.compliance.check import check_file
 from trainbench.compliance.parse import Event, format_line, parse_line, read_log
-from trainbench.compliance.rules import CHECKERS, ruleset
+from trainbench.compliance.rules.levels import CHECKERS, ruleset
 from trainbench.compliance.stitch import stitch, stitch_files, stitch_run, stitch_trial
+from trainbench.compliance.tags import ncf as keys
 from trainbench.errors import ConfigError, DataIntegrityError
-from trainbench.paths import RunDir, TrialDir
+from trainbench.trials.paths import RunDir, TrialDir
 
 GENERATOR = (
     keys.INPUT_STEP_TRAIN_NEG_GEN,

@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from trainbench import stopping
-from trainbench.occupancy import occupied
-from trainbench.paths import DataDir
+from trainbench.trials import signals as stopping
+from trainbench.trials.lock import occupied
+from trainbench.trials.paths import DataDir
 
 PRELUDE = """
 import os, signal, sys, time
 import click
-from trainbench import cli, stopping
+from trainbench.cli import main as cli
+from trainbench.trials import signals as stopping
 
 def stop():
     os.kill(os.getpid(), signal.SIGNUMBER)
@@ -85,7 +86,7 @@ def test_a_step_that_was_stopped_is_recorded_as_interrupted_whatever_it_raised(
 
 
 def test_evaluations_end_before_their_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
-    from trainbench.cnn import evaluation
+    from trainbench.cnn.train import evaluation
 
     class Work:
         """An input and a network that are asked for nothing more."""

@@ -9,10 +9,10 @@ from decimal import Decimal
 import pytest
 from v05_log import FAILED, HITS, USERS, Events, inserted, lines, moved, run, valued, without
 
-from trainbench.compliance import keys
 from trainbench.compliance.check import check
-from trainbench.compliance.rules import ruleset
-from trainbench.compliance.strict import STRICT
+from trainbench.compliance.rules.levels import ruleset
+from trainbench.compliance.rules.strict import STRICT
+from trainbench.compliance.tags import ncf as keys
 
 Change = Callable[[Events], Events]
 FIRST = slice(1)

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from v05_log import lines, many, run, without
 
-from trainbench.compliance import keys
-from trainbench.compliance.packing import Submitter, build, entry
 from trainbench.compliance.score import score
-from trainbench.compliance.submission import ENTRY_KEYS, NODE_KEYS, verify
+from trainbench.compliance.submission.build import Submitter, build, entry
+from trainbench.compliance.submission.verify import ENTRY_KEYS, NODE_KEYS, verify
+from trainbench.compliance.tags import ncf as keys
 from trainbench.errors import ConfigError, DataIntegrityError
-from trainbench.paths import RunDir
+from trainbench.trials.paths import RunDir
 
 CHECKOUT = Path(__file__).parents[2]
 SYSTEM = {
@@ -86,7 +86,7 @@ def test_code_is_the_checkouts_without_its_litter(tmp_path: Path) -> None:
     source = make_run(tmp_path / "run", runs=1, converged=1)
     out = build(source, tmp_path / "out", system="box", submitter=SUBMITTER, code=CHECKOUT)
     code = out / "code" / "ncf"
-    module = "src/trainbench/compliance/packing.py"
+    module = "src/trainbench/compliance/submission/build.py"
     assert (code / module).read_bytes() == (CHECKOUT / module).read_bytes()
     assert (code / "pyproject.toml").is_file()
     assert not list(code.rglob("__pycache__"))

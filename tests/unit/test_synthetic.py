@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from trainbench.config import SyntheticSize, preset
-from trainbench.data import synthetic
-from trainbench.data.datasets import DATASETS, Counts
-from trainbench.data.movielens import check_counts, check_pairs, read_ratings
-from trainbench.data.preprocess import split
 from trainbench.errors import ConfigError, MachineError
-from trainbench.paths import DataDir
+from trainbench.movielens import synthetic
+from trainbench.movielens.datasets import DATASETS, Counts
+from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
+from trainbench.movielens.split import split
+from trainbench.ncf.config import SyntheticSize, preset
+from trainbench.trials.paths import DataDir
 
 QUICK = SyntheticSize(users=1_500, items=1_200, ratings=120_000)
 

@@ -8,7 +8,7 @@ import platform
 import subprocess
 from pathlib import Path
 
-from trainbench import system
+from trainbench.machine import system
 
 
 def test_the_record_has_the_documented_fields() -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from trainbench.config import reference
+from trainbench.ncf.config import reference
 from trainbench.ncf.model import Weights
 from trainbench.ncf.tables import RowTables
 from trainbench.ncf.train import build

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainbench.config import NcfConfig, reference
 from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
+from trainbench.ncf.config import NcfConfig, reference
 from trainbench.ncf.model import Geometry, Weights
 from trainbench.ncf.step import Step
 from trainbench.ncf.tables import RowTables, SweptTables

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from trainbench.data import transfer
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
+from trainbench.movielens import transfer
 
 CONTENT = bytes(range(256)) * 400
 FAST = transfer.Retry(attempts=3, first_pause_s=0.01)

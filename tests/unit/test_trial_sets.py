@@ -10,8 +10,14 @@ from pathlib import Path
 import pytest
 
 from trainbench.errors import DataIntegrityError
-from trainbench.paths import DataDir, RunDir
-from trainbench.trial_sets import interrupted_run, new_run, read_status, run_missing, trial_seed
+from trainbench.trials.paths import DataDir, RunDir
+from trainbench.trials.trial_set import (
+    interrupted_run,
+    new_run,
+    read_status,
+    run_missing,
+    trial_seed,
+)
 
 WRITES_STATUS = "import json, sys; open(sys.argv[1], 'w').write(sys.argv[2]); print('at work')"
 

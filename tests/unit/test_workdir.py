@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from trainbench.errors import MachineError
-from trainbench.ncf.workdir import claim, remove_stale
+from trainbench.ncf.input.workdir import claim, remove_stale
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from trainbench.ncf.workdir import claim
+from trainbench.ncf.input.workdir import claim
 print(claim(Path(sys.argv[1])).meeting.root, flush=True)
 time.sleep(60)
 """

@@ -10,9 +10,9 @@ import pytest
 from producer_process import PROCESS
 from small_cache import on_disk, random_cache
 
-from trainbench.config import NcfConfig
-from trainbench.data.cache import RatingsCache
-from trainbench.ncf.producer import Producer, start_producer
+from trainbench.movielens.cache import RatingsCache
+from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.input.producer import Producer, start_producer
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from small_cache import small_config
 
-from trainbench.ncf.epochs import hash_batches
-from trainbench.ncf.producer import Producer
+from trainbench.ncf.input.epochs import hash_batches
+from trainbench.ncf.input.producer import Producer
 
 PROCESS = small_config(use_subprocess=True)
 

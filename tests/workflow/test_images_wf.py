@@ -17,8 +17,8 @@ import yaml
 from processes import processes_in, wait_until
 
 from trainbench.compliance.check import check
-from trainbench.compliance.rules import ruleset
-from trainbench.paths import DataDir
+from trainbench.compliance.rules.levels import ruleset
+from trainbench.trials.paths import DataDir
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 STEPS = ["download", "convert", "train", "stitch", "report"]
@@ -72,7 +72,7 @@ def test_popper_runs_the_five_steps_in_the_images_of_the_other_workflow(
 
 
 def test_its_steps_are_commands_of_the_command_line() -> None:
-    from trainbench.cli import cli
+    from trainbench.cli.main import cli
 
     steps = yaml.safe_load((CHECKOUT / "image_classification" / "wf.yml").read_text())["steps"]
     for step in steps:
@@ -131,7 +131,7 @@ def test_a_run_that_misses_its_target_ends_with_4_and_a_whole_report(
     assert [e["epoch"] for e in record["measured"][0]["evaluations"]] == [1.0, 2.0]
     assert record["verdict"]["level_findings"]["2"] == 0
     assert record["missing"] == []
-    schema = files("trainbench.report").joinpath("results.schema.json").read_text()
+    schema = files("trainbench.reporting").joinpath("results.schema.json").read_text()
     jsonschema.validate(record, json.loads(schema))
     assert "Not the v0.5 statistic: 1 log and 0 converged runs, wanted 5 and 5." in page
 

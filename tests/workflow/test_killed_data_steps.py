@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from trainbench.config import SyntheticSize, preset
-from trainbench.data import cache, preprocess, synthetic, transfer
-from trainbench.paths import DataDir
+from trainbench.movielens import cache, synthetic, transfer
+from trainbench.movielens import split as preprocess
+from trainbench.ncf.config import SyntheticSize, preset
+from trainbench.trials.paths import DataDir
 
 CONTENT = os.urandom(3 << 20)
 SIZE = SyntheticSize(users=100, items=100, ratings=4_000)
@@ -81,7 +82,7 @@ def test_a_killed_download_goes_on_where_it_was(
     url, ranges = stalling_server
     part = tmp_path / "ml.zip.part"
     code = (
-        "import pathlib, sys; from trainbench.data.transfer import fetch\n"
+        "import pathlib, sys; from trainbench.movielens.transfer import fetch\n"
         f"fetch({url!r}, pathlib.Path(sys.argv[1]))"
     )
     killed_when(code, str(part), lambda: part.exists() and part.stat().st_size >= 1 << 19)
@@ -96,9 +97,9 @@ PREPROCESS = f"""
 import os, pathlib, sys, time
 os.STALLING = lambda *a: time.sleep(60)
 from dataclasses import replace
-from trainbench.config import SyntheticSize, preset
-from trainbench.data import preprocess
-from trainbench.paths import DataDir
+from trainbench.ncf.config import SyntheticSize, preset
+from trainbench.movielens import split as preprocess
+from trainbench.trials.paths import DataDir
 preprocess.run(replace(preset("quick"), synthetic={SIZE!r}), DataDir(pathlib.Path(sys.argv[1])))
 """
 
@@ -132,9 +133,9 @@ def test_a_killed_preprocess_leaves_no_cache_and_the_next_one_builds_it(
 GENERATE = f"""
 import os, pathlib, sys, time
 os.fsync = lambda *a: time.sleep(60)
-from trainbench.config import SyntheticSize
-from trainbench.data import synthetic
-from trainbench.paths import DataDir
+from trainbench.ncf.config import SyntheticSize
+from trainbench.movielens import synthetic
+from trainbench.trials.paths import DataDir
 synthetic.generate({SIZE!r}, DataDir(pathlib.Path(sys.argv[1])))
 """
 

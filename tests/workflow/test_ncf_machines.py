@@ -15,7 +15,7 @@ from typing import Any
 import psutil
 import pytest
 
-from trainbench.paths import DataDir, RunDir
+from trainbench.trials.paths import DataDir, RunDir
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / "examples" / "multi_machine" / "run.sh"

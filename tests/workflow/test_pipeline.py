@@ -14,8 +14,8 @@ import pytest
 from processes import processes_in, wait_until
 
 from trainbench.compliance.check import check_file
-from trainbench.compliance.rules import ruleset
-from trainbench.paths import DataDir
+from trainbench.compliance.rules.levels import ruleset
+from trainbench.trials.paths import DataDir
 
 SMALL = {
     "synthetic": "60x80x2400",

@@ -12,15 +12,16 @@ import pytest
 from producer_process import eventually, pid_of, take_all
 from small_cache import small_config
 
-from trainbench.compliance import keys
-from trainbench.config import ml_1m
-from trainbench.data import archive, datasets, preprocess
-from trainbench.data.cache import RatingsCache, open_cache
+from trainbench.compliance.tags import ncf as keys
 from trainbench.errors import TrainbenchError
-from trainbench.ncf.flagfile import GenerationOptions
-from trainbench.ncf.generate import disk_bytes
-from trainbench.ncf.producer import Producer
-from trainbench.paths import DataDir
+from trainbench.movielens import archive, datasets
+from trainbench.movielens import split as preprocess
+from trainbench.movielens.cache import RatingsCache, open_cache
+from trainbench.ncf.config import ml_1m
+from trainbench.ncf.input.flagfile import GenerationOptions
+from trainbench.ncf.input.generate import disk_bytes
+from trainbench.ncf.input.producer import Producer
+from trainbench.trials.paths import DataDir
 
 
 def ml_1m_cache(shared_dir: Path, folder: Path) -> RatingsCache:

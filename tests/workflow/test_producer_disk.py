@@ -12,7 +12,7 @@ import pytest
 from producer_process import eventually
 
 from trainbench.errors import MachineError
-from trainbench.ncf.producer import Producer
+from trainbench.ncf.input.producer import Producer
 
 
 @pytest.fixture(params=["400k"])

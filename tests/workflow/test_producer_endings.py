@@ -17,9 +17,9 @@ import pytest
 from producer_process import eventually, pid_of, running, take_all, work_folders
 from small_cache import on_disk, random_cache, small_config
 
-from trainbench.data.cache import RatingsCache
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
-from trainbench.ncf.producer import Producer
+from trainbench.movielens.cache import RatingsCache
+from trainbench.ncf.input.producer import Producer
 
 
 def test_closing_twice_leaves_no_process_and_no_file(
@@ -126,8 +126,8 @@ TRAINER = textwrap.dedent(
     import sys, time
     from pathlib import Path
     from small_cache import small_config
-    from trainbench.data.cache import open_cache
-    from trainbench.ncf.producer import start_producer
+    from trainbench.movielens.cache import open_cache
+    from trainbench.ncf.input.producer import start_producer
     cache, base = open_cache(Path(sys.argv[1]), verify=False), Path(sys.argv[2])
     config = small_config(use_subprocess=True, max_epochs=1000)
     files = {"log_file": base / "generator.log", "compliance_file": base / "c.log"}

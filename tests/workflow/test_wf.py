@@ -142,7 +142,7 @@ def test_a_dry_run_touches_nothing(popper: Popper, tmp_path: Path) -> None:
 
 
 def test_the_steps_are_commands_of_the_command_line() -> None:
-    from trainbench.cli import cli
+    from trainbench.cli.main import cli
 
     steps = yaml.safe_load((CHECKOUT / "wf.yml").read_text())["steps"]
     for step in steps:

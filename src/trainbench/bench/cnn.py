@@ -22,10 +22,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from trainbench.cnn import results as run_results
-from trainbench.cnn.frozen import freeze
-from trainbench.cnn.harness import BenchmarkCNN
-from trainbench.cnn.params import make_params
+from trainbench.cnn.benchmark import BenchmarkCNN
+from trainbench.cnn.flags.params import make_params
+from trainbench.cnn.measure import results as run_results
+from trainbench.cnn.train.frozen import freeze
 from trainbench.errors import ConfigError
 from trainbench.progress import heartbeat
 

@@ -24,12 +24,12 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from trainbench.config import reference
-from trainbench.data.cache import RatingsCache, open_cache, write_cache
-from trainbench.data.sampling import Sampler, chunk_bounds
-from trainbench.ncf.epochs import BYTES_PER_SAMPLE, EpochMaker
-from trainbench.ncf.flagfile import GenerationOptions
-from trainbench.ncf.producer import start_producer
+from trainbench.movielens.cache import RatingsCache, open_cache, write_cache
+from trainbench.ncf.config import reference
+from trainbench.ncf.input.epochs import BYTES_PER_SAMPLE, EpochMaker
+from trainbench.ncf.input.flagfile import GenerationOptions
+from trainbench.ncf.input.producer import start_producer
+from trainbench.ncf.input.sampling import Sampler, chunk_bounds
 from trainbench.progress import heartbeat, say
 
 # ml-20m: users, items, training pairs (facts of the published dataset with one rating held out).

@@ -21,7 +21,6 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from trainbench import config as configs
 from trainbench.bench.roofline import (
     MachineLimits,
     Work,
@@ -30,8 +29,9 @@ from trainbench.bench.roofline import (
     machine_lines,
     training_work,
 )
-from trainbench.config import NcfConfig
 from trainbench.errors import ConfigError
+from trainbench.ncf import config as configs
+from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluator
 from trainbench.ncf.model import first_layer, logits
 from trainbench.ncf.step import Step

@@ -11,10 +11,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from trainbench.cnn.entry import main
-from trainbench.cnn.params import Params, make_params
+from trainbench.cnn.flags.params import Params, make_params
 
 if TYPE_CHECKING:
-    from trainbench.cnn.harness import BenchmarkCNN
+    from trainbench.cnn.benchmark import BenchmarkCNN
 
 __all__ = ["BenchmarkCNN", "Params", "main", "make_params"]
 
@@ -22,7 +22,7 @@ __all__ = ["BenchmarkCNN", "Params", "main", "make_params"]
 def __getattr__(name: str) -> Any:
     # The harness imports TensorFlow, which must not happen before its environment is set.
     if name == "BenchmarkCNN":
-        from trainbench.cnn.harness import BenchmarkCNN
+        from trainbench.cnn.benchmark import BenchmarkCNN
 
         return BenchmarkCNN
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 
 from trainbench.cnn.entry import main
-from trainbench.lifeline import die_with_parent
+from trainbench.trials.parent_watch import die_with_parent
 
 if __name__ == "__main__":
     die_with_parent()

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trainbench.cnn.params import ParamError, Params
+from trainbench.cnn.flags.params import ParamError, Params
 
 DRIVEN = ("parameter_server", "distributed_all_reduce")
 """Updates where one process computes on the devices of all the others."""

@@ -6,8 +6,11 @@ import os
 import sys
 from collections.abc import Sequence
 
-from trainbench.cnn import arguments, environment, mlperf_file, output
-from trainbench.cnn.params import Params
+from trainbench.cnn import console as output
+from trainbench.cnn import environment
+from trainbench.cnn.flags import arguments
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.mlperf import file as mlperf_file
 from trainbench.errors import Interrupted, MachineError, TrainbenchError
 
 
@@ -39,16 +42,16 @@ def _main(argv: Sequence[str]) -> int:
 def _run(params: Params) -> int:
     """One run in this process, or several in processes of their own."""
     if params.sweep:
-        from trainbench.cnn import sweep
+        from trainbench.cnn.series import sweep
 
         sweep.run(params)
         return 0
     if params.auto_batch_size:
-        from trainbench.cnn import batch_search
+        from trainbench.cnn.series import batch_search
 
         params = batch_search.choose(params)
     if params.repeat > 1:
-        from trainbench.cnn import repeats
+        from trainbench.cnn.series import repeats
 
         output.say(repeats.summary(repeats.run(params)))
         return 0
@@ -72,7 +75,7 @@ def _one(params: Params) -> None:
 
 
 def _benchmark(params: Params, version: str) -> None:
-    from trainbench.cnn.harness import BenchmarkCNN
+    from trainbench.cnn.benchmark import BenchmarkCNN
 
     benchmark = BenchmarkCNN(params)
     output.say(f"TensorFlow:  {'.'.join(version.split('.')[:2])}")

@@ -14,10 +14,10 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from trainbench.cnn.cluster import Cluster
-from trainbench.cnn.params import ParamError, Params
+from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.threads import Threads
+from trainbench.machine.system import nvidia_gpus
 from trainbench.progress import say
-from trainbench.system import nvidia_gpus
 
 FLAG_OF = {
     "TF_ENABLE_WINOGRAD_NONFUSED": "winograd_nonfused",

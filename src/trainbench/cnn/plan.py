@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from trainbench.cnn import arithmetic, rules
-from trainbench.cnn.arithmetic import Length
+from trainbench.cnn import length as arithmetic
+from trainbench.cnn import rules
 from trainbench.cnn.cluster import Cluster
-from trainbench.cnn.params import Params
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.length import Length
 
 
 @dataclass(frozen=True)

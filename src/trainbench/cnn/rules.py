@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from trainbench.cnn import reduce_spec
 from trainbench.cnn.flags import DROP, FLAGS
-from trainbench.cnn.params import ParamError, Params
-from trainbench.cnn.schedules import piecewise_parts
+from trainbench.cnn.flags.params import ParamError, Params
+from trainbench.cnn.train import reduce_spec
+from trainbench.cnn.train.schedules import piecewise_parts
 
 TRAINING = "training"
 EVALUATION = "evaluation"

@@ -5,22 +5,37 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainbench import stopping
-from trainbench.cnn import arithmetic, debugging, dumps, mlperf, output, records, results, rules
-from trainbench.cnn.benchlog import BenchmarkLog
-from trainbench.cnn.checkpoints import CheckpointNotFoundException
-from trainbench.cnn.evaluation import Accuracy
-from trainbench.cnn.events import EventFile
-from trainbench.cnn.feed import is_synthetic
-from trainbench.cnn.frozen import fits, freeze
-from trainbench.cnn.pauses import Pauses, log_accuracy
-from trainbench.cnn.profiles import StepProfile
-from trainbench.cnn.recording import Observer
+from trainbench.cnn import console as output
+from trainbench.cnn import length as arithmetic
+from trainbench.cnn import rules
+from trainbench.cnn.hooks import Pauses, log_accuracy
+from trainbench.cnn.input.batches import is_synthetic
+from trainbench.cnn.measure import (
+    graphs as dumps,
+)
+from trainbench.cnn.measure import (
+    numerics as debugging,
+)
+from trainbench.cnn.measure import (
+    result_file as records,
+)
+from trainbench.cnn.measure import (
+    results,
+)
+from trainbench.cnn.measure.benchmark_log import BenchmarkLog
+from trainbench.cnn.measure.event_file import EventFile
+from trainbench.cnn.measure.profiler import Observer
+from trainbench.cnn.measure.step_profile import StepProfile
+from trainbench.cnn.measure.tensorboard import add_accuracy
+from trainbench.cnn.measure.traces import StepTrace
+from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.session import Session
-from trainbench.cnn.summaries import add_accuracy
-from trainbench.cnn.traces import StepTrace
-from trainbench.cnn.training import Clock, Loop
+from trainbench.cnn.train.checkpoints import CheckpointNotFoundException
+from trainbench.cnn.train.evaluation import Accuracy
+from trainbench.cnn.train.frozen import fits, freeze
+from trainbench.cnn.train.loop import Clock, Loop
 from trainbench.progress import heartbeat, say
+from trainbench.trials import signals as stopping
 
 
 def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:

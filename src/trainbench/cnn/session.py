@@ -7,16 +7,16 @@ from typing import Any
 
 import keras
 
-from trainbench.cnn import precision, schedules
-from trainbench.cnn.checkpoints import CheckpointNotFoundException, Checkpoints
-from trainbench.cnn.evaluation import Accuracy, evaluate
-from trainbench.cnn.feed import Batch, Feed
-from trainbench.cnn.network import Network
-from trainbench.cnn.params import Params
-from trainbench.cnn.party import Party
+from trainbench.cnn.distribution.membership import Party
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.input.batches import Batch, Feed
 from trainbench.cnn.plan import Plan
-from trainbench.cnn.step import Step
-from trainbench.cnn.strategies import APPLYING_EACH
+from trainbench.cnn.train import precision, schedules
+from trainbench.cnn.train.checkpoints import CheckpointNotFoundException, Checkpoints
+from trainbench.cnn.train.evaluation import Accuracy, evaluate
+from trainbench.cnn.train.network import Network
+from trainbench.cnn.train.step import Step
+from trainbench.cnn.train.strategies import APPLYING_EACH
 
 
 class Session:

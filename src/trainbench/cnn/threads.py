@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-from trainbench.cnn.params import Params
+from trainbench.cnn.flags.params import Params
 
 THREADS_OF_A_GPU = 2
 WATCHERS_OF_A_GPU = 2

@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from trainbench.compliance import keys
+from trainbench.compliance.event_index import Breach, Trace
 from trainbench.compliance.outcome import run_time_s
 from trainbench.compliance.parse import (
     V05_TOKEN,
@@ -24,7 +24,7 @@ from trainbench.compliance.parse import (
     sort_out,
     unreadable,
 )
-from trainbench.compliance.rules import (
+from trainbench.compliance.rules.levels import (
     BENCHMARKS,
     CHECKERS,
     LEVELS,
@@ -41,7 +41,7 @@ from trainbench.compliance.rules import (
     rule_id,
     ruleset,
 )
-from trainbench.compliance.trace import Breach, Trace
+from trainbench.compliance.tags import ncf as keys
 
 
 def check_file(path: Path, rules: RuleSet) -> list[Finding]:

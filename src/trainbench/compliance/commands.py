@@ -11,8 +11,8 @@ from typing import Any
 from trainbench.compliance.check import check_file
 from trainbench.compliance.outcome import Outcome, outcome
 from trainbench.compliance.parse import Event, Finding, read_log
-from trainbench.compliance.rules import NEWEST_CHECKER, RuleSet, ruleset
-from trainbench.compliance.sets import check_set
+from trainbench.compliance.rules.cross_log import check_set
+from trainbench.compliance.rules.levels import NEWEST_CHECKER, RuleSet, ruleset
 
 CLEAN, FINDINGS, UNREADABLE = 0, 1, 2
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from trainbench.compliance import keys
+from trainbench.compliance.event_index import is_number
 from trainbench.compliance.parse import Event
-from trainbench.compliance.trace import is_number
+from trainbench.compliance.tags import ncf as keys
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from trainbench.compliance import keys
+from trainbench.compliance.tags import ncf as keys
 
 TOKEN = ":::ML"
 V05_TOKEN = ":::MLP"
@@ -115,7 +115,7 @@ def parse_line(text: str, number: int = 0) -> Event | Finding | None:
         return None
     if MLLOG_TOKEN in text:
         # Here and not above: the dialect is written in terms of this module.
-        from trainbench.compliance import mllog
+        from trainbench.compliance.dialects import mllog
 
         return mllog.parse_line(text, number)
     if text.count(V05_TOKEN) > 1:

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from trainbench.compliance import keys
 from trainbench.compliance.outcome import Outcome, outcome
 from trainbench.compliance.parse import Event, read_log
+from trainbench.compliance.tags import ncf as keys
 from trainbench.errors import ConfigError, DataIntegrityError
 
 BOOTSTRAP_SAMPLES = 10_000

@@ -16,10 +16,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from trainbench.compliance import keys
 from trainbench.compliance.check import judge
-from trainbench.compliance.mllog import format_lines
-from trainbench.compliance.mllog_resnet import Submission
+from trainbench.compliance.dialects.mllog import format_lines
+from trainbench.compliance.dialects.mllog_resnet import Submission
 from trainbench.compliance.outcome import Outcome, outcome
 from trainbench.compliance.parse import (
     Event,
@@ -30,11 +29,12 @@ from trainbench.compliance.parse import (
     other_lines,
     read_log,
 )
-from trainbench.compliance.rules import CHECKERS, LEVELS
-from trainbench.compliance.sets import check_set
+from trainbench.compliance.rules.cross_log import check_set
+from trainbench.compliance.rules.levels import CHECKERS, LEVELS
+from trainbench.compliance.tags import ncf as keys
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.files import write_atomically
-from trainbench.paths import RunDir, TrialDir
+from trainbench.trials.paths import RunDir, TrialDir
 
 DEFERRED = "DEFERRED: "
 DIALECTS = ("v05", "mllog")

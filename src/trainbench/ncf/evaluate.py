@@ -18,11 +18,11 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from trainbench import stopping
 from trainbench.errors import MachineError
 from trainbench.ncf.model import first_layer, last_hidden
 from trainbench.ncf.spread import ReplicatedRanks
 from trainbench.ncf.train import Trainer
+from trainbench.trials import signals as stopping
 
 TOP = 10
 PROGRESS_INTERVAL_S = 3.0

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from trainbench.config import NcfConfig
+from trainbench.ncf.config import NcfConfig
 
 EMBEDDING_STDDEV = 0.01
 

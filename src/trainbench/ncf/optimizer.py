@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainbench.config import NcfConfig
+from trainbench.ncf.config import NcfConfig
 
 TOLERANCE = 1e-5
 EARLY_STEPS = 128

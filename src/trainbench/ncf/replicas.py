@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from trainbench.config import NcfConfig, indivisible
+from trainbench.distribution.tf_config import Cluster, require_equal
 from trainbench.errors import ConfigError, MachineError
-from trainbench.ncf.cluster import Cluster, require_equal
+from trainbench.ncf.config import NcfConfig, indivisible
 from trainbench.ncf.model import Weights
 from trainbench.ncf.step import Step, sum_of_losses
 

@@ -6,12 +6,12 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from trainbench.config import NcfConfig
-from trainbench.data.cache import find_cache, open_cache
+from trainbench.movielens.cache import find_cache, open_cache
+from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluation, Evaluator
-from trainbench.ncf.producer import start_producer
+from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.train import build
-from trainbench.paths import DataDir
+from trainbench.trials.paths import DataDir
 
 
 def evaluate_saved(

@@ -9,9 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from trainbench import stopping
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
 from trainbench.ncf.train import Trainer
+from trainbench.trials import signals as stopping
 
 PROGRESS_INTERVAL_S = 3.0
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainbench.config import NcfConfig
+from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.model import Geometry, Weights, first_sums, logits, mean_loss
 from trainbench.ncf.optimizer import Adam, CatchUp, catch_up
 from trainbench.ncf.tables import Own, RowTables, SweptTables, Tables, zero_state

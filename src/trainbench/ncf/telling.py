@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainbench.config import NcfConfig
-from trainbench.ncf.producer import Producer
+from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.input.producer import Producer
 from trainbench.progress import duration, say, scaled
 
 

@@ -13,14 +13,14 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from trainbench import stopping
-from trainbench.config import NcfConfig
+from trainbench.distribution.join import connect_tpu, no_gpu
 from trainbench.errors import MachineError, TrainbenchError
-from trainbench.ncf.joining import connect_tpu, no_gpu
+from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.replicas import Replicas, ReplicatedStep, local_replicas
 from trainbench.ncf.step import FORMS, Step
 from trainbench.ncf.weights import read_weights, save_weights
+from trainbench.trials import signals as stopping
 
 PROGRESS_INTERVAL_S = 3.0
 TRACED = "trainbench_steps"

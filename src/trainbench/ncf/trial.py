@@ -15,24 +15,26 @@ from pathlib import Path
 from typing import Any
 
 import trainbench
-from trainbench import sidecar, system
-from trainbench.compliance import keys, log
-from trainbench.config import NcfConfig, from_json
-from trainbench.data.cache import RatingsCache, find_cache, open_cache
+from trainbench.compliance import emit as log
+from trainbench.compliance.tags import ncf as keys
+from trainbench.distribution.join import check_devices, join
+from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster
 from trainbench.files import write_atomically, write_json
-from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster
-from trainbench.ncf.epochs import hash_batches
+from trainbench.machine import page_cache as sidecar
+from trainbench.machine import system
+from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
+from trainbench.ncf.config import NcfConfig, from_json
 from trainbench.ncf.evaluate import Evaluation, Evaluator
-from trainbench.ncf.joining import check_devices, join
-from trainbench.ncf.producer import Producer, start_producer
+from trainbench.ncf.input.epochs import hash_batches
+from trainbench.ncf.input.producer import Producer, start_producer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.telling import Steps, epoch_line
 from trainbench.ncf.train import EpochTrain, Trainer, build
 from trainbench.ncf.worker import caches_dropped, same_input, same_run
-from trainbench.paths import DataDir, RunDir, TrialDir
 from trainbench.progress import duration, heartbeat, say
-from trainbench.trial_clock import TrialClock
-from trainbench.trial_status import (
+from trainbench.trials.clock import TrialClock
+from trainbench.trials.paths import DataDir, RunDir, TrialDir
+from trainbench.trials.status import (
     Notes,
     applying,
     code_notes,

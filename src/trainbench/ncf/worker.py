@@ -14,18 +14,20 @@ from typing import Any
 
 import numpy as np
 
-from trainbench import __version__, config, sidecar
-from trainbench.config import NcfConfig
-from trainbench.data.cache import RatingsCache, find_cache, open_cache
-from trainbench.ncf.cluster import JOIN_TIMEOUT_S, Cluster
+from trainbench import __version__
+from trainbench.distribution.join import check_devices, join
+from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster
+from trainbench.machine import page_cache as sidecar
+from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
+from trainbench.ncf import config
+from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluator
-from trainbench.ncf.joining import check_devices, join
-from trainbench.ncf.producer import Producer, start_producer
+from trainbench.ncf.input.producer import Producer, start_producer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.telling import Steps
 from trainbench.ncf.train import build
-from trainbench.paths import DataDir
 from trainbench.progress import heartbeat, say
+from trainbench.trials.paths import DataDir
 
 
 @dataclass(frozen=True)

@@ -25,12 +25,15 @@ import tensorflow as tf
 from cnn_standins import Linear, Listed
 
 from trainbench import cnn
-from trainbench.cnn import all_reduce, arithmetic, output, watch
+from trainbench.bench import all_reduce
+from trainbench.cnn import console as output
+from trainbench.cnn import length as arithmetic
 from trainbench.cnn.cluster import place_of
+from trainbench.distribution import liveness as watch
 from trainbench.errors import TrainbenchError
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(["process_runs", "trainbench.cnn.harness"])
+CONTEXT.set_forkserver_preload(["process_runs", "trainbench.cnn.benchmark"])
 IMAGES = np.arange(-1.0, 15.0)
 LOST_AFTER_S = 1.0
 """Instead of ten seconds, which every test of a death would take."""

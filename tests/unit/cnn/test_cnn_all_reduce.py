@@ -9,10 +9,10 @@ import tensorflow as tf
 from click.testing import CliRunner
 
 from trainbench import cnn
-from trainbench.cli import cli
-from trainbench.cnn import all_reduce
-from trainbench.cnn.params import ParamError
-from trainbench.cnn.strategies import Strategy
+from trainbench.bench import all_reduce
+from trainbench.cli.main import cli
+from trainbench.cnn.flags.params import ParamError
+from trainbench.cnn.train.strategies import Strategy
 
 LENET = {
     "device": "cpu", "model": "lenet", "num_gpus": 2, "num_batches": 2, "num_warmup_batches": 1,

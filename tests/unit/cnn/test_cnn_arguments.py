@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from trainbench import cnn
-from trainbench.cnn.arguments import parse
 from trainbench.cnn.flags import FLAGS
-from trainbench.cnn.params import ParamError
+from trainbench.cnn.flags.arguments import parse
+from trainbench.cnn.flags.params import ParamError
 
 
 @pytest.mark.parametrize(

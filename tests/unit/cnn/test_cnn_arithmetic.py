@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from trainbench import cnn
-from trainbench.cnn import arithmetic
-from trainbench.cnn.params import ParamError, Params
+from trainbench.cnn import length as arithmetic
+from trainbench.cnn.flags.params import ParamError, Params
 
 IMAGENET = 1_281_167
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainbench import cnn
-from trainbench.cnn import batch_search
+from trainbench.cnn.series import batch_search
 
 
 @given(limit=st.integers(0, 70_000), start=st.integers(1, 70_000), multiple=st.integers(1, 64))

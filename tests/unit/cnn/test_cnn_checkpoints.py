@@ -12,9 +12,9 @@ import tensorflow as tf
 from cnn_standins import Listed, Synthetic, Trivial, losses, step_rows
 
 from trainbench import cnn
-from trainbench.cnn import checkpoints
-from trainbench.cnn.checkpoints import CheckpointNotFoundException
-from trainbench.cnn.params import ParamError
+from trainbench.cnn.flags.params import ParamError
+from trainbench.cnn.train import checkpoints
+from trainbench.cnn.train.checkpoints import CheckpointNotFoundException
 from trainbench.errors import DataIntegrityError
 
 

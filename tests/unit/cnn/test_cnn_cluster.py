@@ -9,9 +9,10 @@ import time
 import pytest
 
 from trainbench import cnn
-from trainbench.cnn import arithmetic, watch
+from trainbench.cnn import length as arithmetic
 from trainbench.cnn.cluster import Cluster, Member, place_of, with_chief
-from trainbench.cnn.params import ParamError
+from trainbench.cnn.flags.params import ParamError
+from trainbench.distribution import liveness as watch
 from trainbench.errors import MachineError
 
 TWO = {"worker_hosts": "a:1,b:1", "ps_hosts": "c:1", "controller_host": "d:1"}

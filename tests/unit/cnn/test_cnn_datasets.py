@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainbench.cnn import cifar10, datasets, tfrecords
-from trainbench.cnn.params import make_params
+from trainbench.cnn.flags.params import make_params
+from trainbench.cnn.input import cifar10, datasets, tfrecords
 from trainbench.errors import ConfigError, DataIntegrityError
 
 

@@ -11,8 +11,8 @@ import tensorflow as tf
 from cnn_standins import Synthetic, Trivial
 
 from trainbench import cnn
-from trainbench.cnn import debugging
-from trainbench.cnn.params import ParamError
+from trainbench.cnn.flags.params import ParamError
+from trainbench.cnn.measure import numerics as debugging
 from trainbench.errors import TrainbenchError
 
 

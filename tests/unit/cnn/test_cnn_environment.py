@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from trainbench import cnn
 from trainbench.cnn import environment
-from trainbench.cnn.params import ParamError
+from trainbench.cnn.flags.params import ParamError
 from trainbench.cnn.threads import Threads
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from cnn_standins import Listed, Trivial, step_rows
 
 from trainbench import cnn
-from trainbench.cnn import frozen
+from trainbench.cnn.train import frozen
 
 IMAGES = np.random.default_rng(0).normal(size=(4, 8, 8, 3))
 

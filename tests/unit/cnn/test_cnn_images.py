@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from trainbench.cnn import images
-from trainbench.cnn.images import METHODS, ImageOptions
-from trainbench.cnn.params import make_params
+from trainbench.cnn.flags.params import make_params
+from trainbench.cnn.input import preprocessing as images
+from trainbench.cnn.input.preprocessing import METHODS, ImageOptions
 from trainbench.errors import ConfigError
 
 NO_BOXES = tf.zeros((1, 0, 4))

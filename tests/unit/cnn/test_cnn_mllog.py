@@ -9,10 +9,14 @@ from typing import Any
 
 import pytest
 
-from trainbench.cnn import make_params, mlperf
-from trainbench.compliance import keys, log, mllog, resnet_keys
-from trainbench.compliance.mllog_resnet import Submission
+from trainbench.cnn import make_params
+from trainbench.cnn.mlperf import lines as mlperf
+from trainbench.compliance import emit as log
+from trainbench.compliance.dialects import mllog
+from trainbench.compliance.dialects.mllog_resnet import Submission
 from trainbench.compliance.parse import Event, read_log
+from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import resnet as resnet_keys
 
 pytest.importorskip("mlperf_logging.compliance_checker")
 CLOSED = Submission(platform="two-cores", division="closed", status="onprem")

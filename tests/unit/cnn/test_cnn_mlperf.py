@@ -15,16 +15,20 @@ import keras
 import pytest
 from mlperf_compliance import tags as published
 
-from trainbench.cnn import BenchmarkCNN, make_params, mlperf, mlperf_model, tfrecords
-from trainbench.cnn.datasets import Dataset
+from trainbench.cnn import BenchmarkCNN, make_params
+from trainbench.cnn.input import tfrecords
+from trainbench.cnn.input.datasets import Dataset
+from trainbench.cnn.mlperf import lines as mlperf
+from trainbench.cnn.mlperf import model as mlperf_model
 from trainbench.cnn.models import registry
 from trainbench.cnn.models.resnet import NORM
 from trainbench.cnn.models.spec import build_shape_only
-from trainbench.compliance import log, resnet_keys
+from trainbench.compliance import emit as log
 from trainbench.compliance.check import check
 from trainbench.compliance.parse import Event, read_log
-from trainbench.compliance.rules import ruleset
-from trainbench.images.dataset import SMALL
+from trainbench.compliance.rules.levels import ruleset
+from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.image_classification.dataset import SMALL
 
 PACKAGE = Path(mlperf.__file__).parents[1]
 CPU: dict[str, Any] = {"device": "cpu", "num_warmup_batches": 0, "display_every": 1}
@@ -111,7 +115,7 @@ def test_two_steps_evaluated_twice_log_each_tag_as_often_as_the_document_says(
 
 def test_call_sites_and_benchmark_are_those_of_the_run(twice: list[Event]) -> None:
     assert {event.benchmark for event in twice} == {"resnet"}
-    assert {event.file for event in twice[1:]} == {"cnn/mlperf.py"}
+    assert {event.file for event in twice[1:]} == {"cnn/mlperf/lines.py"}
 
 
 class Few(Dataset):

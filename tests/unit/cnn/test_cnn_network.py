@@ -8,11 +8,11 @@ import pytest
 from cnn_standins import Listed, Trivial
 
 from trainbench import cnn
-from trainbench.cnn import schedules
+from trainbench.cnn.flags.params import Params
 from trainbench.cnn.models import registry
-from trainbench.cnn.network import Network
-from trainbench.cnn.params import Params
-from trainbench.cnn.schedules import Rate
+from trainbench.cnn.train import schedules
+from trainbench.cnn.train.network import Network
+from trainbench.cnn.train.schedules import Rate
 
 IMAGENET = 1_281_167
 

@@ -9,7 +9,7 @@ import pytest
 from cnn_standins import Listed, Synthetic, Trivial, step_rows
 
 from trainbench import cnn
-from trainbench.cnn import output
+from trainbench.cnn import console as output
 
 TIMES = [0.1, 0.2, 0.1, 0.4]
 

@@ -12,7 +12,7 @@ import pytest
 from trainbench import cnn
 from trainbench.cnn.flags import DROP, FLAGS, GROUPS, MAP, NOTE, OURS, VERDICTS
 from trainbench.cnn.flags.__main__ import page
-from trainbench.cnn.params import ParamError
+from trainbench.cnn.flags.params import ParamError
 from trainbench.errors import ConfigError
 
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from cnn_standins import Listed, Synthetic, Trivial, losses
 
 from trainbench import cnn
-from trainbench.cnn.precision import LossScale, all_finite, initial_loss_scale
+from trainbench.cnn.train.precision import LossScale, all_finite, initial_loss_scale
 
 
 def scale_of(value: float, steps: int, every: int | None, *, is_chief: bool = True) -> LossScale:

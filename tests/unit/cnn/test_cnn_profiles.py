@@ -10,8 +10,8 @@ from cnn_standins import Synthetic, Trivial
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from trainbench import cnn
-from trainbench.cnn import profiles
-from trainbench.cnn.profiles import Call, Profile
+from trainbench.cnn.measure import step_profile as profiles
+from trainbench.cnn.measure.step_profile import Call, Profile
 
 
 def run(path: Path, num_batches: int, **values: object) -> None:

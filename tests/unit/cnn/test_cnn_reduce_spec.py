@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from trainbench.cnn.params import ParamError
-from trainbench.cnn.reduce_spec import ALGORITHMS, Range, extract_ranges, packs, parse
+from trainbench.cnn.flags.params import ParamError
+from trainbench.cnn.train.reduce_spec import ALGORITHMS, Range, extract_ranges, packs, parse
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 from cnn_standins import Synthetic, Trivial
 
 from trainbench import cnn
-from trainbench.cnn import results
+from trainbench.cnn.measure import results
 
 
 def run(**values: object) -> dict:

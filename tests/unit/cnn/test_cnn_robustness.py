@@ -15,7 +15,7 @@ import pytest
 from cnn_standins import Listed, Trivial, losses, step_rows
 
 from trainbench import cnn
-from trainbench.cnn import tfrecords
+from trainbench.cnn.input import tfrecords
 
 PATIENCE_S = 90
 

@@ -7,7 +7,7 @@ from cnn_standins import Synthetic, Trivial
 
 from trainbench import cnn
 from trainbench.cnn import rules
-from trainbench.cnn.params import ParamError
+from trainbench.cnn.flags.params import ParamError
 
 LR = "learning_rate"
 FROZEN = {"forward_only": True, "freeze_when_forward_only": True}

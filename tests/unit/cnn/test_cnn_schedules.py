@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from trainbench import cnn
-from trainbench.cnn import schedules
-from trainbench.cnn.params import ParamError
-from trainbench.cnn.schedules import Horizon, Rate, scaled_base_rate
+from trainbench.cnn.flags.params import ParamError
+from trainbench.cnn.train import schedules
+from trainbench.cnn.train.schedules import Horizon, Rate, scaled_base_rate
 
 IMAGENET = 1_281_167
 

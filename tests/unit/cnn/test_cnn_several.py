@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from trainbench import cnn
-from trainbench.cnn import batch_search, processes, repeats, sweep
-from trainbench.cnn.arguments import argv_of, parse
-from trainbench.cnn.params import ParamError
-from trainbench.confidence import mean_interval
+from trainbench.cnn.flags.arguments import argv_of, parse
+from trainbench.cnn.flags.params import ParamError
+from trainbench.cnn.series import batch_search, processes, repeats, sweep
+from trainbench.statistics import mean_interval
 
 SMALL = ("--model=trivial", "--data_name=cifar10", "--device=cpu", "--num_warmup_batches=1")
 

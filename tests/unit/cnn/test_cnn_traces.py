@@ -10,7 +10,7 @@ from cnn_standins import Synthetic, Trivial
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from trainbench import cnn
-from trainbench.cnn.params import ParamError
+from trainbench.cnn.flags.params import ParamError
 
 
 def run(path: Path, **values: object) -> None:

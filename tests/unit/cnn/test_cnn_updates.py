@@ -12,10 +12,10 @@ import tensorflow as tf
 from cnn_standins import Linear, Listed, Synthetic, Trivial, losses
 
 from trainbench import cnn
-from trainbench.cnn import output
-from trainbench.cnn.optimizers import Optimizer
-from trainbench.cnn.params import Params
-from trainbench.cnn.strategies import Strategy
+from trainbench.cnn import console as output
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.train.optimizers import Optimizer
+from trainbench.cnn.train.strategies import Strategy
 
 DECAY = RATE = 2.0**-4
 IMAGES = np.arange(-1.0, 15.0)

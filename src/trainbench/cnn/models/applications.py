@@ -10,7 +10,7 @@ from typing import Any
 
 import keras
 
-from trainbench.cnn.params import ParamError
+from trainbench.cnn.flags.params import ParamError
 
 PREFIX = "keras:"
 DEFAULT_SIZE = 224

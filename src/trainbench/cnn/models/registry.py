@@ -5,12 +5,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 
+from trainbench.cnn.flags.params import ParamError
 from trainbench.cnn.models import applications
 from trainbench.cnn.models.applications import KerasModel
 from trainbench.cnn.models.cifar import CIFAR10
 from trainbench.cnn.models.imagenet import IMAGENET
 from trainbench.cnn.models.spec import CnnModel
-from trainbench.cnn.params import ParamError
 
 MODELS: Mapping[str, Mapping[str, CnnModel]] = {"imagenet": IMAGENET, "cifar10": CIFAR10}
 """Dataset to name to model."""

@@ -1,0 +1,90 @@
+"""The commands about this machine: what it lacks, how fast it is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from trainbench.ncf import config as configs
+
+
+@click.command("doctor")
+@click.option(
+    "--data-dir",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="TRAINBENCH_DATA_DIR",
+    default=Path("data"),
+    show_default=True,
+    help="The data volume.",
+)
+def doctor(data_dir: Path) -> int:
+    """Say what this machine lacks: one line per requirement with its fix."""
+    from trainbench.machine import doctor as requirements
+
+    return requirements.run(data_dir)
+
+
+@click.group("bench")
+def bench() -> None:
+    """Throughput tables of this machine, for comparing code: not a benchmark result."""
+
+
+@bench.command("data")
+@click.option("--ratings-millions", "millions", multiple=True, type=click.IntRange(1, 1000))
+@click.option("--workers", default=2, type=click.IntRange(1), show_default=True)
+@click.option("--repeats", default=3, type=click.IntRange(1), show_default=True)
+@click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Path | None) -> None:
+    """What the input costs: negatives, shuffle, write; 1 M to 100 M ratings."""
+    from trainbench.bench import data
+
+    sizes = [n * 1_000_000 for n in millions] or data.SIZES
+    data.run(sizes, workers=workers, repeats=repeats, folder=folder)
+
+
+@bench.command("ncf")
+@click.option("--only", default="", help="Time the rows whose name contains this.")
+@click.option("--repeats", default=5, type=click.IntRange(1), show_default=True)
+@click.option("--devices", default="auto", type=click.Choice(configs.CHOICES["devices"]))
+def bench_ncf(only: str, repeats: int, devices: str) -> None:
+    """Training and evaluation beside the plain form of the same work, with the ratio."""
+    # TensorFlow reads it when imported: its start-up notes would bury the table.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from trainbench.bench import ncf
+
+    ncf.run(repeats=repeats, only=only, devices=devices)
+
+
+@bench.command(
+    "all-reduce",
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
+    epilog="Example: trainbench bench all-reduce --model=resnet50 --num_gpus=2 --device=cpu",
+)
+@click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+def bench_all_reduce(flags: tuple[str, ...]) -> None:
+    """What combining gradients costs, on a model's shapes; takes the flags of trainbench cnn."""
+    from trainbench.cnn import environment
+    from trainbench.cnn.flags import arguments
+
+    parsed = arguments.parse(flags)
+    if parsed.help is not None:
+        click.echo(parsed.help)
+        return
+    params = parsed.params
+    environment.set_variables(environment.variables(params), given=params.changed())
+    # Only now: TensorFlow reads the environment when it is imported.
+    from trainbench.bench import all_reduce
+
+    all_reduce.run(params)
+
+
+@bench.command("cnn")
+@click.argument("rows", nargs=-1)
+def bench_cnn(rows: tuple[str, ...]) -> None:
+    """Images per second beside stock Keras, and the harness's own cost a step."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from trainbench.bench import cnn
+
+    cnn.run(rows)

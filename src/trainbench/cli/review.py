@@ -1,0 +1,221 @@
+"""The reviewer's commands: stitch, report, check and score logs, wherever they come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trainbench.cli import pipeline
+from trainbench.cli.options import DATA_DIR, RUN
+from trainbench.errors import NotCompliantError, RegressionError
+from trainbench.trials.paths import DataDir, RunDir
+
+_LOGS = click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
+)
+_CHECKER = click.option(
+    "--checker",
+    type=click.Choice(["2018-11", "2019-04"]),
+    default="2019-04",
+    show_default=True,
+    help="Decide as this published version of the v0.5 checker.",
+)
+
+
+@click.command("stitch")
+@DATA_DIR
+@RUN
+@click.option(
+    "--dialect",
+    type=click.Choice(["v05", "mllog"]),
+    default="v05",
+    show_default=True,
+    help="mllog: also write the events as MLPerf 0.7 and later has them.",
+)
+@click.option(
+    "--log",
+    "logs",
+    multiple=True,
+    envvar="COMPLIANCE_FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Stitch these raw logs and no run; repeatable.",
+)
+@click.option(
+    "--out",
+    envvar="STITCHED_COMPLIANCE_FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The stitched file of --log. Default: standard output.",
+)
+def stitch(
+    data_dir: Path, run_path: Path | None, dialect: str, logs: tuple[Path, ...], out: Path | None
+) -> None:
+    """Stitch the compliance logs of a run and check them."""
+    if logs and run_path is None:
+        _stitch_logs(logs, out)
+        return
+    pipeline.stitch(pipeline.existing_run(run_path or DataDir(data_dir).latest), dialect=dialect)
+
+
+def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
+    from trainbench.compliance.stitch import stitch_files
+
+    result = stitch_files(logs, out)
+    if out is None:
+        click.echo(result.text, nl=False)
+    for finding in result.findings:
+        click.echo(str(finding), err=True)
+    click.echo(result.summary, err=out is None)
+
+
+@click.command("report")
+@DATA_DIR
+@click.option(
+    "--run",
+    "run_paths",
+    multiple=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The run's folder (default: the newest); more than one are compared.",
+)
+@click.option("--out", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--summary", envvar="GITHUB_STEP_SUMMARY", type=click.Path(path_type=Path))
+@click.option(
+    "--host-data-dir",
+    envvar="TRAINBENCH_HOST_DATA_DIR",
+    type=click.Path(path_type=Path),
+    hidden=True,
+)
+def report(
+    data_dir: Path,
+    run_paths: tuple[Path, ...],
+    out: Path | None,
+    summary: Path | None,
+    host_data_dir: Path | None,
+) -> int:
+    """Write the report of a run; the exit code is the run's verdict.
+
+    Stitched logs alone (results/<system>/ncf/result_<i>.txt in the folder) are enough.
+    """
+    first, *others = [RunDir(path.resolve()) for path in run_paths or (DataDir(data_dir).latest,)]
+    return pipeline.report(
+        first, out=out, compare=tuple(others), summary=summary, host_data_dir=host_data_dir
+    )
+
+
+@click.command("check")
+@_LOGS
+@click.option("--level", type=click.Choice(["1", "2", "strict"]), default="2", show_default=True)
+@_CHECKER
+@click.option("--benchmark", help="Check level 2 for this benchmark, whatever the first line says.")
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def check(
+    files: tuple[Path, ...], level: str, checker: str, benchmark: str | None, as_json: bool
+) -> int:
+    """Check compliance logs. Exit code 0: clean, 1: findings, 2: a file could not be read."""
+    from trainbench.compliance.commands import check_logs
+
+    report = check_logs(files, level=level, checker=checker, benchmark=benchmark)
+    click.echo(report.to_json() if as_json else report.to_text(), nl=False)
+    return report.exit_code
+
+
+@click.command("score")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.option("--json", "as_json", is_flag=True, help="Print the score as JSON.")
+@click.option(
+    "--order",
+    type=click.Choice(["run_start", "index"]),
+    default="run_start",
+    show_default=True,
+    help="What makes a run of NCF one of the first 50.",
+)
+@click.option("--legacy-reference", is_flag=True, help="Compare with the 2,803 s of May 2018.")
+def score(folder: Path, as_json: bool, order: str, legacy_reference: bool) -> None:
+    """The v0.5 statistic of a folder of result_*.txt.
+
+    Of NCF the rules want 100 runs, of ResNet 5; which it is, the logs say.
+    """
+    from trainbench.compliance import score as scoring
+
+    result = scoring.score(folder, order=order)
+    render = scoring.to_json if as_json else scoring.to_text
+    reference = scoring.LEGACY_REFERENCE if legacy_reference else None
+    click.echo(render(result, reference=reference), nl=False)
+
+
+@click.command("compare")
+@click.argument("baseline", type=click.Path(path_type=Path))
+@click.argument("other", type=click.Path(path_type=Path))
+@click.option(
+    "--threshold-percent",
+    type=click.FloatRange(0, 100, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="A slowdown up to this is none.",
+)
+@click.option(
+    "--confidence",
+    type=click.FloatRange(0.5, 1, max_open=True),
+    default=0.95,
+    show_default=True,
+    help="Of the intervals; 1 minus this is the level of the test.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+def compare(
+    baseline: Path, other: Path, threshold_percent: float, confidence: float, as_json: bool
+) -> None:
+    """Is OTHER slower than BASELINE? Both are written by trainbench cnn --result_json.
+
+    Welch's test on the speeds of whole runs (--repeat), or else on blocks of steps. Exit 7: OTHER
+    is significantly slower by more than the threshold.
+    """
+    from trainbench.cnn.series.compare import compare_speeds
+
+    found = compare_speeds(
+        baseline, other, confidence=confidence, threshold_percent=threshold_percent
+    )
+    click.echo(found.to_json() if as_json else found.to_text(), nl=False)
+    if found.slower:
+        raise RegressionError(
+            f"{other}: {-found.change.percent:.2f} % slower than {baseline} "
+            f"(p = {found.change.p_slowdown:.3g} for at most {threshold_percent:g} %)"
+        )
+
+
+@click.group("submission")
+def submission() -> None:
+    """Build or verify the v0.5 submission folder."""
+
+
+@submission.command("verify")
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@_CHECKER
+def submission_verify(folder: Path, checker: str) -> None:
+    """Verify a submission folder as the v0.5 tool does, with an exit code. Exit 5: findings."""
+    from trainbench.compliance.submission.verify import verify
+
+    verification = verify(folder, checker=checker)
+    click.echo(verification.to_text(), nl=False)
+    if verification.findings:
+        raise NotCompliantError(f"{folder}: {len(verification.findings)} findings")
+
+
+@submission.command("build")
+@click.option("--run", "run_path", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--org", required=True, help="The submitter's organisation.")
+@click.option("--email", required=True, help="Whom to ask.")
+@click.option("--division", type=click.Choice(["closed", "open"]), default="closed")
+@click.option("--status", default="on-premise", show_default=True)
+def submission_build(
+    run_path: Path, out: Path, org: str, email: str, division: str, status: str
+) -> None:
+    """Build the submission folder of a stitched run."""
+    from trainbench.compliance.submission.build import Submitter, build, stitched_system
+    from trainbench.trials.paths import RunDir
+
+    run = RunDir(run_path.resolve())
+    submitter = Submitter(org, email, division, status)
+    checkout = Path(__file__).resolve().parents[3]
+    build(run, out, system=stitched_system(run), submitter=submitter, code=checkout)
+    click.echo(f"{out}: built; verify it with: trainbench submission verify {out}")

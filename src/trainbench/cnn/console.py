@@ -1,0 +1,149 @@
+"""The text that scripts have parsed for years, to the character, and the formulas behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from trainbench.cnn.flags.params import Params
+
+LOSS_AND_ACCURACY_DIGITS_TO_SHOW = 3
+_RULE = "-" * 64
+_REPORTS_REDUCTION = ("replicated", "distributed_all_reduce", "collective_all_reduce")
+
+
+def say(line: str) -> None:
+    """Print one line of results to stdout, at once: a pipe may be watching."""
+    print(line, flush=True)
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Images per second over the steps so far.
+
+    Attributes:
+        mean: of the step times, so that long steps count for what they took.
+        uncertainty: standard error of the speeds.
+        jitter: median deviation of the speeds, scaled to a normal distribution's deviation.
+    """
+
+    mean: float
+    uncertainty: float
+    jitter: float
+
+    def __str__(self) -> str:
+        return (
+            f"images/sec: {self.mean:.1f} +/- {self.uncertainty:.1f} (jitter = {self.jitter:.1f})"
+        )
+
+
+def speed(
+    batch_size: int, times_s: Sequence[float], *, ewma: float | None = None, scale: float = 1
+) -> Speed:
+    """The speed of steps of ``batch_size`` images that took ``times_s`` seconds.
+
+    ``ewma`` is the weight of the newest step in the mean; ``scale`` multiplies the mean only.
+    """
+    times = np.asarray(times_s, np.float64)
+    speeds = batch_size / times
+    weights = np.power(1 - ewma, np.arange(len(times) - 1, -1, -1.0)) if ewma else None
+    return Speed(
+        float(scale * batch_size / np.average(times, weights=weights)),
+        float(np.std(speeds) / np.sqrt(len(speeds))),
+        float(1.4826 * np.median(np.abs(speeds - np.median(speeds)))),
+    )
+
+
+def speed_text(value: Speed, *, scale: float = 1) -> str:
+    """The middle column of a step line; a scaled speed stands without its spread."""
+    return str(value) if scale == 1 else f"images/sec: {value.mean:.1f}"
+
+
+def header(params: Params) -> str:
+    """The line above the step lines."""
+    line = f"Step\tImg/sec\t{params.loss_type_to_report}"
+    if params.print_training_accuracy or params.forward_only:
+        line += "\ttop_1_accuracy\ttop_5_accuracy"
+    return line
+
+
+def step_line(
+    step: int, value: Speed, loss: float, accuracies: tuple[float, float] | None = None
+) -> str:
+    """``10<tab>images/sec: ...<tab>2.526``, and two accuracies when they were asked for."""
+    digits = LOSS_AND_ACCURACY_DIGITS_TO_SHOW
+    numbers = [loss, *(accuracies or ())]
+    return f"{step}\t{value}\t" + "\t".join(f"{number:.{digits}f}" for number in numbers)
+
+
+def eval_line(step: int, examples_per_s: float) -> str:
+    """Progress of an evaluation."""
+    return f"{step}\t{examples_per_s:.1f} examples/sec"
+
+
+def accuracy_line(top_1: float, top_5: float, examples: int) -> str:
+    """Result of an evaluation."""
+    return f"Accuracy @ 1 = {top_1:.4f} Accuracy @ 5 = {top_5:.4f} [{examples} examples]"
+
+
+def totals(images_per_s: float) -> str:
+    """The three lines that end a run."""
+    return f"{_RULE}\ntotal images/sec: {images_per_s:.2f}\n{_RULE}"
+
+
+@dataclass(frozen=True)
+class Info:
+    """What ``info_lines`` prints beside the parameters.
+
+    Attributes:
+        batch_size: of all devices of this process.
+        devices: as they are printed, ``/cpu:0``.
+    """
+
+    model: str
+    dataset: str
+    mode: str
+    single_session: bool
+    batch_size: int
+    num_workers: int
+    num_batches: int
+    num_epochs: float
+    devices: list[str]
+
+
+def info_lines(params: Params, info: Info) -> list[str]:
+    """The block above the run, one fact a line."""
+    rows = [
+        ("Model", info.model),
+        ("Dataset", info.dataset),
+        ("Mode", info.mode),
+        ("SingleSess", info.single_session),
+        ("Batch size", f"{info.batch_size * info.num_workers} global"),
+        ("", f"{info.batch_size // params.num_gpus} per device"),
+    ]
+    if params.batch_group_size > 1:
+        # The spelling is the document's, and so are the scripts that look for it.
+        rows.append(("", f"{params.batch_group_size} batches per prepocessing group"))
+    rows += [
+        ("Num batches", info.num_batches),
+        ("Num epochs", f"{info.num_epochs:.2f}"),
+        ("Devices", info.devices),
+        ("NUMA bind", params.use_numa_affinity),
+        ("Data format", params.data_format),
+    ]
+    if params.rewriter_config:
+        rows.append(("RewriterConfig", params.rewriter_config))
+    rows += [("Optimizer", params.optimizer), ("Variables", params.variable_update)]
+    if params.variable_update in _REPORTS_REDUCTION:
+        rows.append(("AllReduce", params.all_reduce_spec))
+    if params.job_name:
+        rows.append(("Sync", params.cross_replica_sync))
+    return [_row(name, value) for name, value in rows] + ["=" * 10]
+
+
+def _row(name: str, value: object) -> str:
+    label = f"{name}:" if name else ""
+    # A label of 13 characters and more takes one space, as in "RewriterConfig: ...".
+    return f"{label:<12} {value}"

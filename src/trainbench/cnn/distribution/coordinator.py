@@ -1,0 +1,208 @@
+"""The process that computes on the devices of others.
+
+distributed_all_reduce   one program over the devices of all workers, as if they were its own
+parameter_server         the variables lie on the servers; each worker runs the step by itself
+"""
+
+from __future__ import annotations
+
+import collections
+import os
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from trainbench.cnn.cluster import Cluster, with_chief
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.input.batches import Batch, Dataset, Feed, is_synthetic
+from trainbench.cnn.input.synthetic import LABELS_AT_ONCE
+from trainbench.cnn.train.network import Copy
+from trainbench.cnn.train.step import Step
+
+
+class Driver:
+    """The devices that this process computes on; all others must be listening.
+
+    Attributes:
+        coordinator: gives steps to workers; ``None`` with distributed_all_reduce.
+    """
+
+    def __init__(self, cluster: Cluster, params: Params) -> None:
+        self._cluster, self._params = cluster, params
+        self.coordinator: Any = None
+        _enough_threads(cluster, params)
+        spec = tf.train.ClusterSpec(with_chief(cluster))
+        if cluster.update == "distributed_all_reduce":
+            tf.config.experimental_connect_to_cluster(
+                spec, job_name="chief", task_index=0, protocol=cluster.protocol
+            )
+            return
+        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+            spec, task_type="chief", task_id=0, rpc_layer=cluster.protocol
+        )
+        strategy = tf.distribute.ParameterServerStrategy(resolver)
+        self.coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+
+    @property
+    def devices(self) -> list[str]:
+        """Names of the devices of all workers, worker by worker; or, as each worker calls them."""
+        kind = "gpu" if self._has_gpus() else "cpu"
+        own = [f"/{kind}:{i}" for i in range(self._params.num_gpus)]
+        if self.coordinator is not None:
+            return own
+        workers = range(self._cluster.num_workers)
+        return [f"/job:worker/replica:0/task:{task}{name}" for task in workers for name in own]
+
+    def feed(self, dataset: Dataset, subset: str, *, batch_size: int) -> Any:
+        """Batches for every worker, each from its own place in the data."""
+        if self.coordinator is not None and is_synthetic(dataset):
+            return OnWorkers(self, dataset, subset, self._params, batch_size=batch_size)
+        feeds = []
+        for index, params in enumerate(self._cluster.places(self._params)):
+            count = self._params.num_gpus
+            devices = self.devices
+            if self.coordinator is None:
+                devices = devices[index * count : (index + 1) * count]
+            feeds.append(Feed(dataset, subset, params, batch_size=batch_size, devices=devices))
+        return Places(feeds, apart=self.coordinator is not None)
+
+    def place(self, copy: Copy) -> Copy:
+        """``copy`` with each variable on the server that holds the fewest bytes so far."""
+        if self.coordinator is None:
+            return copy
+        servers = [f"/job:ps/replica:0/task:{i}/device:CPU:0" for i in range(self._servers)]
+        held = dict.fromkeys(servers, 0)
+
+        def moved(variable: Any) -> Any:
+            server = min(held, key=lambda name: held[name])
+            held[server] += variable.shape.num_elements() * variable.dtype.size
+            with tf.device(server):
+                return tf.Variable(
+                    variable.numpy(), trainable=variable.trainable, name=variable.name
+                )
+
+        # Operations that belong to no variable run on the worker that takes the step.
+        return Copy("/cpu:0", [moved(v) for v in copy.trainable], [moved(v) for v in copy.state])
+
+    def hand_out(self, step: Step) -> None:
+        """Let workers run the functions of ``step``."""
+        if self.coordinator is not None:
+            waits = self._params.cross_replica_sync
+            towers = len(step.strategy.devices)
+            for name in ("train", "train_with_gradients", "infer"):
+                rounds = Rounds(self.coordinator, getattr(step, name), towers=towers, waits=waits)
+                setattr(step, name, rounds)
+
+    def settle(self) -> None:
+        """Wait for the steps that workers are still at."""
+        if self.coordinator is not None:
+            self.coordinator.join()
+
+    @property
+    def num_workers(self) -> int:
+        """Workers, each of which runs a step of its own."""
+        return self._cluster.num_workers
+
+    @property
+    def _servers(self) -> int:
+        return len(self._cluster.servers)
+
+    def _has_gpus(self) -> bool:
+        wanted = self._params.device.lower() == "gpu"
+        return wanted and any("job:worker" in d.name for d in tf.config.list_logical_devices("GPU"))
+
+
+class Places:
+    """The feeds of all workers as one.
+
+    Args:
+        apart: one list of batches for each worker, instead of one for all.
+    """
+
+    def __init__(self, feeds: Sequence[Feed], *, apart: bool) -> None:
+        self._feeds, self._apart = feeds, apart
+
+    def next(self) -> list[Any]:
+        """One batch for each device of each worker."""
+        each = [feed.next() for feed in self._feeds]
+        return each if self._apart else [batch for batches in each for batch in batches]
+
+
+class OnWorkers:
+    """Synthetic images that every worker makes for itself, so that none cross the network."""
+
+    def __init__(
+        self, driver: Driver, dataset: Dataset, subset: str, params: Params, *, batch_size: int
+    ) -> None:
+        source = dataset.batches(subset, params, batch_size=batch_size)
+        images, labels = _drawn(source)
+
+        def made() -> tf.data.Dataset:
+            same = tf.data.Dataset.from_tensors(images).repeat()
+            return tf.data.Dataset.zip((same, tf.data.Dataset.from_tensor_slices(labels).repeat()))
+
+        self._iterator = iter(driver.coordinator.create_per_worker_dataset(made))
+        self._workers = driver.num_workers
+
+    def next(self) -> list[Any]:
+        """The iterator of the images, for each worker."""
+        return [self._iterator] * self._workers
+
+
+class Rounds:
+    """A function of a step, run by every worker on its own batches.
+
+    Args:
+        towers: devices of a worker.
+        waits: for all workers before it returns; otherwise they are one round ahead of what it
+            returns, and none waits for another.
+    """
+
+    def __init__(
+        self, coordinator: Any, function: Callable[..., Any], *, towers: int, waits: bool
+    ) -> None:
+        def run(batches: Any, *rest: Any) -> Any:
+            is_iterator = not isinstance(batches, list | tuple)
+            return function([next(batches)] * towers if is_iterator else batches, *rest)
+
+        self._coordinator, self._function = coordinator, tf.function(run, autograph=False)
+        self._ahead = 0 if waits else 1
+        self._rounds: collections.deque[list[Any]] = collections.deque()
+
+    def __call__(self, batches: Sequence[Any], *rest: Any) -> Any:
+        """The mean of the workers' numbers; gradients, where there are any, of the first."""
+        schedule = self._coordinator.schedule
+        self._rounds.append([schedule(self._function, args=(each, *rest)) for each in batches])
+        done = self._rounds[0]
+        if len(self._rounds) > self._ahead:
+            self._rounds.popleft()
+        results = [value.fetch() for value in done]
+        if isinstance(results[0], dict):
+            return _mean(results)
+        return _mean([numbers for numbers, _ in results]), results[0][1]
+
+
+def _mean(results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    return {name: sum(r[name] for r in results) / len(results) for name in results[0]}
+
+
+def _drawn(source: Iterator[Batch]) -> tuple[Any, Any]:
+    images, first = next(source)
+    labels = [first, *(next(source)[1] for _ in range(LABELS_AT_ONCE - 1))]
+    return images.numpy(), tf.stack(labels).numpy()
+
+
+def _enough_threads(cluster: Cluster, params: Params) -> None:
+    """Fewer threads than peers could all be waiting for one another."""
+    wanted = threads_wanted(cluster, params)
+    if wanted:
+        tf.config.threading.set_inter_op_parallelism_threads(wanted)
+
+
+def threads_wanted(cluster: Cluster, params: Params) -> int:
+    """Operations that must be able to run at a time; 0 where TensorFlow's own number does."""
+    least, cores = cluster.num_workers + 2, len(os.sched_getaffinity(0))
+    if params.num_inter_threads:
+        return max(int(params.num_inter_threads), least)
+    return 0 if cores >= least else least

@@ -1,0 +1,87 @@
+"""A process that lends its devices to another one, until that one has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from trainbench.cnn import console as output
+from trainbench.cnn.cluster import Cluster
+from trainbench.cnn.distribution.coordinator import threads_wanted
+from trainbench.cnn.flags.params import Params
+from trainbench.distribution.liveness import Watch
+from trainbench.errors import MachineError
+from trainbench.progress import say
+
+_NAME = "/proc/self/comm"
+_ENDED = "run-has-ended"
+
+
+def serve(cluster: Cluster, params: Params) -> None:
+    """Serve until the driving process says that the run has ended.
+
+    Raises:
+        MachineError: the port is taken.
+    """
+    if cluster.job == "ps":
+        output.say(f"Running parameter server {cluster.index}")
+    else:
+        output.say(f"Starting worker {cluster.index}")
+    if not cluster.is_driven:
+        say(f"variable_update={cluster.update}: workers keep the variables, none are kept here")
+        return
+    server = start(cluster, params)
+    watch = Watch(cluster, timeout_s=params.cluster_timeout_s).start()
+    while Path(_NAME).read_text().strip() != _ENDED:
+        time.sleep(0.1)
+    watch.stop()
+    say("the run has ended")
+    del server
+
+
+def start(cluster: Cluster, params: Params) -> Any:
+    """TensorFlow's server of this process, which listens until the process ends.
+
+    Raises:
+        MachineError: the port is taken.
+    """
+    options = tf.compat.v1.ConfigProto(device_count={"CPU": params.num_gpus})
+    options.gpu_options.allow_growth = bool(params.allow_growth)
+    options.intra_op_parallelism_threads = params.num_intra_threads or 0
+    options.inter_op_parallelism_threads = threads_wanted(cluster, params)
+    try:
+        return tf.distribute.Server(
+            tf.train.ClusterSpec(cluster.jobs()),
+            job_name=cluster.job,
+            task_index=cluster.index,
+            protocol=cluster.protocol,
+            config=options,
+        )
+    except tf.errors.OpError as error:
+        raise MachineError(
+            f"{cluster.me}: cannot listen there ({error.message.splitlines()[0]}); is another "
+            "process running on that port?"
+        ) from None
+
+
+def dismiss(cluster: Cluster) -> None:
+    """Tell the processes that serve this one that the run has ended.
+
+    A server of TensorFlow cannot be told to end. What it can do is run an operation, and the one
+    thing about a process that such an operation can change and the process can see is its name.
+    """
+    for job, addresses in cluster.jobs().items():
+        for index, address in enumerate(addresses):
+            if address == cluster.me.address:
+                continue
+            device = f"/job:{job}/replica:0/task:{index}/device:CPU:0"
+            # One that is gone already needs no telling.
+            with contextlib.suppress(tf.errors.OpError), tf.device(device):
+                tf.io.write_file(_NAME, _ENDED)
+                # An operation elsewhere is sent and not waited for; what comes back from the next
+                # one there says that this one is done, before this process ends.
+                tf.io.read_file(_NAME).numpy()

@@ -1,0 +1,137 @@
+"""The command line: ``--flag=value``, ``--flag value``, ``--flag``, ``--noflag``, and the help."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trainbench.cnn.flags import DROP, FLAGS, GROUPS, KEEP, NOTE, OURS, Flag
+from trainbench.cnn.flags.params import ParamError, Params, make_params, unknown_flag
+
+_TRUE, _FALSE = ("true", "t", "1", "yes", "y"), ("false", "f", "0", "no", "n")
+USAGE = """\
+usage: trainbench cnn [--flag=value ...]
+
+Trains or evaluates an image classifier on synthetic images, CIFAR-10 or ImageNet and prints
+images per second. The flags are those of tf_cnn_benchmarks.
+
+Example: trainbench cnn --model=resnet50 --batch_size=32 --num_batches=50 --device=cpu
+How sure is the speed?       trainbench cnn --model=resnet50 --repeat=5 --result_json=a.json
+Has it changed?              trainbench compare a.json b.json
+The largest batch that fits: trainbench cnn --model=resnet50 --auto_batch_size
+A table and a plot:          trainbench cnn --sweep=sweep.csv --sweep_models=resnet50,vgg16
+                             --sweep_batch_sizes=8,16,32 --sweep_precisions=fp32,bf16"""
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """The parameters, or the text that was asked for instead."""
+
+    params: Params
+    help: str | None = None
+
+
+def parse(argv: Sequence[str]) -> Parsed:
+    """Parameters from the arguments after the program's name.
+
+    Raises:
+        ParamError: an unknown flag (with the nearest known one), a value of the wrong type, or an
+            argument that belongs to no flag.
+    """
+    given: dict[str, Any] = {}
+    positional: list[str] = []
+    rest = list(argv)
+    while rest:
+        word = rest.pop(0)
+        if word in ("--help", "-h", "--helpfull"):
+            return Parsed(make_params(), help=help_text())
+        if not word.startswith("-") or word == "-":
+            positional.append(word)
+        elif word == "--":
+            positional += rest
+            break
+        else:
+            name, value = _flag_and_value(word, rest)
+            given[name] = value
+    if positional:
+        # Most often "--distortions False", which would leave the flag on.
+        raise ParamError(f"Received unknown positional arguments: {positional}")
+    return Parsed(make_params(**given))
+
+
+def argv_of(params: Params) -> list[str]:
+    """Arguments that ``parse`` turns into ``params`` again."""
+    argv = []
+    for name, value in params.changed().items():
+        text = ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        argv.append(f"--{name}={text}")
+    return argv
+
+
+def help_text() -> str:
+    """Every flag by concern, with its default and what has become of it."""
+    parts = [USAGE]
+    for group in GROUPS:
+        parts.append(f"{group.title}:\n" + "\n".join(_help(flag) for flag in group.flags))
+    return "\n\n".join(parts)
+
+
+def _flag_and_value(word: str, rest: list[str]) -> tuple[str, Any]:
+    name, equals, text = word.lstrip("-").partition("=")
+    negated = name[2:] if name.startswith("no") and name not in FLAGS else None
+    if negated in FLAGS and FLAGS[negated].kind == "boolean" and not equals:
+        return negated, False
+    if name not in FLAGS:
+        raise ParamError(unknown_flag(name))
+    flag = FLAGS[name]
+    if flag.kind == "boolean":
+        return name, _boolean(flag, text) if equals else True
+    if not equals:
+        if not rest:
+            raise ParamError(f"Flag --{name} needs a value: --{name}={flag.kind.upper()}")
+        text = rest.pop(0)
+    return name, _value(flag, text)
+
+
+def _value(flag: Flag, text: str) -> Any:
+    kinds = {"integer": int, "float": float}
+    if flag.kind == "list":
+        return [part for part in text.split(",") if part]
+    if flag.kind not in kinds:
+        return text
+    if text in ("", "None"):
+        return flag.default
+    try:
+        return kinds[flag.kind](text)
+    except ValueError:
+        raise ParamError(
+            f"Param {flag.name} value of {text!r} is not of type {flag.kind}"
+        ) from None
+
+
+def _boolean(flag: Flag, text: str) -> bool:
+    if text.lower() in _TRUE:
+        return True
+    if text.lower() in _FALSE:
+        return False
+    raise ParamError(f"Param {flag.name} value of {text!r} is not true or false")
+
+
+def _help(flag: Flag) -> str:
+    values = f" ({', '.join(value or chr(39) * 2 for value in flag.values)})" if flag.values else ""
+    name = f"--[no]{flag.name}" if flag.kind == "boolean" else f"--{flag.name}"
+    fate = {KEEP: "", OURS: "", NOTE: " No effect: ", DROP: " Refused: "}.get(
+        flag.verdict, " Now: "
+    )
+    remark = f"{fate}{flag.remark}." if flag.remark and fate else ""
+    text = f"{flag.help}{values} Default: {_shown(flag.default)}.{remark}"
+    body = textwrap.fill(text, 94, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return f"  {name}\n{body}"
+
+
+def _shown(value: Any) -> str:
+    if value in (None, "", ()):
+        return "none"
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,0 +1,1 @@
+"""Images for the CNN benchmark: data sets, decoding and batches."""

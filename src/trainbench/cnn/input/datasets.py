@@ -1,0 +1,129 @@
+"""The data sets of the CNN benchmark: ImageNet and CIFAR-10, read or synthetic."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainbench.cnn.flags.params import ParamError, Params
+from trainbench.cnn.input import cifar10, imagenet
+from trainbench.cnn.input import synthetic as synthetic_images
+from trainbench.cnn.models import registry
+from trainbench.errors import DataIntegrityError
+
+NAMES = ("cifar10", "coco", "imagenet", "librispeech")
+REFUSED = {
+    "coco": "object detection is not part of this benchmark",
+    "librispeech": "speech recognition is not part of this benchmark",
+}
+EXAMPLES: Mapping[str, Mapping[str, int]] = {
+    "imagenet": {"train": 1_281_167, "validation": 50_000},
+    "cifar10": {"train": 50_000, "validation": 10_000},
+}
+"""Images of each subset."""
+CLASSES = {"imagenet": 1001, "cifar10": 11}
+"""Classes, with one for the background."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One data set for one model.
+
+    Attributes:
+        image_size: pixels of each side of the images that ``batches`` gives.
+        data_dir: folder of the files, ``None`` for synthetic images.
+    """
+
+    name: str
+    image_size: int
+    data_dir: Path | None = None
+
+    @property
+    def num_classes(self) -> int:
+        """Classes, with one for the background."""
+        return CLASSES[self.name]
+
+    @property
+    def is_synthetic(self) -> bool:
+        """Whether images are made on the device instead of read."""
+        return self.data_dir is None
+
+    def num_examples_per_epoch(self, subset: str = "train") -> int:
+        """Images of ``subset``, train or validation.
+
+        Raises:
+            ParamError: another subset.
+        """
+        try:
+            return EXAMPLES[self.name][subset]
+        except KeyError:
+            raise ParamError(f'Invalid data subset "{subset}"') from None
+
+    def batches(self, subset: str, params: Params, *, batch_size: int) -> Iterator[Any]:
+        """Images float[batch_size, image_size, image_size, 3] and labels int32[batch_size].
+
+        Without end; training images are shuffled and distorted as ``params`` say.
+
+        Raises:
+            DataIntegrityError: no files, or files that are not what they should be.
+        """
+        self.num_examples_per_epoch(subset)
+        if self.data_dir is None:
+            return synthetic_images.batches(
+                self.image_size,
+                self.num_classes,
+                batch_size=batch_size,
+                seed=params.tf_random_seed,
+                dtype=_dtype(params),
+            )
+        read = cifar10.batches if self.name == "cifar10" else imagenet.batches
+        return read(self.data_dir, subset, params, size=self.image_size, batch_size=batch_size)
+
+
+def create(params: Params, *, image_size: int | None = None) -> Dataset:
+    """The data set that ``params`` name, with images for their model.
+
+    Args:
+        image_size: taken in place of the size of ``params.model``.
+
+    Raises:
+        ParamError: an unknown data set, or one that cannot be told from the folder's name.
+        DataIntegrityError: the folder does not exist.
+    """
+    name = _name(params)
+    if image_size is None:
+        image_size = registry.get_model(params.model, name).image_size
+    if not params.data_dir:
+        return Dataset(name, image_size)
+    folder = Path(params.data_dir).expanduser()
+    if not folder.is_dir():
+        raise DataIntegrityError(
+            f"--data_dir {folder}: no such folder; name the folder of the {name} files, or leave "
+            "the flag out for synthetic images"
+        )
+    return Dataset(name, image_size, folder)
+
+
+def _name(params: Params) -> str:
+    name = params.data_name
+    if not name and params.data_dir:
+        folder = str(params.data_dir)
+        name = next((known for known in NAMES if known in folder), None)
+        if name is None:
+            raise ParamError(
+                "Could not identify name of dataset. Please specify with --data_name option."
+            )
+    name = name or "imagenet"
+    if name not in NAMES:
+        raise ParamError(f"Unknown dataset. Must be one of {', '.join(NAMES)}")
+    if name in REFUSED:
+        raise ParamError(f"--data_name={name}: {REFUSED[name]}; use imagenet or cifar10")
+    return name
+
+
+def _dtype(params: Params) -> str:
+    if params.use_fp16:
+        return "float16"
+    return "bfloat16" if params.use_bf16 else "float32"

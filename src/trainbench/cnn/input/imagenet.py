@@ -1,0 +1,112 @@
+"""ImageNet from TFRecord files, through tf.data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from trainbench.cnn.cluster import place_of
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.input import preprocessing as images
+from trainbench.cnn.input import tfrecords
+from trainbench.cnn.input.preprocessing import ImageOptions
+from trainbench.cnn.threads import Threads
+
+SHUFFLE_BUFFER = 10_000
+"""Encoded images among which the next one is drawn."""
+FILES_AT_A_TIME = 10
+
+Batch = tuple[Any, Any]
+
+
+def batches(
+    folder: Path, subset: str, params: Params, *, size: int, batch_size: int
+) -> Iterator[Batch]:
+    """Images float[batch_size, size, size, 3] and labels int32[batch_size], without end.
+
+    Raises:
+        DataError: (a ``ValueError``) no files; while the batches are read, a damaged record, with
+            its file and offset.
+    """
+    files = tfrecords.files(folder, subset)
+    pipeline = dataset(files, subset, params, size=size, batch_size=batch_size)
+    return _reported(pipeline, files)
+
+
+def dataset(
+    files: list[Path], subset: str, params: Params, *, size: int, batch_size: int
+) -> tf.data.Dataset:
+    """The same as a ``tf.data.Dataset``."""
+    train = subset == "train"
+    options = ImageOptions.of(params)
+    dtype = "float16" if params.use_fp16 else "float32"
+
+    def prepare(index: Any, record: Any) -> Batch:
+        encoded, label, boxes = tfrecords.parse(record)
+        position = index % batch_size
+        if train:
+            seed = tf.random.fold_in((params.tf_random_seed, 0), index)
+            boxes = boxes if options.use_boxes else boxes[:, :0]
+            image = images.train_image(
+                encoded, boxes, size=size, position=position, seed=seed, options=options
+            )
+        else:
+            image = images.decode(encoded)
+            image = images.eval_image(image, size, size, position=position, options=options)
+        return tf.cast(images.normalized(image, means=options.means), dtype), label
+
+    prepared = _records(files, params, train=train, batch_size=batch_size).enumerate()
+    prepared = prepared.map(prepare, tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
+    return with_options(prepared, params)
+
+
+def with_options(prepared: tf.data.Dataset, params: Params) -> tf.data.Dataset:
+    """``prepared`` fetched ahead, on threads of its own if ``params`` say so."""
+    options = tf.data.Options()
+    on_gpu = params.device.lower() == "gpu" and bool(tf.config.list_physical_devices("GPU"))
+    own = Threads.of(params, on_gpu=on_gpu).images
+    if own:
+        options.threading.private_threadpool_size = own
+    ahead = max(params.datasets_prefetch_buffer_size, 1)
+    return prepared.prefetch(ahead).with_options(options)
+
+
+def _records(files: list[Path], params: Params, *, train: bool, batch_size: int) -> tf.data.Dataset:
+    """Serialized examples, repeated for ever; shuffled for training."""
+    # Each of several workers begins with other files.
+    first = int(len(files) * place_of(params))
+    files = files[first:] + files[:first]
+    names = tf.data.Dataset.from_tensor_slices([str(file) for file in files])
+    if train:
+        names = names.shuffle(len(files), seed=params.tf_random_seed)
+    fetched = params.datasets_parallel_interleave_prefetch
+
+    def opened(name: Any) -> tf.data.Dataset:
+        records = tf.data.TFRecordDataset(name)
+        return records.prefetch(fetched) if fetched else records
+
+    records = names.interleave(
+        opened,
+        cycle_length=params.datasets_parallel_interleave_cycle_length or FILES_AT_A_TIME,
+        num_parallel_calls=tf.data.AUTOTUNE,
+        deterministic=not params.datasets_sloppy_parallel_interleave,
+    )
+    if params.datasets_repeat_cached_sample:
+        records = records.take(1).cache().repeat()
+    records = records.prefetch(batch_size)
+    if params.datasets_use_caching:
+        records = records.cache()
+    if train:
+        records = records.shuffle(SHUFFLE_BUFFER, seed=params.tf_random_seed)
+    return records.repeat()
+
+
+def _reported(pipeline: tf.data.Dataset, files: list[Path]) -> Iterator[Batch]:
+    """The batches of ``pipeline``; a failure of TensorFlow's becomes one that names the record."""
+    try:
+        yield from pipeline
+    except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+        raise tfrecords.damage(files, error) from error

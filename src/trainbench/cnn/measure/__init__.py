@@ -1,0 +1,1 @@
+"""What a run of the CNN benchmark leaves behind: results, profiles, traces, summaries."""

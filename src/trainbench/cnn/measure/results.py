@@ -1,0 +1,154 @@
+"""``--result_json``: what a run measured, with the machine that it was measured on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from trainbench import __version__
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.plan import Plan
+from trainbench.cnn.series.processes import held_bytes
+from trainbench.cnn.train.evaluation import Evaluated
+from trainbench.cnn.train.loop import Clock
+from trainbench.cnn.train.step import Batch, Step
+from trainbench.machine import system
+
+SCHEMA = 1
+_SLOWING = ("tfprof_file", "debugger", "debug_dump_dir")
+
+
+def record(
+    params: Params,
+    plan: Plan,
+    stats: dict[str, Any],
+    clock: Clock,
+    *,
+    step: Step,
+    batches: list[Batch],
+    evaluations: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
+    """Everything about one run, ready for JSON; docs/cnn.md describes each key.
+
+    ``flops_per_image`` counts multiplications and additions of the forward pass; training takes
+    about three times as many, which ``percent_of_measured_peak`` assumes.
+    """
+    forward = flops_per_image(step, batches)
+    passes = 1 if params.forward_only else 3
+    peak = measured_peak_flops()
+    speed = stats.get("images_per_sec", 0.0)
+    return {
+        "schema": SCHEMA,
+        "trainbench_version": __version__,
+        "created_unix_s": time.time(),
+        "mode": plan.mode,
+        "params": params.changed(),
+        "stats": {name: _finite(value) for name, value in stats.items()},
+        "num_batches": plan.length.num_batches,
+        "batch_size": plan.batch_size,
+        "warmup_steps": plan.warmup,
+        "first_step_s": clock.first_step_s,
+        "compile_s": clock.compile_s(),
+        "step_s": percentiles(clock.times_s),
+        "step_times_s": [round(seconds, 9) for seconds in clock.times_s],
+        "evaluations": list(evaluations),
+        "peak_memory_bytes": peak_memory_bytes(),
+        "flops_per_image": forward,
+        "peak_flops_per_s": peak,
+        "percent_of_measured_peak": forward and 100 * speed * forward * passes / peak,
+        "degraded": degraded(params),
+        "repeats": None,
+        "environment": system.record(device=",".join(step.strategy.devices)),
+    }
+
+
+def curve(
+    evaluations: Sequence[Evaluated], plan: Plan, examples_per_epoch: int
+) -> list[dict[str, Any]]:
+    """The accuracy curve: one record for each evaluation, epochs counted with the warm-up."""
+    global_batch = plan.batch_size * plan.num_workers
+    return [
+        {
+            "global_step": evaluated.global_step,
+            "epoch": evaluated.global_step * global_batch / examples_per_epoch,
+            "unix_s": evaluated.unix_s,
+            "top_1_accuracy": evaluated.accuracy.top_1,
+            "top_5_accuracy": evaluated.accuracy.top_5,
+            "examples": evaluated.accuracy.examples,
+            "images_per_sec": evaluated.accuracy.images_per_s,
+        }
+        for evaluated in evaluations
+    ]
+
+
+def percentiles(times_s: list[float]) -> dict[str, float]:
+    """Median and slow tail of the step times."""
+    if not times_s:
+        return {}
+    names = {"p50": 50, "p90": 90, "p99": 99, "min": 0, "max": 100}
+    return {name: float(np.percentile(times_s, share)) for name, share in names.items()}
+
+
+def peak_memory_bytes() -> int:
+    """The most memory this process ever held: on the GPU where there is one, else resident."""
+    gpus = tf.config.list_logical_devices("GPU")
+    if gpus:
+        return int(
+            sum(tf.config.experimental.get_memory_info(gpu.name[-5:])["peak"] for gpu in gpus)
+        )
+    return held_bytes(os.getpid())
+
+
+def flops_per_image(step: Step, batches: list[Batch]) -> int | None:
+    """Operations of one image's forward pass, from the graph; ``None`` if it cannot be counted."""
+    graph = tf.function(step.forward, autograph=False).get_concrete_function(batches).graph
+    profiler = tf.compat.v1.profiler
+    options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
+    quiet = options.with_empty_output().build()
+    logger = tf.get_logger()
+    level = logger.level
+    # The only counter there is, and it calls itself deprecated in every run.
+    logger.setLevel("ERROR")
+    try:
+        total = profiler.profile(graph, options=quiet).total_float_ops
+    except (ValueError, tf.errors.OpError):
+        return None
+    finally:
+        logger.setLevel(level)
+    images = sum(int(labels.shape[0]) for _, labels in batches)
+    return int(total // images) or None
+
+
+def measured_peak_flops(size: int = 1024, seconds: float = 0.3) -> float:
+    """Operations per second of a large float32 matrix product on the first device."""
+    matrix = tf.random.stateless_uniform((size, size), (0, 0))
+    tf.linalg.matmul(matrix, matrix).numpy()
+    best, started = float("inf"), time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        before = time.perf_counter()
+        tf.linalg.matmul(matrix, matrix)[0, 0].numpy()
+        best = min(best, time.perf_counter() - before)
+    return 2 * size**3 / best
+
+
+def degraded(params: Params) -> list[dict[str, str]]:
+    """What keeps the result from being what its flags say."""
+    found = []
+    if params.device.lower() == "gpu" and not tf.config.list_physical_devices("GPU"):
+        found.append({"code": "no_gpu", "text": "device=gpu, but it ran on the CPU"})
+    if not params.data_dir:
+        found.append({"code": "generated_data", "text": "synthetic images"})
+    watched = [name for name in _SLOWING if getattr(params, name)]
+    if watched:
+        text = f"timed steps ran under {', '.join(f'--{name}' for name in watched)}"
+        found.append({"code": "watched", "text": text})
+    return found
+
+
+def _finite(value: Any) -> Any:
+    return value if np.isfinite(value) else None

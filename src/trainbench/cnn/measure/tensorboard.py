@@ -1,0 +1,87 @@
+"""What is summarised at each verbosity: scalars, then gradients, then variables and images."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.measure.event_file import EventFile
+from trainbench.cnn.train.evaluation import Accuracy
+from trainbench.cnn.train.step import Step
+
+_IMAGES = 3
+
+
+class Summaries:
+    """Summaries of one training in ``train_dir``."""
+
+    def __init__(self, params: Params, step: Step) -> None:
+        self._params, self._step = params, step
+        self._file = EventFile(params.train_dir)
+
+    @staticmethod
+    def wanted(params: Params) -> bool:
+        """Whether ``params`` ask for summaries."""
+        return bool(params.summary_verbosity and params.train_dir) and (
+            params.save_summaries_steps > 0
+        )
+
+    def add(
+        self,
+        global_step: int,
+        results: dict[str, Any],
+        learning_rate: float,
+        gradients: list[Any],
+        images: Any,
+    ) -> None:
+        """Summarise one training step: its results, applied gradients and the first images."""
+        verbosity = self._params.summary_verbosity
+        self._file.add(
+            global_step,
+            scalars=self._scalars(results, learning_rate),
+            histograms=self._histograms(gradients) if verbosity >= 2 else None,
+            images=_first(images) if verbosity >= 3 and images is not None else None,
+        )
+
+    def evaluated(self, global_step: int, accuracy: Accuracy) -> None:
+        """Summarise an evaluation in between."""
+        add_accuracy(self._file, global_step, accuracy)
+
+    def _scalars(self, results: dict[str, Any], learning_rate: float) -> dict[str, float]:
+        scalars = {name: float(value) for name, value in results.items() if name != "loss"}
+        scalars["learning_rate"] = learning_rate
+        scalars[self._params.loss_type_to_report] = float(results["loss"])
+        scale = self._step.loss_scale
+        if scale is not None:
+            scalars["loss_scale"] = float(scale.value)
+            if scale.every is not None:
+                scalars["loss_scale_normal_steps"] = float(scale.good_steps)
+        return scalars
+
+    def _histograms(self, gradients: list[Any]) -> dict[str, np.ndarray]:
+        arrays = [np.asarray(gradient, np.float32) for gradient in gradients]
+        sizes = np.abs(np.concatenate([array.ravel() for array in arrays]))
+        found = {"log_gradients": np.log(sizes[sizes > 0])}
+        if self._params.summary_verbosity >= 3:
+            names = self._step.network.names
+            variables = self._step.copies[0].trainable
+            for name, array, variable in zip(names, arrays, variables, strict=True):
+                found[f"{name}/gradients"] = array
+                found[name] = np.asarray(variable, np.float32)
+        return found
+
+
+def add_accuracy(file: EventFile, global_step: int, accuracy: Accuracy) -> None:
+    """Write the accuracies of an evaluation."""
+    scalars = {"eval/Accuracy@1": accuracy.top_1, "eval/Accuracy@5": accuracy.top_5}
+    file.add(global_step, scalars=scalars)
+
+
+def _first(images: Any) -> dict[str, np.ndarray]:
+    """The first images, stretched to the whole range of a byte."""
+    values = np.asarray(images[:_IMAGES], np.float32)
+    low, high = values.min(), values.max()
+    pixels = ((values - low) / max(high - low, 1e-9) * 255).astype(np.uint8)
+    return {f"images/image/{index}": each for index, each in enumerate(pixels)}

@@ -1,0 +1,1 @@
+"""The MLPerf lines of a run of the CNN benchmark."""

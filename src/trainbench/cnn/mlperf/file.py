@@ -1,0 +1,48 @@
+"""Where ``--ml_perf_compliance_logging`` writes, and the page cache before it; no TensorFlow."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import trainbench
+from trainbench.cnn.flags.params import Params
+from trainbench.compliance import emit as log
+from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.machine import page_cache as sidecar
+from trainbench.progress import say
+
+FILE = "COMPLIANCE_FILE"
+DROP = "DROP_CACHES"
+LOCATION = "DROP_CACHE_LOC"
+
+
+@contextlib.contextmanager
+def logged(params: Params, environment: Mapping[str, str]) -> Iterator[None]:
+    """Log what runs inside, if ``params`` ask for it: to stdout, and to the file COMPLIANCE_FILE.
+
+    The page cache is dropped first, by the means that NCF has, unless DROP_CACHES is 0; only then
+    the log has ``run_clear_caches``. Of several workers the first one logs.
+    """
+    if not params.ml_perf_compliance_logging or params.task_index:
+        yield
+        return
+    path = environment.get(FILE)
+    with log.logging_to(
+        Path(path) if path else None,
+        root_dir=Path(trainbench.__file__).parent,
+        benchmark=resnet_keys.BENCHMARK,
+        raw_prefix="",
+        echo=sys.stdout,
+    ):
+        if environment.get(DROP, "1").lower() in ("0", "no", "false"):
+            drop = sidecar.not_dropped(f"turned off ({DROP}={environment[DROP]})")
+        else:
+            drop = sidecar.drop_page_cache(environment.get(LOCATION, sidecar.DROP_CACHES))
+        say(drop.sentence())
+        if drop.dropped:
+            log.emit(keys.RUN_CLEAR_CACHES)
+        yield

@@ -1,0 +1,294 @@
+"""The MLPerf lines of a run: what is said of it, and at which point (docs/cnn.md).
+
+harness.__init__   start, offset          run_start, eval_offset
+harness.run        training, evaluation   seeds, input, model, optimizer; the same of the evaluation
+runs.train         TrainingLines          train_loop, the rate, every evaluation, the end
+
+Every line goes through ``compliance.log``, which writes nothing unless somebody listens.
+"""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.input.batches import is_synthetic
+from trainbench.cnn.input.imagenet import SHUFFLE_BUFFER
+from trainbench.cnn.input.preprocessing import EVAL_MARGIN, MEANS, Box, ImageOptions
+from trainbench.cnn.mlperf import model as mlperf_model
+from trainbench.cnn.plan import Plan
+from trainbench.cnn.session import Session
+from trainbench.cnn.train import schedules
+from trainbench.cnn.train.evaluation import Accuracy
+from trainbench.compliance import emit as log
+from trainbench.compliance.tags import resnet as tags
+from trainbench.compliance.tags.ncf import (
+    EVAL_ACCURACY,
+    EVAL_SIZE,
+    EVAL_START,
+    EVAL_STOP,
+    EVAL_TARGET,
+    INPUT_BATCH_SIZE,
+    INPUT_ORDER,
+    INPUT_SHARD,
+    INPUT_SIZE,
+    MODEL_HP_LOSS_FN,
+    OPT_LR,
+    OPT_NAME,
+    RUN_FINAL,
+    RUN_START,
+    RUN_STOP,
+    TRAIN_EPOCH,
+    TRAIN_LOOP,
+)
+
+PYTHON_SEED = 4321
+RATE_EVERY_STEPS = 100
+_OPTIMIZERS = {"momentum": tags.MOMENTUM, "sgd": tags.SGD, "lars": tags.LARS}
+
+
+def start() -> None:
+    """The clock starts: nothing has been read or built."""
+    log.emit(RUN_START)
+
+
+def offset(params: Params, plan: Plan) -> None:
+    """The epoch of the first evaluation, counted from 0."""
+    epochs = params.eval_during_training_at_specified_epochs
+    every = params.eval_during_training_every_n_epochs
+    first = float(epochs[0]) if epochs else every
+    if plan.eval_length is None or not first:
+        return
+    value = first - 1
+    log.emit(tags.EVAL_OFFSET, int(value) if value == int(value) else value)
+
+
+def training(session: Session) -> None:
+    """What was built for training: input, one network for each device, optimizers."""
+    params, plan = session.params, session.plan
+    seed_python(params)
+    if not log.enabled():
+        return
+    _seeds(params)
+    log.emit(INPUT_ORDER)
+    log.emit(INPUT_BATCH_SIZE, plan.batch_size * plan.num_workers)
+    _training_input(session)
+    for _ in session.devices:
+        _network(session)
+        log.emit(MODEL_HP_LOSS_FN, tags.CROSS_ENTROPY)
+        log.emit(tags.MODEL_EXCLUDE_BN_FROM_L2, True)
+    log.emit(tags.MODEL_L2_REGULARIZATION, params.weight_decay)
+    log.emit(tags.INPUT_BN_SPAN, plan.batch_size // params.num_gpus)
+    optimizer(session)
+
+
+def evaluation(session: Session) -> None:
+    """What evaluates beside the training: its input and the same networks."""
+    if not log.enabled():
+        return
+    params = session.params
+    _seeds(params)
+    log.emit(INPUT_ORDER)
+    _evaluation_input(session)
+    for _ in session.devices:
+        _network(session)
+    log.emit(tags.INPUT_BN_SPAN, session.plan.eval_batch_size // params.num_gpus)
+
+
+def seed_python(params: Params) -> None:
+    """Seed Python's own generator, which v0.5 logs as a second seed."""
+    random.seed(PYTHON_SEED + params.task_index)
+
+
+@dataclass
+class TrainingLines:
+    """The lines of the training loop; also an observer of single steps.
+
+    Attributes:
+        global_step: steps so far, the warm-up included.
+        evaluated_at: the same at the last evaluation, or at the start.
+    """
+
+    session: Session
+    rate: schedules.Rate
+    warmup: int
+    global_step: int = 0
+    evaluated_at: int = 0
+
+    def __post_init__(self) -> None:
+        self.evaluated_at = self.global_step
+        log.emit(TRAIN_LOOP)
+
+    def before_step(self, local_step: int) -> None:
+        """Log the learning rate of every hundredth step."""
+        step = local_step + self.warmup
+        if step % RATE_EVERY_STEPS == 0 and log.enabled():
+            # "deferred": known only while the steps run, as in the public logs.
+            log.emit(OPT_LR, {"deferred": True, "value": self.rate(step)})
+
+    def after_step(self) -> None:
+        """Count the step."""
+        self.global_step += 1
+
+    def close(self) -> None:
+        """Training is over; what was trained since the last evaluation."""
+        self._input_size()
+
+    def evaluation_starts(self, *, final: bool) -> None:
+        """An evaluation begins; the final one comes after ``close``, which has logged the size."""
+        if not final:
+            self._input_size()
+        log.emit(EVAL_START)
+
+    def evaluated(self, accuracy: Accuracy) -> None:
+        """An evaluation ended."""
+        epoch = int(self.global_step * self._batch / self._examples)
+        log.emit(EVAL_STOP)
+        log.emit(EVAL_SIZE, accuracy.examples)
+        log.emit(EVAL_ACCURACY, {"epoch": epoch, "value": accuracy.top_1})
+        if self._target:
+            log.emit(EVAL_TARGET, self._target)
+
+    def end(self, accuracy: Accuracy | None) -> None:
+        """The clock stops."""
+        for epoch in epochs(self.global_step, self._batch, self._examples):
+            log.emit(TRAIN_EPOCH, epoch)
+        target = self._target
+        reached = target is not None and accuracy is not None and accuracy.top_1 >= target
+        log.emit(RUN_STOP, {"success": reached})
+        log.emit(RUN_FINAL)
+
+    def _input_size(self) -> None:
+        log.emit(INPUT_SIZE, (self.global_step - self.evaluated_at) * self._batch)
+        self.evaluated_at = self.global_step
+
+    @property
+    def _batch(self) -> int:
+        return self.session.plan.batch_size * self.session.plan.num_workers
+
+    @property
+    def _examples(self) -> int:
+        return int(self.session.dataset.num_examples_per_epoch("train"))
+
+    @property
+    def _target(self) -> float | None:
+        target: float | None = self.session.params.stop_at_top_1_accuracy
+        return target
+
+
+def epochs(steps: int, batch_size: int, examples: int) -> list[int | str]:
+    """The value of each train_epoch line: every whole epoch, and a sentence on the rest."""
+    whole, rest = divmod(steps * batch_size, examples)
+    values: list[int | str] = list(range(whole))
+    if rest:
+        # In this order of operations, to the last digit of the public logs.
+        share = steps * batch_size / examples % 1 * 100
+        values.append(
+            f"{whole}, but this epoch only has {share}% of the examples of a normal epoch"
+        )
+    return values
+
+
+def _seeds(params: Params) -> None:
+    log.emit(tags.RUN_SET_RANDOM_SEED, params.tf_random_seed + params.task_index)
+    log.emit(tags.RUN_SET_RANDOM_SEED, PYTHON_SEED + params.task_index)
+
+
+def _training_input(session: Session) -> None:
+    dataset, params = session.dataset, session.params
+    if is_synthetic(dataset):
+        return
+    options, size = ImageOptions.of(params), _image_size(session)
+    log.emit(tags.PREPROC_NUM_TRAIN_EXAMPLES, dataset.num_examples_per_epoch("train"))
+    if dataset.name == "imagenet":
+        box = Box()
+        log.emit(INPUT_SHARD, SHUFFLE_BUFFER)
+        log.emit(tags.INPUT_CROP_USES_BBOXES, options.use_boxes)
+        log.emit(tags.INPUT_DISTORTED_CROP_MIN_OBJ_COV, box.min_object_covered)
+        log.emit(tags.INPUT_DISTORTED_CROP_ASPECT_RATIO_RANGE, list(box.aspect_ratio_range))
+        log.emit(tags.INPUT_DISTORTED_CROP_AREA_RANGE, list(box.area_range))
+        log.emit(tags.INPUT_DISTORTED_CROP_MAX_ATTEMPTS, box.max_attempts)
+    if dataset.name == "imagenet" or params.distortions:
+        log.emit(tags.INPUT_RANDOM_FLIP)
+    log.emit(tags.INPUT_RESIZE, [size, size])
+    if options.means and dataset.name == "imagenet":
+        log.emit(tags.INPUT_MEAN_SUBTRACTION, list(MEANS))
+
+
+def _evaluation_input(session: Session) -> None:
+    dataset = session.dataset
+    if is_synthetic(dataset):
+        return
+    options, size = ImageOptions.of(session.params), _image_size(session)
+    log.emit(tags.PREPROC_NUM_EVAL_EXAMPLES, dataset.num_examples_per_epoch("validation"))
+    if dataset.name == "imagenet":
+        short = options.short_side or int(size * EVAL_MARGIN)
+        log.emit(tags.INPUT_CROP_USES_BBOXES, False)
+        log.emit(tags.INPUT_RESIZE_ASPECT_PRESERVING, {"min": short})
+        log.emit(tags.INPUT_CENTRAL_CROP, [size, size])
+    log.emit(tags.INPUT_RESIZE, [size, size])
+    if options.means and dataset.name == "imagenet":
+        log.emit(tags.INPUT_MEAN_SUBTRACTION, list(MEANS))
+
+
+def _image_size(session: Session) -> int:
+    return int(session.network.model.inputs[0].shape[1])
+
+
+def _network(session: Session) -> None:
+    for tag, value in mlperf_model.lines(session.network.model):
+        log.emit(tag, value)
+
+
+def optimizer(session: Session) -> None:
+    """What updates the variables of each copy, and how its rate falls."""
+    params = session.params
+    log.emit(tags.OPT_LR_WARMUP_STEPS, int(_warmup_epochs(session) * _batches_per_epoch(session)))
+    for _ in session.step.copies:
+        if params.optimizer in _OPTIMIZERS:
+            log.emit(OPT_NAME, _OPTIMIZERS[params.optimizer])
+        if params.optimizer in ("momentum", "lars"):
+            log.emit(tags.OPT_MOMENTUM, params.momentum)
+    if params.learning_rate_decay == "polynomial" and params.optimizer in _OPTIMIZERS:
+        _later_optimizer(session)
+
+
+def _later_optimizer(session: Session) -> None:
+    """What the rules from 0.7 on want of a polynomial fall, under their own names."""
+    params, steps = session.params, _batches_per_epoch(session)
+    epochs = params.learning_rate_decay_epochs
+    end = (
+        session.plan.warmup + session.plan.length.num_batches
+        if epochs is None
+        else int(epochs * steps)
+    )
+    opt = "lars" if params.optimizer == "lars" else "sgd"
+    values = (
+        params.init_learning_rate,
+        params.end_learning_rate,
+        params.polynomial_power,
+        end - int(_warmup_epochs(session) * steps),
+        params.weight_decay,
+        params.momentum if params.optimizer != "sgd" else 0.0,
+    )
+    for name, value in zip(tags.LATER_OPTIMIZER, values, strict=True):
+        log.emit(f"{opt}_opt_{name}", value)
+    if opt == "lars":
+        log.emit(tags.LARS_WARMUP_EPOCHS, params.num_learning_rate_warmup_epochs)
+        log.emit(tags.LARS_EPSILON, params.lars_epsilon)
+    else:
+        log.emit(tags.OPT_LR_WARMUP_EPOCHS, params.num_learning_rate_warmup_epochs)
+
+
+def _batches_per_epoch(session: Session) -> float:
+    batch = session.plan.batch_size * session.plan.num_workers
+    return float(session.dataset.num_examples_per_epoch("train") / batch)
+
+
+def _warmup_epochs(session: Session) -> float:
+    params = session.params
+    if params.init_learning_rate is not None or params.piecewise_learning_rate_schedule:
+        return float(params.num_learning_rate_warmup_epochs)
+    own = getattr(session.model, "learning_rate_fn", None)
+    return float(getattr(own, "warmup_epochs", 0))

@@ -1,0 +1,1 @@
+"""Several runs of the CNN benchmark: repeated, swept, searched and compared."""

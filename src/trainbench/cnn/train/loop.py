@@ -1,0 +1,181 @@
+"""The training loop: warm-up, timed steps, and nothing else; a watcher does what else there is."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import tensorflow as tf
+
+from trainbench.cnn import console as output
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.input.batches import Batch, Feed
+from trainbench.cnn.train.schedules import Rate
+from trainbench.cnn.train.step import Step
+from trainbench.trials import signals as stopping
+
+
+class Watcher(Protocol):
+    """What happens beside training; its time is on the clock, as in any training."""
+
+    def before_step(self, local_step: int) -> None:
+        """Take notice of a step that is about to run, off the clock of the step."""
+
+    def wants_summary(self, local_step: int) -> bool:
+        """Whether step ``local_step`` (from 0; below 0 in the warm-up) is summarised."""
+
+    def summarise(
+        self, global_step: int, results: dict[str, Any], rate: float, gradients: list, images: Any
+    ) -> None:
+        """Take the results of a step that is summarised."""
+
+    def shown(self, done: int, speed: output.Speed, results: dict[str, Any]) -> None:
+        """Take the numbers of a step that was printed."""
+
+    def after_step(self, done: int, global_step: int, *, last: bool) -> bool:
+        """React to a step: ``done`` timed ones so far (below 1 in the warm-up); true ends it."""
+
+
+@dataclass
+class Clock:
+    """Times of the timed steps, and the whole they are part of.
+
+    Attributes:
+        times_s: seconds of each timed step.
+        elapsed_s: from the first timed step to the end of the loop, pauses included.
+        first_step_s: the very first step of the process, which compiles.
+    """
+
+    times_s: list[float] = field(default_factory=list)
+    elapsed_s: float = 0.0
+    last_loss: float | None = None
+    first_step_s: float | None = None
+
+    def compile_s(self) -> float | None:
+        """What the first step took beyond a usual one."""
+        if self.first_step_s is None or not self.times_s:
+            return None
+        return max(self.first_step_s - statistics.median(self.times_s), 0.0)
+
+    def images_per_s(self, images_per_step: int) -> float:
+        """Speed over everything after the warm-up; 0 where no step was timed."""
+        return len(self.times_s) * images_per_step / self.elapsed_s if self.times_s else 0.0
+
+
+@dataclass
+class Loop:
+    """One session of training or of forward passes.
+
+    Attributes:
+        first: local step to begin with, below 0 in the warm-up; a resumed run goes on where it
+            stopped.
+        end: local step to stop before.
+        warmup: steps of a whole run before local step 0.
+    """
+
+    params: Params
+    step: Step
+    feed: Feed
+    rate: Rate
+    watcher: Watcher
+    batch_size: int
+    first: int
+    end: int
+    warmup: int
+
+    def __post_init__(self) -> None:
+        self.clock = Clock()
+        self._rate_value: float | None = None
+        self._rate_tensor: Any = None
+
+    def run(self) -> Clock:
+        """Run every step and return the times."""
+        local, started = self.first, time.perf_counter()
+        if local < 0 or (local == 0 and not self.warmup):
+            output.say("Running warm up")
+        if local > 0:
+            output.say(output.header(self.params))
+        while local < self.end:
+            stopping.heed()
+            if local == 0:
+                output.say("Done warm up")
+                output.say(output.header(self.params))
+                started = time.perf_counter()
+            self._one(local)
+            local += 1
+            if self.watcher.after_step(local, local + self.warmup, last=local >= self.end):
+                break
+        self.clock.elapsed_s = time.perf_counter() - started
+        return self.clock
+
+    def compile(self) -> None:
+        """Run one step for the sake of compiling it; the caller puts the variables back."""
+        started = time.perf_counter()
+        self._advance(self.feed.next(), self.first)
+        self.clock.first_step_s = time.perf_counter() - started
+
+    def graph(self) -> Any:
+        """The graph of one step, traced if it was not yet."""
+        batches = self.feed.next()
+        if self.params.forward_only:
+            return self.step.infer.get_concrete_function(batches).graph
+        rate = self._learning_rate(0)
+        return self.step.train.get_concrete_function(batches, rate).graph
+
+    def _one(self, local: int) -> None:
+        self.watcher.before_step(local)
+        clock, started = self.clock, time.perf_counter()
+        results = self._advance(self.feed.next(), local)
+        seconds = time.perf_counter() - started
+        if clock.first_step_s is None:
+            clock.first_step_s = seconds
+        clock.last_loss = results.get("loss")
+        if local < 0:
+            return
+        clock.times_s.append(seconds)
+        if len(clock.times_s) == 1 or (local + 1) % self.params.display_every == 0:
+            self._show(local + 1, results)
+
+    def _advance(self, batches: list[Batch], local: int) -> dict[str, float]:
+        """Run one step and wait for its numbers."""
+        if self.params.forward_only:
+            return _numbers(self.step.infer(batches))
+        rate = self._learning_rate(local + self.warmup)
+        if not self.watcher.wants_summary(local):
+            return _numbers(self.step.train(batches, rate))
+        results, gradients = self.step.train_with_gradients(batches, rate)
+        numbers = _numbers(results)
+        self.watcher.summarise(
+            local + self.warmup + 1, numbers, float(rate), gradients, _first_images(batches)
+        )
+        return numbers
+
+    def _learning_rate(self, global_step: int) -> Any:
+        value = self.rate(global_step)
+        if value != self._rate_value:
+            self._rate_value, self._rate_tensor = value, tf.constant(value, tf.float32)
+        return self._rate_tensor
+
+    def _show(self, done: int, results: dict[str, float]) -> None:
+        speed = output.speed(
+            self.batch_size, self.clock.times_s, ewma=self.params.display_perf_ewma
+        )
+        accuracies = None
+        if "top_1_accuracy" in results:
+            accuracies = results["top_1_accuracy"], results["top_5_accuracy"]
+        output.say(output.step_line(done, speed, results.get("loss", 0.0), accuracies))
+        self.watcher.shown(done, speed, results)
+
+
+def _first_images(batches: list[Any]) -> Any:
+    """Images of the first device; ``None`` where each worker makes its own."""
+    first = batches[0]
+    while isinstance(first, list):
+        first = first[0]
+    return first[0] if isinstance(first, tuple) else None
+
+
+def _numbers(results: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in results.items()}

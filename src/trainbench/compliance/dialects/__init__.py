@@ -1,0 +1,1 @@
+"""Later spellings of compliance lines."""

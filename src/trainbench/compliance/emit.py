@@ -1,0 +1,226 @@
+"""Write v0.5 compliance lines: a thin layer over ``mlperf_compliance``.
+
+``emit`` does nothing outside ``logging_to``, so the code that does the work can name its tags
+without knowing whether anybody listens. Every process of a run opens its own file; ``stitch``
+makes one log of them.
+
+    with logging_to(trial.compliance_raw, root_dir=package_root):
+        emit(keys.RUN_START)
+        emit(keys.SEED, 1234)
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import import_module, metadata
+from pathlib import Path
+from typing import Any, TextIO
+
+from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.errors import MachineError
+
+MINIMUM_VERSION = (0, 0, 6)
+TESTED_VERSION = "0.0.10"
+
+_TAGS = {
+    keys.BENCHMARK: keys.NCF_TAGS | keys.OWN_TAGS,
+    resnet_keys.BENCHMARK: resnet_keys.RESNET_TAGS | resnet_keys.OWN_TAGS | keys.OWN_TAGS,
+}
+# From the package's ncf_print or resnet_print to the caller of emit: emit, then its caller.
+_STACK_OFFSET = 2
+# The v0.5 parser accepts no space and no colon inside a call site's file name.
+_CALL_SITE = re.compile(r"\((.*):(\d+)\)")
+_UNPARSABLE = re.compile(r"[\s:]")
+
+
+@dataclass(frozen=True)
+class _Sink:
+    write: Callable[..., str | None]
+    prefix: str
+
+
+_active: _Sink | None = None
+
+
+@contextlib.contextmanager
+def logging_to(
+    path: Path | None,
+    *,
+    root_dir: Path,
+    benchmark: str = keys.BENCHMARK,
+    raw_prefix: str = keys.RAW_PREFIX,
+    echo: TextIO | None = None,
+) -> Iterator[None]:
+    """Append every ``emit`` of this process to ``path`` while the context is open.
+
+    ``benchmark`` is ``ncf`` or ``resnet``; without a ``path`` the lines go to ``echo`` alone.
+
+    Call sites are written relative to ``root_dir`` (``ncf/trial.py:123``). The environment's
+    COMPLIANCE_FILE, which ``mlperf_compliance`` reads when imported, has no effect inside the
+    context: all lines go to ``path``, and to ``echo`` as well when given. Contexts may be nested;
+    the inner one wins.
+
+    Raises:
+        MachineError: ``mlperf_compliance`` is missing or older than 0.0.6, or ``path`` cannot be
+            opened.
+    """
+    global _active
+    mlperf_log = _mlperf_log()
+    handler = _LineHandler(path, echo)
+    outer = _active
+    try:
+        with _borrowed(mlperf_log, handler, root_dir, benchmark):
+            _active = _Sink(_writer(mlperf_log, benchmark), raw_prefix)
+            yield
+    finally:
+        _active = outer
+        handler.close()
+
+
+def enabled() -> bool:
+    """Whether ``emit`` writes anything here and now."""
+    return _active is not None
+
+
+def emit(
+    key: str, value: Any = None, *, deferred: bool = False, stack_offset: int = 0
+) -> str | None:
+    """Write one line with ``key`` (see ``keys``) and ``value``, as JSON; nothing when disabled.
+
+    NumPy scalars and arrays are accepted. ``deferred`` announces a value that another process
+    logs under the same key; ``stitch`` fills it in. ``stack_offset`` names a caller further up as
+    the call site, for a function that wraps this one.
+
+    Returns:
+        The identifier of a deferred value, otherwise None.
+
+    Raises:
+        ValueError: an unknown key, a value that is not JSON (NaN included), or a deferred value
+            that is already there.
+    """
+    if _active is None:
+        return None
+    return _active.write(
+        key=key,
+        value=_plain(value),
+        stack_offset=_STACK_OFFSET + stack_offset,
+        deferred=deferred,
+        prefix=_active.prefix,
+    )
+
+
+class _LineHandler(logging.Handler):
+    """Writes each message as one line in one system call: concurrent writers never mix lines."""
+
+    def __init__(self, path: Path | None, echo: TextIO | None) -> None:
+        super().__init__(logging.DEBUG)
+        self._echo = echo
+        self._fd: int | None = None
+        if path is None:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        except OSError as error:
+            raise MachineError(
+                f"{path}: cannot be opened for the compliance log ({error.strerror}); "
+                "free the path or choose another one"
+            ) from None
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = _CALL_SITE.sub(_parsable_call_site, record.getMessage(), count=1) + "\n"
+        if self._fd is not None:
+            os.write(self._fd, line.encode("utf-8"))
+        if self._echo is not None:
+            self._echo.write(line)
+            self._echo.flush()
+
+    def close(self) -> None:
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        super().close()
+
+
+def _parsable_call_site(match: re.Match[str]) -> str:
+    return f"({_UNPARSABLE.sub('_', match[1])}:{match[2]})"
+
+
+@contextlib.contextmanager
+def _borrowed(
+    mlperf_log: Any, handler: logging.Handler, root_dir: Path, benchmark: str
+) -> Iterator[None]:
+    """Lend the package's module-wide state to one context and give it back as it was.
+
+    The package writes through one logger whose file is fixed at import, trims call sites by one
+    global regular expression, and refuses every tag outside one global set.
+    """
+    logger = mlperf_log.LOGGER
+    lent = {
+        f"ROOT_DIR_{benchmark.upper()}": re.escape(str(root_dir).rstrip("/")),
+        f"{benchmark.upper()}_TAG_SET": set(_TAGS[benchmark]),
+        "get_caller": _call_site,
+    }
+    before = {name: getattr(mlperf_log, name) for name in lent}
+    handlers, propagate = logger.handlers, logger.propagate
+    logger.handlers, logger.propagate = [handler], False
+    vars(mlperf_log).update(lent)
+    try:
+        yield
+    finally:
+        logger.handlers, logger.propagate = handlers, propagate
+        vars(mlperf_log).update(before)
+
+
+def _writer(mlperf_log: Any, benchmark: str) -> Callable[..., str | None]:
+    if benchmark == keys.BENCHMARK:
+        # Otherwise it prints an empty line to stdout before each of ours.
+        return functools.partial(mlperf_log.ncf_print, extra_print=False)
+    found: Callable[..., str | None] = mlperf_log.resnet_print
+    return found
+
+
+def _call_site(stack_index: int = 2, root_dir: str | None = None) -> str:
+    # The package's own get_caller reads the source of every frame on the stack: up to 80 ms a line
+    # with TensorFlow loaded, and the lines are written on the clock.
+    frame = sys._getframe(stack_index)
+    name = re.sub(f"^{root_dir}/", "", frame.f_code.co_filename)
+    return f"{name}:{frame.f_lineno}"
+
+
+def _mlperf_log() -> Any:
+    try:
+        found = metadata.version("mlperf_compliance")
+    except metadata.PackageNotFoundError:
+        raise MachineError(
+            "mlperf_compliance is not installed but a compliance log was asked for: "
+            f"pip install mlperf_compliance=={TESTED_VERSION}"
+        ) from None
+    if tuple(int(part) for part in re.findall(r"\d+", found)[:3]) < MINIMUM_VERSION:
+        wanted = ".".join(str(part) for part in MINIMUM_VERSION)
+        raise MachineError(
+            f"mlperf_compliance is version {found}, wanted {wanted} or later: "
+            f"pip install mlperf_compliance=={TESTED_VERSION}"
+        )
+    return import_module("mlperf_compliance.mlperf_log")
+
+
+def _plain(value: Any) -> Any:
+    """``value`` with NumPy's types replaced by Python's, as ``json`` needs them."""
+    plain = json.dumps(value, default=_from_numpy, allow_nan=False)
+    return None if value is None else json.loads(plain)
+
+
+def _from_numpy(value: Any) -> Any:
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    raise ValueError(f"{value!r} cannot be logged: wanted a JSON value or a NumPy one")

@@ -1,0 +1,1 @@
+"""The rules of a compliance log, as data, and what strict rules look at."""

@@ -1,0 +1,297 @@
+"""The rules of a compliance log, as data: what each wants, and for which level, checker, benchmark.
+
+Levels 1 and 2 are those of the v0.5 checker (bitfort/mlp_compliance). Two of its versions were
+published: ``2018-11`` (505cc91), which reads a log in the order of the file and wants its token at
+the start of each line, and ``2019-04`` (1178b3d), which strips what stands before the token, drops
+repeated lines and sorts the rest as text. Their rules are the same.
+
+Certain: level 1, level 2 and its lists for NCF (tried on 400 published logs), ResNet, SSD, GNMT,
+Mask R-CNN and Transformer (read in the configuration of the checker's own repository or of
+mlcommons/training). Not known is what level 2 asked of Minigo beyond the tags for all benchmarks.
+
+``strict`` is ours: what a reviewer looks at and the checker never did (docs/rules.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from trainbench.compliance.rules.strict import STRICT, StrictRule
+from trainbench.compliance.rules.strict_resnet import STRICT_RESNET
+from trainbench.compliance.tags import ncf as keys
+from trainbench.errors import ConfigError
+
+LEVELS = ("1", "2", "strict")
+CHECKERS = ("2018-11", "2019-04")
+NEWEST_CHECKER = "2019-04"
+BENCHMARKS = ("gnmt", "maskrcnn", "minigo", "ncf", "resnet", "ssd", "transformer")
+
+
+@dataclass(frozen=True)
+class ExactlyOne:
+    """The tag stands in the log once."""
+
+    tag: str
+
+    @property
+    def id(self) -> str:
+        """``exactly-one/<tag>``."""
+        return f"exactly-one/{self.tag}"
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        return f"{self.tag} exactly once"
+
+
+@dataclass(frozen=True)
+class AtLeastOne:
+    """The tag stands in the log, whatever its value."""
+
+    tag: str
+
+    @property
+    def id(self) -> str:
+        """``at-least-one/<tag>``."""
+        return f"at-least-one/{self.tag}"
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        return f"{self.tag} at least once"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The two tags alternate, ``first`` first."""
+
+    first: str
+    second: str
+
+    @property
+    def id(self) -> str:
+        """``pair/<first>/<second>``."""
+        return f"pair/{self.first}/{self.second}"
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        return f"every {self.first} followed by one {self.second}"
+
+
+@dataclass(frozen=True)
+class HasKeys:
+    """Every value of a tag that starts with ``tag`` has these keys."""
+
+    tag: str
+    names: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """``has-keys/<tag>``."""
+        return f"has-keys/{self.tag}"
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        return f"every {self.tag} with {' and '.join(self.names)}"
+
+
+@dataclass(frozen=True)
+class SomeEpochZero:
+    """Some value of the tag is of epoch 0; benchmarks that evaluate less often are excused."""
+
+    tag: str
+    excused: tuple[str, ...]
+
+    @property
+    def id(self) -> str:
+        """``epoch-zero/<tag>``."""
+        return f"epoch-zero/{self.tag}"
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        return f"{self.tag} of epoch 0"
+
+
+@dataclass(frozen=True)
+class KnownBenchmark:
+    """Some tag that starts with one of ``tags`` is of a benchmark of the suite."""
+
+    tags: tuple[str, ...]
+
+    id = "known-benchmark"
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        return f"{' or '.join(self.tags)} of one of {', '.join(BENCHMARKS)}"
+
+
+@dataclass(frozen=True)
+class FirstLineBenchmark:
+    """The first line, which decides what level 2 asks for, is of a benchmark of the suite."""
+
+    id = "first-line-benchmark"
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        return f"a first line of one of {', '.join(BENCHMARKS)}"
+
+
+@dataclass(frozen=True)
+class RunTime:
+    """``run_stop - run_start`` is above 0 and at most ``longest_s`` seconds."""
+
+    longest_s: int
+
+    id = "run-time"
+
+    @property
+    def wanted(self) -> str:
+        """In words."""
+        return f"run_stop after run_start, by at most {self.longest_s:,} s"
+
+
+Rule = (
+    AtLeastOne
+    | ExactlyOne
+    | FirstLineBenchmark
+    | HasKeys
+    | KnownBenchmark
+    | Pair
+    | RunTime
+    | SomeEpochZero
+)
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """What ``check`` decides by. ``by_benchmark`` holds for the benchmark of the log's first line.
+
+    ``strict`` rules judge the log in the order of the file, whatever the checker.
+    """
+
+    level: str
+    checker: str
+    rules: tuple[Rule, ...]
+    by_benchmark: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
+    strict: tuple[StrictRule, ...] = ()
+
+    def strict_of(self, benchmark: str) -> tuple[StrictRule, ...]:
+        """The strict rules for a log of ``benchmark``: ResNet has its own."""
+        return STRICT_RESNET if self.strict and benchmark == "resnet" else self.strict
+
+
+_LEVEL_1: tuple[Rule, ...] = (
+    ExactlyOne(keys.RUN_START),
+    ExactlyOne(keys.RUN_STOP),
+    ExactlyOne(keys.RUN_FINAL),
+    Pair(keys.RUN_START, keys.RUN_STOP),
+    Pair(keys.RUN_STOP, keys.RUN_FINAL),
+    HasKeys(keys.EVAL_ACCURACY, ("epoch", "value")),
+    SomeEpochZero(keys.EVAL_ACCURACY, excused=("resnet", "ssd")),
+    KnownBenchmark((keys.EVAL_START, keys.EVAL_STOP)),
+    RunTime(longest_s=365 * 24 * 3600),
+)
+
+_LEVEL_2_TAGS = (
+    "run_clear_caches",
+    "train_loop",
+    "train_epoch",
+    "opt_learning_rate",
+    "eval_start",
+    "eval_target",
+    "eval_accuracy",
+    "eval_stop",
+)
+
+# model_hp_shorcut_add is spelt that way in v0.5.
+_BENCHMARK_TAGS: Mapping[str, str] = {
+    "gnmt": """
+        model_hp_loss_smoothing model_hp_num_layers model_hp_hidden_size model_hp_dropout
+        eval_hp_beam_size train_hp_max_sequence_length eval_hp_max_sequence_length
+        eval_hp_length_normalization_constant eval_hp_length_normalization_factor
+        eval_hp_coverage_penalty_factor eval_size
+        """,
+    "maskrcnn": "backbone",
+    "ncf": """
+        preproc_hp_min_ratings preproc_hp_num_eval preproc_hp_sample_eval_replacement
+        input_hp_num_neg input_hp_sample_train_replacement input_step_train_neg_gen
+        input_step_eval_neg_gen eval_hp_num_users eval_hp_num_neg model_hp_mf_dim
+        model_hp_mlp_layer_sizes eval_size
+        """,
+    "resnet": """
+        eval_offset model_hp_initial_max_pool model_hp_begin_block model_hp_end_block
+        model_hp_block_type model_hp_projection_shortcut model_hp_shorcut_add
+        model_hp_resnet_topology eval_size
+        """,
+    "ssd": """
+        backbone feature_sizes steps scales aspect_ratios num_defaults_per_cell
+        loc_conf_out_channels num_default_boxes nms_threshold nms_max_detections
+        num_cropping_iterations random_flip_probability data_normalization_mean
+        data_normalization_std eval_size
+        """,
+    "transformer": """
+        input_max_length model_hp_initializer_gain model_hp_vocab_size model_hp_hidden_layers
+        model_hp_embedding_shared_weights model_hp_attention_dense model_hp_attention_dropout
+        model_hp_ffn_output_dense model_hp_ffn_filter_dense model_hp_relu_dropout
+        model_hp_layer_postprocess_dropout model_hp_norm model_hp_sequence_beam_search
+        """,
+}
+
+_LEVEL_2: tuple[Rule, ...] = (
+    FirstLineBenchmark(),
+    *(AtLeastOne(tag) for tag in _LEVEL_2_TAGS),
+)
+_LEVEL_2_BY_BENCHMARK: Mapping[str, tuple[Rule, ...]] = {
+    name: tuple(AtLeastOne(tag) for tag in tags.split()) for name, tags in _BENCHMARK_TAGS.items()
+}
+
+
+def ruleset(
+    level: str | int, *, checker: str = NEWEST_CHECKER, benchmark: str | None = None
+) -> RuleSet:
+    """The rules of a level: ``1``, ``2`` or ``strict``, each with all rules of those before it.
+
+    ``benchmark`` is what the log has to be of; without it, the first line decides, as in v0.5.
+    Strict rules are those of NCF; a ResNet log is judged by its own (``RuleSet.strict_of``).
+
+    Raises:
+        ConfigError: an unknown level, checker or benchmark.
+    """
+    level = str(level)
+    _known("level", level, LEVELS)
+    _known("checker", checker, CHECKERS)
+    if level == "1":
+        return RuleSet(level, checker, _LEVEL_1)
+    if benchmark is not None:
+        _known("benchmark", benchmark, tuple(_LEVEL_2_BY_BENCHMARK))
+    by_benchmark = {
+        name: rules for name, rules in _LEVEL_2_BY_BENCHMARK.items() if benchmark in (None, name)
+    }
+    strict = STRICT if level == "strict" else ()
+    return RuleSet(level, checker, _LEVEL_1 + _LEVEL_2, by_benchmark, strict)
+
+
+def described(level: str, *, benchmark: str = keys.BENCHMARK) -> tuple[tuple[str, str], ...]:
+    """Every rule of a level for a benchmark, as (id as in findings, what it wants)."""
+    rules = ruleset(level)
+    plain = rules.rules + rules.by_benchmark.get(benchmark, ())
+    return tuple((rule_id(rule), rule.wanted) for rule in plain) + tuple(
+        (rule.id, rule.wanted) for rule in rules.strict_of(benchmark)
+    )
+
+
+def rule_id(rule: Rule) -> str:
+    """The id of a rule of levels 1 and 2 as findings carry it: ``level1/exactly-one/run_start``."""
+    level = "level1" if rule in _LEVEL_1 else "level2"
+    return f"{level}/{rule.id}"
+
+
+def _known(kind: str, found: str, known: tuple[str, ...]) -> None:
+    if found not in known:
+        raise ConfigError(f"unknown {kind} {found!r} (known: {', '.join(known)})")

@@ -1,0 +1,1 @@
+"""The v0.5 submission folder: built and verified."""

@@ -1,0 +1,214 @@
+"""The v0.5 submission folder: verified as the v0.5 tool does, with the exit codes it lacks.
+
+    submission.json                                     org, poc_email
+    code/ncf/README.md, preproc_dataset.sh, setup_<entry>.sh, run_and_time_<entry>.sh
+    results/<entry>/entry.json
+    results/<entry>/ncf/result_0.txt ... result_99.txt
+
+Rules: mlcommons/training@v0.5 compliance/verify_submission. ``packing`` builds such a folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from trainbench.compliance.check import check_file
+from trainbench.compliance.parse import Finding, excerpt, shown
+from trainbench.compliance.rules.levels import BENCHMARKS, NEWEST_CHECKER, ruleset
+from trainbench.compliance.score import WANTED, score
+
+REQUIRED_LEVEL = {"closed": 2, "open": 1}
+SUBMISSION_KEYS = ("org", "poc_email")
+ENTRY_KEYS = (
+    "division",
+    "status",
+    "hardware",
+    "framework",
+    "interconnect",
+    "nodes",
+    "os",
+    "libraries",
+    "compilers",
+)
+NODE_KEYS = (
+    "num_nodes",
+    "cpu",
+    "num_cores",
+    "num_vcpus",
+    "accelerator",
+    "num_accelerators",
+    "sys_mem_size",
+    "sys_storage_type",
+    "sys_storage_size",
+    "cpu_accel_interconnect",
+    "network_card",
+    "num_network_cards",
+    "notes",
+)
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What was found in a submission folder. ``results`` are seconds by (entry, benchmark)."""
+
+    root: str
+    findings: tuple[Finding, ...]
+    results: Mapping[tuple[str, str], float | None]
+
+    @property
+    def exit_code(self) -> int:
+        """0 when nothing was found, 1 otherwise."""
+        return 1 if self.findings else 0
+
+    def to_text(self) -> str:
+        """What ``submission verify`` prints."""
+        lines = [f"{self.root}: {finding}" for finding in self.findings]
+        for (entry, benchmark), seconds in self.results.items():
+            shown = "no result" if seconds is None else f"{seconds:.2f} s"
+            lines.append(f"{self.root}: {entry} {benchmark}: {shown}")
+        count = len(self.findings)
+        lines.append(f"{self.root}: {count} finding{'' if count == 1 else 's'}")
+        return "\n".join(lines) + "\n"
+
+
+def verify(root: Path, *, checker: str = NEWEST_CHECKER) -> Verification:
+    """Everything in a submission folder that the v0.5 tool would have objected to.
+
+    Beyond it, keys that are missing are found as well as those that are too many, and one bad log
+    does not hide the others.
+    """
+    findings = [*_root(root), *_code(root)]
+    results: dict[tuple[str, str], float | None] = {}
+    for entry in _folders(root / "results"):
+        meta, meta_findings = _read(entry / "entry.json")
+        findings += meta_findings
+        findings += _entry_meta(entry, meta)
+        for folder in _folders(entry):
+            findings += _scripts(root, entry.name, folder)
+            log_findings = list(_logs(folder, _required_level(meta), checker))
+            findings += log_findings
+            results[entry.name, folder.name] = None if log_findings else _result(folder)
+            if not log_findings and results[entry.name, folder.name] is None:
+                findings.append(_no_statistic(folder))
+    return Verification(root.as_posix(), tuple(findings), results)
+
+
+def _root(root: Path) -> Iterator[Finding]:
+    for name in ("results", "code"):
+        if not (root / name).is_dir():
+            yield _missing(root / name, "a folder")
+    meta, findings = _read(root / "submission.json")
+    yield from findings
+    if not findings:
+        yield from _keys(root / "submission.json", meta, SUBMISSION_KEYS)
+
+
+def _code(root: Path) -> Iterator[Finding]:
+    for folder in _folders(root / "code"):
+        if folder.name not in (*BENCHMARKS, "shared"):
+            yield _unknown_benchmark(folder)
+        elif folder.name != "shared":
+            for name in ("README.md", "preproc_dataset.sh"):
+                if not (folder / name).is_file():
+                    yield _missing(folder / name, "a file")
+
+
+def _entry_meta(entry: Path, meta: Mapping[str, Any]) -> Iterator[Finding]:
+    path = entry / "entry.json"
+    if not meta:
+        return
+    yield from _keys(path, meta, ENTRY_KEYS)
+    if _required_level(meta) is None:
+        found = f"{path}: {shown(meta.get('division'))}"
+        yield Finding("submission/division", found, " or ".join(REQUIRED_LEVEL))
+    nodes = meta.get("nodes")
+    if not isinstance(nodes, list) or not all(isinstance(node, dict) for node in nodes):
+        yield Finding("submission/nodes", f"{path}: no list of nodes", "a list of objects")
+        return
+    for node in nodes:
+        yield from _keys(path, node, NODE_KEYS)
+
+
+def _scripts(root: Path, entry: str, folder: Path) -> Iterator[Finding]:
+    if folder.name not in BENCHMARKS:
+        yield _unknown_benchmark(folder)
+    for prefix in ("setup_", "run_and_time_"):
+        script = root / "code" / folder.name / f"{prefix}{entry}.sh"
+        if not script.is_file():
+            yield _missing(script, "a file")
+
+
+def _required_level(meta: Mapping[str, Any]) -> int | None:
+    division = meta.get("division")
+    return REQUIRED_LEVEL.get(division) if isinstance(division, str) else None
+
+
+def _logs(folder: Path, wanted: int | None, checker: str) -> Iterator[Finding]:
+    """Every required log is there and passes exactly the level that its division asks for."""
+    required = WANTED[folder.name].runs if folder.name in WANTED else 0
+    for index in range(required):
+        log = folder / f"result_{index}.txt"
+        if not log.is_file():
+            yield _missing(log, "a log")
+        elif wanted is not None:
+            yield from _level(log, wanted, checker)
+
+
+def _level(log: Path, wanted: int, checker: str) -> Iterator[Finding]:
+    findings = check_file(log, ruleset(wanted, checker=checker))
+    for finding in findings:
+        yield replace(finding, found=f"{finding.found} ({log})")
+    if not findings and wanted == 1 and not check_file(log, ruleset(2, checker=checker)):
+        found = f"{log}: level 2"
+        yield Finding("submission/level", found, "level 1, no more, in the open division")
+
+
+def _result(folder: Path) -> float | None:
+    """The statistic of the benchmark's logs; none where too few runs converged."""
+    if folder.name not in WANTED:
+        return None
+    result = score(folder, benchmark=folder.name)
+    return result.mean_s if result.official else None
+
+
+def _no_statistic(folder: Path) -> Finding:
+    rule = WANTED.get(folder.name)
+    wanted = f"{rule.counted} of {rule.runs}" if rule else "a known benchmark"
+    return Finding(
+        "submission/converged", f"{folder}: too few runs converged, or too many logs", wanted
+    )
+
+
+def _read(path: Path) -> tuple[Mapping[str, Any], list[Finding]]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        found = f"{path}: {type(error).__name__}"
+        return {}, [Finding("submission/json", found, "a JSON object")]
+    if not isinstance(content, dict):
+        return {}, [Finding("submission/json", f"{path}: no object", "a JSON object")]
+    return content, []
+
+
+def _keys(path: Path, found: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[Finding]:
+    for key in sorted(set(found) - set(wanted)):
+        name = excerpt(key)
+        yield Finding(f"submission/keys/{name}", f"{path}: {name}", f"only {', '.join(wanted)}")
+    for key in sorted(set(wanted) - set(found)):
+        yield Finding(f"submission/keys/{key}", f"{path}: no {key}", f"all of {', '.join(wanted)}")
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+
+
+def _missing(path: Path, kind: str) -> Finding:
+    return Finding(f"submission/exists/{path.name}", f"nothing at {path}", kind)
+
+
+def _unknown_benchmark(path: Path) -> Finding:
+    return Finding("submission/benchmark", f"{path}", f"one of {', '.join(BENCHMARKS)}")

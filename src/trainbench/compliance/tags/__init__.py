@@ -1,0 +1,1 @@
+"""The tags of v0.5 compliance logs, by name."""

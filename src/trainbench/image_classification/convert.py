@@ -1,0 +1,136 @@
+"""The images as training reads them: arrays on disk under the hash of what they were made of.
+
+    DATA/cache/images-<key>/{train,validation}_{images,labels}.npy, cache.json
+
+TFRecord files are read as they are; their cache is a cache.json alone.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tarfile
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from trainbench.errors import DataIntegrityError, MachineError
+from trainbench.files import disk_errors_told, sha256_of, sync_folder, write_json
+from trainbench.image_classification.config import ImagesConfig
+from trainbench.image_classification.source import ARCHIVE, SUBSETS, raw_name, read_manifest
+from trainbench.progress import heartbeat, say
+from trainbench.trials.paths import DataDir
+
+FORMAT = 1
+
+
+def convert(config: ImagesConfig, data: DataDir) -> Path:
+    """Build the cache of ``config`` unless a valid one is there, and return its folder.
+
+    Raises:
+        MachineError: nothing was downloaded, or the disk. DataIntegrityError: damaged images.
+    """
+    manifest = _manifest(config, data)
+    folder = data.cache(_key(manifest))
+    if _is_valid(folder):
+        say(f"convert: {folder} is complete and unchanged")
+        return folder
+    data.caches.mkdir(parents=True, exist_ok=True)
+    needed = 4 * sum(facts["bytes"] for facts in manifest["files"].values())
+    with disk_errors_told(data.caches, needed), heartbeat("converting the images"):
+        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=data.caches))
+        try:
+            record = _build(config, manifest, data.raw(raw_name(config)), part)
+            write_json(part / "cache.json", {"schema": 1, "key": folder.name, **record})
+            sync_folder(part)
+            part.chmod(0o755)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.replace(part, folder)
+        finally:
+            shutil.rmtree(part, ignore_errors=True)
+    say(f"convert: wrote {folder} ({_counts(record)})")
+    return folder
+
+
+def find(config: ImagesConfig, data: DataDir) -> Path:
+    """The folder of the valid cache of ``config``.
+
+    Raises:
+        MachineError: there is none.
+    """
+    folder = data.cache(_key(_manifest(config, data)))
+    if not _is_valid(folder):
+        raise MachineError(f"{folder}: no valid cache here; run the convert step first")
+    return folder
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """The content of a cache's cache.json."""
+    found: dict[str, Any] = json.loads((folder / "cache.json").read_text())
+    return found
+
+
+def _manifest(config: ImagesConfig, data: DataDir) -> dict[str, Any]:
+    manifest = read_manifest(data, raw_name(config))
+    if manifest is None:
+        raise MachineError(
+            f"{data.raw(raw_name(config))}: no images here; run the download step first"
+        )
+    return manifest
+
+
+def _key(manifest: dict[str, Any]) -> str:
+    known = {"files": manifest["files"], "folder": manifest.get("folder"), "format": FORMAT}
+    text = json.dumps(known, sort_keys=True)
+    return f"images-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def _is_valid(folder: Path) -> bool:
+    if not (folder / "cache.json").exists():
+        return False
+    files = read_record(folder)["files"]
+    return all(
+        (folder / name).is_file() and sha256_of(folder / name) == sha256
+        for name, sha256 in files.items()
+    )
+
+
+def _build(config: ImagesConfig, manifest: dict[str, Any], raw: Path, part: Path) -> dict[str, Any]:
+    if config.dataset == "imagenet":
+        counts = {"train": 1_281_167, "validation": 50_000}
+        return {"dataset": "imagenet", "folder": manifest["folder"], "counts": counts, "files": {}}
+    counts, files = {}, {}
+    for subset in SUBSETS:
+        images, labels = _read(config, raw, subset)
+        counts[subset] = len(labels)
+        for kind, array in (("images", images), ("labels", labels)):
+            name = f"{subset}_{kind}.npy"
+            np.save(part / name, np.ascontiguousarray(array))
+            files[name] = sha256_of(part / name)
+    return {"dataset": config.dataset, "folder": None, "counts": counts, "files": files}
+
+
+def _read(config: ImagesConfig, raw: Path, subset: str) -> tuple[Any, Any]:
+    """Images uint8[n, 32, 32, 3] and labels int32[n]."""
+    if config.dataset == "generated":
+        with np.load(raw / f"{subset}.npz") as packed:
+            return packed["images"], packed["labels"]
+    try:
+        with tarfile.open(raw / ARCHIVE) as archive, tempfile.TemporaryDirectory() as folder:
+            # Here and not above: it imports TensorFlow, which the generated set does not need.
+            from trainbench.cnn.input.cifar10 import read
+
+            archive.extractall(folder, filter="data")
+            return read(Path(folder), subset)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataIntegrityError(
+            f"{raw / ARCHIVE}: cannot be unpacked ({error}); delete it and run download again"
+        ) from None
+
+
+def _counts(record: dict[str, Any]) -> str:
+    return ", ".join(f"{count:,} {subset}" for subset, count in record["counts"].items())

@@ -1,0 +1,227 @@
+"""One trial: caches dropped, clock started, the harness run to its target, everything recorded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import trainbench
+from trainbench.cnn.benchmark import BenchmarkCNN
+from trainbench.cnn.flags.params import Params, make_params
+from trainbench.compliance import emit as log
+from trainbench.compliance.outcome import outcome
+from trainbench.compliance.parse import read_log
+from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.files import write_atomically, write_json
+from trainbench.image_classification import convert, dataset
+from trainbench.image_classification.config import ImagesConfig, from_json
+from trainbench.machine import page_cache as sidecar
+from trainbench.machine import system
+from trainbench.progress import duration, say
+from trainbench.trials.clock import TrialClock
+from trainbench.trials.paths import DataDir, RunDir, TrialDir
+from trainbench.trials.status import (
+    Notes,
+    applying,
+    code_notes,
+    degraded_status,
+    failed_status,
+    write_status,
+)
+
+PACKAGE = Path(trainbench.__file__).parent
+# TensorFlow's seeds are 32-bit numbers.
+_SEED_MODULUS = 2**31
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """What one trial needs beside the run's config.json."""
+
+    run: RunDir
+    index: int
+    seed: int
+    data: DataDir
+    drop_cache_location: str = sidecar.DROP_CACHES
+    git: dict[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class TrialStatus:
+    """The content of status.json; docs/outputs.md describes each field."""
+
+    state: str
+    exit_code: int
+    message: str
+    seed: int
+    target_top_1: float
+    model: str
+    precision: str
+    device: str | None = None
+    num_parameters: int | None = None
+    best_top_1: float | None = None
+    evaluations: int = 0
+    images_per_s: float | None = None
+    time_to_train_s: float | None = None
+    degraded: tuple[dict[str, str], ...] = ()
+
+
+def run_trial(spec: TrialSpec) -> TrialStatus:
+    """Run one trial to its end and return its final status, which status.json repeats.
+
+    Raises:
+        TrainbenchError: the trial failed; status.json says how.
+    """
+    trial = spec.run.trial(spec.index)
+    trial.root.mkdir(parents=True, exist_ok=True)
+    config = from_json(spec.run.config.read_text())
+    status = TrialStatus(
+        "running", 1, "", spec.seed, config.target_top_1, config.model, config.precision
+    )
+    write_status(status, trial.status)
+    try:
+        with log.logging_to(
+            trial.compliance_raw,
+            root_dir=PACKAGE,
+            benchmark=resnet_keys.BENCHMARK,
+            raw_prefix=resnet_keys.RAW_PREFIX,
+        ):
+            status = _Trial(spec, trial, config, status).run()
+    except BaseException as error:
+        write_status(failed_status(status, error), trial.status)
+        raise
+    status = _final(status, trial)
+    write_status(status, trial.status)
+    say(f"trial {spec.index}: {status.message}")
+    return status
+
+
+class _Trial:
+    """The stages of one trial, in the order in which they run."""
+
+    def __init__(
+        self, spec: TrialSpec, trial: TrialDir, config: ImagesConfig, status: TrialStatus
+    ) -> None:
+        self.spec, self.trial, self.config, self.status = spec, trial, config, status
+        self.clock = TrialClock(trial.phases)
+
+    def run(self) -> TrialStatus:
+        folder = convert.find(self.config, self.spec.data)
+        params = params_of(self.config, self.spec.seed, self.trial.result)
+        self._drop_caches()
+        self.clock.start()
+        with self.clock.phase("open_input"):
+            benchmark = self._benchmark(folder, params)
+        log.emit(keys.SEED, self.spec.seed)
+        log.emit(keys.PRECISION, self.config.precision)
+        self._record_system(benchmark, folder)
+        with self.clock.phase("train_and_evaluate"):
+            benchmark.print_info()
+            stats = benchmark.run()
+        self.clock.stop()
+        return replace(
+            self.status,
+            num_parameters=benchmark.session.network.model.count_params(),
+            images_per_s=stats["images_per_sec"],
+        )
+
+    def _benchmark(self, folder: Path, params: Params) -> BenchmarkCNN:
+        model = dataset.model(self.config.model, self.config.dataset)
+        images = dataset.opened(folder, model.image_size)
+        return BenchmarkCNN(params, dataset=images, model=model)
+
+    def _drop_caches(self) -> None:
+        with self.clock.phase("drop_caches"):
+            drop = sidecar.drop_if(self.config.drop_caches, self.spec.drop_cache_location)
+            write_atomically(self.trial.cache_drop, drop.to_json())
+            say(drop.sentence())
+        if drop.dropped:
+            log.emit(keys.RUN_CLEAR_CACHES)
+        else:
+            self._degrade("caches_not_dropped", f"the page cache was not dropped: {drop.reason}")
+
+    def _record_system(self, benchmark: BenchmarkCNN, folder: Path) -> None:
+        device = ",".join(benchmark.printed_devices)
+        found = system.record(git=self.spec.git, device=device)
+        record = convert.read_record(folder)
+        found["data"] = {"dataset": self.config.dataset, "cache": folder.name, **record["counts"]}
+        write_json(self.trial.system, found, sort_keys=False)
+        self.status = replace(self.status, device=device)
+        for code, text in degradations(self.config, found):
+            self._degrade(code, text)
+        write_status(self.status, self.trial.status)
+
+    def _degrade(self, code: str, text: str) -> None:
+        self.status = degraded_status(self.status, code, text)
+
+
+def params_of(config: ImagesConfig, seed: int, result_json: Path) -> Params:
+    """The flags of the harness that ``config`` means; nothing is off the clock."""
+    return make_params(
+        model=config.model if config.dataset == "imagenet" else "trivial",
+        device=_device(config),
+        num_gpus=config.num_gpus,
+        variable_update="replicated" if config.num_gpus > 1 else "parameter_server",
+        batch_size=config.batch_size,
+        eval_batch_size=config.eval_batch_size,
+        num_epochs=config.max_epochs,
+        num_warmup_batches=0,
+        num_eval_epochs=1,
+        eval_during_training_every_n_epochs=config.eval_every_epochs,
+        stop_at_top_1_accuracy=config.target_top_1,
+        optimizer=config.optimizer,
+        momentum=config.momentum,
+        weight_decay=config.weight_decay,
+        init_learning_rate=config.learning_rate,
+        learning_rate_decay="polynomial",
+        end_learning_rate=config.end_learning_rate,
+        num_learning_rate_warmup_epochs=config.warmup_epochs,
+        distortions=config.distortions,
+        ml_perf=config.dataset == "imagenet",
+        use_fp16=config.precision == "fp16",
+        use_bf16=config.precision == "bf16",
+        tf_random_seed=seed % _SEED_MODULUS,
+        result_json=str(result_json),
+        display_every=20,
+    )
+
+
+def degradations(config: ImagesConfig, machine: dict[str, Any]) -> list[tuple[str, str]]:
+    """Why a result is less than the benchmark's own, as (code, sentence); empty when it is not."""
+    official = config.dataset == "imagenet" and config.model == "resnet50_v1.5"
+    task = f"not the MLPerf task (ResNet-50 v1.5 on ImageNet) but {config.model} on "
+    notes: Notes = [
+        ("no_gpu", "trained on a CPU, not on a GPU", "gpu" not in str(machine.get("device"))),
+        ("generated_data", "the images are drawn here", config.dataset == "generated"),
+        ("other_task", f"{task}{config.dataset}", not official),
+        *code_notes(config.division, machine),
+    ]
+    return applying(notes)
+
+
+def _device(config: ImagesConfig) -> str:
+    if config.device == "auto":
+        return "gpu" if system.nvidia_gpus() else "cpu"
+    return config.device
+
+
+def _final(status: TrialStatus, trial: TrialDir) -> TrialStatus:
+    """``status`` with the outcome that the trial's own log tells."""
+    told = outcome(read_log(trial.compliance_raw).events)
+    best = told.best or 0.0
+    if told.converged:
+        seconds = told.time_s or 0.0
+        text = f"target {status.target_top_1} reached in {duration(seconds)}: top-1 {best:.4f}"
+    else:
+        text = f"best top-1 {best:.4f} stayed below the target {status.target_top_1}"
+    return replace(
+        status,
+        state="converged" if told.converged else "not_converged",
+        exit_code=0 if told.converged else 4,
+        message=text,
+        best_top_1=best,
+        evaluations=told.epochs,
+        time_to_train_s=told.time_s if told.converged else None,
+    )

@@ -1,0 +1,1 @@
+"""What the machine is, what it lacks, and its page cache."""

@@ -1,0 +1,181 @@
+"""The machine a run ran on: what a reviewer needs to judge it, and nothing that names its owner.
+
+No host name, user name or serial number is recorded.
+"""
+
+from __future__ import annotations
+
+import platform
+import re
+import shutil
+import socket
+import subprocess
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+PACKAGES = (
+    "trainbench",
+    "tensorflow",
+    "keras",
+    "numpy",
+    "pandas",
+    "mlperf_compliance",
+    "docker",
+    "pyyaml",
+)
+
+
+def record(*, git: dict[str, Any] | None = None, device: str | None = None) -> dict[str, Any]:
+    """The content of system.json.
+
+    Args:
+        git: ``{"revision", "dirty"}`` of the code; found beside the package when ``None``.
+        device: what the trainer computes on (``CPU``, ``GPU x2``).
+    """
+    gpus = nvidia_gpus()
+    return {
+        "schema": 1,
+        "cpu": cpu(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "gpus": gpus,
+        "cuda": cuda_version() if gpus else None,
+        "kernel": platform.release(),
+        "os": os_name(),
+        "cgroup": cgroup_limits(),
+        "packages": packages(),
+        "python": platform.python_version(),
+        "images": own_image(),
+        "git": git or git_state(Path(__file__).resolve().parents[3]),
+        "device": device,
+        "container": in_container(),
+    }
+
+
+def cpu() -> dict[str, Any]:
+    """Model, sockets, physical cores and hardware threads."""
+    text = _read("/proc/cpuinfo")
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
+    sockets = set(re.findall(r"^physical id\s*:\s*(\d+)$", text, re.MULTILINE))
+    return {
+        "model": model.group(1) if model else platform.machine(),
+        "sockets": len(sockets) or 1,
+        "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
+        "threads": psutil.cpu_count(),
+    }
+
+
+def nvidia_gpus() -> list[dict[str, Any]]:
+    """The NVIDIA GPUs that the driver lists: name, memory and driver version."""
+    query = "--query-gpu=name,memory.total,driver_version"
+    rows = _nvidia_smi(query, "--format=csv,noheader,nounits")
+    gpus = []
+    for row in rows.splitlines():
+        parts = [part.strip() for part in row.split(",")]
+        if len(parts) == 3 and parts[1].isdigit():
+            gpus.append({"name": parts[0], "memory_bytes": int(parts[1]) << 20, "driver": parts[2]})
+    return gpus
+
+
+def cuda_version() -> str | None:
+    """The CUDA version that the driver supports."""
+    found = re.search(r"CUDA Version:\s*([\d.]+)", _nvidia_smi())
+    return found.group(1) if found else None
+
+
+def os_name() -> str:
+    """The distribution's own name for itself."""
+    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read("/etc/os-release"), re.MULTILINE)
+    return found.group(1) if found else platform.system()
+
+
+def cgroup_limits() -> dict[str, Any]:
+    """The limits of this process, from either cgroup version; ``None`` is unlimited."""
+    memory = _read("/sys/fs/cgroup/memory.max") or _read(
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes"
+    )
+    quota = _read("/sys/fs/cgroup/cpu.max").split() or [
+        _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip(),
+        _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us").strip(),
+    ]
+    limit = int(memory) if memory.strip().isdigit() else None
+    cpus = None
+    if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit():
+        cpus = int(quota[0]) / int(quota[1])
+    # An unlimited version 1 group reports a page-rounded 2**63.
+    return {"memory_bytes": limit if limit and limit < 1 << 62 else None, "cpus": cpus}
+
+
+def packages() -> dict[str, str | None]:
+    """Versions of the packages that decide the numbers; ``None`` where one is not installed."""
+    return {name: _version(name) for name in PACKAGES}
+
+
+def own_image() -> list[dict[str, str]]:
+    """The image this process runs in, with its digest, as far as Docker tells."""
+    if not in_container() or not Path("/var/run/docker.sock").exists():
+        return []
+    import docker
+    from docker.errors import DockerException
+
+    try:
+        client = docker.from_env(timeout=10)
+        image = client.containers.get(socket.gethostname()).image
+    except (DockerException, OSError):
+        return []
+    if image is None:
+        return []
+    return [{"name": image.tags[0] if image.tags else "untagged", "digest": str(image.id)}]
+
+
+def git_state(folder: Path) -> dict[str, Any]:
+    """Revision of the checkout at ``folder`` and whether it has uncommitted changes."""
+    revision = _output("git", "-C", str(folder), "rev-parse", "HEAD").strip()
+    if not revision:
+        return {"revision": None, "dirty": None}
+    changes = _output("git", "-C", str(folder), "status", "--porcelain")
+    return {"revision": revision, "dirty": bool(changes.strip())}
+
+
+def in_container() -> bool:
+    """Whether this process runs in a container."""
+    return Path("/.dockerenv").exists() or Path("/run/.containerenv").exists()
+
+
+def slug(system: dict[str, Any]) -> str:
+    """A folder name for results: ``xeon-processor-2c`` or ``a100-sxm4-40gb-x8``."""
+    gpus = system.get("gpus") or []
+    if gpus and "GPU" in (system.get("device") or "GPU"):
+        text = f"{gpus[0]['name']} x{len(gpus)}"
+    else:
+        text = f"{system['cpu']['model']} {system['cpu']['cores']}c"
+    text = re.sub(r"\([^)]*\)|@.*?(?=\d+c$)|\bCPU\b|\bNVIDIA\b", " ", text)
+    return re.sub(r"[^a-z0-9.]+", "-", text.lower()).strip("-")
+
+
+def _nvidia_smi(*arguments: str) -> str:
+    return _output("nvidia-smi", *arguments) if shutil.which("nvidia-smi") else ""
+
+
+def _output(*command: str) -> str:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None

@@ -1,0 +1,262 @@
+"""Download, verify and unpack a dataset's archive.
+
+    DATA/raw/<dataset>/<archive>       verified: size, checksums, the zip itself
+    DATA/raw/<dataset>/<ratings file>  the one member that is needed
+    DATA/raw/<dataset>/manifest.json   written last; with it the folder is complete
+
+A step that finds the folder complete and unchanged does nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
+from trainbench.files import BLOCK_BYTES, sha256_of
+from trainbench.movielens import transfer
+from trainbench.movielens.datasets import Dataset, Manifest, read_manifest, write_manifest
+from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
+from trainbench.movielens.unpack import ratings_member, unpack
+from trainbench.progress import Progress, say
+from trainbench.trials.paths import DataDir
+
+
+@dataclass(frozen=True)
+class Digest:
+    """Size and checksums of one file."""
+
+    bytes: int
+    md5: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of ``verify``: what was compared, whether it holds, what was found."""
+
+    name: str
+    ok: bool
+    found: str
+
+
+def download(
+    dataset: Dataset,
+    data: DataDir,
+    *,
+    mirror: str | None = None,
+    archive: Path | None = None,
+    sha256: str | None = None,
+    retry: transfer.Retry | None = None,
+) -> Manifest:
+    """The manifest of ``dataset`` in ``data``, fetched where it is not there yet.
+
+    ``mirror`` is a base URL (http, https, file) or a folder that has the archive under its
+    published name; ``archive`` is the archive itself. ``sha256`` is the user's word for an archive
+    that is not the published one.
+
+    Raises:
+        ConfigError: options that contradict each other. MachineError: network or disk.
+        DataIntegrityError: an archive that is not what was asked for; it is removed.
+    """
+    sha256 = _stated(dataset, mirror, archive, sha256)
+    folder = data.raw(dataset.name)
+    present = _verified(dataset, data, sha256)
+    if present:
+        say(f"download: {folder} is complete and unchanged ({_origin(present)})")
+        return present
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / dataset.archive
+    source = _source(dataset, mirror, archive)
+    digest = _fetched(dataset, target, source, sha256, retry)
+    ratings = folder / dataset.layout.ratings_file
+    ratings_sha256 = unpack(target, ratings_member(target, dataset.layout), ratings)
+    published = _is_published(dataset, digest, from_publisher=source == dataset.url)
+    manifest = Manifest(
+        dataset=dataset.name,
+        source=transfer.without_credentials(source) if isinstance(source, str) else "local file",
+        ratings_file=ratings.name,
+        ratings_bytes=ratings.stat().st_size,
+        ratings_sha256=ratings_sha256,
+        published=published,
+        url=dataset.url,
+        archive=dataset.archive,
+        bytes=digest.bytes,
+        md5=digest.md5,
+        sha256=digest.sha256,
+        counts=dataset.counts if _matches(dataset, digest) else None,
+    )
+    write_manifest(manifest, data)
+    say(f"download: {ratings} is ready ({_origin(manifest)})")
+    return manifest
+
+
+def verify(dataset: Dataset, data: DataDir) -> list[Check]:
+    """Everything that can be said about a downloaded or generated dataset, nothing changed."""
+    manifest = read_manifest(data.manifest(dataset.name))
+    if manifest is None:
+        return [Check("manifest", False, f"{data.manifest(dataset.name)} not found; run download")]
+    checks = [Check("manifest", True, f"{dataset.name}, {_origin(manifest)}")]
+    if manifest.archive:
+        checks += _archive_checks(dataset, manifest, data.raw(dataset.name) / manifest.archive)
+    ratings = data.raw(dataset.name) / manifest.ratings_file
+    if not ratings.exists():
+        return [*checks, Check("ratings file", False, f"{ratings} not found; run download")]
+    same = sha256_of(ratings) == manifest.ratings_sha256
+    checks.append(Check("ratings file sha256", same, "as in the manifest" if same else "differs"))
+    return [*checks, _content_check(dataset, manifest, ratings)]
+
+
+def _archive_checks(dataset: Dataset, manifest: Manifest, path: Path) -> list[Check]:
+    if not path.exists():
+        return [Check("archive", False, f"{path} not found; run download")]
+    digest = digest_of(path)
+    checks = [
+        Check(f"archive {name}", found == wanted, f"{found} (manifest: {wanted})")
+        for name, found, wanted in (
+            ("bytes", digest.bytes, manifest.bytes),
+            ("md5", digest.md5, manifest.md5),
+            ("sha256", digest.sha256, manifest.sha256),
+        )
+    ]
+    if dataset.md5:
+        same = _matches(dataset, digest)
+        honest = same == manifest.published
+        found = "is the published archive" if same else "is not the published archive, as stated"
+        checks.append(Check("published checksum", honest, found if honest else "manifest is wrong"))
+    return checks
+
+
+def _content_check(dataset: Dataset, manifest: Manifest, path: Path) -> Check:
+    try:
+        ratings = read_ratings(path, dataset.layout)
+        check_pairs(path, ratings)
+        if manifest.counts:
+            check_counts(path, ratings, manifest.counts)
+    except DataIntegrityError as error:
+        return Check("ratings", False, str(error))
+    known = "users, items and ratings as known" if manifest.counts else "none twice, none damaged"
+    return Check("ratings", True, f"{len(ratings):,} ratings, {known}")
+
+
+def digest_of(path: Path) -> Digest:
+    """Size, MD5 and SHA-256 of a file, in one pass."""
+    md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
+    size = path.stat().st_size
+    with path.open("rb") as file, Progress(size, label=f"verify {path.name}") as progress:
+        while block := file.read(BLOCK_BYTES):
+            md5.update(block)
+            sha256.update(block)
+            progress.advance(len(block))
+    return Digest(size, md5.hexdigest(), sha256.hexdigest())
+
+
+def _stated(
+    dataset: Dataset, mirror: str | None, archive: Path | None, sha256: str | None
+) -> str | None:
+    """The user's SHA-256 in lower case, after the options were found to make sense."""
+    if dataset.url is None:
+        raise ConfigError(f"dataset {dataset.name} is generated, there is nothing to download")
+    if mirror and archive:
+        raise ConfigError("--mirror and --archive: wanted one of them, found both")
+    if not sha256:
+        return None
+    sha256 = sha256.strip().lower()
+    if len(sha256) != 64 or set(sha256) - set("0123456789abcdef"):
+        raise ConfigError(f"--sha256 {sha256!r}: wanted 64 hexadecimal digits")
+    return sha256
+
+
+def _verified(dataset: Dataset, data: DataDir, sha256: str | None) -> Manifest | None:
+    """The manifest, if what it promises is there, whole, and what the user asks for."""
+    manifest = read_manifest(data.manifest(dataset.name))
+    if manifest is None:
+        return None
+    wanted = sha256 == manifest.sha256 if sha256 else manifest.published
+    ratings = data.raw(dataset.name) / manifest.ratings_file
+    whole = wanted and ratings.exists() and ratings.stat().st_size == manifest.ratings_bytes
+    return manifest if whole and sha256_of(ratings) == manifest.ratings_sha256 else None
+
+
+def _source(dataset: Dataset, mirror: str | None, archive: Path | None) -> str | Path:
+    """Where the archive comes from: a URL or a local path."""
+    if archive:
+        return archive
+    if mirror:
+        return transfer.locate(mirror, dataset.archive)
+    assert dataset.url is not None
+    return dataset.url
+
+
+def _fetched(
+    dataset: Dataset,
+    target: Path,
+    source: str | Path,
+    sha256: str | None,
+    retry: transfer.Retry | None,
+) -> Digest:
+    """Put the archive at ``target``, verified; one that is there and right is left alone."""
+    if target.exists():
+        digest = digest_of(target)
+        if digest.sha256 == sha256 or (sha256 is None and _matches(dataset, digest)):
+            return digest
+    part = target.with_name(target.name + ".part")
+    if isinstance(source, Path):
+        transfer.copy(source, part)
+    else:
+        expected = None if sha256 else dataset.bytes
+        transfer.fetch(source, part, expected_bytes=expected, retry=retry)
+    try:
+        digest = digest_of(part)
+        _require(dataset, digest, source, sha256)
+        ratings_member(part, dataset.layout, shown=_shown(source))
+    except TrainbenchError:
+        transfer.forget(part)
+        raise
+    os.replace(part, target)
+    return digest
+
+
+def _require(dataset: Dataset, digest: Digest, source: str | Path, sha256: str | None) -> None:
+    """Raise ``DataIntegrityError`` unless the archive is the stated or the published one."""
+    shown = _shown(source)
+    if sha256:
+        if digest.sha256 != sha256:
+            raise DataIntegrityError(
+                f"{shown}: sha256 is {digest.sha256}, stated with --sha256 is {sha256}; "
+                "correct the statement or use another archive"
+            )
+        return
+    if _is_published(dataset, digest, from_publisher=source == dataset.url):
+        return
+    wanted = f"published is {dataset.md5}" if dataset.md5 else "none is published to compare with"
+    raise DataIntegrityError(
+        f"{shown}: md5 is {digest.md5}, {wanted}; use another source, or run again with --sha256 "
+        f"{digest.sha256} (SHA256 in the workflow) if you trust this archive"
+    )
+
+
+def _matches(dataset: Dataset, digest: Digest) -> bool:
+    """Whether the checksums that the publisher states, at least one, are those of the file."""
+    stated = (
+        (dataset.md5, digest.md5),
+        (dataset.sha256, digest.sha256),
+        (dataset.bytes, digest.bytes),
+    )
+    return bool(dataset.md5) and all(want in (None, have) for want, have in stated)
+
+
+def _is_published(dataset: Dataset, digest: Digest, *, from_publisher: bool) -> bool:
+    return _matches(dataset, digest) or (dataset.md5 is None and from_publisher)
+
+
+def _shown(source: str | Path) -> str:
+    return transfer.without_credentials(source) if isinstance(source, str) else str(source)
+
+
+def _origin(manifest: Manifest) -> str:
+    if manifest.generated:
+        return "generated here"
+    return "the published archive" if manifest.published else "not the published archive"

@@ -1,0 +1,245 @@
+"""The cache between preprocessing and training: ``.npy`` arrays and the cache.json that names them.
+
+A cache is a folder that appears by one rename and never changes. Its name is a hash of everything
+that decides its content, so that changed ratings, options or format make another folder; the hash
+of every array stands in cache.json, so that damage is found. cache.json holds no time and no path:
+equal inputs give equal bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from trainbench.errors import DataIntegrityError, MachineError
+from trainbench.files import (
+    disk_errors_told,
+    require_space,
+    sha256_of,
+    sync_folder,
+    write_json,
+)
+from trainbench.movielens.datasets import Manifest, dataset, read_manifest
+from trainbench.ncf.config import NcfConfig
+from trainbench.trials.paths import DataDir
+
+FORMAT = 1
+RECORD = "cache.json"
+COMPLIANCE_LOG = "compliance_raw.log"
+_UNFINISHED = ".unfinished-"
+
+# Name of every array -> its type. Little-endian everywhere, so that hashes travel.
+ARRAYS: Mapping[str, str] = {
+    "users": "<i4",
+    "items": "<i4",
+    "row_starts": "<i8",
+    "test_items": "<i4",
+    "user_ids": "<i8",
+    "item_ids": "<i8",
+}
+
+
+@dataclass(frozen=True)
+class RatingsCache:
+    """An open cache; its arrays are read-only memory maps.
+
+    users, items: int32[n_train], the training pairs grouped by user in ascending order, within a
+    user by time; row_starts: int64[num_users + 1], user ``u`` has the pairs from ``row_starts[u]``
+    to ``row_starts[u + 1]``; test_items: int32[num_users], each user's held-out item; user_ids,
+    item_ids: int64, the dataset's own id of each number; record: the content of cache.json.
+    """
+
+    folder: Path
+    key: str
+    num_users: int
+    num_items: int
+    users: npt.NDArray[np.int32]
+    items: npt.NDArray[np.int32]
+    row_starts: npt.NDArray[np.int64]
+    test_items: npt.NDArray[np.int32]
+    user_ids: npt.NDArray[np.int64]
+    item_ids: npt.NDArray[np.int64]
+    record: dict[str, Any]
+
+    @property
+    def num_train(self) -> int:
+        """Number of training pairs."""
+        return len(self.users)
+
+
+def split_options(config: NcfConfig) -> dict[str, Any]:
+    """The part of a configuration that decides what a cache holds, its compliance log included."""
+    return {
+        "min_ratings": config.min_ratings,
+        "tie_break": config.tie_break,
+        "eval_negatives": config.eval_negatives,
+    }
+
+
+def cache_key(manifest: Manifest, options: Mapping[str, Any]) -> str:
+    """Name of the cache folder: dataset and 16 digits of a hash over ratings, options, format."""
+    inputs = {"ratings": manifest.ratings_sha256, "options": dict(options), "format": FORMAT}
+    text = json.dumps(inputs, sort_keys=True)
+    return f"{manifest.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
+
+
+def find_cache(config: NcfConfig, data: DataDir) -> Path:
+    """The folder of the cache that ``config`` trains on.
+
+    Raises:
+        MachineError: the dataset was not downloaded, or not preprocessed with these options.
+    """
+    folder = data.cache(cache_key(require_manifest(config, data), split_options(config)))
+    if not (folder / RECORD).exists():
+        raise MachineError(
+            f"{folder}: no cache for dataset {config.dataset} with {split_options(config)}; "
+            "run preprocess with the same --preset, --dataset and --set first"
+        )
+    return folder
+
+
+def require_manifest(config: NcfConfig, data: DataDir) -> Manifest:
+    """The manifest of the dataset that ``config`` names, at the size that it names.
+
+    Raises:
+        ConfigError: no such dataset. MachineError: it is not there yet.
+    """
+    path = data.manifest(dataset(config.dataset).name)
+    manifest = read_manifest(path)
+    advice = "run download with the same --preset, --dataset and --set first"
+    if manifest is None:
+        raise MachineError(f"{path}: not found; {advice}")
+    if manifest.generated and manifest.generator != config.synthetic:
+        raise MachineError(
+            f"{path}: found ratings of {manifest.generator}, wanted {config.synthetic}; {advice}"
+        )
+    return manifest
+
+
+def write_cache(
+    folder: Path,
+    arrays: Mapping[str, npt.NDArray[Any]],
+    record: Mapping[str, Any],
+    *,
+    finish: Callable[[Path], object] = lambda part: None,
+) -> None:
+    """Publish ``arrays`` and cache.json as ``folder`` by one rename; an older ``folder`` goes.
+
+    ``record`` is completed with the schema and each array's type, shape and SHA-256. ``finish``
+    may add files to the folder before it is published. What a killed run left half-written is
+    removed.
+
+    Raises:
+        MachineError: not enough space; nothing is left behind.
+    """
+    if set(arrays) != set(ARRAYS):
+        raise ValueError(f"wanted the arrays {sorted(ARRAYS)}, got {sorted(arrays)}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder.parent)
+    needed = sum(array.nbytes for array in arrays.values())
+    require_space(folder.parent, needed)
+    part = folder.with_name(_UNFINISHED + folder.name)
+    try:
+        with disk_errors_told(folder.parent, needed):
+            part.mkdir()
+            described = {name: _write_array(part, name, array) for name, array in arrays.items()}
+            write_json(
+                part / RECORD,
+                {**record, "schema": FORMAT, "key": folder.name, "arrays": described},
+            )
+            finish(part)
+            _publish(part, folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def remove_unfinished(caches: Path) -> None:
+    """Remove what killed runs left in the folder of all caches; the caller holds the data lock."""
+    for left in caches.glob(_UNFINISHED + "*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _write_array(folder: Path, name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
+    path = folder / f"{name}.npy"
+    with path.open("wb") as file:
+        np.save(file, np.ascontiguousarray(array, dtype=ARRAYS[name]))
+        file.flush()
+        os.fsync(file.fileno())
+    return {"dtype": ARRAYS[name], "shape": list(array.shape), "sha256": sha256_of(path)}
+
+
+def _publish(part: Path, folder: Path) -> None:
+    sync_folder(part)
+    if folder.exists():
+        # A folder cannot be renamed over a full one. Between the two renames there is no cache,
+        # which reads as "preprocess first", never a mixture of both.
+        old = folder.with_name(f"{_UNFINISHED}old-{folder.name}")
+        os.rename(folder, old)
+        os.rename(part, folder)
+        shutil.rmtree(old)
+    else:
+        os.rename(part, folder)
+    sync_folder(folder.parent)
+
+
+def open_cache(folder: Path, *, verify: bool) -> RatingsCache:
+    """The cache in ``folder``; with ``verify`` every array is hashed (about 1 s per GB).
+
+    Raises:
+        DataIntegrityError: cache.json or an array is missing, damaged or of another format.
+    """
+    record = _read_record(folder)
+    arrays = {name: _open_array(folder, name, record, verify) for name in ARRAYS}
+    return RatingsCache(
+        folder=folder,
+        key=folder.name,
+        num_users=len(arrays["test_items"]),
+        num_items=len(arrays["item_ids"]),
+        record=record,
+        **arrays,
+    )
+
+
+def _read_record(folder: Path) -> dict[str, Any]:
+    path = folder / RECORD
+    try:
+        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        schema, described = record["schema"], record["arrays"]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise DataIntegrityError(
+            f"{path}: not readable as a cache record ({error}); run preprocess again"
+        ) from None
+    if schema != FORMAT or set(described) != set(ARRAYS):
+        raise DataIntegrityError(
+            f"{path}: found cache format {schema} with {', '.join(sorted(described))}, wanted "
+            f"format {FORMAT} with {', '.join(sorted(ARRAYS))}; run preprocess again"
+        )
+    return record
+
+
+def _open_array(
+    folder: Path, name: str, record: Mapping[str, Any], verify: bool
+) -> npt.NDArray[Any]:
+    path, wanted = folder / f"{name}.npy", record["arrays"][name]
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataIntegrityError(f"{path}: {error}; run preprocess again") from None
+    found = {"dtype": array.dtype.str, "shape": list(array.shape)}
+    if verify:
+        found["sha256"] = sha256_of(path)
+    for what, value in found.items():
+        if value != wanted[what]:
+            raise DataIntegrityError(
+                f"{path}: {what} is {value}, wanted {wanted[what]} ({RECORD}); run preprocess again"
+            )
+    return array

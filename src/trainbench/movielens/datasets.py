@@ -1,0 +1,149 @@
+"""The datasets in one table, and the manifest that says which of them lies in a data directory."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.files import write_json
+from trainbench.ncf.config import SyntheticSize, unknown
+from trainbench.trials.paths import DataDir
+
+PUBLISHER = "https://files.grouplens.org/datasets/movielens"
+MANIFEST_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a ratings file is written: one rating per line, four fields."""
+
+    ratings_file: str
+    separator: str
+    header: bool
+
+
+TABS = Layout("u.data", "\t", header=False)
+COLONS = Layout("ratings.dat", "::", header=False)
+CSV = Layout("ratings.csv", ",", header=True)
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Users and items that have a rating, and ratings."""
+
+    users: int
+    items: int
+    ratings: int
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One row of the table. ``url`` is None for the dataset that is generated here."""
+
+    name: str
+    layout: Layout
+    url: str | None = None
+    md5: str | None = None
+    sha256: str | None = None
+    bytes: int | None = None
+    counts: Counts | None = None
+
+    @property
+    def archive(self) -> str:
+        """File name of the archive."""
+        return (self.url or f"{self.name}.zip").rsplit("/", 1)[-1]
+
+
+def _published(name: str, layout: Layout, counts: tuple[int, int, int], **known: Any) -> Dataset:
+    return Dataset(name, layout, f"{PUBLISHER}/{name}.zip", counts=Counts(*counts), **known)
+
+
+_TABLE = (
+    _published("ml-100k", TABS, (943, 1_682, 100_000), md5="0e33842e24a9c977be4e0107933c0723"),
+    _published("ml-1m", COLONS, (6_040, 3_706, 1_000_209), md5="c4d9eecfca2ab87c1945afe126590906"),
+    _published(
+        "ml-10m", COLONS, (69_878, 10_677, 10_000_054), md5="ce571fd55effeba0271552578f2648bd"
+    ),
+    _published(
+        "ml-20m",
+        CSV,
+        (138_493, 26_744, 20_000_263),
+        md5="cd245b17a1ae2cc31bb14903e1204af3",
+        sha256="96f243c338a8665f6bcc89c53edf6ee39162a846940de6b7c8c48aeada765ff3",
+        bytes=198_702_078,
+    ),
+    _published(
+        "ml-25m", CSV, (162_541, 59_047, 25_000_095), md5="6b51fb2759a8657d3bfcbfc42b592ada"
+    ),
+    # Its publisher replaces this one from time to time, so it has counts but no lasting checksum.
+    _published("ml-latest-small", CSV, (610, 9_724, 100_836)),
+    Dataset("synthetic", CSV),
+)
+
+DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in _TABLE}
+
+
+def dataset(name: str) -> Dataset:
+    """The dataset called ``name``; a ``ConfigError`` names the nearest one otherwise."""
+    if name not in DATASETS:
+        raise ConfigError(unknown("dataset", name, DATASETS))
+    return DATASETS[name]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """manifest.json: what lies in a raw folder and where it came from.
+
+    ``source`` is where the bytes were read: the publisher, a mirror, a local file or the generator.
+    ``published`` is True only for the archive whose checksum the publisher states, or which came
+    from the publisher itself. ``counts`` are what the ratings must have: the published ones of an
+    archive with the published checksum, or the generated ones.
+    """
+
+    dataset: str
+    source: str
+    ratings_file: str
+    ratings_bytes: int
+    ratings_sha256: str
+    published: bool
+    url: str | None = None
+    archive: str | None = None
+    bytes: int | None = None
+    md5: str | None = None
+    sha256: str | None = None
+    generated: bool = False
+    generator: SyntheticSize | None = None
+    generator_version: int | None = None
+    counts: Counts | None = None
+    schema: int = MANIFEST_SCHEMA
+
+
+def write_manifest(manifest: Manifest, data: DataDir) -> None:
+    """Write manifest.json, the last file of a download: with it the raw folder is complete."""
+    write_json(data.manifest(manifest.dataset), dataclasses.asdict(manifest))
+
+
+def read_manifest(path: Path) -> Manifest | None:
+    """The manifest in ``path``; None where there is none or an older version wrote it.
+
+    Raises:
+        DataIntegrityError: the file is not a manifest.
+    """
+    if not path.exists():
+        return None
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+        if fields["schema"] != MANIFEST_SCHEMA:
+            return None
+        for name, kind in (("generator", SyntheticSize), ("counts", Counts)):
+            fields[name] = kind(**fields[name]) if fields[name] else None
+        return Manifest(**fields)
+    except (ValueError, TypeError, KeyError) as error:
+        raise DataIntegrityError(
+            f"{path}: not a manifest ({error}); delete it and run download again"
+        ) from None

@@ -1,0 +1,237 @@
+"""The split of the v0.5 reference (convert.py): dense ids, time order, last item held out.
+
+Users are numbered in the order of their first appearance among the ratings that the filter leaves,
+and so are items; both before any sorting.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+import trainbench
+from trainbench.compliance.emit import emit, logging_to
+from trainbench.compliance.tags import ncf as keys
+from trainbench.errors import DataIntegrityError
+from trainbench.movielens.cache import (
+    COMPLIANCE_LOG,
+    cache_key,
+    open_cache,
+    require_manifest,
+    split_options,
+    write_cache,
+)
+from trainbench.movielens.datasets import Manifest, dataset
+from trainbench.movielens.formats import Ratings, check_counts, check_pairs, read_ratings
+from trainbench.ncf.config import NcfConfig
+from trainbench.progress import Progress, heartbeat, say
+from trainbench.trials.paths import DataDir
+
+IntArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Training pairs and one held-out item per user; the arrays are those of ``RatingsCache``.
+
+    tied_users: users whose last timestamp stands at two or more of their ratings, that is, whose
+    held-out item the tie-break decided. dropped_users: users with fewer ratings than wanted.
+    """
+
+    users: npt.NDArray[np.int32]
+    items: npt.NDArray[np.int32]
+    row_starts: IntArray
+    test_items: npt.NDArray[np.int32]
+    user_ids: IntArray
+    item_ids: IntArray
+    tied_users: int
+    dropped_users: int
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The arrays by the names they have in a cache."""
+        names = ("users", "items", "row_starts", "test_items", "user_ids", "item_ids")
+        return {name: getattr(self, name) for name in names}
+
+
+def split(ratings: Ratings, *, min_ratings: int, tie_break: str) -> Split:
+    """``ratings`` of the users with at least ``min_ratings``, last item of each held out.
+
+    ``tie_break`` orders a user's ratings of one second: ``stable`` by their position in the file,
+    a total order; ``reference`` as the v0.5 reference's unstable sort of all ratings leaves them.
+    An item that only ever is held out keeps its number.
+
+    Raises:
+        DataIntegrityError: no user has enough ratings.
+    """
+    user_of, user_ids = pd.factorize(ratings.users)
+    per_user = np.bincount(user_of, minlength=len(user_ids))
+    kept = per_user >= min_ratings
+    items, times = ratings.items, ratings.timestamps
+    if not kept.all():
+        rows = kept[user_of]
+        user_of = (np.cumsum(kept) - 1)[user_of[rows]]
+        user_ids, per_user, items, times = user_ids[kept], per_user[kept], items[rows], times[rows]
+    if not len(user_ids):
+        raise DataIntegrityError(
+            f"none of {len(kept):,} users has {min_ratings} ratings; lower min_ratings"
+        )
+    item_of, item_ids = pd.factorize(items)
+    order = _ORDERS[tie_break](user_of, times)
+    ends = np.cumsum(per_user)
+    last = order[ends - 1]
+    before_last = order[np.maximum(ends - 2, 0)]
+    in_training = np.ones(len(order), dtype=bool)
+    in_training[ends - 1] = False
+    train = order[in_training]
+    return Split(
+        users=np.repeat(np.arange(len(user_ids), dtype=np.int32), per_user - 1),
+        items=item_of[train].astype(np.int32),
+        row_starts=np.concatenate(([0], np.cumsum(per_user - 1))).astype(np.int64),
+        test_items=item_of[last].astype(np.int32),
+        user_ids=np.asarray(user_ids),
+        item_ids=np.asarray(item_ids),
+        tied_users=int(np.sum((times[before_last] == times[last]) & (per_user > 1))),
+        dropped_users=int(np.sum(~kept)),
+    )
+
+
+def _stable_order(users: IntArray, times: IntArray) -> IntArray:
+    """Positions of all ratings by (user, timestamp, position in the file)."""
+    return np.lexsort((times, users))
+
+
+def _reference_order(users: IntArray, times: IntArray) -> IntArray:
+    """Positions by user, within a user as in the reference's sort of the whole frame.
+
+    The reference sorts a frame by a datetime column with pandas' default, which is NumPy's
+    quicksort of datetime64. The type matters: integers of the same value take vector paths that
+    differ between processors and NumPy versions in what they do with ties.
+    """
+    by_time = np.argsort(times.astype("datetime64[s]"), kind="quicksort")
+    return by_time[np.argsort(users[by_time], kind="stable")]
+
+
+_ORDERS: dict[str, Callable[[IntArray, IntArray], IntArray]] = {
+    "stable": _stable_order,
+    "reference": _reference_order,
+}
+
+
+def held_out_sha256(split: Split) -> str:
+    """SHA-256 of the test set as int64 pairs (user id, item id), little-endian, in user order.
+
+    The ids are the dataset's own, so that the hash does not depend on how anybody numbers them.
+    """
+    pairs = np.stack([split.user_ids, split.item_ids[split.test_items]], axis=1)
+    return hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
+
+
+def run(config: NcfConfig, data: DataDir) -> Path:
+    """The folder of the cache for ``config``: built, or left as it is if it is whole.
+
+    Raises:
+        ConfigError, MachineError: the dataset is unknown, absent, or the disk is full.
+        DataIntegrityError: the ratings changed since the download, or are damaged.
+    """
+    manifest = require_manifest(config, data)
+    options = split_options(config)
+    folder = data.cache(cache_key(manifest, options))
+    if folder.exists():
+        try:
+            record = open_cache(folder, verify=True).record
+            say(f"preprocess: {folder} is complete and unchanged ({_summary(record)})")
+            return folder
+        except DataIntegrityError as error:
+            say(f"preprocess: building the cache anew, because it is damaged: {error}")
+    record = _build(config, data, manifest, folder)
+    say(f"preprocess: wrote {folder} ({_summary(record)})")
+    return folder
+
+
+def _build(config: NcfConfig, data: DataDir, manifest: Manifest, folder: Path) -> dict[str, Any]:
+    ratings = _load(data, manifest)
+    with heartbeat("splitting the ratings"):
+        result = split(ratings, min_ratings=config.min_ratings, tie_break=config.tie_break)
+    record = _record(config, manifest, ratings, result)
+    del ratings
+    with heartbeat("writing the cache"):
+        write_cache(
+            folder, result.arrays(), record, finish=lambda part: _log_compliance(part, config)
+        )
+    return record
+
+
+def _load(data: DataDir, manifest: Manifest) -> Ratings:
+    """The ratings that the manifest promises, checked against it."""
+    path = data.raw(manifest.dataset) / manifest.ratings_file
+    if not path.exists():
+        raise DataIntegrityError(f"{path}: not found; run download again")
+    with Progress(path.stat().st_size, label=f"read {path.name}") as progress:
+        ratings = read_ratings(path, dataset(manifest.dataset).layout, on_block=progress.advance)
+    if ratings.sha256 != manifest.ratings_sha256:
+        raise DataIntegrityError(
+            f"{path}: sha256 is {ratings.sha256}, wanted {manifest.ratings_sha256} "
+            "(manifest.json); the file changed after the download, run download again"
+        )
+    with heartbeat("checking the ratings"):
+        check_pairs(path, ratings)
+        if manifest.counts:
+            check_counts(path, ratings, manifest.counts)
+    return ratings
+
+
+def _record(
+    config: NcfConfig, manifest: Manifest, ratings: Ratings, result: Split
+) -> dict[str, Any]:
+    """The content of cache.json that is not about the arrays: no time, no path, no machine."""
+    return {
+        "dataset": manifest.dataset,
+        "options": split_options(config),
+        "manifest": {
+            "ratings_sha256": manifest.ratings_sha256,
+            "archive_sha256": manifest.sha256,
+            "published": manifest.published,
+            "generated": manifest.generated,
+        },
+        "counts": {
+            "ratings_read": len(ratings),
+            "users": len(result.user_ids),
+            "items": len(result.item_ids),
+            "train": len(result.users),
+            "test": len(result.test_items),
+            "dropped_users": result.dropped_users,
+            "tied_users": result.tied_users,
+        },
+        "tied_users": result.tied_users,
+        "test_set_sha256": held_out_sha256(result),
+        "versions": {
+            "trainbench": trainbench.__version__,
+            "numpy": np.__version__,
+            "pandas": pd.__version__,
+            "python": platform.python_version(),
+        },
+    }
+
+
+def _log_compliance(folder: Path, config: NcfConfig) -> None:
+    with logging_to(folder / COMPLIANCE_LOG, root_dir=Path(trainbench.__file__).parent):
+        emit(keys.PREPROC_HP_MIN_RATINGS, config.min_ratings)
+        emit(keys.PREPROC_HP_NUM_EVAL, config.eval_negatives)
+        emit(keys.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, True)
+
+
+def _summary(record: dict[str, Any]) -> str:
+    counts = record["counts"]
+    return (
+        f"{counts['users']:,} users, {counts['items']:,} items, {counts['train']:,} training "
+        f"pairs, {counts['tied_users']:,} users with a tied last rating, "
+        f"test set {record['test_set_sha256'][:12]}"
+    )

@@ -1,0 +1,131 @@
+"""Take one ratings file out of a zip that nobody trusts yet.
+
+Only one member is ever written, under a name of our own; an archive with a hostile member is
+refused all the same, because nothing else in it deserves belief.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from trainbench.errors import DataIntegrityError
+from trainbench.files import BLOCK_BYTES, disk_errors_told, require_space
+from trainbench.movielens.datasets import Layout
+from trainbench.progress import Progress, heartbeat
+
+# ml-25m, the largest, unpacks to 1.2 GB at a ratio of 5.
+MAX_TOTAL_BYTES = 8 << 30
+MAX_RATIO = 100
+MAX_MEMBERS = 1_000
+_SMALL_BYTES = 1 << 20  # below this a high ratio is harmless
+
+
+def ratings_member(path: Path, layout: Layout, *, shown: str | None = None) -> zipfile.ZipInfo:
+    """The member of the zip at ``path`` that is the ratings file, after all members were checked.
+
+    Raises:
+        DataIntegrityError: not a zip, damaged, hostile, or without exactly one ratings file; the
+            message calls the archive ``shown``.
+    """
+    name = shown or str(path)
+    with _zip_errors_told(name), zipfile.ZipFile(path) as archive:
+        members = archive.infolist()
+        fault = _fault_of_all(members, path.stat().st_size)
+        faults = [fault] if fault else [f for f in map(_fault, members) if f]
+        if faults:
+            raise DataIntegrityError(f"{name}: refused: {faults[0]}; use another archive")
+        with heartbeat(f"testing {path.name}"):
+            damaged = archive.testzip()
+        if damaged:
+            raise DataIntegrityError(f"{name}: member {damaged!r} is damaged; get it anew")
+    found = [m for m in members if PurePosixPath(m.filename).name == layout.ratings_file]
+    found = [m for m in found if "__MACOSX" not in m.filename]
+    if len(found) != 1:
+        raise DataIntegrityError(
+            f"{name}: found {len(found)} members called {layout.ratings_file}, wanted one; "
+            "check that the archive is of the dataset asked for"
+        )
+    return found[0]
+
+
+def unpack(path: Path, member: zipfile.ZipInfo, target: Path) -> str:
+    """Write ``member`` as ``target`` by rename; the SHA-256 of its bytes.
+
+    Raises:
+        MachineError: the disk is full. DataIntegrityError: the member is damaged.
+    """
+    part = target.with_name(target.name + ".part")
+    require_space(target.parent, member.file_size)
+    digest = hashlib.sha256()
+    try:
+        with (
+            disk_errors_told(target.parent, member.file_size),
+            _zip_errors_told(str(path)),
+            zipfile.ZipFile(path) as archive,
+            archive.open(member) as packed,
+            part.open("wb") as out,
+            Progress(member.file_size, label=f"unpack {target.name}") as progress,
+        ):
+            # zipfile stops at the size that was checked and compares the CRC there.
+            while block := packed.read(BLOCK_BYTES):
+                digest.update(block)
+                out.write(block)
+                progress.advance(len(block))
+            out.flush()
+            os.fsync(out.fileno())
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _zip_errors_told(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise DataIntegrityError(
+            f"{name}: not a whole zip archive ({error}); delete it and get it anew"
+        ) from None
+
+
+def _fault_of_all(members: list[zipfile.ZipInfo], archive_bytes: int) -> str | None:
+    """What is wrong with the members taken together."""
+    total = sum(member.file_size for member in members)
+    names = {member.filename for member in members}
+    if len(members) > MAX_MEMBERS:
+        return f"{len(members):,} members, at most {MAX_MEMBERS:,} are accepted"
+    if len(names) < len(members):
+        return "two members of one name"
+    # Overlapping members reach ratios that no single one shows.
+    if total > MAX_TOTAL_BYTES or total > max(_SMALL_BYTES, MAX_RATIO * archive_bytes):
+        return (
+            f"unpacks from {archive_bytes:,} to {total:,} bytes; at most {MAX_TOTAL_BYTES:,} "
+            f"and {MAX_RATIO} times its size are accepted"
+        )
+    return None
+
+
+def _fault(member: zipfile.ZipInfo) -> str | None:
+    """What is wrong with one member."""
+    name = member.orig_filename
+    path = PurePosixPath(name.replace("\\", "/"))
+    kind = stat.S_IFMT(member.external_attr >> 16)
+    if path.is_absolute() or name[1:2] == ":":
+        return f"member {name!r} has an absolute name"
+    if ".." in path.parts or "\0" in name:
+        return f"member {name!r} leads out of the archive's folder"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return f"member {name!r} is a link or a device"
+    if member.flag_bits & 1:
+        return f"member {name!r} is encrypted"
+    if member.file_size > max(_SMALL_BYTES, MAX_RATIO * member.compress_size):
+        return f"member {name!r} unpacks to {member.file_size:,} bytes, over {MAX_RATIO} times"
+    return None

@@ -1,0 +1,1 @@
+"""The input of NCF's training: negatives, shuffle, epochs and the process that makes them."""

@@ -1,0 +1,96 @@
+"""The flagfile between trainer and producer: one ``--key=value`` per line, every option, once.
+
+It appears by a rename, so the producer never reads half of it, and it is the signal to begin: until
+it is there the producer touches no data.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_type_hints
+
+from trainbench.errors import ConfigError
+from trainbench.files import write_atomically
+from trainbench.ncf.config import CHOICES, NcfConfig, unknown
+
+
+@dataclass(frozen=True)
+class GenerationOptions:
+    """Everything that the producer needs to know, under the names of the flagfile."""
+
+    cache_folder: str
+    compliance_file: str
+    seed: int
+    batch_size: int
+    train_negatives: int
+    eval_negatives: int
+    max_epochs: int
+    epochs_per_cycle: int
+    cycles_ahead: int
+    last_batch: str
+    generator_workers: int
+
+    @classmethod
+    def of(
+        cls, config: NcfConfig, *, cache_folder: Path, compliance_file: Path, seed: int
+    ) -> GenerationOptions:
+        """The options of a run with ``config``."""
+        own = {"cache_folder", "compliance_file", "seed"}
+        names = [field.name for field in dataclasses.fields(cls) if field.name not in own]
+        return cls(
+            cache_folder=str(cache_folder.resolve()),
+            compliance_file=str(compliance_file.resolve()),
+            seed=seed,
+            **{name: getattr(config, name) for name in names},
+        )
+
+
+def write_flagfile(path: Path, options: GenerationOptions) -> None:
+    """Write ``options`` to ``path`` in one stroke."""
+    pairs = dataclasses.asdict(options).items()
+    lines = [f"--{key}={value}" for key, value in pairs]
+    if any("\n" in line for line in lines):
+        raise ConfigError(f"{path}: a path with a line break in it; rename the folder")
+    write_atomically(path, "\n".join(lines) + "\n")
+
+
+def read_flagfile(path: Path) -> GenerationOptions:
+    """The options in ``path``.
+
+    Raises:
+        ConfigError: a line that is not ``--key=value``, a key that is unknown, missing or there
+            twice, or a value of the wrong type.
+    """
+    kinds = get_type_hints(GenerationOptions)
+    values: dict[str, str | int] = {}
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        key, equals, text = line.removeprefix("--").partition("=")
+        if not line.startswith("--") or not equals:
+            raise ConfigError(f"{path}, line {number}: found {line!r}, wanted --key=value")
+        if key not in kinds:
+            raise ConfigError(f"{path}, line {number}: {unknown('key', key, kinds)}")
+        if key in values:
+            raise ConfigError(f"{path}, line {number}: key {key!r} is there twice; remove one")
+        values[key] = _value(path, number, key, text, kinds[key])
+    missing = [key for key in kinds if key not in values]
+    if missing:
+        raise ConfigError(f"{path}: no line for {', '.join(missing)}; add --{missing[0]}=VALUE")
+    return GenerationOptions(**values)  # type: ignore[arg-type]
+
+
+def _value(path: Path, number: int, key: str, text: str, kind: type) -> str | int:
+    if kind is str:
+        if key in CHOICES and text not in CHOICES[key]:
+            raise ConfigError(f"{path}, line {number}: {unknown(key, text, CHOICES[key])}")
+        return text
+    try:
+        value = int(text)
+    except ValueError:
+        value = -1
+    if value < (0 if key == "seed" else 1):
+        raise ConfigError(
+            f"{path}, line {number}: found --{key}={text}, wanted a whole number above 0"
+        )
+    return value

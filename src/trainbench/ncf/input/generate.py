@@ -1,0 +1,218 @@
+"""The producer: makes evaluation candidates and epochs ahead of the trainer.
+
+``python -m trainbench.ncf.input.generate --work-dir DIR --parent PID`` is started by the trainer
+(``producer.start_producer``). It says that it is alive before it does anything else, waits for the
+flagfile, and only then opens the cache. It needs no GPU and imports no TensorFlow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+import trainbench
+from trainbench.compliance import emit as log
+from trainbench.compliance.tags import ncf as keys
+from trainbench.errors import TrainbenchError
+from trainbench.files import disk_errors_told, require_space
+from trainbench.movielens.cache import RatingsCache, open_cache
+from trainbench.ncf.input.epochs import EpochMaker, EpochRecord, epoch_bytes
+from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
+from trainbench.ncf.input.workdir import Meeting
+from trainbench.progress import duration, say, scaled
+from trainbench.trials.parent_watch import die_with_parent
+
+PACKAGE = Path(trainbench.__file__).parent
+BEAT_S = 1.0
+_POLL_S = 0.05
+# Not SIGTERM, with which the trainer itself ends us: then the folder is the trainer's to remove.
+_TRAINER_GONE = signal.SIGHUP
+
+
+class Heartbeat:
+    """Touches a file at most once a second, when told that work went on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._last = path, 0.0
+        path.touch()
+
+    def __call__(self) -> None:
+        """Work went on."""
+        now = time.monotonic()
+        if now - self._last >= BEAT_S:
+            self._last = now
+            os.utime(self._path)
+
+
+def published(
+    meeting: Meeting,
+    options: GenerationOptions,
+    *,
+    wait_for_room: Callable[[], object] = lambda: None,
+    on_progress: Callable[[], object] = lambda: None,
+) -> Iterator[Path]:
+    """Make everything a run needs, one folder after the other; yields each once it is complete.
+
+    First the evaluation candidates, then the cycles. ``wait_for_room`` is called before each
+    cycle, ``on_progress`` after every small piece of work. Emits the producer's compliance lines.
+
+    Raises:
+        DataIntegrityError: the cache is damaged, or a user has rated every item.
+        MachineError: the disk is full; the message says how many bytes are needed.
+    """
+    cache = open_cache(Path(options.cache_folder), verify=False)
+    maker = EpochMaker(cache, options, on_progress=on_progress)
+    try:
+        yield _publish(meeting.eval, eval_bytes(cache, options), _eval_writer(maker, options))
+        _log_eval(cache, options)
+        cycle_bytes = options.epochs_per_cycle * epoch_bytes(cache.num_train, options)
+        say(disk_line(cache, options))
+        for number, first in enumerate(range(0, options.max_epochs, options.epochs_per_cycle)):
+            wait_for_room()
+            epochs = range(first, min(first + options.epochs_per_cycle, options.max_epochs))
+            write = _cycle_writer(meeting, maker, options, epochs)
+            yield _publish(meeting.cycle(number), cycle_bytes, write)
+    finally:
+        maker.close()
+
+
+def eval_bytes(cache: RatingsCache, options: GenerationOptions) -> int:
+    """Bytes of the evaluation candidates on disk."""
+    return cache.num_users * (options.eval_negatives + 1) * 4 + (1 << 12)
+
+
+def disk_bytes(cache: RatingsCache, options: GenerationOptions) -> int:
+    """Most bytes that a run's work folder takes: candidates, the cycle in use and those ahead."""
+    epochs = options.epochs_per_cycle * (options.cycles_ahead + 1)
+    return eval_bytes(cache, options) + epochs * epoch_bytes(cache.num_train, options)
+
+
+def disk_line(cache: RatingsCache, options: GenerationOptions) -> str:
+    """The log line that states the bound."""
+    return (
+        f"at most {scaled(disk_bytes(cache, options), 'B')} on disk: candidates and "
+        f"{options.cycles_ahead} cycles ahead of the one in use, {options.epochs_per_cycle} "
+        f"epochs of {scaled(epoch_bytes(cache.num_train, options), 'B')} each"
+    )
+
+
+def _publish(folder: Path, needed_bytes: int, write: Callable[[Path], object]) -> Path:
+    """``write`` into a folder under another name, then give it its own in one stroke."""
+    part = folder.with_name(folder.name + ".part")
+    started = time.perf_counter()
+    part.mkdir()
+    require_space(part, needed_bytes)
+    with disk_errors_told(part, needed_bytes):
+        write(part)
+    part.rename(folder)
+    say(f"{folder.name} ready after {duration(time.perf_counter() - started)}")
+    return folder
+
+
+def _eval_writer(maker: EpochMaker, options: GenerationOptions) -> Callable[[Path], object]:
+    def write(folder: Path) -> None:
+        log.emit(keys.INPUT_STEP_EVAL_NEG_GEN)
+        maker.write_eval(folder)
+
+    return write
+
+
+def _cycle_writer(
+    meeting: Meeting, maker: EpochMaker, options: GenerationOptions, epochs: range
+) -> Callable[[Path], object]:
+    def write(folder: Path) -> None:
+        for epoch in epochs:
+            log.emit(keys.INPUT_STEP_TRAIN_NEG_GEN)
+            log.emit(keys.INPUT_HP_NUM_NEG, options.train_negatives)
+            log.emit(keys.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT, True)
+            target = meeting.epoch(folder, epoch)
+            target.mkdir()
+            record = maker.write_epoch(epoch, target)
+            log.emit(keys.INPUT_ORDER)
+            # The shuffle is over the whole epoch: one shard.
+            log.emit(keys.INPUT_SHARD, record.num_samples)
+            log.emit(keys.INPUT_SIZE, record.num_samples)
+            log.emit(keys.INPUT_BATCH_SIZE, record.batch_size)
+            say(epoch_line(record))
+
+    return write
+
+
+def epoch_line(record: EpochRecord) -> str:
+    """What the log says of an epoch that was written."""
+    return (
+        f"epoch {record.epoch}: {record.num_samples:,} samples in {record.steps:,} batches, "
+        f"{record.num_repeated} repeated, {record.num_carried} carried over, "
+        f"first batch {record.first_batch_sha256}, all batches {record.epoch_sha256}"
+    )
+
+
+def _log_eval(cache: RatingsCache, options: GenerationOptions) -> None:
+    log.emit(keys.EVAL_HP_NUM_USERS, cache.num_users)
+    log.emit(keys.EVAL_SIZE, cache.num_users * (options.eval_negatives + 1))
+
+
+def main(argv: list[str] | None = None) -> int:
+    """The producer process; returns its exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m trainbench.ncf.input.generate", description=__doc__
+    )
+    parser.add_argument("--work-dir", type=Path, required=True, help="made by the trainer")
+    parser.add_argument("--parent", type=int, required=True, help="the trainer's process number")
+    given = parser.parse_args(argv)
+    meeting = Meeting(given.work_dir)
+    _stop_cleanly(meeting)
+    die_with_parent(given.parent, number=_TRAINER_GONE)
+    meeting.alive.write_text(f"process {os.getpid()}\n")
+    say(f"alive as process {os.getpid()}, waiting for {meeting.flagfile}")
+    try:
+        _produce(meeting)
+    except TrainbenchError as error:
+        print(f"error: {error}", file=sys.stderr, flush=True)
+        return error.exit_code
+    return 0
+
+
+def _produce(meeting: Meeting) -> None:
+    beat = Heartbeat(meeting.heartbeat)
+    while not meeting.flagfile.exists():
+        beat()
+        time.sleep(_POLL_S)
+    options = read_flagfile(meeting.flagfile)
+    say(f"flagfile found: {options}")
+
+    def wait_for_room() -> None:
+        while meeting.cycles_waiting() >= options.cycles_ahead:
+            beat()
+            time.sleep(_POLL_S)
+
+    with log.logging_to(Path(options.compliance_file), root_dir=PACKAGE):
+        for _ in published(meeting, options, wait_for_room=wait_for_room, on_progress=beat):
+            beat()
+    say("all epochs made")
+
+
+def _stop_cleanly(meeting: Meeting) -> None:
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        if number == _TRAINER_GONE:
+            say("the trainer is gone; removing the work folder")
+            shutil.rmtree(meeting.root, ignore_errors=True)
+        # Worker threads may be deep in their work, and nothing of it is wanted any more.
+        os._exit(128 + number)
+
+    signal.signal(_TRAINER_GONE, stop)
+    signal.signal(signal.SIGTERM, stop)
+    # Ctrl-C reaches the whole process group; the trainer decides what it means and then ends us.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

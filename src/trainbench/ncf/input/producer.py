@@ -1,0 +1,310 @@
+"""The trainer's side of the producer: start it, release it, take what it makes, end it.
+
+with start_producer(cache, config, seed=7, work_dir=..., ...) as producer:
+    ...                                  # drop caches, log run_start
+    producer.release()
+    candidates = producer.eval_candidates()
+    batches = producer.next_epoch()
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from trainbench.compliance import emit as log
+from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
+from trainbench.movielens.cache import RatingsCache
+from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.input.epochs import EpochData, open_epoch
+from trainbench.ncf.input.flagfile import GenerationOptions, write_flagfile
+from trainbench.ncf.input.generate import PACKAGE, published
+from trainbench.ncf.input.workdir import Claim, Meeting, claim
+
+ALIVE_TIMEOUT_S = 60.0
+HUNG_AFTER_S = 45.0
+LAST_LINES = 20
+_POLL_S = 0.01
+_GRACE_S = 5.0
+# A gap between two looks longer than this says nothing about the producer: we were stopped too.
+_LONGEST_GAP_S = 5.0
+
+
+@dataclass(frozen=True)
+class EvalCandidates:
+    """items: int32[num_users, eval_negatives + 1], the held-out item last; a read-only map."""
+
+    items: npt.NDArray[np.int32]
+    wait_s: float
+
+
+class _Source(Protocol):
+    """What makes the folders: another process, or this one."""
+
+    def release(self) -> None:
+        """Let it touch data."""
+
+    def check(self) -> None:
+        """Raise if it is in trouble."""
+
+    def wait_for(self, folder: Path) -> None:
+        """Return when ``folder`` is there."""
+
+    def stop(self) -> None:
+        """End it; may be called twice."""
+
+
+class Producer:
+    """Hands out evaluation candidates and epochs; a context manager that cleans up."""
+
+    def __init__(self, held: Claim, options: GenerationOptions, source: _Source) -> None:
+        self._claim, self._options, self._source = held, options, source
+        self._meeting = held.meeting
+        self._owner = os.getpid()
+        self._next = 0
+        self._released = False
+        atexit.register(self.close)
+
+    def __enter__(self) -> Producer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def release(self) -> None:
+        """Let the producer begin: the flagfile appears. Call it after run_start was logged."""
+        self._released = True
+        self._source.release()
+
+    def eval_candidates(self) -> EvalCandidates:
+        """The candidates of every user's evaluation, drawn once per run.
+
+        Raises:
+            TrainbenchError: the producer failed or hangs.
+        """
+        wait_s = self._wait_for(self._meeting.eval)
+        return EvalCandidates(np.load(self._meeting.eval / "items.npy", mmap_mode="r"), wait_s)
+
+    def next_epoch(self) -> EpochData:
+        """The next epoch's batches; those of the cycle before are deleted.
+
+        Raises:
+            TrainbenchError: the producer failed or hangs, or the last epoch is out.
+        """
+        epoch, per_cycle = self._next, self._options.epochs_per_cycle
+        if epoch >= self._options.max_epochs:
+            raise TrainbenchError(
+                f"epoch {epoch} was asked for, but max_epochs is {self._options.max_epochs}"
+            )
+        number, wait_s = epoch // per_cycle, 0.0
+        if epoch % per_cycle == 0:
+            if number:
+                shutil.rmtree(self._meeting.in_use(number - 1))
+            wait_s = self._wait_for(self._meeting.cycle(number))
+            # The new name tells the producer that there is room for another cycle.
+            self._meeting.cycle(number).rename(self._meeting.in_use(number))
+        self._next += 1
+        folder = self._meeting.epoch(self._meeting.in_use(number), epoch)
+        return open_epoch(folder, wait_s=wait_s)
+
+    def check(self) -> None:
+        """Raise a ``TrainbenchError`` if the producer failed or hangs; costs microseconds."""
+        self._source.check()
+
+    def close(self) -> None:
+        """End the producer and remove its folder, in whatever state; a second call does nothing."""
+        if os.getpid() != self._owner:
+            return
+        self._source.stop()
+        self._claim.remove()
+        atexit.unregister(self.close)
+
+    def _wait_for(self, folder: Path) -> float:
+        assert self._released, "release() comes first: the producer waits for the flagfile"
+        started = time.perf_counter()
+        self._source.wait_for(folder)
+        return time.perf_counter() - started
+
+
+def start_producer(
+    cache: RatingsCache,
+    config: NcfConfig,
+    *,
+    seed: int,
+    work_dir: Path,
+    log_file: Path,
+    compliance_file: Path,
+    command: Sequence[str] = (sys.executable, "-m", "trainbench.ncf.input.generate"),
+    alive_timeout_s: float = ALIVE_TIMEOUT_S,
+    hung_after_s: float = HUNG_AFTER_S,
+) -> Producer:
+    """Start the producer and return once it has said that it is alive; it touches no data yet.
+
+    Folders of dead runs in ``work_dir`` are removed. Call it from a thread that lives as long as
+    the producer shall: Linux ends the producer with the thread that started it. With
+    ``config.use_subprocess`` False the same work is done in this process when it is asked for.
+
+    Raises:
+        ConfigError: not one batch fits into an epoch. MachineError: ``work_dir`` cannot be
+        written. TrainbenchError: the producer did not come up.
+    """
+    options = GenerationOptions.of(
+        config, cache_folder=cache.folder, compliance_file=compliance_file, seed=seed
+    )
+    _require_batch(cache, options)
+    held = claim(work_dir)
+    try:
+        if not config.use_subprocess:
+            return Producer(held, options, _Inline(held.meeting, options))
+        process = _Process(held.meeting, options, log_file, command, hung_after_s)
+        producer = Producer(held, options, process)
+    except BaseException:
+        held.remove()
+        raise
+    try:
+        process.wait_until_alive(alive_timeout_s)
+    except BaseException:
+        producer.close()
+        raise
+    return producer
+
+
+def _require_batch(cache: RatingsCache, options: GenerationOptions) -> None:
+    samples = cache.num_train * (1 + options.train_negatives)
+    if not samples:
+        raise DataIntegrityError(
+            f"{cache.folder}: no training pair is left besides the held-out ones; use more ratings"
+        )
+    if options.last_batch == "spillover" and samples < options.batch_size:
+        raise ConfigError(
+            f"batch_size={options.batch_size}: an epoch has {samples} samples, so last_batch="
+            "spillover would leave no batch; use a smaller batch_size or last_batch=pad"
+        )
+
+
+class _Inline:
+    """The producer's work in this process, done when its result is asked for."""
+
+    def __init__(self, meeting: Meeting, options: GenerationOptions) -> None:
+        self._meeting, self._options = meeting, options
+        self._made: Iterator[Path] = iter(())
+
+    def release(self) -> None:
+        write_flagfile(self._meeting.flagfile, self._options)
+        self._made = published(self._meeting, self._options)
+
+    def check(self) -> None:
+        pass
+
+    def wait_for(self, folder: Path) -> None:
+        with log.logging_to(Path(self._options.compliance_file), root_dir=PACKAGE):
+            while not folder.exists():
+                next(self._made)
+
+    def stop(self) -> None:
+        if hasattr(self._made, "close"):
+            self._made.close()
+
+
+class _Process:
+    """The producer as a child process."""
+
+    def __init__(
+        self,
+        meeting: Meeting,
+        options: GenerationOptions,
+        log_file: Path,
+        command: Sequence[str],
+        hung_after_s: float,
+    ) -> None:
+        self._meeting, self._options, self._log = meeting, options, log_file
+        self._hung_after_s = hung_after_s
+        self._beat, self._silent_s, self._looked = 0.0, 0.0, time.monotonic()
+        # It has no use for a GPU, and whatever it might load must not take the trainer's memory.
+        environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
+        paths = [str(PACKAGE.parent), environment.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+        given = ["--work-dir", str(meeting.root), "--parent", str(os.getpid())]
+        with open(log_file, "ab") as output:
+            self._child = subprocess.Popen(
+                [*command, *given],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+            )
+
+    def wait_until_alive(self, timeout_s: float) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not self._meeting.alive.exists():
+            if self._child.poll() is not None:
+                raise self._failure(f"ended with {self._ending()} before it was alive")
+            if time.monotonic() > deadline:
+                raise self._failure(f"gave no sign of life in {timeout_s:.0f} s")
+            time.sleep(_POLL_S)
+
+    def release(self) -> None:
+        write_flagfile(self._meeting.flagfile, self._options)
+
+    def check(self) -> None:
+        code = self._child.poll()
+        if code == 0:
+            return
+        if code is not None:
+            raise self._failure(f"ended with {self._ending()}")
+        now = time.monotonic()
+        self._silent_s += min(now - self._looked, _LONGEST_GAP_S)
+        self._looked = now
+        with contextlib.suppress(FileNotFoundError):
+            beat = self._meeting.heartbeat.stat().st_mtime
+            if beat != self._beat:
+                self._beat, self._silent_s = beat, 0.0
+        if self._silent_s > self._hung_after_s:
+            failure = self._failure(f"hangs: no sign of work for {self._silent_s:.0f} s")
+            self._child.kill()
+            raise failure
+
+    def wait_for(self, folder: Path) -> None:
+        # Also when the folder is there: a run whose producer is dead is not worth continuing.
+        self.check()
+        while not folder.exists():
+            self.check()
+            # Looked at again: its last act before a good end may have been to make the folder.
+            if self._child.poll() == 0 and not folder.exists():
+                raise self._failure(f"ended without making {folder.name}")
+            time.sleep(_POLL_S)
+
+    def stop(self) -> None:
+        if self._child.poll() is not None:
+            return
+        self._child.terminate()
+        try:
+            self._child.wait(_GRACE_S)
+        except subprocess.TimeoutExpired:
+            self._child.kill()
+            self._child.wait()
+
+    def _ending(self) -> str:
+        code = self._child.returncode
+        return f"signal {-code}" if code < 0 else f"exit code {code}"
+
+    def _failure(self, what: str) -> TrainbenchError:
+        """The error to raise, of the kind that the producer's own exit code names."""
+        kinds = (ConfigError, DataIntegrityError, MachineError)
+        by_code = {kind.exit_code: kind for kind in kinds}
+        kind = by_code.get(self._child.poll() or 0, TrainbenchError)
+        lines = self._log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        tail = "".join(f"\n  {line}" for line in lines) or " nothing"
+        return kind(f"the input producer {what}; the last lines of {self._log}:{tail}")

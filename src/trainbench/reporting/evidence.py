@@ -1,0 +1,177 @@
+"""The stitched logs of a run, judged anew, whatever the trial or an earlier step said of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from trainbench.compliance import score as statistic
+from trainbench.compliance.check import check
+from trainbench.compliance.outcome import outcome
+from trainbench.compliance.parse import Event, Finding, Line, excerpt, parse_lines, read_lines
+from trainbench.compliance.rules.cross_log import SET_RULES, check_set
+from trainbench.compliance.rules.levels import CHECKERS, LEVELS, described, ruleset
+from trainbench.compliance.tags import ncf as keys
+from trainbench.files import sha256_of
+from trainbench.reporting.records import Epoch, LogCheck, LogFinding, Rule, Score
+from trainbench.reporting.sources import fill
+from trainbench.trials.paths import RunDir
+
+CONTEXT_LINES = 2
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """All stitched logs of a run: each alone by trial, all as a set, and their statistic.
+
+    ``epochs`` holds what the logs say of each epoch, for trials of which nothing else is left.
+    """
+
+    logs: Mapping[int, LogCheck]
+    epochs: Mapping[int, tuple[Epoch, ...]]
+    set_findings: tuple[LogFinding, ...]
+    score: Score | None
+
+
+def evidence(
+    run: RunDir, system: str | None, missing: list[str], benchmark: str = keys.BENCHMARK
+) -> Evidence:
+    """The judgement of every ``result_<i>.txt``; a trial without one goes to ``missing``."""
+    folder = results_folder(run, system, benchmark)
+    logs: dict[int, LogCheck] = {}
+    events: dict[int, Sequence[Event]] = {}
+    for index in sorted({trial.index for trial in run.trials} | set(_indices(folder))):
+        path = folder / f"result_{index}.txt"
+        name = path.relative_to(run.root).as_posix()
+        if path.is_file():
+            logs[index], events[index] = check_log(path, name)
+        else:
+            missing.append(f"{name}: file not there (run the stitch step)")
+    of_set = check_set({f"result_{index}.txt": said for index, said in events.items()})
+    return Evidence(
+        logs=logs,
+        epochs={index: tuple(_epochs(said)) for index, said in events.items()},
+        set_findings=tuple(_with_context(finding, []) for finding in of_set),
+        score=_score(folder, benchmark) if logs else None,
+    )
+
+
+def _indices(folder: Path) -> Iterable[int]:
+    names = (re.fullmatch(r"result_(\d+)\.txt", path.name) for path in folder.glob("result_*.txt"))
+    return (int(match[1]) for match in names if match)
+
+
+def _epochs(events: Sequence[Event]) -> Iterable[Epoch]:
+    """The epochs of a log, with HR@10 and nothing else."""
+    for event in events:
+        if event.key == keys.EVAL_ACCURACY and isinstance(event.value, dict):
+            rate = event.value.get("value")
+            yield fill(Epoch, {"epoch": event.value.get("epoch"), "hit_rate": rate}, set())
+
+
+def results_folder(run: RunDir, system: str | None, benchmark: str = keys.BENCHMARK) -> Path:
+    """``results/<system>/ncf``; the only one there is when run.json does not name the system."""
+    folders = sorted(run.root.glob(f"results/*/{benchmark}"))
+    named = [folder for folder in folders if folder.parent.name == system]
+    return next(iter(named or folders), run.root / "results" / "unnamed" / benchmark)
+
+
+def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
+    """Which rules of any level and checker the log at ``path`` breaks, and what it says."""
+    lines = list(read_lines(path))
+    events = parse_lines(lines).events
+    said = outcome(events)
+    known = [line for line in lines if isinstance(line, Line)]
+    found = dict.fromkeys(
+        finding
+        for checker in CHECKERS
+        for finding in check(lines, ruleset(LEVELS[-1], checker=checker))
+    )
+    judged = LogCheck(
+        file=name,
+        sha256=sha256_of(path),
+        time_s=said.time_s,
+        run_start_unix_s=said.run_start_unix_s,
+        run_stop_unix_s=said.run_stop_unix_s,
+        best_hit_rate=said.best,
+        target_hit_rate=said.target,
+        converged=said.converged,
+        success=said.success,
+        seed=said.seed if type(said.seed) is int else None,
+        findings=tuple(_with_context(finding, known) for finding in found),
+    )
+    return judged, events
+
+
+def rules(benchmark: str = keys.BENCHMARK) -> tuple[Rule, ...]:
+    """Every rule that is applied, each under the lowest level that has it."""
+    named = {**dict(described(LEVELS[-1], benchmark=benchmark)), **dict(SET_RULES)}
+    return tuple(Rule(level_of(rule), rule, wanted) for rule, wanted in named.items())
+
+
+def level_of(rule: str) -> str:
+    """The lowest level that a rule belongs to; an unreadable line fails all of them."""
+    prefixes = {"level1": "1", "level2": "2", "parse": "1"}
+    return prefixes.get(rule.split("/", 1)[0], "strict")
+
+
+def lost_lines(recorded: Mapping[str, Any]) -> dict[int, tuple[LogFinding, ...]]:
+    """By trial, the raw lines that findings.json says could not be stitched."""
+    trials = recorded.get("trials")
+    entries = [t for t in trials if isinstance(t, dict)] if isinstance(trials, list) else []
+    return {
+        entry["index"]: tuple(_recorded(entry.get("stitch")))
+        for entry in entries
+        if isinstance(entry.get("index"), int)
+    }
+
+
+def _recorded(findings: Any) -> Iterable[LogFinding]:
+    for record in findings if isinstance(findings, list) else ():
+        if isinstance(record, dict):
+            rule, found, wanted = (str(record.get(key)) for key in ("rule", "found", "wanted"))
+            yield LogFinding("strict", rule, None, found, wanted, ())
+
+
+def _score(folder: Path, benchmark: str) -> Score:
+    found = statistic.score(folder, benchmark=benchmark)
+    return Score(
+        official=found.official,
+        order=found.order,
+        runs=len(found.runs),
+        converged=found.converged,
+        counted=found.counted,
+        dropped=found.dropped,
+        mean_s=found.mean_s,
+        standard_deviation_s=found.standard_deviation_s,
+        median_s=found.median_s,
+        shortest_s=found.shortest_s,
+        longest_s=found.longest_s,
+        interval_s=(found.interval.low, found.interval.high) if found.interval else None,
+        notes=found.notes,
+    )
+
+
+def _with_context(finding: Finding, lines: list[Line]) -> LogFinding:
+    return LogFinding(
+        level=level_of(finding.rule),
+        rule=finding.rule,
+        line_number=finding.line_number,
+        found=finding.found,
+        wanted=finding.wanted,
+        excerpt=_context(finding, lines),
+    )
+
+
+def _context(finding: Finding, lines: list[Line]) -> tuple[tuple[int, str], ...]:
+    """The line that was found with its neighbours, each with its number; empty for a whole log."""
+    if finding.line_number is None:
+        return ()
+    places = [i for i, line in enumerate(lines) if line.number == finding.line_number]
+    if not places:
+        return ((finding.line_number, finding.line or ""),)
+    first, last = max(0, places[0] - CONTEXT_LINES), places[0] + CONTEXT_LINES + 1
+    return tuple((line.number, excerpt(line.text)) for line in lines[first:last])

@@ -1,0 +1,269 @@
+"""The figures of the report, each with its legend, its data table and words in its stead."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from trainbench.reporting import drawing, tables
+from trainbench.reporting.drawing import HALF, INK, MUTED, SERIES, TARGET, WIDE, Panel
+from trainbench.reporting.records import Phase, Results, Trial
+from trainbench.reporting.tables import Table
+from trainbench.reporting.text import fixed, plural, seconds
+
+# HR@10 after each epoch of the v0.5 PyTorch reference (mlcommons/training@fe17e837): its example
+# log on ml-20m, and a run on ml-1m with seed 1. Only comparable under the same hyperparameters.
+REFERENCE_CURVES = {
+    "ml-20m": (0.5750, 0.6051, 0.6191, 0.6253, 0.6262, 0.6342, 0.6359),
+    "ml-1m": (0.1586, 0.1892, 0.2050, 0.2127, 0.2237, 0.2318),
+}
+# Settings without influence on that curve: where it ends, and how fast it is computed.
+SAME_CURVE = {
+    *("dataset", "target_hit_rate", "max_epochs", "division", "require_gpu", "drop_caches"),
+    *("xla", "devices", "deterministic", "steps_per_call", "eval_users_per_batch", "initial_eval"),
+    *("epochs_per_cycle", "cycles_ahead", "generator_workers", "use_subprocess"),
+    *("cpu_devices", "tpu"),
+}
+MOST_DOTS = 30
+LEAST_WAIT_SHOWN_S = 0.1  # microseconds of waiting would fill the plot otherwise
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a figure's legend: a CSS variable, a stroke and what it stands for."""
+
+    variable: str
+    stroke: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One or two drawings side by side."""
+
+    name: str
+    title: str
+    alt: str
+    panels: tuple[Panel, ...]
+    keys: tuple[Key, ...]
+    table: Table
+
+
+def figures(results: Results) -> list[Figure]:
+    """The figures that the results can fill, in the order of the page."""
+    with drawing.style():
+        drawn = [quality(results), times(results), timeline(results), throughput(results)]
+    return [figure for figure in drawn if figure]
+
+
+def quality(results: Results) -> Figure | None:
+    """HR@10 and NDCG@10 after each epoch of every trial, with the target."""
+    trials = [t for t in results.trials if t.epochs]
+    if not trials:
+        return None
+    hit_rate = drawing.axes(HALF, 3.0, left_px=36, xlabel="epoch")
+    ndcg = drawing.axes(HALF, 3.0, left_px=36, xlabel="epoch")
+    _curves(hit_rate, trials, "hit_rate")
+    _curves(ndcg, trials, "ndcg")
+    keys = _trial_keys(trials)
+    if results.target is not None:
+        hit_rate.axhline(results.target, color=TARGET, linewidth=1.2, linestyle=(0, (5, 3)))
+        keys.append(Key("--target", "dashed", f"target {results.target:g}"))
+    if reference := reference_curve(results):
+        hit_rate.plot(range(len(reference)), reference, color=MUTED, linewidth=1.2, linestyle=":")
+        keys.append(Key("--muted", "dotted", "v0.5 PyTorch reference, one run"))
+    best = max((t.best_hit_rate for t in trials if t.best_hit_rate is not None), default=None)
+    return Figure(
+        "quality",
+        "Quality after each epoch",
+        f"HR@10 and NDCG@10 by epoch for {plural(len(trials), 'trial')}; best HR@10 {fixed(best)}",
+        _panels({"HR@10": hit_rate, "NDCG@10": ndcg}, "quality"),
+        tuple(keys),
+        tables.quality(results),
+    )
+
+
+def reference_curve(results: Results) -> tuple[float, ...]:
+    """The reference's HR@10 per epoch, where this run computes the same thing; else empty."""
+    differences = results.differences
+    if differences is None or {d.key for d in differences} - SAME_CURVE:
+        return ()
+    return REFERENCE_CURVES.get(str(results.config.get("dataset")), ())
+
+
+def times(results: Results) -> Figure | None:
+    """The times to train of the trials that reached the target; only for two or more."""
+    values = sorted(t.time_s for t in results.trials if t.time_s is not None)
+    if len(values) < 2:
+        return None
+    dots = len(values) <= MOST_DOTS
+    height = 0.95 + 0.14 * max(_stacked(values)) if dots else 2.4
+    drawn = drawing.axes(WIDE, height, left_px=14 if dots else 40, xlabel="seconds to train")
+    if dots:
+        _dots(drawn, values)
+    else:
+        drawn.hist(values, bins="fd", color=SERIES[0])
+    middle = median(values)
+    drawn.axvline(middle, color=INK, linewidth=1.2)
+    keys = (
+        Key("--series-0", "dot" if dots else "bar", "one trial" if dots else "trials"),
+        Key("--ink", "rule", f"median {seconds(middle)}"),
+    )
+    spread = f"{seconds(values[0])} to {seconds(values[-1])}"
+    return Figure(
+        "times",
+        "Times to train",
+        f"Times to train of {len(values)} trials: {spread}, median {seconds(middle)}",
+        _panels({"": drawn}, "times"),
+        keys,
+        Table(("Rank", "Time to train"), _ranked(values), numeric_from=0),
+    )
+
+
+def _ranked(values: Sequence[float]) -> tuple[tuple[str, ...], ...]:
+    return tuple((str(rank), seconds(value)) for rank, value in enumerate(values, start=1))
+
+
+def _dots(drawn: Axes, values: Sequence[float]) -> None:
+    heights = _stacked(values)
+    drawn.plot(values, heights, "o", color=SERIES[0], markersize=8)
+    drawn.set_ylim(-0.8, max(heights) + 0.8)
+    drawn.set_yticks([])
+    drawn.spines["left"].set_visible(False)
+    drawn.margins(x=0.05)
+
+
+def _stacked(values: Sequence[float]) -> list[int]:
+    """Heights that keep dots of nearly equal ``values`` (sorted) from hiding each other."""
+    gap = (values[-1] - values[0]) / 60
+    heights: list[int] = []
+    for i, value in enumerate(values):
+        near = i > 0 and value - values[i - 1] <= gap
+        heights.append(heights[-1] + 1 if near else 0)
+    return heights
+
+
+def timeline(results: Results) -> Figure | None:
+    """When each phase of one trial ran, from ``run_start``, and what was on the clock."""
+    trial = typical(results)
+    if trial is None:
+        return None
+    spans = [p for p in trial.phases if _placed(p)]
+    names = list(dict.fromkeys(str(p.name).replace("_", " ") for p in spans))
+    margin = 14 + 6.4 * max(map(len, names))
+    drawn = drawing.axes(
+        WIDE, 0.7 + 0.26 * len(names), left_px=margin, xlabel="seconds since run_start"
+    )
+    for phase in spans:
+        _bar(drawn, phase, names.index(str(phase.name).replace("_", " ")), trial.zero_s or 0.0)
+    drawn.set_yticks(range(len(names)), names)
+    drawn.set_ylim(len(names) - 0.4, -0.6)
+    drawn.grid(visible=False, axis="y")
+    drawn.grid(visible=True, axis="x")
+    for edge in (0.0, trial.time_on_clock_s):
+        if edge is not None:
+            drawn.axvline(edge, color=INK, linewidth=1)
+    keys = (
+        Key("--series-0", "bar", "on the clock"),
+        Key("--muted", "hollow", "off the clock"),
+        Key("--ink", "rule", "run_start, run_stop"),
+    )
+    return Figure(
+        "timeline",
+        f"Where the time went (trial {trial.index})",
+        f"Phases of trial {trial.index}: {seconds(trial.time_on_clock_s)} on the clock",
+        _panels({"": drawn}, "timeline"),
+        keys,
+        tables.phases(trial),
+    )
+
+
+def typical(results: Results) -> Trial | None:
+    """The trial with the median time to train; the first one with phases when none converged."""
+    placed = [t for t in results.trials if any(_placed(p) for p in t.phases)]
+    timed = sorted((t.time_s, t.index, t) for t in placed if t.time_s is not None)
+    if timed:
+        return timed[(len(timed) - 1) // 2][2]
+    return placed[0] if placed else None
+
+
+def _placed(phase: Phase) -> bool:
+    return phase.start_unix_s is not None and phase.duration_s is not None
+
+
+def _bar(drawn: Axes, phase: Phase, row: int, zero: float) -> None:
+    face, edge = (SERIES[0], SERIES[0]) if phase.timed else ("none", MUTED)
+    left = (phase.start_unix_s or 0.0) - zero
+    drawn.barh(
+        row,
+        phase.duration_s or 0.0,
+        left=left,
+        height=0.6,
+        color=face,
+        edgecolor=edge,
+        linewidth=0.8,
+    )
+
+
+def throughput(results: Results) -> Figure | None:
+    """Training samples per second and seconds waited for input, per epoch of every trial."""
+    trials = [t for t in results.trials if tables.mean_of(t, "samples_per_s") is not None]
+    if not trials:
+        return None
+    top = max(e.samples_per_s or 0 for t in trials for e in t.epochs)
+    unit, size = ("million", 1e6) if top >= 1e6 else ("thousand", 1e3)
+    speed = drawing.axes(HALF, 2.3, left_px=36, xlabel="epoch")
+    wait = drawing.axes(HALF, 2.3, left_px=36, xlabel="epoch")
+    _curves(speed, trials, "samples_per_s", scale=1 / size)
+    _curves(wait, trials, "input_wait_s")
+    for drawn, least in ((speed, 0.0), (wait, LEAST_WAIT_SHOWN_S)):
+        drawn.set_ylim(0, max(drawn.get_ylim()[1] * 1.04, least))
+    titles = {f"Training, {unit} samples per second": speed, "Waiting for input, seconds": wait}
+    return Figure(
+        "throughput",
+        "Throughput and input wait",
+        f"Training throughput and input wait by epoch for {plural(len(trials), 'trial')}",
+        _panels(titles, "throughput"),
+        tuple(_trial_keys(trials)),
+        tables.speeds(trials),
+    )
+
+
+def _panels(drawn: dict[str, Axes], name: str) -> tuple[Panel, ...]:
+    """The drawings that have something in them."""
+    drawn = {title: axes for title, axes in drawn.items() if axes.has_data()}
+    return tuple(
+        Panel(title, drawing.svg(axes, f"{name}{i}"))
+        for i, (title, axes) in enumerate(drawn.items())
+    )
+
+
+def _curves(drawn: Axes, trials: Sequence[Trial], name: str, scale: float = 1.0) -> None:
+    """One line a trial; a lone epoch is still seen, as a dot."""
+    for trial, style in zip(trials, _styles(trials), strict=True):
+        points = [
+            (e.epoch, value * scale)
+            for e in trial.epochs
+            if e.epoch is not None and (value := getattr(e, name)) is not None
+        ]
+        if points:
+            drawn.plot([x for x, _ in points], [y for _, y in points], marker="o", **style)
+
+
+def _styles(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """One colour a trial while colours last; beyond, one for those that reached the target."""
+    if len(trials) <= len(SERIES):
+        return [{"color": SERIES[i]} for i in range(len(trials))]
+    reached = {"color": SERIES[0], "alpha": 0.45, "linewidth": 0.9, "markersize": 2}
+    short = {"color": SERIES[1], "alpha": 0.8, "linewidth": 1.1, "markersize": 2}
+    return [reached if t.reached else short for t in trials]
+
+
+def _trial_keys(trials: Sequence[Trial]) -> list[Key]:
+    if len(trials) <= len(SERIES):
+        return [Key(f"--series-{i}", "solid", f"trial {t.index}") for i, t in enumerate(trials)]
+    return [Key("--series-0", "solid", "reached the target"), Key("--series-1", "solid", "did not")]

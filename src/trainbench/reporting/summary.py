@@ -1,0 +1,224 @@
+"""The sentences of the report: what a reader asks first, answered once for page and Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+from trainbench.compliance.rules.levels import LEVELS
+from trainbench.reporting.findings import grouped
+from trainbench.reporting.records import Epoch, Results, Score, Trial
+from trainbench.reporting.tables import mean_of
+from trainbench.reporting.text import (
+    NA,
+    count,
+    fixed,
+    long_seconds,
+    moment,
+    percent,
+    plural,
+    scaled,
+    seconds,
+    yes,
+)
+from trainbench.reporting.verdict import Verdict, judge, level_findings
+
+TIME_TOLERANCE_S = 0.1
+LEAST_COVERED = 0.95
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line of the verdict box; ``tone`` is good, warn, bad or empty."""
+
+    question: str
+    answer: str
+    detail: str = ""
+    tone: str = ""
+
+
+@dataclass(frozen=True)
+class Words:
+    """All sentences of a report."""
+
+    subtitle: str
+    tone: str
+    answers: tuple[Answer, ...]
+    degraded: tuple[str, ...]
+    score: tuple[str, ...]
+    compliance: tuple[str, ...]
+
+
+def words(results: Results) -> Words:
+    """The sentences for ``results``."""
+    verdict = judge(results)
+    return Words(
+        subtitle=_subtitle(results),
+        tone={0: "good", 4: "warn"}.get(verdict.exit_code, "bad"),
+        answers=(
+            _target(results, verdict),
+            _time(results),
+            _rules("Level 2 of the v0.5 checker", "2", results),
+            _rules("Strict rules", "strict", results),
+            _speed(results),
+        ),
+        degraded=results.degraded,
+        score=score_sentences(results),
+        compliance=tuple(_compliance(results)),
+    )
+
+
+def _subtitle(results: Results) -> str:
+    run = results.run
+    if not (run.run_id or results.config):
+        return "NeuMF, from stitched logs alone"
+    parts = [
+        f"NeuMF on {results.config.get('dataset', NA)}",
+        f"preset {run.preset or NA}",
+        f"run {run.run_id or NA}",
+        moment(run.created_unix_s),
+    ]
+    return ", ".join(parts)
+
+
+def _target(results: Results, verdict: Verdict) -> Answer:
+    best = max(
+        (t.best_hit_rate for t in results.trials if t.best_hit_rate is not None), default=None
+    )
+    detail = f"best HR@10 {fixed(best)}, target {fixed(results.target, 3)}"
+    unfinished = verdict.expected - verdict.finished
+    if unfinished:
+        detail += f"; {plural(unfinished, 'trial')} did not finish"
+    word = f"{verdict.reached} of {verdict.expected} trials" if verdict.expected > 1 else ""
+    word = word or ("yes" if verdict.reached else "no")
+    all_reached = verdict.reached == verdict.expected > 0
+    tone = "good" if all_reached else ("warn" if verdict.reached else "bad")
+    return Answer("Target reached", word, detail, tone)
+
+
+def _time(results: Results) -> Answer:
+    times = sorted(t.time_s for t in results.trials if t.time_s is not None)
+    if not times:
+        return Answer("Time to train", NA, "no trial reached the target")
+    reached = [t for t in results.trials if t.time_s is not None]
+    source = (
+        "from run_start to run_stop" if all(t.log for t in reached) else "by status.json, no log"
+    )
+    if len(times) == 1:
+        return Answer("Time to train", long_seconds(times[0]), source)
+    spread = f"median of {len(times)}; {seconds(times[0])} to {seconds(times[-1])}; {source}"
+    return Answer("Time to train", long_seconds(median(times)), spread)
+
+
+def _rules(question: str, level: str, results: Results) -> Answer:
+    broken = "bad" if level == "2" else "warn"
+    if level_findings(results, level) is None:
+        return Answer(question, "not checked", "a trial has no stitched log", broken)
+    groups = [g for g in grouped(results) if LEVELS.index(g.finding.level) <= LEVELS.index(level)]
+    if not groups:
+        return Answer(question, "passed", tone="good")
+    meant = sum(bool(g.settings) for g in groups)
+    share = "all" if meant == len(groups) else f"{meant} of them"
+    detail = f"{share} by the preset's own settings" if meant else ""
+    return Answer(question, f"{plural(len(groups), 'rule')} broken", detail, broken)
+
+
+def _speed(results: Results) -> Answer:
+    trained = _mean([mean_of(t, "samples_per_s") for t in results.trials])
+    if trained is None:
+        return Answer("Training speed", NA)
+    devices = dict.fromkeys(t.status.device for t in results.trials if t.status.device)
+    speed = f"{scaled(trained)} samples/s on {', '.join(devices) or NA}"
+    waited = [(mean_of(t, "input_wait_s"), mean_of(t, "train_s")) for t in results.trials]
+    shares = [wait / (wait + train) for wait, train in waited if wait is not None and train]
+    return Answer(
+        "Training speed",
+        speed,
+        f"{percent(_mean(shares))} of the time of training spent waiting for input",
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return sum(known) / len(known) if known else None
+
+
+def score_sentences(results: Results) -> tuple[str, ...]:
+    """What the logs of all trials together come to, and what is missing for the rules."""
+    sentences = [f"{name} was cut off and started anew." for name in results.set_aside]
+    score = results.score
+    if score is None:
+        return tuple(sentences)
+    sentences += [f"{note[0].upper()}{note[1:]}." for note in score.notes]
+    if score.mean_s is not None:
+        sentences.append(_statistic(score))
+    return tuple(sentences)
+
+
+def _statistic(score: Score) -> str:
+    kept = len(score.counted) - len(score.dropped)
+    if score.official:
+        first = f"v0.5 statistic: {seconds(score.mean_s)}, the mean of {kept} runs, first by "
+        text = f"{first}{score.order}, without the fastest and the slowest ({_list(score.dropped)})"
+    else:
+        text = f"Mean of {'the only' if kept == 1 else f'all {kept}'} converged run"
+        text += f"{'' if kept == 1 else 's'}: {seconds(score.mean_s)}"
+    if score.standard_deviation_s is not None:
+        text += f", standard deviation {seconds(score.standard_deviation_s)}"
+    if score.interval_s is not None:
+        low, high = score.interval_s
+        text += f", 95 % bootstrap interval {seconds(low)} to {seconds(high)}"
+    return f"{text}; {score.converged} of {plural(score.runs, 'log')} converged."
+
+
+def _list(numbers: Sequence[int]) -> str:
+    return ", ".join(map(str, numbers))
+
+
+def _compliance(results: Results) -> list[str]:
+    sentences = [text for trial in results.trials for text in _cross_checks(trial)]
+    if sentences or not results.trials:
+        return sentences
+    if all(trial.status.state is None for trial in results.trials):
+        return ["There is nothing but the logs: no record of a trial to compare them with."]
+    return ["Time, HR@10 and phases in the logs agree with what the trials recorded."]
+
+
+def _cross_checks(trial: Trial) -> list[str]:
+    """Where the log and the trial's own record disagree."""
+    log = trial.log
+    if log is None:
+        return [f"Trial {trial.index}: no stitched log; run the stitch step."]
+    found = []
+    said = trial.status.time_to_train_s
+    if said is not None and log.time_s is not None and abs(said - log.time_s) > TIME_TOLERANCE_S:
+        found.append(f"the log says {seconds(log.time_s)}, status.json {seconds(said)}")
+    state = trial.status.state
+    if trial.finished and state and log.converged != (state == "converged"):
+        found.append(f"the log says target reached: {yes(log.converged)}, status.json {state}")
+    best = max((e.hit_rate for e in trial.epochs if e.hit_rate is not None), default=None)
+    if best is not None and log.best_hit_rate is not None and abs(best - log.best_hit_rate) > 1e-6:
+        found.append(f"best HR@10 is {log.best_hit_rate} in the log, {best} in epochs.jsonl")
+    found += [text for e in trial.epochs if (text := _wrong_hits(e))]
+    found += _uncovered(trial)
+    return [f"Trial {trial.index}: {text}." for text in found]
+
+
+def _wrong_hits(e: Epoch) -> str | None:
+    """What is wrong when HR@10 is not a number of hits over the number of users."""
+    if e.hits is None or not e.users or e.hit_rate is None:
+        return None
+    if abs(e.hits / e.users - e.hit_rate) < 1e-6:
+        return None
+    return f"epoch {e.epoch}: HR@10 {fixed(e.hit_rate, 6)} is not {count(e.hits)}/{count(e.users)}"
+
+
+def _uncovered(trial: Trial) -> list[str]:
+    """A pause would show as time on the clock that no phase accounts for."""
+    known = [p.duration_s for p in trial.phases if p.timed and p.duration_s is not None]
+    total = trial.time_on_clock_s
+    if not known or not total or LEAST_COVERED <= sum(known) / total <= 1 + 1e-3:
+        return []
+    share = percent(sum(known) / total)
+    return [f"the phases on the clock add up to {share} of the time from run_start to run_stop"]

@@ -1,0 +1,301 @@
+"""The tables of the report, as text: the HTML page and its Markdown twin print the same ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean, median
+from typing import Any
+
+from trainbench.reporting.records import CacheDrop, Epoch, Results, Trial
+from trainbench.reporting.text import (
+    NA,
+    count,
+    fixed,
+    gib,
+    moment,
+    percent,
+    scaled,
+    seconds,
+    shown,
+    yes,
+)
+
+MOST_COLUMNS = 8
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of text under column headings; columns from ``numeric_from`` on are set right."""
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    numeric_from: int = 1
+
+
+def trials(results: Results) -> Table:
+    """One row per trial."""
+    columns = (
+        "Trial",
+        "Outcome",
+        "Time to train",
+        "Epochs",
+        "Best HR@10",
+        "Seed",
+        "Level 2",
+        "Strict",
+    )
+    rows = tuple(
+        (
+            str(t.index),
+            outcome(t),
+            seconds(t.time_s),
+            count(len(t.epochs)),
+            fixed(t.best_hit_rate),
+            NA if t.seed is None else str(t.seed),
+            _level(t, "2"),
+            _level(t, "strict"),
+        )
+        for t in results.trials
+    )
+    return Table(columns, rows, numeric_from=2)
+
+
+def outcome(trial: Trial) -> str:
+    """The state of a trial in words."""
+    if trial.finished:
+        return "target reached" if trial.reached else "target not reached"
+    state = trial.status.state
+    return "running or killed" if state == "running" else state or NA
+
+
+def _level(trial: Trial, level: str) -> str:
+    if trial.log is None:
+        return NA
+    number = len(trial.log.of_level(level))
+    return "passed" if number == 0 else f"{number} found"
+
+
+def epochs(trial: Trial) -> Table:
+    """One row per epoch of a trial: quality, time, speed and the hash of its input."""
+    columns = (
+        "Epoch",
+        "HR@10",
+        "NDCG@10",
+        "Loss",
+        "Train",
+        "Eval",
+        "Input wait",
+        "Samples/s",
+        "Pairs/s",
+        "Elapsed",
+        "Input sha256",
+    )
+    return Table(columns, tuple(_epoch(e) for e in trial.epochs), numeric_from=0)
+
+
+def _epoch(e: Epoch) -> tuple[str, ...]:
+    return (
+        count(e.epoch),
+        fixed(e.hit_rate),
+        fixed(e.ndcg),
+        fixed(e.mean_loss),
+        seconds(e.train_s),
+        seconds(e.eval_s),
+        seconds(e.input_wait_s),
+        scaled(e.samples_per_s),
+        scaled(e.eval_pairs_per_s),
+        seconds(e.elapsed_s),
+        (e.epoch_sha256 or NA)[:8],
+    )
+
+
+def phases(trial: Trial) -> Table:
+    """Seconds per phase of a trial, on and off the clock, in order of first appearance."""
+    names = dict.fromkeys((p.name, p.timed) for p in trial.phases)
+    rows = []
+    for name, timed in names:
+        spans = [p for p in trial.phases if (p.name, p.timed) == (name, timed)]
+        known = [p.duration_s for p in spans if p.duration_s is not None]
+        total = sum(known) if known else None
+        share = total / trial.time_on_clock_s if total and trial.time_on_clock_s and timed else None
+        rows.append((name or NA, yes(timed), count(len(spans)), seconds(total), percent(share)))
+    columns = ("Phase", "On the clock", "Times", "Total", "Share of the clock")
+    return Table(columns, tuple(rows), numeric_from=2)
+
+
+def differences(results: Results) -> Table:
+    """The configuration as a difference from the v0.5 reference."""
+    rows = tuple((d.key, d.reference, d.this) for d in results.differences or ())
+    return Table(("Setting", "v0.5 reference", "This run"), rows, numeric_from=3)
+
+
+def quality(results: Results) -> Table:
+    """HR@10 with epochs down and trials across; of many trials, the range and the median."""
+    trials = results.trials
+    rates = {
+        (e.epoch, t.index): e.hit_rate
+        for t in trials
+        for e in t.epochs
+        if e.epoch is not None and e.hit_rate is not None
+    }
+    numbers = sorted({epoch for epoch, _ in rates})
+    if len(trials) > MOST_COLUMNS:
+        columns: tuple[str, ...] = ("Epoch", "Trials", "Lowest", "Median", "Highest")
+        rows = [
+            _spread(n, [rate for (epoch, _), rate in rates.items() if epoch == n]) for n in numbers
+        ]
+    else:
+        columns = ("Epoch", *(f"Trial {t.index}" for t in trials))
+        rows = [
+            (str(n), *(fixed(rates[n, t.index]) if (n, t.index) in rates else "" for t in trials))
+            for n in numbers
+        ]
+    return Table(columns, tuple(rows), numeric_from=0)
+
+
+def _spread(epoch: int, rates: list[float]) -> tuple[str, ...]:
+    shown_rates = (fixed(rate) for rate in (min(rates), median(rates), max(rates)))
+    return str(epoch), count(len(rates)), *shown_rates
+
+
+def settings(results: Results) -> Table:
+    """Every setting of the run."""
+    return facts((key, shown(value)) for key, value in sorted(results.config.items()))
+
+
+def facts(pairs: Iterable[tuple[str, str]]) -> Table:
+    """Two columns without ado."""
+    return Table(("", ""), tuple(pairs), numeric_from=2)
+
+
+def speeds(trials: Iterable[Trial]) -> Table:
+    """Means over the epochs of each trial."""
+    columns = ("Trial", "Samples/s", "Pairs/s", "Train an epoch", "Eval", "Input wait")
+    rows = tuple(
+        (
+            str(t.index),
+            scaled(mean_of(t, "samples_per_s")),
+            scaled(mean_of(t, "eval_pairs_per_s")),
+            seconds(mean_of(t, "train_s")),
+            seconds(mean_of(t, "eval_s")),
+            seconds(mean_of(t, "input_wait_s")),
+        )
+        for t in trials
+    )
+    return Table(columns, rows)
+
+
+def system(results: Results) -> Table:
+    """The machine of the first trial that recorded one."""
+    record = next((t.system for t in results.trials if t.system), {})
+    cpu, gpus = _mapping(record.get("cpu")), record.get("gpus")
+    status = results.trials[0].status if results.trials else None
+    pairs = [
+        ("Device", shown(record.get("device") or (status and status.device))),
+        ("Precision", shown(status.precision if status else None)),
+        ("CPU", shown(cpu.get("model"))),
+        (
+            "Sockets, cores, threads",
+            ", ".join(shown(cpu.get(k)) for k in ("sockets", "cores", "threads")),
+        ),
+        ("Memory", gib(_number(record.get("memory_bytes")))),
+        ("GPUs", "; ".join(_gpu(g) for g in gpus) if isinstance(gpus, list) and gpus else "none"),
+        ("CUDA", shown(record.get("cuda"))),
+        ("Operating system", shown(record.get("os"))),
+        ("Kernel", shown(record.get("kernel"))),
+        ("Limits (cgroup)", shown(record.get("cgroup"))),
+        ("In a container", shown(record.get("container"))),
+    ]
+    return facts(pairs)
+
+
+def _gpu(gpu: Any) -> str:
+    gpu = _mapping(gpu)
+    memory = gib(_number(gpu.get("memory_bytes")))
+    return f"{shown(gpu.get('name'))}, {memory}, driver {shown(gpu.get('driver'))}"
+
+
+def cache_drops(results: Results) -> Table:
+    """Whether the page cache was dropped before each trial, with the proof."""
+    columns = ("Trial", "Dropped", "How", "Cached before", "Cached after", "Why not")
+    rows = tuple((str(t.index), *_drop(t.cache_drop)) for t in results.trials)
+    return Table(columns, rows, numeric_from=6)
+
+
+def _drop(drop: CacheDrop) -> tuple[str, ...]:
+    before, after = (
+        None if kib is None else kib * 1024
+        for kib in (drop.cached_before_kib, drop.cached_after_kib)
+    )
+    why = drop.reason or ("" if drop.dropped else NA)
+    return yes(drop.dropped), drop.method or NA, gib(before), gib(after), why
+
+
+def dataset(results: Results) -> Table:
+    """Where the ratings come from and what was made of them."""
+    hidden = {"schema"}
+    pairs = [
+        (key.replace("_", " "), shown(value))
+        for key, value in results.dataset.items()
+        if key not in hidden and value is not None
+    ]
+    names = ("key", "counts", "tied_users", "test_set_sha256")
+    pairs += [
+        (f"cache: {name.replace('_', ' ')}", shown(results.cache[name]))
+        for name in names
+        if name in results.cache
+    ]
+    return facts(pairs)
+
+
+def provenance(results: Results) -> Table:
+    """What made the numbers: revision, versions, images, identity of the run."""
+    run = results.run
+    record = next((t.system for t in results.trials if t.system), {})
+    git = _mapping(record.get("git"))
+    dirty = ", with uncommitted changes" if git.get("dirty") is True else ""
+    images = record.get("images")
+    pairs = [
+        ("Run", run.run_id or NA),
+        ("Started", moment(run.created_unix_s)),
+        ("Command", " ".join(run.command) if run.command else NA),
+        ("trainbench", run.trainbench_version or NA),
+        ("Git revision", f"{shown(git.get('revision'))}{dirty}"),
+        (
+            "Images",
+            "; ".join(_image(i) for i in images) if isinstance(images, list) and images else NA,
+        ),
+    ]
+    packages = _mapping(record.get("packages"))
+    pairs += [(name, shown(packages[name])) for name in sorted(packages)]
+    return facts(pairs)
+
+
+def _image(image: Any) -> str:
+    image = _mapping(image)
+    return f"{shown(image.get('name'))} {shown(image.get('digest'))}"
+
+
+def logs(results: Results) -> Table:
+    """The stitched logs with their checksums."""
+    rows = tuple(
+        (str(t.index), t.log.file, seconds(t.log.time_s), t.log.sha256)
+        for t in results.trials
+        if t.log
+    )
+    return Table(("Trial", "Log", "MLPerf time", "sha256"), rows, numeric_from=4)
+
+
+def mean_of(trial: Trial, name: str) -> float | None:
+    """The mean of a field of a trial's epochs; ``None`` when no epoch has it."""
+    known = [v for e in trial.epochs if (v := getattr(e, name)) is not None]
+    return fmean(known) if known else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _number(value: Any) -> float | None:
+    return value if isinstance(value, int | float) and not isinstance(value, bool) else None

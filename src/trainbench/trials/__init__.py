@@ -1,0 +1,1 @@
+"""A set of trials, whatever they train: paths, lock, processes, status, clock."""

@@ -1,0 +1,97 @@
+"""One step at a time in a data directory, and a record of each step's end.
+
+The lock is the kernel's (``flock``): it ends with the process that holds it, however that process
+dies, so no stale lock ever has to be judged.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from trainbench.errors import Interrupted, MachineError, TrainbenchError
+from trainbench.trials import signals as stopping
+from trainbench.trials.paths import DataDir
+
+
+@contextlib.contextmanager
+def occupied(data: DataDir, step: str) -> Iterator[None]:
+    """Hold the data directory for ``step`` while the body runs.
+
+    Raises:
+        MachineError: the folder is missing or not writable, or another step holds it.
+    """
+    _require_folder(data.root)
+    try:
+        handle = open(data.lock, "a+")  # noqa: SIM115  closed by the with statement below
+    except OSError as error:
+        raise MachineError(
+            f"{data.root}: cannot write here ({error.strerror}); make it writable for this user "
+            "or choose another folder with --data-dir or DATA_DIR"
+        ) from None
+    with handle:
+        _lock(handle.fileno(), data.lock)
+        handle.seek(0)
+        handle.truncate()
+        handle.write(f"{step}, process {os.getpid()}, since {_utc_now()}\n")
+        handle.flush()
+        with _recorded(data.steps, step):
+            yield
+
+
+@contextlib.contextmanager
+def _recorded(log: Path, step: str) -> Iterator[None]:
+    # Popper folds every exit code to 1; this line keeps the one that the step meant.
+    started = time.time()
+    code, message = 1, "unexpected failure"
+    try:
+        yield
+        code, message = 0, ""
+    except SystemExit as error:
+        code, message = error.code if isinstance(error.code, int) else 1, ""
+        raise
+    except BaseException as error:
+        if stopping.caused(error):
+            code, message = Interrupted.exit_code, "interrupted"
+        elif isinstance(error, TrainbenchError):
+            code, message = error.exit_code, str(error)
+        raise
+    finally:
+        line = {
+            "step": step,
+            "exit_code": code,
+            "message": message,
+            "start_unix_s": round(started, 3),
+            "duration_s": round(time.time() - started, 3),
+        }
+        with open(log, "a") as out:
+            out.write(json.dumps(line) + "\n")
+
+
+def _require_folder(root: Path) -> None:
+    if root.is_dir():
+        return
+    raise MachineError(
+        f"{root}: no data volume here; run the workflow as 'popper run -f wf.yml -c settings.py' "
+        "(settings.py mounts it), or name a folder with --data-dir"
+    )
+
+
+def _lock(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        holder = path.read_text().strip() or "an unknown step"
+        raise MachineError(
+            f"{path.parent}: in use by {holder}; wait for it to end, or choose another folder "
+            "with --data-dir or DATA_DIR"
+        ) from None
+
+
+def _utc_now() -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())

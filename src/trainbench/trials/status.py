@@ -1,0 +1,65 @@
+"""What the status of every trial has in common, whatever it trains.
+
+A status is a frozen dataclass with at least ``state``, ``exit_code``, ``message`` and ``degraded``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from trainbench.compliance import emit as log
+from trainbench.compliance.tags import ncf as keys
+from trainbench.errors import TrainbenchError
+from trainbench.files import write_json
+from trainbench.trials import signals as stopping
+
+StatusT = TypeVar("StatusT", bound=Any)
+Notes = list[tuple[str, str, Any]]
+"""(code, sentence, whether it applies) of what makes a result less than the benchmark's own."""
+
+
+def write_status(status: Any, path: Path) -> None:
+    """Replace status.json."""
+    write_json(path, dataclasses.asdict(status), sort_keys=False)
+
+
+def failed_status(status: StatusT, error: BaseException) -> StatusT:
+    """``status`` as it ends with ``error``: failed, or interrupted by the user or the system."""
+    if stopping.caused(error):
+        return _replaced(status, state="interrupted", exit_code=130, message="interrupted")
+    code = error.exit_code if isinstance(error, TrainbenchError) else 1
+    text = str(error) or type(error).__name__
+    return _replaced(status, state="failed", exit_code=code, message=text)
+
+
+def degraded_status(status: StatusT, code: str, text: str) -> StatusT:
+    """``status`` with one note more on what makes the result less, which is also logged."""
+    log.emit(keys.DEGRADED, code)
+    return _replaced(status, degraded=(*status.degraded, {"code": code, "text": text}))
+
+
+def code_notes(division: str, machine: Mapping[str, Any]) -> Notes:
+    """The notes on the rules and the code that a result stands for.
+
+    Args:
+        machine: the content of system.json.
+    """
+    git = machine.get("git") or {}
+    return [
+        ("open_division", "hyperparameters of the open division", division == "open"),
+        ("dirty_tree", "the code has uncommitted changes", git.get("dirty")),
+        ("unknown_revision", "the code's git revision is unknown", not git.get("revision")),
+    ]
+
+
+def applying(notes: Notes) -> list[tuple[str, str]]:
+    """(code, sentence) of the notes that apply."""
+    return [(code, text) for code, text, applies in notes if applies]
+
+
+def _replaced(status: StatusT, **changes: Any) -> StatusT:
+    found: StatusT = dataclasses.replace(status, **changes)
+    return found
