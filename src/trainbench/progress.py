@@ -17,7 +17,7 @@ from typing import TextIO
 LINE_INTERVAL_S = 10.0
 
 
-def say(text: str, *, stream: TextIO | None = None) -> None:
+def log_line(text: str, *, stream: TextIO | None = None) -> None:
     """Write one human line, with the time of day (UTC) in front, to stderr."""
     out = stream or sys.stderr
     out.write(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}\n")
@@ -82,7 +82,9 @@ class Progress:
         amount = scaled(self.done, self.unit)
         rate = scaled(self._rate(), f"{self.unit}/s")
         ending = "done" if kind is None else "stopped"
-        say(f"{self.label}: {ending}, {amount} in {duration(seconds)} ({rate})", stream=self._out)
+        log_line(
+            f"{self.label}: {ending}, {amount} in {duration(seconds)} ({rate})", stream=self._out
+        )
 
     def advance(self, amount: float) -> None:
         """Count ``amount`` more as done and report if it is time to."""
@@ -95,7 +97,7 @@ class Progress:
             self._out.write(f"\r\x1b[K{self.line()}")
             self._out.flush()
         else:
-            say(self.line(), stream=self._out)
+            log_line(self.line(), stream=self._out)
 
     def line(self) -> str:
         """The present state: label, amount, share, rate and ETA."""
@@ -122,7 +124,7 @@ def heartbeat(label: str, *, interval_s: float = 20.0) -> Iterator[None]:
 
     def beat() -> None:
         while not finished.wait(interval_s):
-            say(f"still {label} ({duration(time.monotonic() - started)})")
+            log_line(f"still {label} ({duration(time.monotonic() - started)})")
 
     thread = threading.Thread(target=beat, daemon=True, name=f"heartbeat {label}")
     thread.start()

@@ -12,7 +12,7 @@ from trainbench.compliance.dialects.mllog import parse_line as parse_mllog
 from trainbench.compliance.parse import Event, Finding, format_line, parse_line
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, ruleset
 from trainbench.compliance.stitch import stitch
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 JSON = st.recursive(
     st.none()
@@ -39,7 +39,7 @@ EVENTS = st.builds(
 )
 
 
-@given(EVENTS, st.sampled_from(["", keys.RAW_PREFIX, " 37%|###  | 5/9 "]))
+@given(EVENTS, st.sampled_from(["", tags.RAW_PREFIX, " 37%|###  | 5/9 "]))
 def test_parse_gives_back_what_was_written(event: Event, prefix: str) -> None:
     assert parse_line(format_line(event, prefix=prefix)) == event
 

@@ -17,7 +17,7 @@ import tensorflow as tf
 from trainbench.ncf.config import NcfConfig, reference
 from trainbench.ncf.evaluate import Evaluator
 from trainbench.ncf.train import Trainer, build
-from trainbench.trials import signals as stopping
+from trainbench.trials import signals
 
 USERS, ITEMS, BATCH, STEPS = 400, 48, 32, 40
 SMALL = replace(
@@ -62,13 +62,13 @@ def some_candidates() -> Candidates:
 
 def stops(evaluator: Evaluator) -> bool:
     """Whether an evaluation ends before its end when the process was asked to stop."""
-    stopping._asked = True
+    signals._asked = True
     try:
         evaluator.evaluate()
     except KeyboardInterrupt:
         return True
     finally:
-        stopping._asked = False
+        signals._asked = False
     return False
 
 

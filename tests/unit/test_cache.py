@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
-from trainbench.movielens import cache, synthetic
-from trainbench.movielens import split as preprocess
+from trainbench.movielens import cache, split, synthetic
 from trainbench.movielens.datasets import read_manifest
 from trainbench.ncf.config import NcfConfig, SyntheticSize, preset
 from trainbench.trials.paths import DataDir
@@ -39,16 +38,16 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_cache_has_the_split_as_read_only_maps(config: NcfConfig, data: DataDir) -> None:
-    folder = preprocess.run(config, data)
+    folder = split.run(config, data)
     opened = cache.open_cache(folder, verify=True)
     path = data.raw("synthetic") / "ratings.csv"
-    ratings = preprocess.read_ratings(path, preprocess.dataset("synthetic").layout)
-    split = preprocess.split(ratings, min_ratings=20, tie_break="stable")
-    for name, array in split.arrays().items():
+    ratings = split.read_ratings(path, split.dataset("synthetic").layout)
+    wanted = split.split(ratings, min_ratings=20, tie_break="stable")
+    for name, array in wanted.arrays().items():
         assert np.array_equal(getattr(opened, name), array)
         assert not getattr(opened, name).flags.writeable
     assert (opened.num_users, opened.num_items, opened.num_train) == (50, 80, 1_150)
-    assert opened.record["test_set_sha256"] == preprocess.held_out_sha256(split)
+    assert opened.record["test_set_sha256"] == split.held_out_sha256(wanted)
     assert opened.record["counts"]["ratings_read"] == 1_200
     assert {opened.users.dtype, opened.items.dtype, opened.test_items.dtype} == {np.dtype("i4")}
 
@@ -58,15 +57,15 @@ def test_equal_inputs_give_equal_bytes(config: NcfConfig, tmp_path: Path) -> Non
     for name in ("a", "b"):
         data = DataDir(tmp_path / name)
         synthetic.generate(SIZE, data)
-        found.append(bytes_of(preprocess.run(config, data)))
+        found.append(bytes_of(split.run(config, data)))
     assert found[0] == found[1]
     assert "cache.json" in found[0]
 
 
 def test_a_whole_cache_is_left_alone(config: NcfConfig, data: DataDir) -> None:
-    folder = preprocess.run(config, data)
+    folder = split.run(config, data)
     before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
-    assert preprocess.run(config, data) == folder == cache.find_cache(config, data)
+    assert split.run(config, data) == folder == cache.find_cache(config, data)
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
 
 
@@ -76,11 +75,11 @@ def test_a_whole_cache_is_left_alone(config: NcfConfig, data: DataDir) -> None:
 def test_other_options_are_another_cache(
     change: dict[str, object], config: NcfConfig, data: DataDir
 ) -> None:
-    folder = preprocess.run(config, data)
+    folder = split.run(config, data)
     other = replace(config, **change)
     with pytest.raises(MachineError, match="run preprocess with the same --preset"):
         cache.find_cache(other, data)
-    assert preprocess.run(other, data) != folder
+    assert split.run(other, data) != folder
 
 
 def test_other_ratings_or_another_format_are_another_cache(
@@ -96,7 +95,7 @@ def test_other_ratings_or_another_format_are_another_cache(
 
 
 def test_training_options_do_not_change_the_cache(config: NcfConfig, data: DataDir) -> None:
-    folder = preprocess.run(config, data)
+    folder = split.run(config, data)
     other = replace(config, batch_size=7, learning_rate=1.0, max_epochs=1)
     assert cache.find_cache(other, data) == folder
 
@@ -104,11 +103,11 @@ def test_training_options_do_not_change_the_cache(config: NcfConfig, data: DataD
 def test_another_size_of_generated_ratings_is_asked_for(config: NcfConfig, data: DataDir) -> None:
     other = replace(config, synthetic=dataclasses.replace(SIZE, seed=1))
     with pytest.raises(MachineError, match="run download with the same --preset"):
-        preprocess.run(other, data)
+        split.run(other, data)
     with pytest.raises(MachineError, match=r"manifest\.json: not found; run download"):
-        preprocess.run(preset("ml-1m"), data)
+        split.run(preset("ml-1m"), data)
     with pytest.raises(ConfigError, match="unknown dataset 'ml-2m'; did you mean"):
-        preprocess.run(replace(config, dataset="ml-2m"), data)
+        split.run(replace(config, dataset="ml-2m"), data)
 
 
 def flip(path: Path) -> None:
@@ -133,19 +132,19 @@ DAMAGE = {
 def test_damage_is_found_by_readers_and_mended_by_preprocess(
     case: str, config: NcfConfig, data: DataDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = preprocess.run(config, data)
+    folder = split.run(config, data)
     whole = bytes_of(folder)
     DAMAGE[case](folder)
     with pytest.raises(DataIntegrityError, match="run preprocess again"):
         cache.open_cache(folder, verify=True)
-    assert preprocess.run(config, data) == folder
+    assert split.run(config, data) == folder
     assert "because it is damaged" in capsys.readouterr().err
     assert bytes_of(folder) == whole
     assert [p.name for p in data.caches.iterdir()] == [folder.name]
 
 
 def test_a_record_of_an_older_format_is_refused(config: NcfConfig, data: DataDir) -> None:
-    folder = preprocess.run(config, data)
+    folder = split.run(config, data)
     record = json.loads((folder / "cache.json").read_text())
     (folder / "cache.json").write_text(json.dumps({**record, "schema": 0}))
     with pytest.raises(DataIntegrityError, match="found cache format 0"):
@@ -158,7 +157,7 @@ def test_ratings_that_changed_after_the_download_are_refused(
     path = data.raw("synthetic") / "ratings.csv"
     path.write_text(path.read_text().replace(",3.0,", ",3.5,", 1))
     with pytest.raises(DataIntegrityError, match="the file changed after the download"):
-        preprocess.run(config, data)
+        split.run(config, data)
     assert not data.caches.exists()
 
 
@@ -166,12 +165,12 @@ def test_remains_of_a_killed_run_are_removed(config: NcfConfig, data: DataDir) -
     left = data.caches / ".unfinished-old"
     left.mkdir(parents=True)
     (left / "users.npy").write_bytes(b"half")
-    folder = preprocess.run(config, data)
+    folder = split.run(config, data)
     assert [p.name for p in data.caches.iterdir()] == [folder.name]
 
 
 def test_a_failure_while_writing_leaves_nothing_behind(config: NcfConfig, data: DataDir) -> None:
-    folder = preprocess.run(config, data)
+    folder = split.run(config, data)
     whole = bytes_of(folder)
     opened = cache.open_cache(folder, verify=False)
     arrays = {name: getattr(opened, name) for name in cache.ARRAYS}
@@ -188,7 +187,7 @@ def test_a_failure_while_writing_leaves_nothing_behind(config: NcfConfig, data: 
 def test_the_compliance_lines_of_the_step_are_in_the_cache(
     config: NcfConfig, data: DataDir
 ) -> None:
-    lines = (preprocess.run(config, data) / cache.COMPLIANCE_LOG).read_text().splitlines()
+    lines = (split.run(config, data) / cache.COMPLIANCE_LOG).read_text().splitlines()
     assert [line.split(") ", 1)[1] for line in lines] == [
         "preproc_hp_min_ratings: 20",
         "preproc_hp_num_eval: 999",

@@ -12,7 +12,7 @@ from v05_log import Events, inserted, lines, moved, run, valued, without
 
 from trainbench.compliance.check import check, judge
 from trainbench.compliance.rules.levels import CHECKERS, described, ruleset
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError
 
 REQUIRED = [
@@ -72,15 +72,15 @@ def test_log_without_a_required_tag_fails_level_2_with_that_tag_named(
 
 
 UNNOTICED: dict[str, Callable[[Events], Events]] = {
-    "100 eval negatives": valued(keys.PREPROC_HP_NUM_EVAL, 100),
-    "another target": valued(keys.EVAL_TARGET, 0.5),
-    "two targets": valued(keys.EVAL_TARGET, 0.5, which=slice(1)),
-    "failure at the target": valued(keys.RUN_STOP, {"success": False}),
-    "run_stop without a value": valued(keys.RUN_STOP, None),
-    "caches cleared after the start": moved(keys.RUN_CLEAR_CACHES, after=keys.RUN_START),
+    "100 eval negatives": valued(tags.PREPROC_HP_NUM_EVAL, 100),
+    "another target": valued(tags.EVAL_TARGET, 0.5),
+    "two targets": valued(tags.EVAL_TARGET, 0.5, which=slice(1)),
+    "failure at the target": valued(tags.RUN_STOP, {"success": False}),
+    "run_stop without a value": valued(tags.RUN_STOP, None),
+    "caches cleared after the start": moved(tags.RUN_CLEAR_CACHES, after=tags.RUN_START),
     "version 0.6.0": lambda events: [replace(event, version="0.6.0") for event in events],
-    "NaN": valued(keys.INPUT_SHARD, float("nan")),
-    "an unknown tag": inserted("some_tag", 1, after=keys.TRAIN_LOOP),
+    "NaN": valued(tags.INPUT_SHARD, float("nan")),
+    "an unknown tag": inserted("some_tag", 1, after=tags.TRAIN_LOOP),
 }
 
 
@@ -93,7 +93,7 @@ def test_checker_does_not_notice(mutation: str, checker: str) -> None:
 def _first_epoch_is_one(events: Events) -> Events:
     return [
         replace(event, value={**event.value, "epoch": event.value["epoch"] + 1})
-        if event.key == keys.EVAL_ACCURACY
+        if event.key == tags.EVAL_ACCURACY
         else event
         for event in events
     ]
@@ -101,20 +101,20 @@ def _first_epoch_is_one(events: Events) -> Events:
 
 NOTICED: dict[str, tuple[Callable[[Events], Events], str]] = {
     "eval_accuracy as a bare number": (
-        valued(keys.EVAL_ACCURACY, 0.6),
+        valued(tags.EVAL_ACCURACY, 0.6),
         "level1/has-keys/eval_accuracy",
     ),
     "eval_accuracy without epoch": (
-        valued(keys.EVAL_ACCURACY, {"value": 0.6}, which=slice(2, 3)),
+        valued(tags.EVAL_ACCURACY, {"value": 0.6}, which=slice(2, 3)),
         "level1/has-keys/eval_accuracy",
     ),
     "first epoch 1": (_first_epoch_is_one, "level1/epoch-zero/eval_accuracy"),
     "two run_start": (
-        inserted(keys.RUN_START, None, after=keys.RUN_START),
+        inserted(tags.RUN_START, None, after=tags.RUN_START),
         "level1/exactly-one/run_start",
     ),
     "run_stop before run_start": (
-        moved(keys.RUN_STOP, after=keys.PREPROC_HP_NUM_EVAL),
+        moved(tags.RUN_STOP, after=tags.PREPROC_HP_NUM_EVAL),
         "level1/pair/run_start/run_stop",
     ),
 }
@@ -217,14 +217,14 @@ def test_first_line_of_no_benchmark_fails_level_2() -> None:
 @both_checkers
 @pytest.mark.parametrize("value", [["epoch", "value"], "epoch value", {"epoch": 0}, 0, True])
 def test_evaluation_that_is_no_record_of_epoch_and_value_fails(value: object, checker: str) -> None:
-    log = lines(valued(keys.EVAL_ACCURACY, value, which=slice(1, 2))(run()))
+    log = lines(valued(tags.EVAL_ACCURACY, value, which=slice(1, 2))(run()))
     assert found(log, 1, checker) == ["level1/has-keys/eval_accuracy"]
 
 
 def test_finding_tells_rule_line_found_and_wanted() -> None:
-    log = lines(valued(keys.EVAL_ACCURACY, 0.6)(run()))
+    log = lines(valued(tags.EVAL_ACCURACY, 0.6)(run()))
     finding = check(log, ruleset(1))[0]
-    place = v05_log.position(run(), keys.EVAL_ACCURACY) + 1
+    place = v05_log.position(run(), tags.EVAL_ACCURACY) + 1
     assert finding.line_number == place
     assert finding.line == log[place - 1].strip()
     assert str(finding) == (
@@ -234,7 +234,7 @@ def test_finding_tells_rule_line_found_and_wanted() -> None:
 
 
 def test_judge_counts_a_finding_of_both_checkers_once() -> None:
-    levels = judge(lines(without(keys.RUN_CLEAR_CACHES)(run())))
+    levels = judge(lines(without(tags.RUN_CLEAR_CACHES)(run())))
     assert [f.rule for f in levels["1"]] == []
     assert [f.rule for f in levels["2"]] == ["level2/at-least-one/run_clear_caches"]
 

@@ -12,7 +12,7 @@ from v05_log import lines, many, run, without
 
 from trainbench.cli.main import cli
 from trainbench.cli.review import check, score, submission
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import NotCompliantError
 from trainbench.trials.paths import RunDir
 
@@ -25,7 +25,7 @@ def write(path: Path, text: str) -> str:
 
 def test_check_exits_0_1_and_2(tmp_path: Path) -> None:
     good = write(tmp_path / "good", "".join(lines(run())))
-    bad = write(tmp_path / "bad", "".join(lines(without(keys.EVAL_SIZE)(run()))))
+    bad = write(tmp_path / "bad", "".join(lines(without(tags.EVAL_SIZE)(run()))))
 
     def exit_code(*files: str) -> object:
         return check.main([*files, "--level", "2"], standalone_mode=False)
@@ -36,7 +36,7 @@ def test_check_exits_0_1_and_2(tmp_path: Path) -> None:
 
 
 def test_check_prints_json(tmp_path: Path) -> None:
-    bad = write(tmp_path / "bad", "".join(lines(without(keys.EVAL_SIZE)(run()))))
+    bad = write(tmp_path / "bad", "".join(lines(without(tags.EVAL_SIZE)(run()))))
     printed = json.loads(CliRunner().invoke(check, [bad, "--json"]).output)
     assert printed["files"][0]["findings"][0]["rule"] == "level2/at-least-one/eval_size"
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from run_dir import SYSTEM_NAME, build_run, change, change_config
 
-from trainbench.compliance.tags import ncf as keys
-from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.errors import DataIntegrityError
 from trainbench.reporting.collect import collect
 from trainbench.reporting.evidence import rules
@@ -162,7 +162,7 @@ def test_the_configuration_is_told_as_a_difference_from_the_reference(run: RunDi
 
 
 def test_settings_are_named_behind_rules_that_exist() -> None:
-    known = {rule.rule for name in (keys.BENCHMARK, resnet_keys.BENCHMARK) for rule in rules(name)}
+    known = {rule.rule for name in (tags.BENCHMARK, resnet_tags.BENCHMARK) for rule in rules(name)}
     assert set(BEHIND) <= known
 
 

@@ -12,11 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from mlperf_compliance import mlperf_log, tags
+from mlperf_compliance import mlperf_log
+from mlperf_compliance import tags as package_tags
 
-from trainbench.compliance import emit as log
+from trainbench.compliance.emit import emit, enabled, logging_to
 from trainbench.compliance.parse import Event, read_log
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import MachineError
 
 HERE = Path(__file__).parent
@@ -29,10 +30,10 @@ def written(path: Path) -> list[Event]:
 
 
 def test_tags_are_the_32_of_ncf() -> None:
-    assert set(tags.NCF_TAGS) == keys.NCF_TAGS
-    assert len(keys.NCF_TAGS) == 32
-    constants = {name: value for name, value in vars(keys).items() if isinstance(value, str)}
-    named = {name: value for name, value in constants.items() if value in keys.NCF_TAGS}
+    assert set(package_tags.NCF_TAGS) == tags.NCF_TAGS
+    assert len(tags.NCF_TAGS) == 32
+    constants = {name: value for name, value in vars(tags).items() if isinstance(value, str)}
+    named = {name: value for name, value in constants.items() if value in tags.NCF_TAGS}
     assert len(named) == 32
     assert all(value == getattr(tags, name) for name, value in named.items())
 
@@ -45,17 +46,17 @@ def test_tags_are_alphabetical_in_their_sections() -> None:
 
 
 def test_emit_does_nothing_outside_the_context(capsys: pytest.CaptureFixture[str]) -> None:
-    assert not log.enabled()
-    assert log.emit("no such key", object()) is None
+    assert not enabled()
+    assert emit("no such key", object()) is None
     assert capsys.readouterr() == ("", "")
 
 
 def test_every_line_goes_to_the_file_and_none_to_stdout(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with log.logging_to(tmp_path / "new" / "raw.log", root_dir=HERE):
-        log.emit(keys.RUN_START)
-        log.emit(keys.EVAL_ACCURACY, {"epoch": 0, "value": 0.5})
+    with logging_to(tmp_path / "new" / "raw.log", root_dir=HERE):
+        emit(tags.RUN_START)
+        emit(tags.EVAL_ACCURACY, {"epoch": 0, "value": 0.5})
     assert capsys.readouterr() == ("", "")
     text = (tmp_path / "new" / "raw.log").read_text()
     assert [line.split(" ")[0] for line in text.splitlines()] == ["NCF_RAW_:::MLPv0.5.0"] * 2
@@ -63,24 +64,24 @@ def test_every_line_goes_to_the_file_and_none_to_stdout(
 
 def test_lines_can_be_echoed(tmp_path: Path) -> None:
     echo = io.StringIO()
-    with log.logging_to(tmp_path / "raw.log", root_dir=HERE, raw_prefix="", echo=echo):
-        log.emit(keys.TRAIN_LOOP)
+    with logging_to(tmp_path / "raw.log", root_dir=HERE, raw_prefix="", echo=echo):
+        emit(tags.TRAIN_LOOP)
     assert echo.getvalue() == (tmp_path / "raw.log").read_text()
 
 
 def test_call_site_is_the_callers_without_the_root(tmp_path: Path) -> None:
-    with log.logging_to(tmp_path / "raw.log", root_dir=HERE.parent):
-        log.emit(keys.RUN_START)
+    with logging_to(tmp_path / "raw.log", root_dir=HERE.parent):
+        emit(tags.RUN_START)
     (event,) = written(tmp_path / "raw.log")
     assert event.file == f"unit/{Path(__file__).name}"
-    assert "log.emit(keys.RUN_START)" in Path(__file__).read_text().splitlines()[event.line - 1]
+    assert "emit(tags.RUN_START)" in Path(__file__).read_text().splitlines()[event.line - 1]
 
 
 def test_wrapper_can_name_its_own_caller(tmp_path: Path) -> None:
     def wrapper() -> None:
-        log.emit(keys.RUN_START, stack_offset=1)
+        emit(tags.RUN_START, stack_offset=1)
 
-    with log.logging_to(tmp_path / "raw.log", root_dir=HERE):
+    with logging_to(tmp_path / "raw.log", root_dir=HERE):
         wrapper()
     (event,) = written(tmp_path / "raw.log")
     assert Path(__file__).read_text().splitlines()[event.line - 1].strip() == "wrapper()"
@@ -94,14 +95,14 @@ def test_folder_with_spaces_and_regex_characters_stays_parsable(tmp_path: Path) 
     folder.mkdir()
     module = folder / "caller.py"
     module.write_text(
-        "from trainbench.compliance import emit as log\n"
-        "from trainbench.compliance.tags import ncf as keys\n"
-        "def call(): log.emit(keys.RUN_START)\n"
+        "from trainbench.compliance.emit import emit\n"
+        "from trainbench.compliance.tags import ncf as tags\n"
+        "def call(): emit(tags.RUN_START)\n"
     )
     scope: dict[str, object] = {}
     exec(compile(module.read_text(), str(module), "exec"), scope)
     for root in (folder, HERE):
-        with log.logging_to(tmp_path / f"{root.name}.log", root_dir=root):
+        with logging_to(tmp_path / f"{root.name}.log", root_dir=root):
             scope["call"]()  # type: ignore[operator]
     (trimmed,) = written(tmp_path / f"{folder.name}.log")
     assert trimmed.file == "caller.py"
@@ -123,47 +124,47 @@ def test_folder_with_spaces_and_regex_characters_stays_parsable(tmp_path: Path) 
     ],
 )
 def test_numpy_values_are_accepted(value: object, logged: object, tmp_path: Path) -> None:
-    with log.logging_to(tmp_path / "raw.log", root_dir=HERE):
-        log.emit(keys.INPUT_SIZE, value)
+    with logging_to(tmp_path / "raw.log", root_dir=HERE):
+        emit(tags.INPUT_SIZE, value)
     (event,) = written(tmp_path / "raw.log")
     assert event.value == logged
 
 
 @pytest.mark.parametrize("value", [float("nan"), np.float32("inf"), object(), {1, 2}])
 def test_value_that_is_no_json_is_refused(value: object, tmp_path: Path) -> None:
-    with log.logging_to(tmp_path / "raw.log", root_dir=HERE), pytest.raises(ValueError, match=r"."):
-        log.emit(keys.INPUT_SIZE, value)
+    with logging_to(tmp_path / "raw.log", root_dir=HERE), pytest.raises(ValueError, match=r"."):
+        emit(tags.INPUT_SIZE, value)
 
 
 def test_unknown_key_is_refused(tmp_path: Path) -> None:
     with (
-        log.logging_to(tmp_path / "raw.log", root_dir=HERE),
+        logging_to(tmp_path / "raw.log", root_dir=HERE),
         pytest.raises(ValueError, match="key"),
     ):
-        log.emit("run_begin")
+        emit("run_begin")
 
 
 def test_seed_has_a_line_that_checkers_ignore(tmp_path: Path) -> None:
-    with log.logging_to(tmp_path / "raw.log", root_dir=HERE):
-        log.emit(keys.SEED, 2**63)
+    with logging_to(tmp_path / "raw.log", root_dir=HERE):
+        emit(tags.SEED, 2**63)
     (event,) = written(tmp_path / "raw.log")
     assert (event.key, event.value) == ("seed", 2**63)
-    assert keys.SEED not in tags.NCF_TAGS
+    assert tags.SEED not in package_tags.NCF_TAGS
 
 
 def test_deferred_value_is_announced_under_its_identifier(tmp_path: Path) -> None:
-    with log.logging_to(tmp_path / "raw.log", root_dir=HERE):
-        identifier = log.emit(keys.EVAL_HP_NUM_USERS, deferred=True)
+    with logging_to(tmp_path / "raw.log", root_dir=HERE):
+        identifier = emit(tags.EVAL_HP_NUM_USERS, deferred=True)
         with pytest.raises(ValueError, match="deferred"):
-            log.emit(keys.EVAL_HP_NUM_USERS, 1, deferred=True)
+            emit(tags.EVAL_HP_NUM_USERS, 1, deferred=True)
     (event,) = written(tmp_path / "raw.log")
     assert event.value == f"DEFERRED: {identifier}"
 
 
 def test_times_are_unix_seconds_with_nine_digits_in_order(tmp_path: Path) -> None:
-    with log.logging_to(tmp_path / "raw.log", root_dir=HERE):
+    with logging_to(tmp_path / "raw.log", root_dir=HERE):
         for _ in range(20):
-            log.emit(keys.INPUT_ORDER)
+            emit(tags.INPUT_ORDER)
     events = written(tmp_path / "raw.log")
     assert all(len(event.timestamp.split(".")[1]) == 9 for event in events)
     assert [e.time for e in events] == sorted(e.time for e in events)
@@ -171,12 +172,12 @@ def test_times_are_unix_seconds_with_nine_digits_in_order(tmp_path: Path) -> Non
 
 def test_contexts_nest_and_leave_the_package_as_it_was(tmp_path: Path) -> None:
     before = (mlperf_log.LOGGER.handlers, mlperf_log.ROOT_DIR_NCF, mlperf_log.NCF_TAG_SET)
-    with log.logging_to(tmp_path / "outer", root_dir=HERE):
-        log.emit(keys.RUN_START)
-        with log.logging_to(tmp_path / "inner", root_dir=HERE):
-            log.emit(keys.INPUT_ORDER)
-        log.emit(keys.RUN_STOP, {"success": True})
-    assert not log.enabled()
+    with logging_to(tmp_path / "outer", root_dir=HERE):
+        emit(tags.RUN_START)
+        with logging_to(tmp_path / "inner", root_dir=HERE):
+            emit(tags.INPUT_ORDER)
+        emit(tags.RUN_STOP, {"success": True})
+    assert not enabled()
     assert [event.key for event in written(tmp_path / "inner")] == ["input_order"]
     assert [event.key for event in written(tmp_path / "outer")] == ["run_start", "run_stop"]
     after = (mlperf_log.LOGGER.handlers, mlperf_log.ROOT_DIR_NCF, mlperf_log.NCF_TAG_SET)
@@ -186,9 +187,9 @@ def test_contexts_nest_and_leave_the_package_as_it_was(tmp_path: Path) -> None:
 def test_threads_write_whole_lines(tmp_path: Path) -> None:
     def write() -> None:
         for _ in range(25):
-            log.emit(keys.INPUT_ORDER, "x" * 500)
+            emit(tags.INPUT_ORDER, "x" * 500)
 
-    with log.logging_to(tmp_path / "raw.log", root_dir=HERE):
+    with logging_to(tmp_path / "raw.log", root_dir=HERE):
         threads = [threading.Thread(target=write) for _ in range(4)]
         for thread in threads:
             thread.start()
@@ -200,11 +201,11 @@ def test_threads_write_whole_lines(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from trainbench.compliance import emit as log
-from trainbench.compliance.tags import ncf as keys
-with log.logging_to(Path(sys.argv[1]), root_dir=Path("/")):
+from trainbench.compliance.emit import emit, logging_to
+from trainbench.compliance.tags import ncf as tags
+with logging_to(Path(sys.argv[1]), root_dir=Path("/")):
     for number in range(100):
-        log.emit(keys.INPUT_SIZE, {"process": sys.argv[2], "number": number, "pad": "x" * 3000})
+        emit(tags.INPUT_SIZE, {"process": sys.argv[2], "number": number, "pad": "x" * 3000})
 """
 
 
@@ -240,7 +241,7 @@ def test_missing_package_is_named_when_logging_is_asked_for(
     monkeypatch.setattr(metadata, "version", missing)
     with (
         pytest.raises(MachineError, match=r"pip install mlperf_compliance==0\.0\.10"),
-        log.logging_to(tmp_path / "raw.log", root_dir=HERE),
+        logging_to(tmp_path / "raw.log", root_dir=HERE),
     ):
         pass
 
@@ -252,7 +253,7 @@ def test_old_package_is_named(
     monkeypatch.setattr(metadata, "version", lambda name: version)
     with (
         pytest.raises(MachineError, match=rf"version {version}, wanted 0.0.6 or later"),
-        log.logging_to(tmp_path / "raw.log", root_dir=HERE),
+        logging_to(tmp_path / "raw.log", root_dir=HERE),
     ):
         pass
 
@@ -260,13 +261,13 @@ def test_old_package_is_named(
 def test_path_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     with (
         pytest.raises(MachineError, match="cannot be opened"),
-        log.logging_to(tmp_path, root_dir=HERE),
+        logging_to(tmp_path, root_dir=HERE),
     ):
         pass
 
 
 def test_what_is_logged_is_what_json_says(tmp_path: Path) -> None:
-    with log.logging_to(tmp_path / "raw.log", root_dir=HERE):
-        log.emit(keys.OPT_LR, np.float32(0.1))
+    with logging_to(tmp_path / "raw.log", root_dir=HERE):
+        emit(tags.OPT_LR, np.float32(0.1))
     (event,) = written(tmp_path / "raw.log")
     assert json.dumps(event.value) == "0.10000000149011612"

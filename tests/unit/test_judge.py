@@ -8,7 +8,7 @@ from run_dir import SYSTEM_NAME, build_run, change
 
 from trainbench.reporting.collect import collect
 from trainbench.reporting.render import html
-from trainbench.reporting.summary import words
+from trainbench.reporting.summary import summary
 from trainbench.reporting.verdict import judge, verdict
 from trainbench.trials.paths import RunDir
 
@@ -34,7 +34,7 @@ def test_the_log_decides_whether_the_target_was_reached(tmp_path: Path) -> None:
     results = collect(run)
     assert verdict(results) == 4
     assert results.trials[0].time_s is None
-    assert any("the log says target reached: no" in text for text in words(results).compliance)
+    assert any("the log says target reached: no" in text for text in summary(results).compliance)
 
 
 def test_logs_alone_are_judged_and_give_their_epochs(run: RunDir) -> None:

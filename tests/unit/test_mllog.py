@@ -11,7 +11,7 @@ from v05_log import lines, run
 from trainbench.compliance.dialects import mllog
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import Event, parse_line
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import MachineError
 
 parser = pytest.importorskip("mlperf_logging.compliance_checker.mlp_parser")
@@ -38,10 +38,10 @@ def test_tags_with_a_modern_name_have_it() -> None:
 def test_intervals_epochs_and_outcome_stand_where_they_stand_today() -> None:
     written = mllog.format_lines(
         [
-            Event(keys.RUN_START, None, "1.5", "a.py", 1),
-            Event(keys.TRAIN_EPOCH, 3, "2.5", "a.py", 2),
-            Event(keys.EVAL_ACCURACY, {"epoch": 3, "value": 0.5}, "3.5", "a.py", 3),
-            Event(keys.RUN_STOP, {"success": False}, "4.5", "a.py", 4),
+            Event(tags.RUN_START, None, "1.5", "a.py", 1),
+            Event(tags.TRAIN_EPOCH, 3, "2.5", "a.py", 2),
+            Event(tags.EVAL_ACCURACY, {"epoch": 3, "value": 0.5}, "3.5", "a.py", 3),
+            Event(tags.RUN_STOP, {"success": False}, "4.5", "a.py", 4),
         ]
     )
     assert written == [

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from trainbench.errors import ConfigError, DataIntegrityError
-from trainbench.movielens import formats as movielens
+from trainbench.movielens import formats
 from trainbench.movielens.datasets import COLONS, CSV, TABS, Counts, Layout, dataset
 from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
 
@@ -110,7 +110,7 @@ def test_blocks_of_any_size_give_the_same_ratings_and_line_numbers(
     text = HEADER + "".join(f"{n},{n * 7 % 31},3.0,{n}\n" for n in range(200))
     path = written(tmp_path, text)
     whole = read_ratings(path, CSV)
-    monkeypatch.setattr(movielens, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(formats, "BLOCK_BYTES", block_bytes)
     pieces = read_ratings(path, CSV)
     assert pieces.items.tolist() == whole.items.tolist()
     assert pieces.sha256 == whole.sha256

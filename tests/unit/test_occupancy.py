@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 
 from trainbench.errors import DataIntegrityError, MachineError
-from trainbench.trials.lock import occupied
+from trainbench.trials.lock import locked
 from trainbench.trials.paths import DataDir
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from trainbench.trials.lock import occupied
+from trainbench.trials.lock import locked
 from trainbench.trials.paths import DataDir
-with occupied(DataDir(Path(sys.argv[1])), "train"):
+with locked(DataDir(Path(sys.argv[1])), "train"):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -39,7 +39,7 @@ def test_a_second_step_is_refused_and_told_who_is_there(tmp_path: Path) -> None:
     holder = _holder(tmp_path)
     try:
         refused = pytest.raises(MachineError, match=f"in use by train, process {holder.pid}")
-        with refused, occupied(DataDir(tmp_path), "download"):
+        with refused, locked(DataDir(tmp_path), "download"):
             pass
     finally:
         holder.kill()
@@ -50,21 +50,21 @@ def test_a_killed_step_leaves_no_lock(tmp_path: Path) -> None:
     holder = _holder(tmp_path)
     os.kill(holder.pid, signal.SIGKILL)
     holder.wait()
-    with occupied(DataDir(tmp_path), "download"):
+    with locked(DataDir(tmp_path), "download"):
         pass
 
 
 def test_a_missing_data_volume_says_how_to_mount_it(tmp_path: Path) -> None:
     refused = pytest.raises(MachineError, match=r"popper run -f wf\.yml -c settings\.py")
-    with refused, occupied(DataDir(tmp_path / "absent"), "train"):
+    with refused, locked(DataDir(tmp_path / "absent"), "train"):
         pass
 
 
 def test_the_exit_code_of_a_step_is_recorded(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
-    with occupied(data, "download"):
+    with locked(data, "download"):
         pass
-    with pytest.raises(DataIntegrityError), occupied(data, "preprocess"):
+    with pytest.raises(DataIntegrityError), locked(data, "preprocess"):
         raise DataIntegrityError("ratings.csv: line 3: found 'x'")
     lines = data.steps.read_text().splitlines()
     assert len(lines) == 2

@@ -22,7 +22,7 @@ from trainbench.compliance.parse import (
     read_log,
 )
 from trainbench.compliance.rules.levels import ruleset
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 LINE = ":::MLPv0.5.0 ncf 1541635592.735490084 (data_preprocessing.py:139) "
 EVENT = Event("preproc_hp_min_ratings", 20, "1541635592.735490084", "data_preprocessing.py", 139)
@@ -183,6 +183,6 @@ def test_undecodable_bytes_are_reported_once(tmp_path: Path) -> None:
 
 
 def test_tag_with_a_value_per_epoch_and_without_compare_alike() -> None:
-    per_epoch = Event(keys.EVAL_TARGET, {"epoch": 3, "value": 0.635})
+    per_epoch = Event(tags.EVAL_TARGET, {"epoch": 3, "value": 0.635})
     assert (per_epoch.scalar, per_epoch.epoch) == (0.635, 3)
-    assert Event(keys.EVAL_TARGET, 0.635).scalar == 0.635
+    assert Event(tags.EVAL_TARGET, 0.635).scalar == 0.635

@@ -8,7 +8,7 @@ from trainbench.compliance.rules.cross_log import SET_RULES
 from trainbench.compliance.rules.levels import described
 from trainbench.compliance.rules.strict import STRICT
 from trainbench.compliance.rules.strict_resnet import STRICT_RESNET
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
 
@@ -34,7 +34,7 @@ def test_every_rule_on_sets_has_its_row() -> None:
 def test_every_required_tag_and_every_own_tag_is_named() -> None:
     for rule, _ in described("2"):
         assert f"`{rule}`" in PAGE or f"`{rule.rsplit('/', 1)[1]}`" in PAGE
-    for tag in keys.OWN_TAGS:
+    for tag in tags.OWN_TAGS:
         assert f"`{tag}`" in PAGE
 
 

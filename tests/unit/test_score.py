@@ -16,7 +16,7 @@ from trainbench.compliance.dialects.mllog import format_lines
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.score import LEGACY_REFERENCE, score, to_json, to_text
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 
 
@@ -126,8 +126,8 @@ def test_no_converged_run_has_no_time(tmp_path: Path) -> None:
 
 
 def test_convergence_is_judged_by_the_logs_own_numbers(tmp_path: Path) -> None:
-    boast = valued(keys.RUN_STOP, {"success": True})(run(hits=FAILED))
-    two_targets = valued(keys.EVAL_TARGET, 0.1, which=slice(1))(run(start=1_541_700_000))
+    boast = valued(tags.RUN_STOP, {"success": True})(run(hits=FAILED))
+    two_targets = valued(tags.EVAL_TARGET, 0.1, which=slice(1))(run(start=1_541_700_000))
     result = score(write(tmp_path, [boast, two_targets]))
     assert result.converged == 0
     assert "run_stop contradicts eval_accuracy in runs 0, 1" in to_text(result)

@@ -8,7 +8,7 @@ from v05_log import START, Events, lines, many, run, valued, without
 
 from trainbench.compliance.commands import check_logs
 from trainbench.compliance.rules.cross_log import check_set
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 
 def found(*logs: Events) -> list[tuple[str, str]]:
@@ -26,11 +26,11 @@ def test_repeated_seed_is_found() -> None:
 
 
 def test_missing_seed_is_found() -> None:
-    assert found(without(keys.SEED)(run())) == [("set/seeds", "no seed in result_0.txt")]
+    assert found(without(tags.SEED)(run())) == [("set/seeds", "no seed in result_0.txt")]
 
 
 def test_other_hyperparameters_are_found() -> None:
-    other = valued(keys.OPT_LR, 0.001)(run(seed=2, start=START + 1000))
+    other = valued(tags.OPT_LR, 0.001)(run(seed=2, start=START + 1000))
     assert found(run(seed=1), other) == [
         (
             "set/configuration",
@@ -75,7 +75,7 @@ def test_check_of_several_logs_at_level_strict_looks_at_the_set(tmp_path: Path) 
 def test_check_tells_its_verdict_and_exit_code(tmp_path: Path) -> None:
     good, bad = tmp_path / "good", tmp_path / "bad"
     good.write_text("".join(lines(run())))
-    bad.write_text("".join(lines(without(keys.RUN_CLEAR_CACHES)(run()))))
+    bad.write_text("".join(lines(without(tags.RUN_CLEAR_CACHES)(run()))))
     clean = check_logs([good], level="2", checker="2018-11")
     assert clean.exit_code == 0
     assert clean.to_text() == (

@@ -7,17 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from trainbench.machine import page_cache as sidecar
+from trainbench.machine import page_cache
 
 needs_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not os.access(sidecar.DROP_CACHES, os.W_OK),
+    os.geteuid() != 0 or not os.access(page_cache.DROP_CACHES, os.W_OK),
     reason="only root outside a read-only /proc may drop the page cache",
 )
 
 
 def _cached(monkeypatch: pytest.MonkeyPatch, *readings: int) -> None:
     left = iter(readings)
-    monkeypatch.setattr(sidecar, "cached_kib", lambda: next(left))
+    monkeypatch.setattr(page_cache, "cached_kib", lambda: next(left))
 
 
 def test_three_is_written_to_the_named_location(
@@ -26,9 +26,9 @@ def test_three_is_written_to_the_named_location(
     _cached(monkeypatch, 900, 900, 100)
     location = tmp_path / "drop_caches"
     location.touch()
-    drop = sidecar.drop_page_cache(str(location))
+    drop = page_cache.drop_page_cache(str(location))
     assert location.read_text() == "3\n"
-    assert drop == sidecar.CacheDrop(True, "direct write", 900, 100)
+    assert drop == page_cache.CacheDrop(True, "direct write", 900, 100)
     assert drop.sentence() == "page cache dropped (direct write): Cached 900 kB -> 100 kB"
 
 
@@ -39,7 +39,7 @@ def test_a_drop_without_proof_is_not_a_drop(
     monkeypatch.setenv("PATH", str(tmp_path))
     location = tmp_path / "drop_caches"
     location.touch()
-    drop = sidecar.drop_page_cache(str(location))
+    drop = page_cache.drop_page_cache(str(location))
     assert not drop.dropped
     assert drop.reason is not None
     assert "Cached rose from 100 to 90000 kB" in drop.reason
@@ -49,12 +49,12 @@ def test_what_others_read_meanwhile_does_not_undo_a_drop(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _cached(monkeypatch, 100, 100, 900)
-    assert sidecar.drop_page_cache(str(tmp_path / "drop_caches")).dropped
+    assert page_cache.drop_page_cache(str(tmp_path / "drop_caches")).dropped
 
 
 def test_every_failed_attempt_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    drop = sidecar.drop_page_cache(str(tmp_path / "absent" / "drop_caches"))
+    drop = page_cache.drop_page_cache(str(tmp_path / "absent" / "drop_caches"))
     assert not drop.dropped
     assert drop.reason is not None
     assert "direct write: " in drop.reason
@@ -63,9 +63,9 @@ def test_every_failed_attempt_is_named(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_without_meminfo_there_is_no_figure(tmp_path: Path) -> None:
-    assert sidecar.cached_kib(tmp_path / "meminfo") is None
+    assert page_cache.cached_kib(tmp_path / "meminfo") is None
     (tmp_path / "meminfo").write_text("MemTotal: 5 kB\nCached:         1464012 kB\n")
-    assert sidecar.cached_kib(tmp_path / "meminfo") == 1_464_012
+    assert page_cache.cached_kib(tmp_path / "meminfo") == 1_464_012
 
 
 @needs_root
@@ -73,7 +73,7 @@ def test_the_real_kernel_drops_a_file_that_was_cached(tmp_path: Path) -> None:
     ballast = tmp_path / "ballast"
     ballast.write_bytes(os.urandom(64 << 20))
     ballast.read_bytes()
-    drop = sidecar.drop_page_cache()
+    drop = page_cache.drop_page_cache()
     assert drop.dropped
     assert drop.cached_before_kib is not None
     assert drop.cached_after_kib is not None

@@ -14,26 +14,26 @@ from trainbench.compliance.check import check_file
 from trainbench.compliance.parse import Event, format_line, parse_line, read_log
 from trainbench.compliance.rules.levels import CHECKERS, ruleset
 from trainbench.compliance.stitch import stitch, stitch_files, stitch_run, stitch_trial
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.trials.paths import RunDir, TrialDir
 
 GENERATOR = (
-    keys.INPUT_STEP_TRAIN_NEG_GEN,
-    keys.INPUT_HP_NUM_NEG,
-    keys.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT,
-    keys.INPUT_ORDER,
-    keys.INPUT_SIZE,
-    keys.INPUT_BATCH_SIZE,
-    keys.INPUT_STEP_EVAL_NEG_GEN,
-    keys.EVAL_SIZE,
+    tags.INPUT_STEP_TRAIN_NEG_GEN,
+    tags.INPUT_HP_NUM_NEG,
+    tags.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT,
+    tags.INPUT_ORDER,
+    tags.INPUT_SIZE,
+    tags.INPUT_BATCH_SIZE,
+    tags.INPUT_STEP_EVAL_NEG_GEN,
+    tags.EVAL_SIZE,
 )
 
 
 def write_raw(trial: TrialDir, events: Events) -> list[str]:
     """The events as three processes would have logged them; returns every raw line."""
     trial.root.mkdir(parents=True)
-    users = [event for event in events if event.key == keys.EVAL_HP_NUM_USERS]
+    users = [event for event in events if event.key == tags.EVAL_HP_NUM_USERS]
     deferred = {
         id(event): replace(event, value=f"DEFERRED: {number}")
         for number, event in enumerate(users[1:])
@@ -46,7 +46,7 @@ def write_raw(trial: TrialDir, events: Events) -> list[str]:
             path = trial.compliance_generator
         else:
             path = trial.compliance_raw
-        line = format_line(deferred.get(id(event), event), prefix=keys.RAW_PREFIX)
+        line = format_line(deferred.get(id(event), event), prefix=tags.RAW_PREFIX)
         files.setdefault(path, []).append(line)
     for path, raw in files.items():
         path.write_text("".join(f"{line}\n" for line in raw))
@@ -87,10 +87,10 @@ def test_preprocessing_of_another_day_comes_first(trial: TrialDir, tmp_path: Pat
     write_raw(trial, old)
     result = stitch_trial(trial, tmp_path / "out.txt")
     assert [event.key for event in result.events[:4]] == [
-        keys.PREPROC_HP_MIN_RATINGS,
-        keys.PREPROC_HP_NUM_EVAL,
-        keys.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT,
-        keys.RUN_CLEAR_CACHES,
+        tags.PREPROC_HP_MIN_RATINGS,
+        tags.PREPROC_HP_NUM_EVAL,
+        tags.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT,
+        tags.RUN_CLEAR_CACHES,
     ]
     for checker in CHECKERS:
         assert check_file(tmp_path / "out.txt", ruleset(2, checker=checker)) == []
@@ -122,7 +122,7 @@ def test_nothing_is_lost(trial: TrialDir, tmp_path: Path) -> None:
 def test_deferred_value_comes_from_the_other_process(trial: TrialDir, tmp_path: Path) -> None:
     write_raw(trial, run())
     result = stitch_trial(trial, tmp_path / "out.txt")
-    users = [event.value for event in result.events if event.key == keys.EVAL_HP_NUM_USERS]
+    users = [event.value for event in result.events if event.key == tags.EVAL_HP_NUM_USERS]
     assert users == [138_493] * (1 + len(HITS))
 
 

@@ -10,22 +10,22 @@ from pathlib import Path
 
 import pytest
 
-from trainbench.trials import signals as stopping
-from trainbench.trials.lock import occupied
+from trainbench.trials import signals
+from trainbench.trials.lock import locked
 from trainbench.trials.paths import DataDir
 
 PRELUDE = """
 import os, signal, sys, time
 import click
 from trainbench.cli import main as cli
-from trainbench.trials import signals as stopping
+from trainbench.trials import signals
 
 def stop():
     os.kill(os.getpid(), signal.SIGNUMBER)
 
 def loop():
     for _ in range(600):
-        stopping.heed()
+        signals.raise_if_requested()
         time.sleep(0.1)
 """
 
@@ -78,8 +78,8 @@ def test_a_signal_ends_the_command_as_interrupted(code: str, number: str) -> Non
 def test_a_step_that_was_stopped_is_recorded_as_interrupted_whatever_it_raised(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stopping, "_asked", True)
-    with pytest.raises(TypeError), occupied(DataDir(tmp_path), "train"):
+    monkeypatch.setattr(signals, "_asked", True)
+    with pytest.raises(TypeError), locked(DataDir(tmp_path), "train"):
         raise TypeError("binding inputs failed")
     line = json.loads(DataDir(tmp_path).steps.read_text())
     assert (line["exit_code"], line["message"]) == (130, "interrupted")
@@ -95,12 +95,12 @@ def test_evaluations_end_before_their_next_batch(monkeypatch: pytest.MonkeyPatch
 
         def next(self) -> None:
             self.batches += 1
-            stopping._asked = self.batches == 2
+            signals._asked = self.batches == 2
 
         def infer(self, batches: None) -> dict[str, float]:
             return {"top_1_accuracy": 1.0, "top_5_accuracy": 1.0}
 
-    monkeypatch.setattr(stopping, "_asked", False)
+    monkeypatch.setattr(signals, "_asked", False)
     work = Work()
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate(work, work, num_batches=9, batch_size=1, display_every=9)  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from v05_log import lines, many, run, without
 from trainbench.compliance.score import score
 from trainbench.compliance.submission.build import Submitter, build, entry
 from trainbench.compliance.submission.verify import ENTRY_KEYS, NODE_KEYS, verify
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.trials.paths import RunDir
 
@@ -178,7 +178,7 @@ BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "missing log": (lambda r: None, "submission/exists/result_7.txt"),
     "level 1 in the closed division": (
-        _log("result_0.txt", "".join(lines(without(keys.RUN_CLEAR_CACHES)(run())))),
+        _log("result_0.txt", "".join(lines(without(tags.RUN_CLEAR_CACHES)(run())))),
         "level2/at-least-one/run_clear_caches",
     ),
 }

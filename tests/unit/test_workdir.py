@@ -24,18 +24,18 @@ time.sleep(60)
 
 def test_a_claimed_folder_is_removed_once_and_for_all(tmp_path: Path) -> None:
     held = claim(tmp_path / "work")
-    assert held.meeting.root.is_dir()
+    assert held.work_dir.root.is_dir()
     held.remove()
     held.remove()
-    assert not held.meeting.root.exists()
+    assert not held.work_dir.root.exists()
 
 
 def test_the_folder_of_a_living_run_stays(tmp_path: Path) -> None:
     first = claim(tmp_path)
     second = claim(tmp_path)
     assert remove_stale(tmp_path) == []
-    assert first.meeting.root != second.meeting.root
-    assert first.meeting.root.is_dir()
+    assert first.work_dir.root != second.work_dir.root
+    assert first.work_dir.root.is_dir()
     first.remove()
     second.remove()
 

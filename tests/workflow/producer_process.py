@@ -20,7 +20,7 @@ def work_folders(parent: Path) -> list[Path]:
 
 
 def pid_of(producer: Producer) -> int:
-    return int(producer._meeting.alive.read_text().split()[1])
+    return int(producer._work_dir.alive.read_text().split()[1])
 
 
 def running(pid: int) -> bool:

@@ -15,8 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from trainbench.movielens import cache, synthetic, transfer
-from trainbench.movielens import split as preprocess
+from trainbench.movielens import cache, split, synthetic, transfer
 from trainbench.ncf.config import SyntheticSize, preset
 from trainbench.trials.paths import DataDir
 
@@ -98,9 +97,9 @@ import os, pathlib, sys, time
 os.STALLING = lambda *a: time.sleep(60)
 from dataclasses import replace
 from trainbench.ncf.config import SyntheticSize, preset
-from trainbench.movielens import split as preprocess
+from trainbench.movielens import split
 from trainbench.trials.paths import DataDir
-preprocess.run(replace(preset("quick"), synthetic={SIZE!r}), DataDir(pathlib.Path(sys.argv[1])))
+split.run(replace(preset("quick"), synthetic={SIZE!r}), DataDir(pathlib.Path(sys.argv[1])))
 """
 
 
@@ -125,7 +124,7 @@ def test_a_killed_preprocess_leaves_no_cache_and_the_next_one_builds_it(
     assert not [p for p in data.caches.iterdir() if not p.name.startswith(".")]
     with pytest.raises(Exception, match="run preprocess"):
         cache.find_cache(config, data)
-    folder = preprocess.run(config, data)
+    folder = split.run(config, data)
     cache.open_cache(folder, verify=True)
     assert [p.name for p in data.caches.iterdir()] == [folder.name]
 

@@ -12,10 +12,9 @@ import pytest
 from producer_process import eventually, pid_of, take_all
 from small_cache import small_config
 
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import TrainbenchError
-from trainbench.movielens import archive, datasets
-from trainbench.movielens import split as preprocess
+from trainbench.movielens import archive, datasets, split
 from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.ncf.config import ml_1m
 from trainbench.ncf.input.flagfile import GenerationOptions
@@ -29,7 +28,7 @@ def ml_1m_cache(shared_dir: Path, folder: Path) -> RatingsCache:
     source = shared_dir / "data" / "ml-1m.zip"
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     archive.download(dataset, data, archive=source, sha256=digest)
-    return open_cache(preprocess.run(ml_1m(), data), verify=True)
+    return open_cache(split.run(ml_1m(), data), verify=True)
 
 
 def test_the_producer_touches_no_data_before_the_flagfile(
@@ -38,7 +37,7 @@ def test_the_producer_touches_no_data_before_the_flagfile(
     producer = start()
     pid = pid_of(producer)
     time.sleep(0.5)
-    assert [p.name for p in producer._meeting.root.glob("*") if p.is_dir()] == []
+    assert [p.name for p in producer._work_dir.root.glob("*") if p.is_dir()] == []
     assert str(cache.folder) not in Path(f"/proc/{pid}/maps").read_text()
     producer.release()
     assert producer.eval_candidates().items.shape == (400, 10)
@@ -109,7 +108,7 @@ def test_the_wait_is_measured(start: Callable[..., Producer]) -> None:
     assert producer.eval_candidates().wait_s > 0
     waited = producer.next_epoch().wait_s
     assert waited > 0
-    assert eventually(lambda: producer._meeting.cycle(1).exists())
+    assert eventually(lambda: producer._work_dir.cycle(1).exists())
     assert producer.next_epoch().wait_s < 0.2
 
 
@@ -124,18 +123,18 @@ def test_the_compliance_log_says_what_was_generated(
     lines = (tmp_path / "compliance_generator.log").read_text().splitlines()
     said = [line.partition(") ")[2] for line in lines]
     assert said[: len(said) // 2] == said[len(said) // 2 :]
-    tags = [text.partition(":")[0] for text in said[: len(said) // 2]]
-    assert tags == [
-        keys.INPUT_STEP_EVAL_NEG_GEN,
-        keys.EVAL_HP_NUM_USERS,
-        keys.EVAL_SIZE,
-        keys.INPUT_STEP_TRAIN_NEG_GEN,
-        keys.INPUT_HP_NUM_NEG,
-        keys.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT,
-        keys.INPUT_ORDER,
-        keys.INPUT_SHARD,
-        keys.INPUT_SIZE,
-        keys.INPUT_BATCH_SIZE,
+    found = [text.partition(":")[0] for text in said[: len(said) // 2]]
+    assert found == [
+        tags.INPUT_STEP_EVAL_NEG_GEN,
+        tags.EVAL_HP_NUM_USERS,
+        tags.EVAL_SIZE,
+        tags.INPUT_STEP_TRAIN_NEG_GEN,
+        tags.INPUT_HP_NUM_NEG,
+        tags.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT,
+        tags.INPUT_ORDER,
+        tags.INPUT_SHARD,
+        tags.INPUT_SIZE,
+        tags.INPUT_BATCH_SIZE,
     ]
     assert "eval_hp_num_users: 400" in said
     assert "eval_size: 4000" in said
@@ -151,7 +150,7 @@ def test_the_disk_holds_no_more_than_was_stated(
         config, cache_folder=cache.folder, compliance_file=tmp_path, seed=5
     )
     bound = disk_bytes(cache, options)
-    root = producer._meeting.root
+    root = producer._work_dir.root
     for _ in range(3):
         producer.next_epoch()
         time.sleep(0.3)

@@ -40,7 +40,7 @@ def test_a_producer_killed_in_a_cycle_stops_the_trainer_with_its_last_words(
 ) -> None:
     producer = start(small_config(use_subprocess=True, max_epochs=500, cycles_ahead=400))
     producer.release()
-    assert eventually(lambda: any(producer._meeting.root.glob("cycle_*.part")))
+    assert eventually(lambda: any(producer._work_dir.root.glob("cycle_*.part")))
     os.kill(pid_of(producer), signal.SIGKILL)
     assert eventually(lambda: not running(pid_of(producer)))
     with pytest.raises(
@@ -91,9 +91,9 @@ def test_a_producer_that_dies_at_birth_is_reported(
 
 def test_an_unknown_key_in_the_flagfile_stops_both(start: Callable[..., Producer]) -> None:
     producer = start()
-    part = producer._meeting.root / "part"
+    part = producer._work_dir.root / "part"
     part.write_text("--sed=5\n")
-    part.rename(producer._meeting.flagfile)
+    part.rename(producer._work_dir.flagfile)
     producer._released = True
     with pytest.raises(ConfigError, match=r"exit code 2(.|\n)*unknown key 'sed'; did you mean"):
         producer.next_epoch()
@@ -134,7 +134,7 @@ TRAINER = textwrap.dedent(
     with start_producer(cache, config, seed=1, work_dir=base / "work", **files) as producer:
         producer.release()
         producer.next_epoch()
-        print(producer._meeting.alive.read_text().split()[1], flush=True)
+        print(producer._work_dir.alive.read_text().split()[1], flush=True)
         time.sleep(60)
     """
 )
@@ -186,15 +186,15 @@ def test_what_a_machine_crash_left_is_removed_by_the_next_run(
     left = work_folders(tmp_path / "work")
     assert len(left) == 1
     following = start()
-    assert work_folders(tmp_path / "work") == [following._meeting.root]
-    assert following._meeting.root != left[0]
+    assert work_folders(tmp_path / "work") == [following._work_dir.root]
+    assert following._work_dir.root != left[0]
 
 
 def test_two_runs_in_one_data_directory_do_not_meet(start: Callable[..., Producer]) -> None:
     first, second = start(), start()
     first.release()
     second.release()
-    assert first._meeting.root != second._meeting.root
+    assert first._work_dir.root != second._work_dir.root
     assert take_all(first, 3) == take_all(second, 3)
     first.close()
-    assert second._meeting.root.is_dir()
+    assert second._work_dir.root.is_dir()

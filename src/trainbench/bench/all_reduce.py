@@ -13,7 +13,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainbench.cnn import console as output
+from trainbench.cnn import console
 from trainbench.cnn.benchmark import BenchmarkCNN
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.models.spec import build_shape_only
@@ -138,12 +138,12 @@ def gradients(devices: Sequence[str], shapes: Sequence[tuple[int, ...]]) -> list
 
 def _timed(benchmark: BenchmarkCNN) -> Timing:
     params, shapes = benchmark.params, shapes_of(benchmark)
-    workers = benchmark.party.workers if benchmark.party else None
+    workers = benchmark.membership.workers if benchmark.membership else None
     strategy = Strategy.of(params, benchmark.devices, workers)
     step = reduction(strategy, count=params.iters_per_step)
     towers = gradients(benchmark.devices, shapes)
     elements = sum(tf.TensorShape(shape).num_elements() for shape in shapes)
-    output.say(f"Reducing {len(shapes)} tensors of {elements} elements on each device")
+    console.print_result(f"Reducing {len(shapes)} tensors of {elements} elements on each device")
     with heartbeat("compiling"):
         step(towers).numpy()
     for _ in range(benchmark.plan.warmup):
@@ -153,7 +153,7 @@ def _timed(benchmark: BenchmarkCNN) -> Timing:
     timing = Timing(times_s, params.iters_per_step, 4 * elements, everywhere)
     if benchmark.is_chief:
         for line in timing.lines():
-            output.say(line)
+            console.print_result(line)
     return timing
 
 

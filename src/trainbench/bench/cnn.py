@@ -24,7 +24,7 @@ import tensorflow as tf
 
 from trainbench.cnn.benchmark import BenchmarkCNN
 from trainbench.cnn.flags.params import make_params
-from trainbench.cnn.measure import results as run_results
+from trainbench.cnn.measure import results
 from trainbench.cnn.train.frozen import freeze
 from trainbench.errors import ConfigError
 from trainbench.progress import heartbeat
@@ -160,7 +160,7 @@ def measure(case: Case, steps: int) -> Result:
         timers.append(Timer(our_step(flags)))
     for timer in timers:
         timer.warm_up()
-    peak = run_results.measured_peak_flops(PEAK_SIZE)
+    peak = results.measured_peak_flops(PEAK_SIZE)
     for _ in range(steps):
         for timer in timers:
             timer.once()
@@ -215,13 +215,13 @@ def counted_step(flags: dict[str, Any]) -> tuple[Step, int | None]:
     """One step of the harness, waiting for its numbers, and its operations for each image."""
     benchmark = BenchmarkCNN(make_params(device="cpu", weight_decay=0, **flags))
     session = benchmark.build()
-    step, feed = session.step, session.feed("train", benchmark.plan.batch_size)
-    forward = run_results.flops_per_image(step, feed.next())
+    step, source = session.step, session.batches("train", benchmark.plan.batch_size)
+    forward = results.flops_per_image(step, source.next())
     if flags.get("forward_only"):
-        freeze(step, feed.next())
-        return lambda: float(step.infer(feed.next())["top_1_accuracy"]), forward
+        freeze(step, source.next())
+        return lambda: float(step.infer(source.next())["top_1_accuracy"]), forward
     rate = tf.constant(0.001)
-    return lambda: float(step.train(feed.next(), rate)["loss"]), forward and 3 * forward
+    return lambda: float(step.train(source.next(), rate)["loss"]), forward and 3 * forward
 
 
 def stock_step(batch: int, *, training: bool) -> Step:
@@ -266,8 +266,8 @@ def overhead_us(steps: int = OVERHEAD_STEPS) -> float:
         with contextlib.redirect_stdout(io.StringIO()):
             stats = benchmark.run()
         whole.append(stats["average_wall_time"])
-        feed = benchmark.session.feed("train", 1)
-        batches, rate = feed.next(), tf.constant(0.005)
+        source = benchmark.session.batches("train", 1)
+        batches, rate = source.next(), tf.constant(0.005)
         train = benchmark.session.step.train
         timer = Timer(lambda: float(train(batches, rate)["loss"]))  # noqa: B023 - called at once
         for _ in range(steps):

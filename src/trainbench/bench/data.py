@@ -30,7 +30,7 @@ from trainbench.ncf.input.epochs import BYTES_PER_SAMPLE, EpochMaker
 from trainbench.ncf.input.flagfile import GenerationOptions
 from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.input.sampling import Sampler, chunk_bounds
-from trainbench.progress import heartbeat, say
+from trainbench.progress import heartbeat, log_line
 
 # ml-20m: users, items, training pairs (facts of the published dataset with one rating held out).
 USERS, ITEMS, PAIRS = 138_493, 26_744, 19_861_770
@@ -196,7 +196,7 @@ def _print_waits(folder: Path, workers: int, *, epochs: int = 3) -> None:
     """Consume a producer's epochs at PACE and print how long each was waited for."""
     cache = open_cache(folder, verify=False)
     config = dataclasses.replace(reference(), generator_workers=workers, max_epochs=epochs)
-    say(f"consuming {epochs} epochs of {cache.num_train:,} ratings at {PACE:,} samples/s")
+    log_line(f"consuming {epochs} epochs of {cache.num_train:,} ratings at {PACE:,} samples/s")
     waits = []
     with start_producer(
         cache,

@@ -15,8 +15,8 @@ from trainbench.cli.options import DATA_DIR, SETTINGS, git_options, opened
 from trainbench.image_classification import config as configs
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.machine.page_cache import DROP_CACHES
-from trainbench.progress import say
-from trainbench.trials.lock import occupied
+from trainbench.progress import log_line
+from trainbench.trials.lock import locked
 from trainbench.trials.paths import DataDir, RunDir
 
 _PRESET = click.option(
@@ -55,7 +55,7 @@ def download_command(
     from trainbench.image_classification.source import download
 
     config, data = _resolved(options), opened(data_dir)
-    with occupied(data, "download"):
+    with locked(data, "download"):
         download(config, data, mirror=mirror, sha256=sha256)
 
 
@@ -68,7 +68,7 @@ def convert_command(data_dir: Path, **options: Any) -> None:
     config, data = _resolved(options), opened(data_dir)
     from trainbench.image_classification.convert import convert
 
-    with occupied(data, "convert"):
+    with locked(data, "convert"):
         convert(config, data)
 
 
@@ -93,7 +93,7 @@ def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
     from trainbench.image_classification.trial_set import require_target
 
     config, data = _resolved(options), opened(data_dir)
-    with occupied(data, "train"):
+    with locked(data, "train"):
         run = _train(config, data, options)
         if not defer_verdict:
             require_target(run)
@@ -135,7 +135,7 @@ def pipeline_command(data_dir: Path, mirror: str | None, sha256: str | None, **o
     config = _resolved(options)
     data_dir.mkdir(parents=True, exist_ok=True)
     data = opened(data_dir)
-    with occupied(data, "pipeline"):
+    with locked(data, "pipeline"):
         download(config, data, mirror=mirror, sha256=sha256)
         convert(config, data)
         run = _train(config, data, options)
@@ -150,7 +150,7 @@ def _resolved(options: dict[str, Any]) -> ImagesConfig:
     if not options.get("drop_caches", True):
         settings.append("drop_caches=false")
     config = configs.with_settings(configs.preset(options["preset"]), settings)
-    say(f"preset {config.preset}: {config.model} on {config.dataset} to {config.target_top_1}")
+    log_line(f"preset {config.preset}: {config.model} on {config.dataset} to {config.target_top_1}")
     return config
 
 

@@ -49,8 +49,8 @@ from trainbench.errors import (
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.ncf import config as configs
 from trainbench.ncf.config import NcfConfig
-from trainbench.trials import signals as stopping
-from trainbench.trials.lock import occupied
+from trainbench.trials import signals
+from trainbench.trials.lock import locked
 from trainbench.trials.paths import DataDir, RunDir
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
-    stopping.listen()
+    signals.listen()
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
@@ -117,7 +117,7 @@ def main() -> NoReturn:
 
 def _said(error: BaseException) -> int | None:
     """The exit code of ``error``, after a line that says what it was; None where nobody knows."""
-    if stopping.caused(error) or isinstance(error, click.exceptions.Abort):
+    if signals.caused(error) or isinstance(error, click.exceptions.Abort):
         print("error: interrupted", file=sys.stderr)
         return Interrupted.exit_code
     if isinstance(error, TrainbenchError):
@@ -143,7 +143,7 @@ def download_command(data_dir: Path, verify: bool, **options: Any) -> None:
     if verify:
         pipeline.verify(config, data)
         return
-    with occupied(data, "download"):
+    with locked(data, "download"):
         pipeline.download(config, data, source(options))
 
 
@@ -157,7 +157,7 @@ def preprocess_command(data_dir: Path, **options: Any) -> None:
     """Split the ratings and build the cache that training reads."""
     config = resolved_config(options)
     data = opened(data_dir)
-    with occupied(data, "preprocess"):
+    with locked(data, "preprocess"):
         pipeline.prepare(config, data)
 
 
@@ -183,7 +183,7 @@ def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
 
         work_for_chief(spec)
         return
-    with occupied(data, "train"):
+    with locked(data, "train"):
         run = _train(spec)
         if not defer_verdict:
             _require_target(run)
@@ -264,7 +264,7 @@ def pipeline_command(data_dir: Path, dry_run: bool, **options: Any) -> int:
             "TF_CONFIG names several machines: run download and preprocess on each, then train on "
             "each, then stitch and report on worker 0 (docs/multi_machine.md)"
         )
-    with occupied(data, "pipeline"):
+    with locked(data, "pipeline"):
         pipeline.download(config, data, source(options))
         pipeline.prepare(config, data)
         run = _train(spec)

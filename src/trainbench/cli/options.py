@@ -15,7 +15,7 @@ from trainbench.machine.system import nvidia_gpus
 from trainbench.movielens import datasets
 from trainbench.ncf import config as configs
 from trainbench.ncf.config import NcfConfig
-from trainbench.progress import say
+from trainbench.progress import log_line
 from trainbench.trials.paths import DataDir
 
 Command = Callable[..., Any]
@@ -146,7 +146,7 @@ def resolved_config(options: dict[str, Any]) -> NcfConfig:
         settings.append("drop_caches=false")
     config = configs.with_settings(configs.preset(name), settings)
     datasets.dataset(config.dataset)  # An unknown one ends here, before any work.
-    say(f"preset {name}: {config.dataset} to HR@10 {config.target_hit_rate}")
+    log_line(f"preset {name}: {config.dataset} to HR@10 {config.target_hit_rate}")
     return config
 
 

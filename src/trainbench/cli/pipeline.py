@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
-from trainbench.movielens import archive, datasets, synthetic
-from trainbench.movielens import split as preprocess
+from trainbench.movielens import archive, datasets, split, synthetic
 from trainbench.ncf.config import NcfConfig, to_json
-from trainbench.progress import say
+from trainbench.progress import log_line
 from trainbench.trials.paths import DataDir, RunDir
 
 
@@ -60,7 +59,7 @@ def verify(config: NcfConfig, data: DataDir) -> None:
 
 def prepare(config: NcfConfig, data: DataDir) -> None:
     """Build the cache that training reads, unless a valid one is there."""
-    preprocess.run(config, data)
+    split.run(config, data)
 
 
 def stitch(run: RunDir, *, dialect: str = "v05") -> None:
@@ -72,8 +71,8 @@ def stitch(run: RunDir, *, dialect: str = "v05") -> None:
     for trial in found.trials:
         print(trial.summary, flush=True)
         for finding in (*trial.stitch, *trial.levels["2"]):
-            say(f"trial {trial.index}: {finding}")
-    say(f"stitched logs: {run.results(found.system, benchmark)}")
+            log_line(f"trial {trial.index}: {finding}")
+    log_line(f"stitched logs: {run.results(found.system, benchmark)}")
 
 
 def report(
@@ -106,7 +105,7 @@ def report(
     shown = files.html
     if host_data_dir is not None and out is None:
         shown = host_data_dir / "runs" / run.root.name / run.report.name / files.html.name
-    say(f"report: {shown}")
+    log_line(f"report: {shown}")
     return files.exit_code
 
 

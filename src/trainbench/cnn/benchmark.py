@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trainbench.cnn import console as output
-from trainbench.cnn import environment, rules, runs
+from trainbench.cnn import console, environment, rules, runs
 from trainbench.cnn.cluster import Cluster
-from trainbench.cnn.distribution.membership import Party
+from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.input import datasets
 from trainbench.cnn.input.batches import is_synthetic
@@ -21,7 +20,7 @@ from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.models import registry
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.session import Session
-from trainbench.progress import say
+from trainbench.progress import log_line
 
 
 class BenchmarkCNN:
@@ -46,15 +45,15 @@ class BenchmarkCNN:
         self.plan = Plan.of(params, self.dataset, self.model)
         mlperf.offset(params, self.plan)
         for note in rules.notes(params):
-            say(note)
+            log_line(note)
         cluster = Cluster.of(params)
         self.params = cluster.own(params) if cluster else params
-        self.party = Party(cluster, self.params) if cluster else None
+        self.membership = Membership(cluster, self.params) if cluster else None
         self.printed_devices, self.devices = environment.devices(
-            self.params, before_start=self.party.join if self.party else None
+            self.params, before_start=self.membership.join if self.membership else None
         )
-        if self.party is not None:
-            self.printed_devices, self.devices = self.party.devices(
+        if self.membership is not None:
+            self.printed_devices, self.devices = self.membership.devices(
                 self.printed_devices, self.devices
             )
         self._session: Session | None = None
@@ -62,7 +61,7 @@ class BenchmarkCNN:
     @property
     def is_chief(self) -> bool:
         """Whether this process prints the totals and writes the files."""
-        return self.party is None or self.party.cluster.is_chief
+        return self.membership is None or self.membership.cluster.is_chief
 
     @property
     def session(self) -> Session:
@@ -72,8 +71,8 @@ class BenchmarkCNN:
 
     def print_info(self) -> None:
         """Print the block of facts above the run."""
-        for line in output.info_lines(self.params, self._info()):
-            output.say(line)
+        for line in console.info_lines(self.params, self._info()):
+            console.print_result(line)
 
     def run(self) -> dict[str, Any]:
         """Run it and return the statistics; an evaluation of checkpoints returns none.
@@ -86,11 +85,11 @@ class BenchmarkCNN:
 
     def together(self, work: Callable[[], Any]) -> Any:
         """Do ``work`` with the other processes of the run; ``None`` if this one only serves."""
-        if self.party is None:
+        if self.membership is None:
             return work()
-        if self.party.cluster.is_serving:
-            return self.party.serve()
-        with self.party.running():
+        if self.membership.cluster.is_serving:
+            return self.membership.serve()
+        with self.membership.running():
             return work()
 
     def _run(self) -> dict[str, Any]:
@@ -98,14 +97,14 @@ class BenchmarkCNN:
         if self.plan.mode == rules.EVALUATION:
             if self.params.train_dir is None:
                 raise ParamError("Trained model directory not specified")
-            output.say("Generating evaluation model")
+            console.print_result("Generating evaluation model")
             runs.evaluate(self.build(), log)
             return {}
-        output.say("Generating training model")
+        console.print_result("Generating training model")
         session = self.build()
         mlperf.training(session)
         if self.plan.mode == rules.TRAINING_AND_EVALUATION:
-            output.say("Generating evaluation model")
+            console.print_result("Generating evaluation model")
             mlperf.evaluation(session)
         return runs.train(session, log)
 
@@ -117,13 +116,13 @@ class BenchmarkCNN:
             dataset=self.dataset,
             model=self.model,
             devices=self.devices,
-            party=self.party,
+            membership=self.membership,
         )
         return self._session
 
-    def _info(self) -> output.Info:
+    def _info(self) -> console.Info:
         synthetic = " (synthetic)" if is_synthetic(self.dataset) else ""
-        return output.Info(
+        return console.Info(
             model=self.model.name,
             dataset=self.dataset.name + synthetic,
             mode=self.plan.mode,

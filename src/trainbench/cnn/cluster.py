@@ -95,7 +95,7 @@ class Cluster:
         return self.update in DRIVEN
 
     @property
-    def driver(self) -> Member:
+    def chief(self) -> Member:
         """The process that prints and writes; where workers are equals, worker 0."""
         if self.is_driven and self.controller:
             return Member("controller", self.controller)
@@ -104,7 +104,7 @@ class Cluster:
     @property
     def is_chief(self) -> bool:
         """Whether this process prints the totals and writes the files."""
-        return self.me == self.driver
+        return self.me == self.chief
 
     @property
     def is_serving(self) -> bool:
@@ -127,7 +127,7 @@ class Cluster:
         if not self.is_driven:
             return tuple(member for member in workers if member != self.me)
         if self.is_serving:
-            return (self.driver,)
+            return (self.chief,)
         used = servers if self.update == "parameter_server" else []
         return tuple(member for member in [*workers, *used] if member != self.me)
 

@@ -14,7 +14,7 @@ _RULE = "-" * 64
 _REPORTS_REDUCTION = ("replicated", "distributed_all_reduce", "collective_all_reduce")
 
 
-def say(line: str) -> None:
+def print_result(line: str) -> None:
     """Print one line of results to stdout, at once: a pipe may be watching."""
     print(line, flush=True)
 

@@ -6,11 +6,10 @@ import os
 import sys
 from collections.abc import Sequence
 
-from trainbench.cnn import console as output
-from trainbench.cnn import environment
+from trainbench.cnn import console, environment
 from trainbench.cnn.flags import arguments
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.mlperf import file as mlperf_file
+from trainbench.cnn.mlperf import file
 from trainbench.errors import Interrupted, MachineError, TrainbenchError
 
 
@@ -34,7 +33,7 @@ def main(argv: Sequence[str]) -> int:
 def _main(argv: Sequence[str]) -> int:
     parsed = arguments.parse(argv)
     if parsed.help is not None:
-        output.say(parsed.help)
+        console.print_result(parsed.help)
         return 0
     return _run(parsed.params)
 
@@ -53,7 +52,7 @@ def _run(params: Params) -> int:
     if params.repeat > 1:
         from trainbench.cnn.series import repeats
 
-        output.say(repeats.summary(repeats.run(params)))
+        console.print_result(repeats.summary(repeats.run(params)))
         return 0
     _one(params)
     return 0
@@ -65,7 +64,7 @@ def _one(params: Params) -> None:
     import tensorflow as tf
 
     try:
-        with mlperf_file.logged(params, os.environ):
+        with file.logged(params, os.environ):
             _benchmark(params, tf.__version__)
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         first = (str(error).splitlines() or ["the machine has no more"])[0]
@@ -78,6 +77,6 @@ def _benchmark(params: Params, version: str) -> None:
     from trainbench.cnn.benchmark import BenchmarkCNN
 
     benchmark = BenchmarkCNN(params)
-    output.say(f"TensorFlow:  {'.'.join(version.split('.')[:2])}")
+    console.print_result(f"TensorFlow:  {'.'.join(version.split('.')[:2])}")
     benchmark.print_info()
     benchmark.run()

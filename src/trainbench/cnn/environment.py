@@ -17,7 +17,7 @@ from trainbench.cnn.cluster import Cluster
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.threads import Threads
 from trainbench.machine.system import nvidia_gpus
-from trainbench.progress import say
+from trainbench.progress import log_line
 
 FLAG_OF = {
     "TF_ENABLE_WINOGRAD_NONFUSED": "winograd_nonfused",
@@ -64,17 +64,19 @@ def set_variables(wanted: Mapping[str, str], *, given: Collection[str] = ()) -> 
         before, flag = os.environ.get(name), FLAG_OF.get(name, "")
         if before is not None and before != value:
             if flag and flag not in given:
-                say(
+                log_line(
                     f"OS ENV variable {name}={before} is ignored and script default: {value} is "
                     f"used. Use --{flag} to override."
                 )
             else:
-                say(f"{name}={before} of the environment is replaced by {value}, from the flags")
+                log_line(
+                    f"{name}={before} of the environment is replaced by {value}, from the flags"
+                )
         os.environ[name] = value
     # Requested and no more: what cuDNN and the runtime make of them is theirs to say.
     asked = [name for name in wanted if FLAG_OF.get(name, "job_name") in given]
     if asked:
-        say("requested: " + " ".join(f"{name}={wanted[name]}" for name in asked))
+        log_line("requested: " + " ".join(f"{name}={wanted[name]}" for name in asked))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if "tensorflow" in sys.modules:
         return
@@ -95,7 +97,7 @@ def devices(
     kind = params.device.lower()
     gpus = tf.config.list_physical_devices("GPU") if kind == "gpu" else []
     if kind == "gpu" and not gpus:
-        say("device=gpu: TensorFlow sees no GPU on this machine; computing on the CPU")
+        log_line("device=gpu: TensorFlow sees no GPU on this machine; computing on the CPU")
     _configure(params, gpus)
     if before_start is not None:
         before_start()
@@ -123,7 +125,7 @@ def _configure(params: Params, gpus: list[Any]) -> None:
 
     threads = Threads.of(params, on_gpu=bool(gpus))
     if threads != Threads(0, 0, 0, 0):
-        say(str(threads))
+        log_line(str(threads))
     settings = [
         lambda: _threads(threads),
         lambda: _cpus(params) if not gpus else _gpus(params, gpus),
@@ -133,7 +135,7 @@ def _configure(params: Params, gpus: list[Any]) -> None:
             setting()
         except RuntimeError as error:
             # Raised only once TensorFlow has started, which in a library is not ours to prevent.
-            say(f"TensorFlow is already running: {str(error).splitlines()[0]}")
+            log_line(f"TensorFlow is already running: {str(error).splitlines()[0]}")
     if params.xla:
         tf.config.optimizer.set_jit("autoclustering")
     if params.rewriter_config:

@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainbench.cnn import console as output
-from trainbench.cnn import rules
+from trainbench.cnn import console, rules
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
 from trainbench.cnn.measure.profiler import Observer
 from trainbench.cnn.measure.tensorboard import Summaries
@@ -18,7 +17,7 @@ from trainbench.cnn.train.evaluation import Accuracy, Evaluated
 
 
 @dataclass
-class Pauses:
+class Hooks:
     """Reacts to each step.
 
     Attributes:
@@ -73,7 +72,7 @@ class Pauses:
         assert self._summaries is not None
         self._summaries.add(global_step, results, rate, gradients, images)
 
-    def shown(self, done: int, speed: output.Speed, results: dict[str, Any]) -> None:
+    def shown(self, done: int, speed: console.Speed, results: dict[str, Any]) -> None:
         """Log the numbers of a printed step."""
         if self.log is None:
             return
@@ -95,14 +94,14 @@ class Pauses:
             return False
         if not self.session.plan.evaluates_after(self.session.params, done):
             return False
-        output.say(f"Running evaluation at global_step {global_step}")
+        console.print_result(f"Running evaluation at global_step {global_step}")
         self.stopped = self._target_reached(self._evaluate(final=False))
         return self.stopped
 
     def final_evaluation(self) -> None:
         """Evaluate what the training ended with, unless it ended because of an evaluation."""
         if not self.stopped:
-            output.say(f"Running final evaluation at global_step {self.global_step}")
+            console.print_result(f"Running final evaluation at global_step {self.global_step}")
             self._evaluate(final=True)
 
     def _evaluate(self, *, final: bool) -> Accuracy:
@@ -121,12 +120,12 @@ class Pauses:
     def _target_reached(self, accuracy: Accuracy) -> bool:
         target = self.session.params.stop_at_top_1_accuracy
         if target and accuracy.top_1 >= target:
-            output.say(f"Stopping, as eval accuracy at least {target} was reached")
+            console.print_result(f"Stopping, as eval accuracy at least {target} was reached")
             return True
-        output.say("Resuming training")
+        console.print_result("Resuming training")
         reached = getattr(self.session.model, "reached_target", None)
         if reached is not None and reached():
-            output.say("Stopping, as the model indicates its custom goal was reached")
+            console.print_result("Stopping, as the model indicates its custom goal was reached")
             return True
         return False
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from trainbench.cnn import length as arithmetic
-from trainbench.cnn import rules
+from trainbench.cnn import lengths, rules
 from trainbench.cnn.cluster import Cluster
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.length import Length
+from trainbench.cnn.lengths import Length
 
 
 @dataclass(frozen=True)
@@ -49,13 +48,13 @@ class Plan:
         eval_batch = params.eval_batch_size * params.num_gpus or batch
         size = dataset.num_examples_per_epoch
         subset = "validation" if params.eval else "train"
-        length = arithmetic.length(params, batch * workers, size(subset))
+        length = lengths.length(params, batch * workers, size(subset))
         evaluates = mode in (rules.EVALUATION, rules.TRAINING_AND_EVALUATION)
         eval_length = (
-            arithmetic.eval_length(params, eval_batch, size("validation")) if evaluates else None
+            lengths.eval_length(params, eval_batch, size("validation")) if evaluates else None
         )
-        steps = arithmetic.eval_steps(params, batch * workers, size("train"), length.num_epochs)
-        warmup = arithmetic.warmup_steps(params)
+        steps = lengths.eval_steps(params, batch * workers, size("train"), length.num_epochs)
+        warmup = lengths.warmup_steps(params)
         return cls(mode, workers, batch, eval_batch, length, eval_length, warmup, frozenset(steps))
 
     def evaluates_after(self, params: Params, step: int) -> bool:

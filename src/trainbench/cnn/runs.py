@@ -5,21 +5,13 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainbench.cnn import console as output
-from trainbench.cnn import length as arithmetic
-from trainbench.cnn import rules
-from trainbench.cnn.hooks import Pauses, log_accuracy
+from trainbench.cnn import console, lengths, rules
+from trainbench.cnn.hooks import Hooks, log_accuracy
 from trainbench.cnn.input.batches import is_synthetic
 from trainbench.cnn.measure import (
-    graphs as dumps,
-)
-from trainbench.cnn.measure import (
-    numerics as debugging,
-)
-from trainbench.cnn.measure import (
-    result_file as records,
-)
-from trainbench.cnn.measure import (
+    graphs,
+    numerics,
+    result_file,
     results,
 )
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
@@ -33,25 +25,25 @@ from trainbench.cnn.session import Session
 from trainbench.cnn.train.checkpoints import CheckpointNotFoundException
 from trainbench.cnn.train.evaluation import Accuracy
 from trainbench.cnn.train.frozen import fits, freeze
-from trainbench.cnn.train.loop import Clock, Loop
-from trainbench.progress import heartbeat, say
-from trainbench.trials import signals as stopping
+from trainbench.cnn.train.loop import Loop, StepTimes
+from trainbench.progress import heartbeat, log_line
+from trainbench.trials import signals
 
 
 def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
     """Train, or run forward passes, and return the statistics."""
     params, plan = session.params, session.plan
-    output.say("Initializing graph")
+    console.print_result("Initializing graph")
     start, warmup = session.resume(), warmup_of(session)
     rate = session.rate(warmup)
     lines = mlperf.TrainingLines(session, rate, warmup, start)
-    pauses = Pauses(session, start, log, observers(session, start - warmup), lines=lines)
+    hooks = Hooks(session, start, log, observers(session, start - warmup), lines=lines)
     loop = Loop(
         params=params,
         step=session.step,
-        feed=session.feed("train", plan.batch_size),
+        batches=session.batches("train", plan.batch_size),
         rate=rate,
-        watcher=pauses,
+        watcher=hooks,
         batch_size=session.images_per_step,
         first=start - warmup,
         end=plan.length.num_batches,
@@ -60,21 +52,21 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
     _write_graph(session, loop)
     if start:
         _continue(session, loop, start)
-    with debugging.numerics_checked(params):
+    with numerics.numerics_checked(params):
         clock = loop.run()
     session.settle()
-    for observer in pauses.observers:
+    for observer in hooks.observers:
         observer.close()
     stats = statistics(session, clock)
     if plan.mode == rules.TRAINING_AND_EVALUATION:
         # One speed of training and evaluation together would mean nothing.
-        output.say("Done with training")
-        pauses.final_evaluation()
+        console.print_result("Done with training")
+        hooks.final_evaluation()
     elif session.is_chief:
-        output.say(output.totals(stats["images_per_sec"]))
-    lines.end(pauses.accuracy)
-    stats |= accuracies(pauses.accuracy)
-    _record(session, pauses, loop, stats)
+        console.print_result(console.totals(stats["images_per_sec"]))
+    lines.end(hooks.accuracy)
+    stats |= accuracies(hooks.accuracy)
+    _record(session, hooks, loop, stats)
     return stats
 
 
@@ -84,13 +76,13 @@ def warmup_of(session: Session) -> int:
     if group <= 1:
         return warmup
     stages = 0 if is_synthetic(session.dataset) else 1
-    rounded = arithmetic.rounded_warmup(warmup, group, stages)
+    rounded = lengths.rounded_warmup(warmup, group, stages)
     if rounded != warmup:
-        output.say(f"Round up warm up steps to {rounded} to match batch_group_size")
+        console.print_result(f"Round up warm up steps to {rounded} to match batch_group_size")
     return rounded
 
 
-def statistics(session: Session, clock: Clock) -> dict[str, Any]:
+def statistics(session: Session, clock: StepTimes) -> dict[str, Any]:
     """What ``run`` returns, but for the accuracies."""
     steps, workers = len(clock.times_s), session.plan.num_workers
     stats: dict[str, Any] = {
@@ -115,7 +107,7 @@ def evaluate(session: Session, log: BenchmarkLog | None) -> None:
     """Evaluate the newest checkpoint, and again at intervals if asked to."""
     events: EventFile | None = None
     while True:
-        stopping.heed()
+        signals.raise_if_requested()
         accuracy = _evaluate_newest(session)
         if accuracy is not None and session.checkpoints is not None:
             events = events or EventFile(session.params.eval_dir)
@@ -131,12 +123,12 @@ def _evaluate_newest(session: Session) -> Accuracy | None:
     try:
         session.load(training=False)
     except CheckpointNotFoundException:
-        output.say(f"Checkpoint not found in {session.params.train_dir}")
+        console.print_result(f"Checkpoint not found in {session.params.train_dir}")
         return None
     assert session.checkpoints is not None
-    output.say(f"Successfully loaded model from {session.checkpoints.loaded}.")
+    console.print_result(f"Successfully loaded model from {session.checkpoints.loaded}.")
     accuracy = session.evaluate()
-    output.say(output.totals(accuracy.images_per_s))
+    console.print_result(console.totals(accuracy.images_per_s))
     return accuracy
 
 
@@ -148,7 +140,7 @@ def observers(session: Session, first_step: int) -> list[Observer]:
     if params.tfprof_file:
         found.append(StepProfile(params))
     if params.partitioned_graph_file_prefix:
-        found.append(dumps.PartitionedGraphs(params))
+        found.append(graphs.PartitionedGraphs(params))
     return found
 
 
@@ -156,30 +148,30 @@ def _write_graph(session: Session, loop: Loop) -> None:
     """Make the weights of forward passes constants, and write the graph where one is wanted."""
     params = session.params
     graph = loop.graph() if params.graph_file else None
-    alone = session.party is None
+    alone = session.membership is None
     if params.forward_only and alone and (params.freeze_when_forward_only or fits(session.step)):
-        frozen = freeze(session.step, loop.feed.next())
+        frozen = freeze(session.step, loop.batches.next())
         graph = frozen if params.freeze_when_forward_only else graph
     if params.graph_file:
-        dumps.write_graph(params.graph_file, graph)
+        graphs.write_graph(params.graph_file, graph)
 
 
 def _continue(session: Session, loop: Loop, start: int) -> None:
     """Resume without a warm-up: compile on a step, then take the step back."""
-    say(f"resuming at global step {start}")
+    log_line(f"resuming at global step {start}")
     if loop.first < loop.end:
         with heartbeat("compiling"):
             loop.compile()
         session.resume()
 
 
-def _record(session: Session, pauses: Pauses, loop: Loop, stats: dict[str, Any]) -> None:
+def _record(session: Session, hooks: Hooks, loop: Loop, stats: dict[str, Any]) -> None:
     """Leave behind the checkpoint, the metric and the file that were asked for."""
     if session.checkpoints is not None:
-        session.checkpoints.save(pauses.global_step)
-    if pauses.log is not None:
+        session.checkpoints.save(hooks.global_step)
+    if hooks.log is not None:
         speed, steps = stats["images_per_sec"], stats["num_steps"]
-        pauses.log.metric("average_examples_per_sec", speed, step=steps)
+        hooks.log.metric("average_examples_per_sec", speed, step=steps)
     if session.params.result_json:
         record = results.record(
             session.params,
@@ -189,7 +181,7 @@ def _record(session: Session, pauses: Pauses, loop: Loop, stats: dict[str, Any])
             step=session.step,
             batches=session.own_batches(),
             evaluations=results.curve(
-                pauses.evaluations, session.plan, session.dataset.num_examples_per_epoch("train")
+                hooks.evaluations, session.plan, session.dataset.num_examples_per_epoch("train")
             ),
         )
-        records.write(session.params.result_json, record)
+        result_file.write(session.params.result_json, record)

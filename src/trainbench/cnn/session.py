@@ -7,9 +7,9 @@ from typing import Any
 
 import keras
 
-from trainbench.cnn.distribution.membership import Party
+from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.input.batches import Batch, Feed
+from trainbench.cnn.input.batches import Batch, Batches
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.train import precision, schedules
 from trainbench.cnn.train.checkpoints import CheckpointNotFoundException, Checkpoints
@@ -30,43 +30,43 @@ class Session:
         dataset: Any,
         model: Any,
         devices: Sequence[str],
-        party: Party | None = None,
+        membership: Membership | None = None,
     ) -> None:
         self.params, self.plan, self.dataset, self.model = params, plan, dataset, model
-        self.devices, self.party = devices, party
+        self.devices, self.membership = devices, membership
         self.network = Network(_built(params, dataset, model), model)
-        workers = party.workers if party else None
-        self._driver = party.driver if party else None
-        place = self._driver.place if self._driver else None
+        workers = membership.workers if membership else None
+        self._coordinator = membership.coordinator if membership else None
+        place = self._coordinator.place if self._coordinator else None
         self.step = Step.of(params, self.network, devices, workers, place=place)
-        if self._driver is not None:
-            self._driver.hand_out(self.step)
+        if self._coordinator is not None:
+            self._coordinator.hand_out(self.step)
         self.checkpoints = self._checkpoints()
-        self._eval_feed: Feed | None = None
+        self._eval_batches: Batches | None = None
 
     @property
     def is_chief(self) -> bool:
         """Whether this process prints the totals and writes the files."""
-        return self.party is None or self.party.cluster.is_chief
+        return self.membership is None or self.membership.cluster.is_chief
 
     @property
     def images_per_step(self) -> int:
         """Images of the steps that this process prints: of all workers, where it drives them."""
-        workers = self.plan.num_workers if self._driver else 1
+        workers = self.plan.num_workers if self._coordinator else 1
         return self.plan.batch_size * workers
 
     def own_batches(self) -> list[Batch]:
         """A batch for each device of one worker."""
         each, count = self.plan.batch_size // self.params.num_gpus, self.params.num_gpus
         devices = self.devices[:count]
-        return Feed(self.dataset, "train", self.params, batch_size=each, devices=devices).next()
+        return Batches(self.dataset, "train", self.params, batch_size=each, devices=devices).next()
 
-    def feed(self, subset: str, batch_size: int) -> Any:
+    def batches(self, subset: str, batch_size: int) -> Any:
         """Input in batches of ``batch_size`` images over all devices."""
         each = batch_size // self.params.num_gpus
-        if self._driver is not None:
-            return self._driver.feed(self.dataset, subset, batch_size=each)
-        return Feed(self.dataset, subset, self.params, batch_size=each, devices=self.devices)
+        if self._coordinator is not None:
+            return self._coordinator.batches(self.dataset, subset, batch_size=each)
+        return Batches(self.dataset, subset, self.params, batch_size=each, devices=self.devices)
 
     def rate(self, warmup: int) -> schedules.Rate:
         """The learning rate of each global step."""
@@ -89,7 +89,7 @@ class Session:
         if self.checkpoints is None:
             raise CheckpointNotFoundException("no train_dir")
         step = self.checkpoints.load(training=training)
-        self.step.spread()
+        self.step.broadcast()
         return step
 
     def resume(self) -> int:
@@ -98,30 +98,30 @@ class Session:
             step = self.load(training=bool(self.step.optimizers))
         except CheckpointNotFoundException:
             step = 0
-        return step if self.party is None or self._driver else self._shared(step)
+        return step if self.membership is None or self._coordinator else self._shared(step)
 
     def _shared(self, step: int) -> int:
         """Begin with worker 0's values: it alone has the checkpoints."""
-        assert self.party is not None
+        assert self.membership is not None
         first = self.step.copies[0]
         state = self.step.training_state()
-        step = self.party.share([*first.trainable, *first.state, *state.values()], step)
-        self.step.spread()
+        step = self.membership.share([*first.trainable, *first.state, *state.values()], step)
+        self.step.broadcast()
         return step
 
     def settle(self) -> None:
         """Wait until no worker is at a step: variables no longer change."""
-        if self._driver is not None:
-            self._driver.settle()
+        if self._coordinator is not None:
+            self._coordinator.settle()
 
     def evaluate(self) -> Accuracy:
         """Measure the accuracy on the next validation images, printing it."""
         assert self.plan.eval_length is not None
-        if self._eval_feed is None:
-            self._eval_feed = self.feed("validation", self.plan.eval_batch_size)
+        if self._eval_batches is None:
+            self._eval_batches = self.batches("validation", self.plan.eval_batch_size)
         return evaluate(
             self.step,
-            self._eval_feed,
+            self._eval_batches,
             num_batches=self.plan.eval_length.num_batches,
             batch_size=self.plan.eval_batch_size,
             display_every=self.params.display_every,

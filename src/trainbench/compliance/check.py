@@ -8,7 +8,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
-from trainbench.compliance.event_index import Breach, Trace
+from trainbench.compliance.event_index import Breach, EventIndex
 from trainbench.compliance.outcome import run_time_s
 from trainbench.compliance.parse import (
     V05_TOKEN,
@@ -41,7 +41,7 @@ from trainbench.compliance.rules.levels import (
     rule_id,
     ruleset,
 )
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 
 def check_file(path: Path, rules: RuleSet) -> list[Finding]:
@@ -103,10 +103,10 @@ def _parsed(line: str | Line | Finding, number: int) -> _Parsed:
 
 
 def _strict_findings(parsed: list[_Parsed], rules: RuleSet) -> Iterator[Finding]:
-    trace = Trace(p.said for p in parsed if isinstance(p.said, Event))
-    benchmark = trace.events[0].benchmark if trace.events else keys.BENCHMARK
+    index = EventIndex(p.said for p in parsed if isinstance(p.said, Event))
+    benchmark = index.events[0].benchmark if index.events else tags.BENCHMARK
     for rule in rules.strict_of(benchmark):
-        for found, event in rule.judge(trace):
+        for found, event in rule.judge(index):
             yield _finding(rule.id, rule.wanted, found, event)
 
 
@@ -153,7 +153,7 @@ def _benchmark_rules(log: Log, rules: RuleSet) -> tuple[Rule, ...]:
         return ()
     if len(rules.by_benchmark) == 1:
         return next(iter(rules.by_benchmark.values()))
-    found = log.events[0].benchmark if log.events else keys.BENCHMARK
+    found = log.events[0].benchmark if log.events else tags.BENCHMARK
     return rules.by_benchmark.get(found, ())
 
 
@@ -220,7 +220,7 @@ def _first_line_benchmark(rule: FirstLineBenchmark, events: tuple[Event, ...]) -
 def _run_time(rule: RunTime, events: tuple[Event, ...]) -> Iterator[Breach]:
     duration = run_time_s(events)
     if duration is not None and not 0 < duration <= rule.longest_s:
-        yield f"{duration} s", next(e for e in events if e.key == keys.RUN_STOP)
+        yield f"{duration} s", next(e for e in events if e.key == tags.RUN_STOP)
 
 
 _JUDGES: dict[type, Callable[[Any, tuple[Event, ...]], Iterator[Breach]]] = {

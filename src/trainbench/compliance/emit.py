@@ -5,8 +5,8 @@ without knowing whether anybody listens. Every process of a run opens its own fi
 makes one log of them.
 
     with logging_to(trial.compliance_raw, root_dir=package_root):
-        emit(keys.RUN_START)
-        emit(keys.SEED, 1234)
+        emit(tags.RUN_START)
+        emit(tags.SEED, 1234)
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, TextIO
 
-from trainbench.compliance.tags import ncf as keys
-from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.errors import MachineError
 
 MINIMUM_VERSION = (0, 0, 6)
 TESTED_VERSION = "0.0.10"
 
 _TAGS = {
-    keys.BENCHMARK: keys.NCF_TAGS | keys.OWN_TAGS,
-    resnet_keys.BENCHMARK: resnet_keys.RESNET_TAGS | resnet_keys.OWN_TAGS | keys.OWN_TAGS,
+    tags.BENCHMARK: tags.NCF_TAGS | tags.OWN_TAGS,
+    resnet_tags.BENCHMARK: resnet_tags.RESNET_TAGS | resnet_tags.OWN_TAGS | tags.OWN_TAGS,
 }
 # From the package's ncf_print or resnet_print to the caller of emit: emit, then its caller.
 _STACK_OFFSET = 2
@@ -56,8 +56,8 @@ def logging_to(
     path: Path | None,
     *,
     root_dir: Path,
-    benchmark: str = keys.BENCHMARK,
-    raw_prefix: str = keys.RAW_PREFIX,
+    benchmark: str = tags.BENCHMARK,
+    raw_prefix: str = tags.RAW_PREFIX,
     echo: TextIO | None = None,
 ) -> Iterator[None]:
     """Append every ``emit`` of this process to ``path`` while the context is open.
@@ -182,7 +182,7 @@ def _borrowed(
 
 
 def _writer(mlperf_log: Any, benchmark: str) -> Callable[..., str | None]:
-    if benchmark == keys.BENCHMARK:
+    if benchmark == tags.BENCHMARK:
         # Otherwise it prints an empty line to stdout before each of ours.
         return functools.partial(mlperf_log.ncf_print, extra_print=False)
     found: Callable[..., str | None] = mlperf_log.resnet_print

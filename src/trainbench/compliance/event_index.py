@@ -7,13 +7,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from trainbench.compliance.parse import Event
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 # What was found, with the event that shows it.
 Breach = tuple[str, Event | None]
 
 
-class Trace:
+class EventIndex:
     """The events of a log in the order of the file, and by tag."""
 
     def __init__(self, events: Iterable[Event]) -> None:
@@ -47,18 +47,18 @@ def is_number(value: Any) -> bool:
         return False
 
 
-def hit_rates(trace: Trace) -> list[tuple[float, Event]]:
+def hit_rates(index: EventIndex) -> list[tuple[float, Event]]:
     """The numeric evaluation results in order."""
-    return [(e.scalar, e) for e in trace.all(keys.EVAL_ACCURACY) if is_number(e.scalar)]
+    return [(e.scalar, e) for e in index.all(tags.EVAL_ACCURACY) if is_number(e.scalar)]
 
 
-def target(trace: Trace) -> float | None:
+def target(index: EventIndex) -> float | None:
     """The last quality target that the log states."""
-    stated = [e.scalar for e in trace.all(keys.EVAL_TARGET) if is_number(e.scalar)]
+    stated = [e.scalar for e in index.all(tags.EVAL_TARGET) if is_number(e.scalar)]
     return stated[-1] if stated else None
 
 
-def users(trace: Trace) -> int | None:
+def users(index: EventIndex) -> int | None:
     """The last number of users that the log states."""
-    stated = [e.scalar for e in trace.all(keys.EVAL_HP_NUM_USERS) if is_number(e.scalar)]
+    stated = [e.scalar for e in index.all(tags.EVAL_HP_NUM_USERS) if is_number(e.scalar)]
     return int(stated[-1]) if stated else None

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainbench.compliance.event_index import is_number
 from trainbench.compliance.parse import Event
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 
 @dataclass(frozen=True)
@@ -36,15 +36,15 @@ def outcome(events: Iterable[Event]) -> Outcome:
     found: dict[str, list[Event]] = {}
     for event in events:
         found.setdefault(event.key, []).append(event)
-    rates = _numbers(found, keys.EVAL_ACCURACY)
-    targets = {event.scalar for event in found.get(keys.EVAL_TARGET, ()) if _hashable(event)}
+    rates = _numbers(found, tags.EVAL_ACCURACY)
+    targets = {event.scalar for event in found.get(tags.EVAL_TARGET, ()) if _hashable(event)}
     target = targets.pop() if len(targets) == 1 else None
     target = target if is_number(target) else None
     best = max(rates, default=None)
-    seeds = found.get(keys.SEED, ())
+    seeds = found.get(tags.SEED, ())
     return Outcome(
-        run_start_unix_s=_only_time(found, keys.RUN_START),
-        run_stop_unix_s=_only_time(found, keys.RUN_STOP),
+        run_start_unix_s=_only_time(found, tags.RUN_START),
+        run_stop_unix_s=_only_time(found, tags.RUN_STOP),
         time_s=_run_time(found),
         best=best,
         target=target,
@@ -79,11 +79,11 @@ def _only_time(found: dict[str, list[Event]], key: str) -> float | None:
 
 
 def _run_time(found: dict[str, list[Event]]) -> float | None:
-    start, stop = _only(found, keys.RUN_START), _only(found, keys.RUN_STOP)
+    start, stop = _only(found, tags.RUN_START), _only(found, tags.RUN_STOP)
     return None if start is None or stop is None else float(stop.time - start.time)
 
 
 def _success(found: dict[str, list[Event]]) -> bool | None:
-    stop = _only(found, keys.RUN_STOP)
+    stop = _only(found, tags.RUN_STOP)
     value = stop.value.get("success") if stop and isinstance(stop.value, dict) else None
     return value if isinstance(value, bool) else None

@@ -21,7 +21,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 TOKEN = ":::ML"
 V05_TOKEN = ":::MLP"
@@ -81,8 +81,8 @@ class Event:
     timestamp: str = "0.000000000"
     file: str = "unknown"
     line: int = 0
-    benchmark: str = keys.BENCHMARK
-    version: str = keys.VERSION
+    benchmark: str = tags.BENCHMARK
+    version: str = tags.VERSION
     source: Line = field(default=Line(0, ""), compare=False, repr=False)
 
     @property

@@ -20,7 +20,7 @@ import numpy as np
 
 from trainbench.compliance.outcome import Outcome, outcome
 from trainbench.compliance.parse import Event, read_log
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 
 BOOTSTRAP_SAMPLES = 10_000
@@ -59,7 +59,7 @@ class Reference:
 
 
 LEGACY_REFERENCE = Reference(
-    keys.BENCHMARK,
+    tags.BENCHMARK,
     "legacy v0.5 reference result of May 2018, measured on another NCF task with one P100",
     2803.0,
 )
@@ -191,7 +191,7 @@ def _benchmark(events: Sequence[Event]) -> str:
     said = next((event.value for event in events if event.key == "submission_benchmark"), None)
     if isinstance(said, str):
         return said
-    return events[0].benchmark if events else keys.BENCHMARK
+    return events[0].benchmark if events else tags.BENCHMARK
 
 
 def _scored(folder: str, benchmark: str, order: str, runs: Sequence[RunScore]) -> Score:
@@ -326,7 +326,7 @@ def _statistic_lines(result: Score) -> list[str]:
         spread += f"; sd of the averaged {result.standard_deviation_s:.2f} s ({share:.1f} %)"
     lines.append(f"spread: {spread}")
     # ResNet is not evaluated after every epoch.
-    counted = "epochs" if result.benchmark == keys.BENCHMARK else "evaluations"
+    counted = "epochs" if result.benchmark == tags.BENCHMARK else "evaluations"
     lines.append(
         f"{counted} to target: {min(result.epochs)} to {max(result.epochs)}, "
         f"mean {sum(result.epochs) / len(result.epochs):.2f}"

@@ -31,7 +31,7 @@ from trainbench.compliance.parse import (
 )
 from trainbench.compliance.rules.cross_log import check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.files import write_atomically
 from trainbench.trials.paths import RunDir, TrialDir
@@ -225,7 +225,7 @@ class RunFindings:
 
 
 def stitch_run(
-    run: RunDir, *, system: str, dialect: str = "v05", benchmark: str = keys.BENCHMARK
+    run: RunDir, *, system: str, dialect: str = "v05", benchmark: str = tags.BENCHMARK
 ) -> RunFindings:
     """Stitch and judge every trial: ``results/<system>/ncf/result_<i>.txt`` and findings.json.
 

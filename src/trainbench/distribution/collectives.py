@@ -17,7 +17,7 @@ from trainbench.cnn.flags.params import Params
 Tensors = list[Any]
 
 
-class Workers:
+class Collectives:
     """The collectives of one worker; making it waits until all workers have made theirs."""
 
     def __init__(self, cluster: Cluster, params: Params) -> None:

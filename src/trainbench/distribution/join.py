@@ -17,7 +17,7 @@ from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster
 from trainbench.errors import MachineError
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.replicas import Replicas, check_divisible
-from trainbench.progress import say
+from trainbench.progress import log_line
 
 _TPU_TIMEOUT_S = 20.0
 
@@ -65,7 +65,7 @@ def join(config: NcfConfig, cluster: Cluster, *, timeout_s: float = JOIN_TIMEOUT
         rpc_layer="grpc",
         num_accelerators={"GPU": len(_gpus(config))},
     )
-    say(f"{cluster.own_name} waits for the others, at most {timeout_s:.0f} s")
+    log_line(f"{cluster.own_name} waits for the others, at most {timeout_s:.0f} s")
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
     signal.setitimer(signal.ITIMER_REAL, timeout_s)
     try:
@@ -74,7 +74,7 @@ def join(config: NcfConfig, cluster: Cluster, *, timeout_s: float = JOIN_TIMEOUT
         signal.setitimer(signal.ITIMER_REAL, 0)
     check_divisible(config, strategy.num_replicas_in_sync)
     replicas = Replicas(strategy, tuple(strategy.extended.worker_devices), cluster)
-    say(f"{cluster.own_name} has joined: {replicas.label}")
+    log_line(f"{cluster.own_name} has joined: {replicas.label}")
     return replicas
 
 
@@ -96,7 +96,7 @@ def connect_tpu(name: str) -> Replicas:
         _require_answer(resolver.master())
         if name != "local":
             tf.config.experimental_connect_to_cluster(resolver)
-        say(f"resetting the TPU {name} to a clean state")
+        log_line(f"resetting the TPU {name} to a clean state")
         tf.tpu.experimental.initialize_tpu_system(resolver)
         strategy = tf.distribute.TPUStrategy(resolver)
     except Exception as error:  # noqa: BLE001  urllib, google-auth and TensorFlow: their own each

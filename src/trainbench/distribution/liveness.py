@@ -16,7 +16,7 @@ from typing import NoReturn
 
 from trainbench.cnn.cluster import Cluster, Member
 from trainbench.errors import MachineError
-from trainbench.progress import LINE_INTERVAL_S, duration, say
+from trainbench.progress import LINE_INTERVAL_S, duration, log_line
 
 PROBE_INTERVAL_S = 2.0
 LOST_AFTER_S = 10.0
@@ -40,7 +40,7 @@ def end_process(error: MachineError) -> NoReturn:
     os._exit(error.exit_code)
 
 
-class Watch:
+class Liveness:
     """Watches the processes that this one needs, in a thread.
 
     Args:
@@ -63,7 +63,7 @@ class Watch:
         self._armed_s: float | None = None
         self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
 
-    def start(self, *, armed: bool = True) -> Watch:
+    def start(self, *, armed: bool = True) -> Liveness:
         """Begin to look for the others; those that are lost count from when it is ``armed``."""
         if armed:
             self.arm()
@@ -106,7 +106,7 @@ class Watch:
         elif now - self._said > LINE_INTERVAL_S:
             self._said = now
             left = duration(max(self._timeout_s - (now - self._started), 0))
-            say(f"waiting for {', '.join(map(str, missing))}; {left} left")
+            log_line(f"waiting for {', '.join(map(str, missing))}; {left} left")
         return None
 
     def _is_overdue(self, before: float | None, now: float) -> bool:

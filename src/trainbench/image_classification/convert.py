@@ -22,7 +22,7 @@ from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import disk_errors_told, sha256_of, sync_folder, write_json
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.image_classification.source import ARCHIVE, SUBSETS, raw_name, read_manifest
-from trainbench.progress import heartbeat, say
+from trainbench.progress import heartbeat, log_line
 from trainbench.trials.paths import DataDir
 
 FORMAT = 1
@@ -37,7 +37,7 @@ def convert(config: ImagesConfig, data: DataDir) -> Path:
     manifest = _manifest(config, data)
     folder = data.cache(_key(manifest))
     if _is_valid(folder):
-        say(f"convert: {folder} is complete and unchanged")
+        log_line(f"convert: {folder} is complete and unchanged")
         return folder
     data.caches.mkdir(parents=True, exist_ok=True)
     needed = 4 * sum(facts["bytes"] for facts in manifest["files"].values())
@@ -52,7 +52,7 @@ def convert(config: ImagesConfig, data: DataDir) -> Path:
             os.replace(part, folder)
         finally:
             shutil.rmtree(part, ignore_errors=True)
-    say(f"convert: wrote {folder} ({_counts(record)})")
+    log_line(f"convert: wrote {folder} ({_counts(record)})")
     return folder
 
 

@@ -21,7 +21,7 @@ from trainbench.image_classification import generated
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.movielens import transfer
 from trainbench.movielens.archive import digest_of
-from trainbench.progress import say
+from trainbench.progress import log_line
 from trainbench.trials.paths import DataDir
 
 SCHEMA = 1
@@ -58,7 +58,7 @@ def download(
     name = raw_name(config)
     found = read_manifest(data, name)
     if found and found.get("sha256_stated") == sha256 and _unchanged(found, data.raw(name)):
-        say(f"download: {data.raw(name)} is complete and unchanged")
+        log_line(f"download: {data.raw(name)} is complete and unchanged")
         return found
     data.raw(name).mkdir(parents=True, exist_ok=True)
     if config.dataset == "generated":
@@ -69,7 +69,7 @@ def download(
         manifest = _imagenet(mirror)
     manifest = {"schema": SCHEMA, "dataset": config.dataset, "sha256_stated": sha256, **manifest}
     write_json(data.manifest(name), manifest)
-    say(f"download: {data.raw(name)} is ready ({manifest['source']})")
+    log_line(f"download: {data.raw(name)} is ready ({manifest['source']})")
     return manifest
 
 

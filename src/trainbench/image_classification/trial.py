@@ -9,17 +9,16 @@ from typing import Any
 import trainbench
 from trainbench.cnn.benchmark import BenchmarkCNN
 from trainbench.cnn.flags.params import Params, make_params
-from trainbench.compliance import emit as log
+from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import read_log
-from trainbench.compliance.tags import ncf as keys
-from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.files import write_atomically, write_json
 from trainbench.image_classification import convert, dataset
 from trainbench.image_classification.config import ImagesConfig, from_json
-from trainbench.machine import page_cache as sidecar
-from trainbench.machine import system
-from trainbench.progress import duration, say
+from trainbench.machine import page_cache, system
+from trainbench.progress import duration, log_line
 from trainbench.trials.clock import TrialClock
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.status import (
@@ -44,7 +43,7 @@ class TrialSpec:
     index: int
     seed: int
     data: DataDir
-    drop_cache_location: str = sidecar.DROP_CACHES
+    drop_cache_location: str = page_cache.DROP_CACHES
     git: dict[str, Any] | None = None
 
 
@@ -82,11 +81,11 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     )
     write_status(status, trial.status)
     try:
-        with log.logging_to(
+        with logging_to(
             trial.compliance_raw,
             root_dir=PACKAGE,
-            benchmark=resnet_keys.BENCHMARK,
-            raw_prefix=resnet_keys.RAW_PREFIX,
+            benchmark=resnet_tags.BENCHMARK,
+            raw_prefix=resnet_tags.RAW_PREFIX,
         ):
             status = _Trial(spec, trial, config, status).run()
     except BaseException as error:
@@ -94,7 +93,7 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
         raise
     status = _final(status, trial)
     write_status(status, trial.status)
-    say(f"trial {spec.index}: {status.message}")
+    log_line(f"trial {spec.index}: {status.message}")
     return status
 
 
@@ -114,8 +113,8 @@ class _Trial:
         self.clock.start()
         with self.clock.phase("open_input"):
             benchmark = self._benchmark(folder, params)
-        log.emit(keys.SEED, self.spec.seed)
-        log.emit(keys.PRECISION, self.config.precision)
+        emit(tags.SEED, self.spec.seed)
+        emit(tags.PRECISION, self.config.precision)
         self._record_system(benchmark, folder)
         with self.clock.phase("train_and_evaluate"):
             benchmark.print_info()
@@ -134,11 +133,11 @@ class _Trial:
 
     def _drop_caches(self) -> None:
         with self.clock.phase("drop_caches"):
-            drop = sidecar.drop_if(self.config.drop_caches, self.spec.drop_cache_location)
+            drop = page_cache.drop_if(self.config.drop_caches, self.spec.drop_cache_location)
             write_atomically(self.trial.cache_drop, drop.to_json())
-            say(drop.sentence())
+            log_line(drop.sentence())
         if drop.dropped:
-            log.emit(keys.RUN_CLEAR_CACHES)
+            emit(tags.RUN_CLEAR_CACHES)
         else:
             self._degrade("caches_not_dropped", f"the page cache was not dropped: {drop.reason}")
 

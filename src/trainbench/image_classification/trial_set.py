@@ -8,12 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.image_classification import convert
 from trainbench.image_classification.config import ImagesConfig, to_json
 from trainbench.image_classification.source import raw_name
-from trainbench.machine import page_cache as sidecar
-from trainbench.trials import trial_set as trial_sets
+from trainbench.machine import page_cache
+from trainbench.trials import trial_set
 from trainbench.trials.paths import DataDir, RunDir
 
 
@@ -26,7 +26,7 @@ class SetSpec:
     runs: int = 1
     seed: int | None = None
     command: Sequence[str] = ()
-    drop_cache_location: str = sidecar.DROP_CACHES
+    drop_cache_location: str = page_cache.DROP_CACHES
     git: dict[str, Any] | None = None
 
 
@@ -40,9 +40,9 @@ def run_set(spec: SetSpec) -> RunDir:
     """
     cache = convert.find(spec.config, spec.data)
     config = to_json(spec.config)
-    run = trial_sets.interrupted_run(
+    run = trial_set.interrupted_run(
         spec.data, config=config, runs=spec.runs, seed=spec.seed
-    ) or trial_sets.new_run(
+    ) or trial_set.new_run(
         spec.data,
         preset=spec.config.preset,
         config=config,
@@ -51,9 +51,9 @@ def run_set(spec: SetSpec) -> RunDir:
         runs=spec.runs,
         seed=spec.seed,
         command=spec.command,
-        more={"benchmark": resnet_keys.BENCHMARK},
+        more={"benchmark": resnet_tags.BENCHMARK},
     )
-    trial_sets.run_missing(
+    trial_set.run_missing(
         run,
         runs=spec.runs,
         seed=spec.seed,
@@ -64,7 +64,7 @@ def run_set(spec: SetSpec) -> RunDir:
 
 def require_target(run: RunDir) -> None:
     """Raise unless one trial of ``run`` reached its top-1 accuracy; see ``trial_sets``."""
-    trial_sets.require_target(run, measure="top-1", best="best_top_1", target="target_top_1")
+    trial_set.require_target(run, measure="top-1", best="best_top_1", target="target_top_1")
 
 
 def _command(spec: SetSpec, run: RunDir, index: int, seed: int) -> list[str]:

@@ -20,7 +20,7 @@ from trainbench.movielens import transfer
 from trainbench.movielens.datasets import Dataset, Manifest, read_manifest, write_manifest
 from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
 from trainbench.movielens.unpack import ratings_member, unpack
-from trainbench.progress import Progress, say
+from trainbench.progress import Progress, log_line
 from trainbench.trials.paths import DataDir
 
 
@@ -65,7 +65,7 @@ def download(
     folder = data.raw(dataset.name)
     present = _verified(dataset, data, sha256)
     if present:
-        say(f"download: {folder} is complete and unchanged ({_origin(present)})")
+        log_line(f"download: {folder} is complete and unchanged ({_origin(present)})")
         return present
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / dataset.archive
@@ -89,7 +89,7 @@ def download(
         counts=dataset.counts if _matches(dataset, digest) else None,
     )
     write_manifest(manifest, data)
-    say(f"download: {ratings} is ready ({_origin(manifest)})")
+    log_line(f"download: {ratings} is ready ({_origin(manifest)})")
     return manifest
 
 

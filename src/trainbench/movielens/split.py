@@ -19,7 +19,7 @@ import pandas as pd
 
 import trainbench
 from trainbench.compliance.emit import emit, logging_to
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import DataIntegrityError
 from trainbench.movielens.cache import (
     COMPLIANCE_LOG,
@@ -32,7 +32,7 @@ from trainbench.movielens.cache import (
 from trainbench.movielens.datasets import Manifest, dataset
 from trainbench.movielens.formats import Ratings, check_counts, check_pairs, read_ratings
 from trainbench.ncf.config import NcfConfig
-from trainbench.progress import Progress, heartbeat, say
+from trainbench.progress import Progress, heartbeat, log_line
 from trainbench.trials.paths import DataDir
 
 IntArray = npt.NDArray[np.int64]
@@ -147,12 +147,12 @@ def run(config: NcfConfig, data: DataDir) -> Path:
     if folder.exists():
         try:
             record = open_cache(folder, verify=True).record
-            say(f"preprocess: {folder} is complete and unchanged ({_summary(record)})")
+            log_line(f"preprocess: {folder} is complete and unchanged ({_summary(record)})")
             return folder
         except DataIntegrityError as error:
-            say(f"preprocess: building the cache anew, because it is damaged: {error}")
+            log_line(f"preprocess: building the cache anew, because it is damaged: {error}")
     record = _build(config, data, manifest, folder)
-    say(f"preprocess: wrote {folder} ({_summary(record)})")
+    log_line(f"preprocess: wrote {folder} ({_summary(record)})")
     return folder
 
 
@@ -223,9 +223,9 @@ def _record(
 
 def _log_compliance(folder: Path, config: NcfConfig) -> None:
     with logging_to(folder / COMPLIANCE_LOG, root_dir=Path(trainbench.__file__).parent):
-        emit(keys.PREPROC_HP_MIN_RATINGS, config.min_ratings)
-        emit(keys.PREPROC_HP_NUM_EVAL, config.eval_negatives)
-        emit(keys.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, True)
+        emit(tags.PREPROC_HP_MIN_RATINGS, config.min_ratings)
+        emit(tags.PREPROC_HP_NUM_EVAL, config.eval_negatives)
+        emit(tags.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, True)
 
 
 def _summary(record: dict[str, Any]) -> str:

@@ -29,7 +29,7 @@ from trainbench.movielens.datasets import (
     write_manifest,
 )
 from trainbench.ncf.config import SyntheticSize
-from trainbench.progress import Progress, say
+from trainbench.progress import Progress, log_line
 from trainbench.trials.paths import DataDir
 
 VERSION = 1
@@ -239,7 +239,7 @@ def generate(size: SyntheticSize, data: DataDir) -> Manifest:
     path = data.raw(dataset.name) / dataset.layout.ratings_file
     present = read_manifest(data.manifest(dataset.name))
     if present and _is_whole(present, validated(size), path):
-        say(f"download: {path} is there and unchanged ({size.ratings:,} generated ratings)")
+        log_line(f"download: {path} is there and unchanged ({size.ratings:,} generated ratings)")
         return present
     path.parent.mkdir(parents=True, exist_ok=True)
     sha256 = _write_csv(path, size)

@@ -17,7 +17,7 @@ import requests
 
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.files import BLOCK_BYTES, disk_errors_told, require_space, write_json
-from trainbench.progress import Progress, say
+from trainbench.progress import Progress, log_line
 
 _TIMEOUT_S = (15, 60)  # to connect, between two bytes
 _CHUNK_BYTES = 64 << 10  # the most that a broken connection loses
@@ -112,7 +112,7 @@ def fetch(
                     f"{shown}: {reason}, {failures} times in a row; {_size(part):,} bytes are kept "
                     "and the next run resumes; check the network, or pass --mirror or --archive"
                 )
-            say(f"download: {reason}; next attempt in {pause_s:.0f} s")
+            log_line(f"download: {reason}; next attempt in {pause_s:.0f} s")
             time.sleep(pause_s)
             pause_s = min(2 * pause_s, retry.longest_pause_s)
 

@@ -22,7 +22,7 @@ from trainbench.errors import MachineError
 from trainbench.ncf.model import first_layer, last_hidden
 from trainbench.ncf.spread import ReplicatedRanks
 from trainbench.ncf.train import Trainer
-from trainbench.trials import signals as stopping
+from trainbench.trials import signals
 
 TOP = 10
 PROGRESS_INTERVAL_S = 3.0
@@ -173,7 +173,7 @@ class Evaluator:
             for start in range(0, total, self.batch):
                 end = min(start + self.batch, total)
                 found[start:end] = self._batch_ranks(tensors, start, end)
-                stopping.heed()
+                signals.raise_if_requested()
                 if on_progress and (time.perf_counter() - told >= PROGRESS_INTERVAL_S):
                     told = time.perf_counter()
                     on_progress(end, total)

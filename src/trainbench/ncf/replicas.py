@@ -74,7 +74,7 @@ class Replicas:
                 made.append(make())
         return made
 
-    def spread(self, values: Sequence[Any]) -> Any:
+    def distribute(self, values: Sequence[Any]) -> Any:
         """One value (any nest of tensors) for each replica of this process, in order."""
         return self.strategy.experimental_distribute_values_from_function(
             lambda context: values[self.place(int(context.replica_id_in_sync_group))]
@@ -96,7 +96,7 @@ class Replicas:
         mine = [tf.constant(values, tf.float32)]
         mine += [tf.zeros_like(mine[0])] * (len(self.devices) - 1)
         with self.guarded():
-            return np.asarray(self.local(self._add(self.spread(mine)))[0]).astype(values.dtype)
+            return np.asarray(self.local(self._add(self.distribute(mine)))[0]).astype(values.dtype)
 
     @cached_property
     def _add(self) -> Callable[[Any], Any]:

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
 from trainbench.ncf.train import Trainer
-from trainbench.trials import signals as stopping
+from trainbench.trials import signals
 
 PROGRESS_INTERVAL_S = 3.0
 
@@ -51,13 +51,13 @@ class ReplicatedRanks:
         """
         replicas, batch, total = self._replicas, self._ranker.batch, len(self._ranker.held_out)
         found, told = np.zeros(total, np.int64), time.perf_counter()
-        tensors = self._ready(replicas.spread(self._step.local_tensors()))
+        tensors = self._ready(replicas.distribute(self._step.local_tensors()))
         for start in range(0, total, batch * replicas.count):
             for first, ranks in self._some_ranks(tensors, start):
                 # Empty for a replica that has no users left; it ranked the last one again.
                 place = found[first : first + batch]
                 place[:] = ranks[: len(place)]
-            stopping.heed()
+            signals.raise_if_requested()
             if on_progress and time.perf_counter() - told >= PROGRESS_INTERVAL_S:
                 told = time.perf_counter()
                 on_progress(min(start + batch * replicas.count, total), total)
@@ -68,7 +68,7 @@ class ReplicatedRanks:
         replicas, batch = self._replicas, self._ranker.batch
         numbers = range(replicas.first, replicas.first + len(replicas.devices))
         starts = [start + number * batch for number in numbers]
-        inputs = replicas.spread([self._ranker.inputs(first) for first in starts])
+        inputs = replicas.distribute([self._ranker.inputs(first) for first in starts])
         ranked = replicas.local(self._rank(tensors, *inputs))
         return [(first, np.asarray(ranks)) for first, ranks in zip(starts, ranked, strict=True)]
 

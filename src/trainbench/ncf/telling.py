@@ -7,7 +7,7 @@ from typing import Any
 
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.input.producer import Producer
-from trainbench.progress import duration, say, scaled
+from trainbench.progress import duration, log_line, scaled
 
 
 def epoch_line(epoch: dict[str, Any], config: NcfConfig) -> str:
@@ -37,7 +37,7 @@ class Steps:
         self._said = now
         rate = done / (now - self._started)
         tail = "" if loss is None else f"  loss {loss:.4f}"
-        say(
+        log_line(
             f"epoch {self._epoch + 1}: {100 * done / total:.0f} %  "
             f"{scaled(rate, 'samples/s')}  ETA {duration((total - done) / rate)}{tail}"
         )

@@ -20,7 +20,7 @@ from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.replicas import Replicas, ReplicatedStep, local_replicas
 from trainbench.ncf.step import FORMS, Step
 from trainbench.ncf.weights import read_weights, save_weights
-from trainbench.trials import signals as stopping
+from trainbench.trials import signals
 
 PROGRESS_INTERVAL_S = 3.0
 TRACED = "trainbench_steps"
@@ -100,7 +100,7 @@ class Trainer:
             parts = (data.users[first:last], data.items[first:last], data.labels[first:last])
             with traced_into(profile if (first, last) == traced else None, first):
                 losses.append(float(self._call(*parts, last - first)))
-            stopping.heed()
+            signals.raise_if_requested()
             if not np.isfinite(losses[-1]):
                 raise TrainbenchError(
                     f"epoch {data.epoch}, steps {first} to {last - 1}: the loss is {losses[-1]}; "

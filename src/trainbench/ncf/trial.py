@@ -15,13 +15,12 @@ from pathlib import Path
 from typing import Any
 
 import trainbench
-from trainbench.compliance import emit as log
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.emit import emit, logging_to
+from trainbench.compliance.tags import ncf as tags
 from trainbench.distribution.join import check_devices, join
 from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster
 from trainbench.files import write_atomically, write_json
-from trainbench.machine import page_cache as sidecar
-from trainbench.machine import system
+from trainbench.machine import page_cache, system
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import NcfConfig, from_json
 from trainbench.ncf.evaluate import Evaluation, Evaluator
@@ -31,7 +30,7 @@ from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.telling import Steps, epoch_line
 from trainbench.ncf.train import EpochTrain, Trainer, build
 from trainbench.ncf.worker import caches_dropped, same_input, same_run
-from trainbench.progress import duration, heartbeat, say
+from trainbench.progress import duration, heartbeat, log_line
 from trainbench.trials.clock import TrialClock
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.status import (
@@ -54,7 +53,7 @@ class TrialSpec:
     index: int
     seed: int
     data: DataDir
-    drop_cache_location: str = sidecar.DROP_CACHES
+    drop_cache_location: str = page_cache.DROP_CACHES
     hash_pipeline: bool = False
     git: dict[str, Any] | None = None
     cluster: Cluster | None = None
@@ -97,7 +96,7 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     )
     write_status(running, trial.status)
     try:
-        with log.logging_to(trial.compliance_raw, root_dir=PACKAGE):
+        with logging_to(trial.compliance_raw, root_dir=PACKAGE):
             final = _Trial(spec, trial, config, running).run()
     except BaseException as error:
         write_status(failed_status(running, error), trial.status)
@@ -140,8 +139,8 @@ class _Trial:
         with producer:
             self._drop_caches()
             self.clock.start()
-            log.emit(keys.RUN_START)
-            log.emit(keys.SEED, self.spec.seed)
+            emit(tags.RUN_START)
+            emit(tags.SEED, self.spec.seed)
             if self.replicas:
                 # The others wait here, too, so that no producer reads before run_start.
                 self.replicas.require_agreement(*same_run(self.config, self.spec.seed, cache))
@@ -149,9 +148,9 @@ class _Trial:
             trainer = self._build(cache)
             evaluator = self._build_evaluator(trainer, producer)
             converged = self._train_to_target(trainer, evaluator, producer)
-            log.emit(keys.RUN_STOP, {"success": converged})
+            emit(tags.RUN_STOP, {"success": converged})
             seconds = self.clock.stop()
-            log.emit(keys.RUN_FINAL)
+            emit(tags.RUN_FINAL)
         with self.clock.phase("save_model"):
             trainer.save(self.trial.model)
         return self._final(converged, seconds)
@@ -166,13 +165,13 @@ class _Trial:
         with self.clock.phase("drop_caches"):
             drop = caches_dropped(self.config, self.spec.drop_cache_location, self.replicas)
             write_atomically(self.trial.cache_drop, drop.to_json())
-            say(drop.sentence())
+            log_line(drop.sentence())
             if not drop.dropped:
                 self._degrade(
                     "caches_not_dropped", f"the page cache was not dropped: {drop.reason}"
                 )
         if drop.dropped:
-            log.emit(keys.RUN_CLEAR_CACHES)
+            emit(tags.RUN_CLEAR_CACHES)
 
     def _degrade(self, code: str, text: str) -> None:
         self.status = degraded_status(self.status, code, text)
@@ -180,15 +179,15 @@ class _Trial:
     def _build(self, cache: RatingsCache) -> Trainer:
         config = self.config
         with self.clock.phase("build_model"):
-            log.emit(keys.MODEL_HP_MF_DIM, config.mf_dim)
-            log.emit(keys.MODEL_HP_MLP_LAYER_SIZES, list(config.mlp_layer_sizes))
-            log.emit(keys.OPT_NAME, config.optimizer)
-            log.emit(keys.OPT_LR, config.learning_rate)
-            log.emit(keys.OPT_HP_ADAM_BETA1, config.beta1)
-            log.emit(keys.OPT_HP_ADAM_BETA2, config.beta2)
-            log.emit(keys.OPT_HP_ADAM_EPSILON, config.epsilon)
-            log.emit(keys.MODEL_HP_LOSS_FN, keys.BCE)
-            log.emit(keys.PRECISION, config.precision)
+            emit(tags.MODEL_HP_MF_DIM, config.mf_dim)
+            emit(tags.MODEL_HP_MLP_LAYER_SIZES, list(config.mlp_layer_sizes))
+            emit(tags.OPT_NAME, config.optimizer)
+            emit(tags.OPT_LR, config.learning_rate)
+            emit(tags.OPT_HP_ADAM_BETA1, config.beta1)
+            emit(tags.OPT_HP_ADAM_BETA2, config.beta2)
+            emit(tags.OPT_HP_ADAM_EPSILON, config.epsilon)
+            emit(tags.MODEL_HP_LOSS_FN, tags.BCE)
+            emit(tags.PRECISION, config.precision)
             size = (cache.num_users, cache.num_items)
             trainer = build(config, *size, seed=self.spec.seed, replicas=self.replicas)
         with self.clock.phase("compile"), heartbeat("compiling the training step"):
@@ -220,7 +219,7 @@ class _Trial:
         if self.spec.profile:
             self._degrade("profiled", f"some steps were traced into {self.spec.profile}")
         write_status(self.status, self.trial.status)
-        say(
+        log_line(
             f"{cache.num_users:,} users, {cache.num_items:,} items, "
             f"{self.status.num_parameters:,} parameters on {device}, {self.config.precision}"
         )
@@ -233,14 +232,14 @@ class _Trial:
         if self.config.initial_eval:
             with self.clock.phase("initial_eval"), heartbeat("evaluating the untrained model"):
                 untrained = evaluator.evaluate()
-            say(f"untrained  hr@10 {untrained.hit_rate:.4f}")
+            log_line(f"untrained  hr@10 {untrained.hit_rate:.4f}")
             self.status = replace(self.status, initial_hit_rate=untrained.hit_rate)
         return evaluator
 
     def _train_to_target(self, trainer: Trainer, evaluator: Evaluator, producer: Producer) -> bool:
-        log.emit(keys.TRAIN_LOOP)
+        emit(tags.TRAIN_LOOP)
         for epoch in range(self.config.max_epochs):
-            log.emit(keys.TRAIN_EPOCH, epoch)
+            emit(tags.TRAIN_EPOCH, epoch)
             with self.clock.phase("wait_input", epoch=epoch), heartbeat("waiting for input"):
                 batches = producer.next_epoch()
             if self.spec.hash_pipeline:
@@ -262,16 +261,16 @@ class _Trial:
 
     def _evaluate(self, evaluator: Evaluator, producer: Producer, epoch: int) -> Evaluation:
         config = self.config
-        log.emit(keys.EVAL_START, epoch)
+        emit(tags.EVAL_START, epoch)
         with self.clock.phase("eval", epoch=epoch), heartbeat("evaluating"):
             evaluation = evaluator.evaluate(on_progress=lambda done, total: producer.check())
-        log.emit(keys.EVAL_TARGET, {"epoch": epoch, "value": config.target_hit_rate})
-        log.emit(keys.EVAL_ACCURACY, {"epoch": epoch, "value": evaluation.hit_rate})
-        log.emit(keys.EVAL_HITS, {"epoch": epoch, "value": evaluation.hits})
-        log.emit(keys.EVAL_HP_NUM_NEG, {"epoch": epoch, "value": config.eval_negatives})
+        emit(tags.EVAL_TARGET, {"epoch": epoch, "value": config.target_hit_rate})
+        emit(tags.EVAL_ACCURACY, {"epoch": epoch, "value": evaluation.hit_rate})
+        emit(tags.EVAL_HITS, {"epoch": epoch, "value": evaluation.hits})
+        emit(tags.EVAL_HP_NUM_NEG, {"epoch": epoch, "value": config.eval_negatives})
         # The producer counts the users it drew candidates for; stitch fills the number in.
-        log.emit(keys.EVAL_HP_NUM_USERS, deferred=True)
-        log.emit(keys.EVAL_STOP, epoch)
+        emit(tags.EVAL_HP_NUM_USERS, deferred=True)
+        emit(tags.EVAL_STOP, epoch)
         return evaluation
 
     def _record_epoch(self, batches: Any, trained: EpochTrain, evaluation: Evaluation) -> None:
@@ -298,7 +297,7 @@ class _Trial:
         best = max(evaluation.hit_rate, self.status.best_hit_rate or 0.0)
         self.status = replace(self.status, epochs=batches.epoch + 1, best_hit_rate=best)
         write_status(self.status, self.trial.status)
-        say(epoch_line(line, self.config))
+        log_line(epoch_line(line, self.config))
 
     def _final(self, converged: bool, seconds: float) -> TrialStatus:
         best, target = self.status.best_hit_rate or 0.0, self.config.target_hit_rate
@@ -306,7 +305,7 @@ class _Trial:
             text = f"target {target} reached in {duration(seconds)}, {self.status.epochs} epochs"
         else:
             text = f"best hr@10 {best:.4f} stayed below the target {target} for all epochs"
-        say(f"trial {self.spec.index}: {text}")
+        log_line(f"trial {self.spec.index}: {text}")
         return replace(
             self.status,
             state="converged" if converged else "not_converged",

@@ -13,12 +13,12 @@ from typing import Any
 
 from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster, missing
 from trainbench.errors import MachineError, TrainbenchError
-from trainbench.machine import page_cache as sidecar
+from trainbench.machine import page_cache
 from trainbench.movielens.cache import find_cache, open_cache
 from trainbench.ncf import config
 from trainbench.ncf.config import NcfConfig
-from trainbench.progress import heartbeat, say
-from trainbench.trials import trial_set as trial_sets
+from trainbench.progress import heartbeat, log_line
+from trainbench.trials import trial_set
 from trainbench.trials.paths import DataDir, RunDir
 
 
@@ -31,7 +31,7 @@ class SetSpec:
     runs: int = 1
     seed: int | None = None
     command: Sequence[str] = ()
-    drop_cache_location: str = sidecar.DROP_CACHES
+    drop_cache_location: str = page_cache.DROP_CACHES
     hash_pipeline: bool = False
     git: dict[str, Any] | None = None
     cluster: Cluster | None = None
@@ -50,7 +50,7 @@ def run_set(spec: SetSpec) -> RunDir:
     folder = find_cache(spec.config, spec.data)
     with heartbeat("verifying the cache"):
         open_cache(folder, verify=True)
-    run = _interrupted_run(spec) or trial_sets.new_run(
+    run = _interrupted_run(spec) or trial_set.new_run(
         spec.data,
         preset=spec.config.preset,
         config=config.to_json(spec.config),
@@ -60,7 +60,7 @@ def run_set(spec: SetSpec) -> RunDir:
         seed=spec.seed,
         command=spec.command,
     )
-    trial_sets.run_missing(
+    trial_set.run_missing(
         run,
         runs=spec.runs,
         seed=spec.seed,
@@ -82,17 +82,17 @@ def work_for_chief(spec: SetSpec) -> None:
     log_file = spec.data.worker_log(spec.cluster.index)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     for index in range(spec.runs):
-        say(f"worker {spec.cluster.index}, trial {index + 1} of {spec.runs}; log: {log_file}")
-        seed = trial_sets.trial_seed(spec.seed, index)
+        log_line(f"worker {spec.cluster.index}, trial {index + 1} of {spec.runs}; log: {log_file}")
+        seed = trial_set.trial_seed(spec.seed, index)
         command = [sys.executable, "-m", "trainbench", "worker"]
         command += ["--data-dir", str(spec.data.root), "--config", config.to_json(spec.config)]
         command += ["--seed", str(seed), "--log-file", str(log_file)]
         command += ["--drop-cache-location", spec.drop_cache_location, *_cluster_options(spec)]
-        code = trial_sets.follow(command, log_file)
+        code = trial_set.follow(command, log_file)
         if code:
-            kind = trial_sets.HOPELESS.get(code, TrainbenchError)
+            kind = trial_set.HOPELESS.get(code, TrainbenchError)
             raise _not_joined(spec, code) or kind(
-                f"trial {index}: the worker ended with {trial_sets.ending(code)}; see {log_file}"
+                f"trial {index}: the worker ended with {trial_set.ending(code)}; see {log_file}"
             )
 
 
@@ -100,7 +100,7 @@ def _interrupted_run(spec: SetSpec) -> RunDir | None:
     # Workers cannot know which trials another machine's run lacks.
     if spec.cluster:
         return None
-    return trial_sets.interrupted_run(
+    return trial_set.interrupted_run(
         spec.data, config=config.to_json(spec.config), runs=spec.runs, seed=spec.seed
     )
 

@@ -17,7 +17,7 @@ import numpy as np
 from trainbench import __version__
 from trainbench.distribution.join import check_devices, join
 from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster
-from trainbench.machine import page_cache as sidecar
+from trainbench.machine import page_cache
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf import config
 from trainbench.ncf.config import NcfConfig
@@ -26,7 +26,7 @@ from trainbench.ncf.input.producer import Producer, start_producer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.telling import Steps
 from trainbench.ncf.train import build
-from trainbench.progress import heartbeat, say
+from trainbench.progress import heartbeat, log_line
 from trainbench.trials.paths import DataDir
 
 
@@ -39,7 +39,7 @@ class WorkerSpec:
     seed: int
     data: DataDir
     log_file: Path
-    drop_cache_location: str = sidecar.DROP_CACHES
+    drop_cache_location: str = page_cache.DROP_CACHES
     join_timeout_s: float = JOIN_TIMEOUT_S
 
 
@@ -63,7 +63,7 @@ def run_worker(spec: WorkerSpec) -> None:
         )
         with producer:
             drop = caches_dropped(spec.config, spec.drop_cache_location, replicas)
-            say(drop.sentence())
+            log_line(drop.sentence())
             replicas.require_agreement(*same_run(spec.config, spec.seed, cache))
             producer.release()
             _work(spec, replicas, cache, producer)
@@ -83,7 +83,7 @@ def _work(spec: WorkerSpec, replicas: Replicas, cache: RatingsCache, producer: P
         replicas.require_agreement(*same_input(batches))
         trained = trainer.train_epoch(batches, on_progress=Steps(epoch, producer))
         found = evaluator.evaluate(on_progress=lambda done, total: producer.check())
-        say(f"epoch {epoch + 1}  hr@10 {found.hit_rate:.4f}  loss {trained.mean_loss:.4f}")
+        log_line(f"epoch {epoch + 1}  hr@10 {found.hit_rate:.4f}  loss {trained.mean_loss:.4f}")
         if found.hit_rate >= settings.target_hit_rate:
             return
 
@@ -101,12 +101,12 @@ def same_input(batches: Any) -> tuple[str, bytes]:
 
 def caches_dropped(
     settings: NcfConfig, location: str, replicas: Replicas | None
-) -> sidecar.CacheDrop:
+) -> page_cache.CacheDrop:
     """Drop the page cache here; with ``replicas``, return when every worker has tried.
 
     ``dropped`` says whether it was dropped on all machines.
     """
-    drop = sidecar.drop_if(settings.drop_caches, location)
+    drop = page_cache.drop_if(settings.drop_caches, location)
     if replicas is None:
         return drop
     everywhere = replicas.gathered(np.array([drop.dropped], np.int32))[:, 0]

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainbench.compliance import score as statistic
+from trainbench.compliance import score as scoring
 from trainbench.compliance.check import check
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import Event, Finding, Line, excerpt, parse_lines, read_lines
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, described, ruleset
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.files import sha256_of
 from trainbench.reporting.records import Epoch, LogCheck, LogFinding, Rule, Score
 from trainbench.reporting.sources import fill
@@ -37,7 +37,7 @@ class Evidence:
 
 
 def evidence(
-    run: RunDir, system: str | None, missing: list[str], benchmark: str = keys.BENCHMARK
+    run: RunDir, system: str | None, missing: list[str], benchmark: str = tags.BENCHMARK
 ) -> Evidence:
     """The judgement of every ``result_<i>.txt``; a trial without one goes to ``missing``."""
     folder = results_folder(run, system, benchmark)
@@ -67,12 +67,12 @@ def _indices(folder: Path) -> Iterable[int]:
 def _epochs(events: Sequence[Event]) -> Iterable[Epoch]:
     """The epochs of a log, with HR@10 and nothing else."""
     for event in events:
-        if event.key == keys.EVAL_ACCURACY and isinstance(event.value, dict):
+        if event.key == tags.EVAL_ACCURACY and isinstance(event.value, dict):
             rate = event.value.get("value")
             yield fill(Epoch, {"epoch": event.value.get("epoch"), "hit_rate": rate}, set())
 
 
-def results_folder(run: RunDir, system: str | None, benchmark: str = keys.BENCHMARK) -> Path:
+def results_folder(run: RunDir, system: str | None, benchmark: str = tags.BENCHMARK) -> Path:
     """``results/<system>/ncf``; the only one there is when run.json does not name the system."""
     folders = sorted(run.root.glob(f"results/*/{benchmark}"))
     named = [folder for folder in folders if folder.parent.name == system]
@@ -106,7 +106,7 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     return judged, events
 
 
-def rules(benchmark: str = keys.BENCHMARK) -> tuple[Rule, ...]:
+def rules(benchmark: str = tags.BENCHMARK) -> tuple[Rule, ...]:
     """Every rule that is applied, each under the lowest level that has it."""
     named = {**dict(described(LEVELS[-1], benchmark=benchmark)), **dict(SET_RULES)}
     return tuple(Rule(level_of(rule), rule, wanted) for rule, wanted in named.items())
@@ -137,7 +137,7 @@ def _recorded(findings: Any) -> Iterable[LogFinding]:
 
 
 def _score(folder: Path, benchmark: str) -> Score:
-    found = statistic.score(folder, benchmark=benchmark)
+    found = scoring.score(folder, benchmark=benchmark)
     return Score(
         official=found.official,
         order=found.order,

@@ -52,7 +52,7 @@ class Measured:
             evaluations=tuple(_evaluation(e) for e in record.get("evaluations") or ()),
         )
 
-    def spread(self) -> tuple[float, ...]:
+    def percentiles(self) -> tuple[float, ...]:
         """Median, 90th and 99th percentile and the longest of the step times, in seconds."""
         return tuple(float(v) for v in np.percentile(self.step_times_s, (50, 90, 99, 100)))
 
@@ -121,7 +121,7 @@ def _speed(measured: Sequence[Measured]) -> Figure:
     rows = tuple(
         (str(m.trial), f"{m.batch_size / s:,.1f}", f"{1e3 * s:,.1f} ms")
         for m in measured
-        for s in m.spread()[:1]
+        for s in m.percentiles()[:1]
     )
     return Figure(
         "speed",
@@ -136,13 +136,13 @@ def _speed(measured: Sequence[Measured]) -> Figure:
 def _step_times(measured: Sequence[Measured]) -> Figure:
     label = "milliseconds of a step, up to the 99th percentile"
     drawn = drawing.axes(WIDE, 2.4, left_px=40, xlabel=label)
-    longest = max(m.spread()[2] for m in measured)
+    longest = max(m.percentiles()[2] for m in measured)
     shortest = min(min(m.step_times_s) for m in measured)
     edges = np.linspace(1e3 * shortest, 1e3 * longest, BINS + 1)
     for index, trial in enumerate(measured):
         counts, _ = np.histogram(1e3 * np.asarray(trial.step_times_s), edges)
         drawn.stairs(counts, edges, color=SERIES[index % len(SERIES)], linewidth=1.4)
-    rows = tuple((str(m.trial), *(f"{1e3 * s:,.1f} ms" for s in m.spread())) for m in measured)
+    rows = tuple((str(m.trial), *(f"{1e3 * s:,.1f} ms" for s in m.percentiles())) for m in measured)
     return Figure(
         "steps",
         "How long steps took",

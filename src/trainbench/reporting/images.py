@@ -154,7 +154,7 @@ def steps_table(found: ImagesResults) -> Table:
         (
             str(m.trial),
             text.count(len(m.step_times_s)),
-            *(f"{1e3 * s:,.1f} ms" for s in m.spread()),
+            *(f"{1e3 * s:,.1f} ms" for s in m.percentiles()),
             fixed(m.batch_size / median(m.step_times_s), 1),
         )
         for m in found.measured

@@ -12,7 +12,7 @@ from typing import Any
 
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.score import WANTED
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 SCHEMA_VERSION = 1
 
@@ -252,7 +252,7 @@ class Results:
     score: Score | None
     set_aside: tuple[str, ...]
     missing: tuple[str, ...]
-    benchmark: str = keys.BENCHMARK
+    benchmark: str = tags.BENCHMARK
 
     @property
     def target(self) -> float | None:

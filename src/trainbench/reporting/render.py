@@ -25,7 +25,7 @@ from trainbench.reporting.compare import Comparison, compare_runs
 from trainbench.reporting.findings import found_by, grouped, trials_of
 from trainbench.reporting.junit import junit
 from trainbench.reporting.records import SCHEMA_VERSION, Results
-from trainbench.reporting.summary import words
+from trainbench.reporting.summary import summary
 from trainbench.reporting.verdict import UNVERIFIED, judge
 from trainbench.trials.paths import RunDir
 
@@ -182,7 +182,7 @@ def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
     return {
         "results": results,
         "verdict": judge(results),
-        "words": words(results),
+        "summary": summary(results),
         "comparison": comparison,
         "findings": grouped(results),
         "trials_of": trials_of,

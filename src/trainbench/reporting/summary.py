@@ -39,7 +39,7 @@ class Answer:
 
 
 @dataclass(frozen=True)
-class Words:
+class Summary:
     """All sentences of a report."""
 
     subtitle: str
@@ -50,10 +50,10 @@ class Words:
     compliance: tuple[str, ...]
 
 
-def words(results: Results) -> Words:
+def summary(results: Results) -> Summary:
     """The sentences for ``results``."""
     verdict = judge(results)
-    return Words(
+    return Summary(
         subtitle=_subtitle(results),
         tone={0: "good", 4: "warn"}.get(verdict.exit_code, "bad"),
         answers=(

@@ -15,12 +15,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from trainbench.errors import Interrupted, MachineError, TrainbenchError
-from trainbench.trials import signals as stopping
+from trainbench.trials import signals
 from trainbench.trials.paths import DataDir
 
 
 @contextlib.contextmanager
-def occupied(data: DataDir, step: str) -> Iterator[None]:
+def locked(data: DataDir, step: str) -> Iterator[None]:
     """Hold the data directory for ``step`` while the body runs.
 
     Raises:
@@ -56,7 +56,7 @@ def _recorded(log: Path, step: str) -> Iterator[None]:
         code, message = error.code if isinstance(error.code, int) else 1, ""
         raise
     except BaseException as error:
-        if stopping.caused(error):
+        if signals.caused(error):
             code, message = Interrupted.exit_code, "interrupted"
         elif isinstance(error, TrainbenchError):
             code, message = error.exit_code, str(error)

@@ -29,7 +29,7 @@ def caused(error: BaseException) -> bool:
     return _asked or isinstance(error, (KeyboardInterrupt, Interrupted))
 
 
-def heed() -> None:
+def raise_if_requested() -> None:
     """Raise ``KeyboardInterrupt`` if this process was asked to stop."""
     if _asked:
         raise KeyboardInterrupt

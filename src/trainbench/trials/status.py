@@ -10,11 +10,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainbench.compliance import emit as log
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.emit import emit
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import TrainbenchError
 from trainbench.files import write_json
-from trainbench.trials import signals as stopping
+from trainbench.trials import signals
 
 StatusT = TypeVar("StatusT", bound=Any)
 Notes = list[tuple[str, str, Any]]
@@ -28,7 +28,7 @@ def write_status(status: Any, path: Path) -> None:
 
 def failed_status(status: StatusT, error: BaseException) -> StatusT:
     """``status`` as it ends with ``error``: failed, or interrupted by the user or the system."""
-    if stopping.caused(error):
+    if signals.caused(error):
         return _replaced(status, state="interrupted", exit_code=130, message="interrupted")
     code = error.exit_code if isinstance(error, TrainbenchError) else 1
     text = str(error) or type(error).__name__
@@ -37,7 +37,7 @@ def failed_status(status: StatusT, error: BaseException) -> StatusT:
 
 def degraded_status(status: StatusT, code: str, text: str) -> StatusT:
     """``status`` with one note more on what makes the result less, which is also logged."""
-    log.emit(keys.DEGRADED, code)
+    emit(tags.DEGRADED, code)
     return _replaced(status, degraded=(*status.degraded, {"code": code, "text": text}))
 
 

@@ -30,7 +30,7 @@ from trainbench.errors import (
 )
 from trainbench.files import write_atomically, write_json
 from trainbench.machine import system
-from trainbench.progress import duration, say
+from trainbench.progress import duration, log_line
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 
 FINISHED = ("converged", "not_converged", "failed")
@@ -103,7 +103,7 @@ def new_run(
     }
     write_json(run.run_file, record, sort_keys=False)
     _point_latest_at(data, run)
-    say(f"new run {run.root.name}: {runs} trial(s)")
+    log_line(f"new run {run.root.name}: {runs} trial(s)")
     return run
 
 
@@ -120,7 +120,7 @@ def interrupted_run(data: DataDir, *, config: str, runs: int, seed: int | None) 
     missing = sum(state not in FINISHED for state in states)
     if not missing:
         return None
-    say(f"continuing run {record['run_id']}: {missing} of {runs} trial(s) missing")
+    log_line(f"continuing run {record['run_id']}: {missing} of {runs} trial(s) missing")
     return data.run(record["run_id"])
 
 
@@ -148,7 +148,7 @@ def run_missing(
         if status.get("state") not in FINISHED:
             _set_aside(trial)
             own_seed = trial_seed(seed, index)
-            say(f"trial {index + 1} of {runs}, seed {own_seed}")
+            log_line(f"trial {index + 1} of {runs}, seed {own_seed}")
             status = _run_in_process(trial, command(index, own_seed), own_seed, own_error)
         _say_progress(run, runs, index + 1, time.monotonic() - started)
         if status["state"] == "failed" and status["exit_code"] in HOPELESS:
@@ -221,7 +221,9 @@ def _set_aside(trial: TrialDir) -> None:
     remains = list(trial.root.parent.glob(f"{trial.root.name}.aborted-*"))
     status = read_status(trial)
     trial.root.rename(trial.root.with_name(f"{trial.root.name}.aborted-{len(remains)}"))
-    say(f"{trial.root.name} was cut off ({status.get('state', 'no status')}); starting it anew")
+    log_line(
+        f"{trial.root.name} was cut off ({status.get('state', 'no status')}); starting it anew"
+    )
 
 
 def _run_in_process(
@@ -266,7 +268,7 @@ def _say_progress(run: RunDir, runs: int, done: int, seconds: float) -> None:
         return
     states = [read_status(run.trial(index)).get("state") for index in range(done)]
     left = runs - done
-    say(
+    log_line(
         f"{done} of {runs} trials done, {states.count('converged')} converged, {left} left, "
         f"ETA {duration(seconds / done * left)}"
     )

@@ -26,10 +26,9 @@ from cnn_standins import Linear, Listed
 
 from trainbench import cnn
 from trainbench.bench import all_reduce
-from trainbench.cnn import console as output
-from trainbench.cnn import length as arithmetic
+from trainbench.cnn import console, lengths
 from trainbench.cnn.cluster import place_of
-from trainbench.distribution import liveness as watch
+from trainbench.distribution import liveness
 from trainbench.errors import TrainbenchError
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -43,7 +42,7 @@ class Placed(Listed):
     """Each worker begins at its own place in the images."""
 
     def batches(self, subset: str, params: Any, *, batch_size: int) -> Iterator[tuple[Any, Any]]:
-        rolled = arithmetic.roll(self.images, batch_size, place_of(params))
+        rolled = lengths.roll(self.images, batch_size, place_of(params))
         return Listed(rolled).batches(subset, params, batch_size=batch_size)
 
 
@@ -79,8 +78,8 @@ def run_role(flags: dict[str, Any], standin: str, reduces: bool, log: str) -> No
     file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    output.LOSS_AND_ACCURACY_DIGITS_TO_SHOW = 15
-    watch.LOST_AFTER_S, watch.PROBE_INTERVAL_S = LOST_AFTER_S, 0.3
+    console.LOSS_AND_ACCURACY_DIGITS_TO_SHOW = 15
+    liveness.LOST_AFTER_S, liveness.PROBE_INTERVAL_S = LOST_AFTER_S, 0.3
     try:
         dataset = DATASETS.get(standin, Placed)(IMAGES.reshape(-1, 1, 1, 1))
         benchmark = cnn.BenchmarkCNN(
@@ -194,7 +193,7 @@ def _alone(flags: dict[str, Any], order: Any, log: str) -> None:
     file = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(file, 1)
     os.dup2(file, 2)
-    output.LOSS_AND_ACCURACY_DIGITS_TO_SHOW = 15
+    console.LOSS_AND_ACCURACY_DIGITS_TO_SHOW = 15
     cnn.BenchmarkCNN(cnn.make_params(**flags), dataset=listed(order), model=Linear()).run()
 
 

@@ -156,17 +156,17 @@ def test_checkpoints_are_saved_by_seconds(tmp_path: Path, monkeypatch: pytest.Mo
 def test_an_evaluation_repeats_at_intervals_until_it_is_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
-    pauses: list[float] = []
+    hooks: list[float] = []
 
     def sleep(seconds: float) -> None:
-        pauses.append(seconds)
-        if len(pauses) == 3:
+        hooks.append(seconds)
+        if len(hooks) == 3:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("time.sleep", sleep)
     flags = ["--device=cpu", "--data_name=cifar10", "--eval", "--eval_interval_secs=7"]
     assert cnn.main([*flags, f"--train_dir={tmp_path}"]) == 130
-    assert pauses == [7, 7, 7]
+    assert hooks == [7, 7, 7]
     assert capsys.readouterr().out.count("Checkpoint not found in") == 3
 
 

@@ -9,10 +9,10 @@ import time
 import pytest
 
 from trainbench import cnn
-from trainbench.cnn import length as arithmetic
+from trainbench.cnn import lengths
 from trainbench.cnn.cluster import Cluster, Member, place_of, with_chief
 from trainbench.cnn.flags.params import ParamError
-from trainbench.distribution import liveness as watch
+from trainbench.distribution import liveness
 from trainbench.errors import MachineError
 
 TWO = {"worker_hosts": "a:1,b:1", "ps_hosts": "c:1", "controller_host": "d:1"}
@@ -106,7 +106,7 @@ def test_10_worker_3_of_4_starts_three_quarters_into_the_data() -> None:
     hosts = "a:1,b:1,c:1,d:1"
     for index, wanted in ((0, 0.0), (3, 0.75)):
         params = cnn.make_params(job_name="worker", task_index=index, worker_hosts=hosts)
-        assert place_of(params) == wanted == arithmetic.shift_ratio(index, 4)
+        assert place_of(params) == wanted == lengths.shift_ratio(index, 4)
     assert place_of(cnn.make_params(worker_hosts=hosts)) == 0.0
 
 
@@ -118,10 +118,10 @@ def test_the_process_that_drives_listens_where_it_may() -> None:
     assert int(port) > 1
 
 
-def watched(address: str, timeout_s: float) -> tuple[watch.Watch, list[MachineError]]:
+def watched(address: str, timeout_s: float) -> tuple[liveness.Liveness, list[MachineError]]:
     found = cluster(**COLLECTIVE, worker_hosts=f"here:1,{address}")
     errors: list[MachineError] = []
-    return watch.Watch(found, timeout_s=timeout_s, lost=errors.append), errors
+    return liveness.Liveness(found, timeout_s=timeout_s, lost=errors.append), errors
 
 
 def wait_for(errors: list[MachineError], limit_s: float = 5) -> str:
@@ -145,8 +145,8 @@ def test_a_process_that_never_comes_is_named_after_the_stated_time() -> None:
 def test_a_process_that_answered_once_and_does_no_more_is_gone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(watch, "PROBE_INTERVAL_S", 0.05)
-    monkeypatch.setattr(watch, "LOST_AFTER_S", 0.2)
+    monkeypatch.setattr(liveness, "PROBE_INTERVAL_S", 0.05)
+    monkeypatch.setattr(liveness, "LOST_AFTER_S", 0.2)
     server = socket.create_server(("localhost", 0))
     address = f"localhost:{server.getsockname()[1]}"
     looking, errors = watched(address, timeout_s=60)
@@ -160,8 +160,8 @@ def test_a_silence_before_the_watch_is_armed_is_not_a_loss(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     # Between meeting and joining, a worker closes one port and opens it again.
-    monkeypatch.setattr(watch, "PROBE_INTERVAL_S", 0.02)
-    monkeypatch.setattr(watch, "LOST_AFTER_S", 0.05)
+    monkeypatch.setattr(liveness, "PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(liveness, "LOST_AFTER_S", 0.05)
     with socket.create_server(("localhost", 0)) as server:
         looking, errors = watched(f"localhost:{server.getsockname()[1]}", timeout_s=60)
         looking.start(armed=False).wait()
@@ -172,8 +172,8 @@ def test_a_silence_before_the_watch_is_armed_is_not_a_loss(
 
 
 def test_a_watch_that_has_stopped_lets_the_others_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "PROBE_INTERVAL_S", 0.02)
-    monkeypatch.setattr(watch, "LOST_AFTER_S", 0.05)
+    monkeypatch.setattr(liveness, "PROBE_INTERVAL_S", 0.02)
+    monkeypatch.setattr(liveness, "LOST_AFTER_S", 0.05)
     with socket.create_server(("localhost", 0)) as server:
         looking, errors = watched(f"localhost:{server.getsockname()[1]}", timeout_s=60)
         looking.start().wait()
@@ -187,6 +187,6 @@ def test_an_error_of_tensorflow_is_put_down_to_the_process_that_does_not_answer(
         unused.bind(("localhost", 0))
         address = f"localhost:{unused.getsockname()[1]}"
         found = cluster(**COLLECTIVE, worker_hosts=f"here:1,{address}")
-        error = watch.blame(found, RuntimeError("Socket closed\nmore"))
+        error = liveness.blame(found, RuntimeError("Socket closed\nmore"))
     assert str(error).startswith(f"worker 0: worker 1 ({address}) is gone (RuntimeError)")
     assert Member("worker 1", address) == found.needed()[0]

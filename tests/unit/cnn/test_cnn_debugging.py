@@ -12,7 +12,7 @@ from cnn_standins import Synthetic, Trivial
 
 from trainbench import cnn
 from trainbench.cnn.flags.params import ParamError
-from trainbench.cnn.measure import numerics as debugging
+from trainbench.cnn.measure import numerics
 from trainbench.errors import TrainbenchError
 
 
@@ -72,4 +72,4 @@ def test_what_the_check_does_not_go_with_is_refused(values: dict, message: str) 
 
 
 def test_another_error_is_not_taken_for_a_nan() -> None:
-    assert debugging.summary("logits and labels must have the same first dimension") is None
+    assert numerics.summary("logits and labels must have the same first dimension") is None

@@ -37,8 +37,8 @@ def test_the_accuracies_are_those_of_the_plain_forward_pass(
     benchmark.run()
     assert not reads_variables(benchmark)
     step = benchmark.session.step
-    feed = benchmark.session.feed("train", benchmark.plan.batch_size)
-    plain = {name: float(value) for name, value in step.forward(feed.next()).items()}
+    batches = benchmark.session.batches("train", benchmark.plan.batch_size)
+    plain = {name: float(value) for name, value in step.forward(batches.next()).items()}
     expected = [f"{plain[name]:.3f}" for name in ("top_1_accuracy", "top_5_accuracy")]
     rows = step_rows(capsys.readouterr().out)
     assert len(rows) == 3
@@ -56,7 +56,7 @@ def test_constant_weights_give_the_logits_of_variables(name: str) -> None:
         draw = tf.random.stateless_uniform(variable.shape, (1, index), 0.5, 1.5)
         # Means of 0 and variances of 1 would hide a normalization that is left out.
         variable.assign(variable * draw + (draw - 1) / 10)
-    batches = session.feed("train", 2).next()
+    batches = session.batches("train", 2).next()
     call = session.network.call
     step.infer = tf.function(
         lambda batches: {"logits": call(copy, batches[0][0], training=False).logits}

@@ -11,12 +11,12 @@ import pytest
 
 from trainbench.cnn import make_params
 from trainbench.cnn.mlperf import lines as mlperf
-from trainbench.compliance import emit as log
 from trainbench.compliance.dialects import mllog
 from trainbench.compliance.dialects.mllog_resnet import Submission
+from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.parse import Event, read_log
-from trainbench.compliance.tags import ncf as keys
-from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.tags import resnet as resnet_tags
 
 pytest.importorskip("mlperf_logging.compliance_checker")
 CLOSED = Submission(platform="two-cores", division="closed", status="onprem")
@@ -51,22 +51,22 @@ SGD = {**LATER, "optimizer": "momentum"}
 def events(folder: Path, params: dict[str, Any], accuracy: float) -> list[Event]:
     """A log as a run with ``params`` writes it, with evaluations that end at ``accuracy``."""
     path = folder / "raw.txt"
-    with log.logging_to(path, root_dir=folder, benchmark="resnet", raw_prefix=""):
-        log.emit(keys.RUN_CLEAR_CACHES)
+    with logging_to(path, root_dir=folder, benchmark="resnet", raw_prefix=""):
+        emit(tags.RUN_CLEAR_CACHES)
         mlperf.start()
-        log.emit(resnet_keys.RUN_SET_RANDOM_SEED, 1234)
-        log.emit(keys.INPUT_BATCH_SIZE, 1_632)
-        log.emit(resnet_keys.PREPROC_NUM_TRAIN_EXAMPLES, 1_281_167)
-        log.emit(resnet_keys.INPUT_BN_SPAN, 204)
+        emit(resnet_tags.RUN_SET_RANDOM_SEED, 1234)
+        emit(tags.INPUT_BATCH_SIZE, 1_632)
+        emit(resnet_tags.PREPROC_NUM_TRAIN_EXAMPLES, 1_281_167)
+        emit(resnet_tags.INPUT_BN_SPAN, 204)
         mlperf.optimizer(Built(**params))  # type: ignore[arg-type]
-        log.emit(resnet_keys.PREPROC_NUM_EVAL_EXAMPLES, 50_000)
-        log.emit(keys.TRAIN_LOOP)
+        emit(resnet_tags.PREPROC_NUM_EVAL_EXAMPLES, 50_000)
+        emit(tags.TRAIN_LOOP)
         for epoch, value in ((4, 0.31), (8, accuracy)):
-            log.emit(keys.EVAL_START)
-            log.emit(keys.EVAL_STOP)
-            log.emit(keys.EVAL_ACCURACY, {"epoch": epoch, "value": value})
-        log.emit(keys.RUN_STOP, {"success": True})
-        log.emit(keys.RUN_FINAL)
+            emit(tags.EVAL_START)
+            emit(tags.EVAL_STOP)
+            emit(tags.EVAL_ACCURACY, {"epoch": epoch, "value": value})
+        emit(tags.RUN_STOP, {"success": True})
+        emit(tags.RUN_FINAL)
     return list(read_log(path).events)
 
 

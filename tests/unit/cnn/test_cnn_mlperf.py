@@ -19,15 +19,15 @@ from trainbench.cnn import BenchmarkCNN, make_params
 from trainbench.cnn.input import tfrecords
 from trainbench.cnn.input.datasets import Dataset
 from trainbench.cnn.mlperf import lines as mlperf
-from trainbench.cnn.mlperf import model as mlperf_model
+from trainbench.cnn.mlperf import model as model_lines
 from trainbench.cnn.models import registry
 from trainbench.cnn.models.resnet import NORM
 from trainbench.cnn.models.spec import build_shape_only
-from trainbench.compliance import emit as log
 from trainbench.compliance.check import check
+from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.parse import Event, read_log
 from trainbench.compliance.rules.levels import ruleset
-from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.image_classification.dataset import SMALL
 
 PACKAGE = Path(mlperf.__file__).parents[1]
@@ -61,8 +61,8 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(path: Path, params: dict[str, Any], model: Any, dataset: Any = None) -> list[Event]:
     """The events of a run that keeps a log."""
-    with log.logging_to(path, root_dir=PACKAGE, benchmark="resnet", raw_prefix=""):
-        log.emit("run_clear_caches")
+    with logging_to(path, root_dir=PACKAGE, benchmark="resnet", raw_prefix=""):
+        emit("run_clear_caches")
         BenchmarkCNN(make_params(**{**CPU, **params}), model=model, dataset=dataset).run()
     found = read_log(path)
     assert found.findings == ()
@@ -87,9 +87,9 @@ def twice(images: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Event]
 
 
 def test_tags_are_the_50_of_resnet() -> None:
-    assert set(published.RESNET_TAGS) == resnet_keys.RESNET_TAGS
-    assert len(resnet_keys.RESNET_TAGS) == 50
-    assert not resnet_keys.OWN_TAGS & resnet_keys.RESNET_TAGS
+    assert set(published.RESNET_TAGS) == resnet_tags.RESNET_TAGS
+    assert len(resnet_tags.RESNET_TAGS) == 50
+    assert not resnet_tags.OWN_TAGS & resnet_tags.RESNET_TAGS
 
 
 def test_two_steps_evaluated_twice_log_each_tag_as_often_as_the_document_says(
@@ -248,13 +248,13 @@ def network_lines(tags: list[str]) -> list[str]:
 
 def test_the_networks_lines_are_those_of_a_public_log(shared_dir: Path) -> None:
     model = registry.get_model("resnet50_v1.5", "imagenet")
-    ours = [tag for tag, _ in mlperf_model.lines(build_shape_only(model, 1001))]
+    ours = [tag for tag, _ in model_lines.lines(build_shape_only(model, 1001))]
     assert ours == network_lines(public(shared_dir))
 
 
 def test_the_lines_of_resnet_50_are_counted() -> None:
     model = registry.get_model("resnet50_v1.5", "imagenet")
-    said = list(mlperf_model.lines(build_shape_only(model, 1001)))
+    said = list(model_lines.lines(build_shape_only(model, 1001)))
     counted = Counter(tag for tag, _ in said)
     values = {tag: [value for key, value in said if key == tag] for tag in counted}
     # 16 times as many in the public log of 8 towers, built twice: 1696, 848, 784, 256.
@@ -280,7 +280,7 @@ def test_the_lines_of_resnet_50_are_counted() -> None:
 
 def test_blocks_of_small_networks_are_found_without_a_projection() -> None:
     model = registry.get_model("resnet20", "cifar10")
-    counted = Counter(tag for tag, _ in mlperf_model.lines(build_shape_only(model, 11)))
+    counted = Counter(tag for tag, _ in model_lines.lines(build_shape_only(model, 11)))
     assert counted["model_hp_begin_block"] == 9
     assert counted["model_hp_projection_shortcut"] == counted["model_hp_initial_max_pool"] == 0
     assert counted["model_hp_batch_norm"] == 19
@@ -329,7 +329,7 @@ def test_the_flag_is_refused_for_other_models() -> None:
 def test_input_sizes_between_evaluations_are_those_of_the_public_log(tmp_path: Path) -> None:
     plan = SimpleNamespace(batch_size=2_048, num_workers=1)
     session = SimpleNamespace(plan=plan)
-    with log.logging_to(tmp_path / "log", root_dir=tmp_path, benchmark="resnet", raw_prefix=""):
+    with logging_to(tmp_path / "log", root_dir=tmp_path, benchmark="resnet", raw_prefix=""):
         lines = mlperf.TrainingLines(session, lambda step: 0.1, 0)  # type: ignore[arg-type]
         for step in (626, 3_128, 5_631, 8_133):
             lines.global_step = step

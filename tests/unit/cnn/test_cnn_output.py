@@ -9,13 +9,13 @@ import pytest
 from cnn_standins import Listed, Synthetic, Trivial, step_rows
 
 from trainbench import cnn
-from trainbench.cnn import console as output
+from trainbench.cnn import console
 
 TIMES = [0.1, 0.2, 0.1, 0.4]
 
 
 def test_55_mean_uncertainty_and_jitter() -> None:
-    found = output.speed(32, TIMES)
+    found = console.speed(32, TIMES)
     assert found.mean == pytest.approx(160.0)
     assert found.uncertainty == pytest.approx(51.96152, abs=1e-5)
     assert found.jitter == pytest.approx(118.608)
@@ -23,55 +23,55 @@ def test_55_mean_uncertainty_and_jitter() -> None:
 
 
 def test_56_a_moving_mean_changes_the_mean_only() -> None:
-    plain, moving = output.speed(32, TIMES), output.speed(32, TIMES, ewma=0.5)
+    plain, moving = console.speed(32, TIMES), console.speed(32, TIMES, ewma=0.5)
     assert moving.mean == pytest.approx(117.07317, abs=1e-5)
     assert (moving.uncertainty, moving.jitter) == (plain.uncertainty, plain.jitter)
-    assert output.speed(32, TIMES, ewma=1.0).mean == pytest.approx(32 / 0.4)
-    assert output.speed(32, TIMES, ewma=0.0).mean == plain.mean
+    assert console.speed(32, TIMES, ewma=1.0).mean == pytest.approx(32 / 0.4)
+    assert console.speed(32, TIMES, ewma=0.0).mean == plain.mean
 
 
 def test_57_a_scaled_speed_stands_without_its_spread() -> None:
-    found = output.speed(32, TIMES, scale=2)
+    found = console.speed(32, TIMES, scale=2)
     assert found.mean == pytest.approx(320)
-    assert output.speed_text(found, scale=2) == "images/sec: 320.0"
+    assert console.speed_text(found, scale=2) == "images/sec: 320.0"
 
 
 def test_58_a_step_line_has_nine_fields_or_eleven() -> None:
-    line = output.step_line(10, output.speed(32, TIMES), 2.5264)
+    line = console.step_line(10, console.speed(32, TIMES), 2.5264)
     assert line == "10\timages/sec: 160.0 +/- 52.0 (jitter = 118.6)\t2.526"
     assert len(line.split()) == 9
     assert line.split()[8] == "2.526"
-    line = output.step_line(10, output.speed(32, TIMES), 2.5264, (0.25, 1.0))
+    line = console.step_line(10, console.speed(32, TIMES), 2.5264, (0.25, 1.0))
     assert line.split()[8:] == ["2.526", "0.250", "1.000"]
 
 
 def test_58_the_digits_can_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "LOSS_AND_ACCURACY_DIGITS_TO_SHOW", 15)
-    line = output.step_line(1, output.speed(1, [1.0]), 1 / 3)
+    monkeypatch.setattr(console, "LOSS_AND_ACCURACY_DIGITS_TO_SHOW", 15)
+    line = console.step_line(1, console.speed(1, [1.0]), 1 / 3)
     assert line.split("\t")[2] == "0.333333333333333"
 
 
 def test_59_an_accuracy_line_has_twelve_fields() -> None:
-    line = output.accuracy_line(1 / 6, 0.75, 12)
+    line = console.accuracy_line(1 / 6, 0.75, 12)
     assert line == "Accuracy @ 1 = 0.1667 Accuracy @ 5 = 0.7500 [12 examples]"
     fields = line.split()
     assert (len(fields), fields[4], fields[9]) == (12, "0.1667", "0.7500")
 
 
 def test_60_progress_of_an_evaluation() -> None:
-    assert re.fullmatch(r"\d+\t[0-9.]+ examples/sec", output.eval_line(20, 529.84))
+    assert re.fullmatch(r"\d+\t[0-9.]+ examples/sec", console.eval_line(20, 529.84))
 
 
 def test_the_totals_stand_between_two_rules() -> None:
-    assert output.totals(28.913).splitlines() == ["-" * 64, "total images/sec: 28.91", "-" * 64]
+    assert console.totals(28.913).splitlines() == ["-" * 64, "total images/sec: 28.91", "-" * 64]
 
 
 def test_the_header_names_the_loss_and_the_accuracies() -> None:
-    assert output.header(cnn.make_params()) == "Step\tImg/sec\ttotal_loss"
+    assert console.header(cnn.make_params()) == "Step\tImg/sec\ttotal_loss"
     with_accuracy = "Step\tImg/sec\tbase_loss\ttop_1_accuracy\ttop_5_accuracy"
     for name in ("print_training_accuracy", "forward_only"):
         params = cnn.make_params(loss_type_to_report="base_loss", **{name: True})
-        assert output.header(params) == with_accuracy
+        assert console.header(params) == with_accuracy
 
 
 @pytest.mark.parametrize(

@@ -128,9 +128,9 @@ def test_a_parameter_server_applies_every_workers_gradient_once(tmp_path: Path, 
         init_learning_rate=RATE, cross_replica_sync=sync, train_dir=str(tmp_path / "kept"),
         save_summaries_steps=2, summary_verbosity=3,
     ) as runs:  # fmt: skip
-        driver = "worker0" if sync else "controller0"
+        coordinator = "worker0" if sync else "controller0"
         runs.require(dict.fromkeys(roles, 0))
-    assert len(losses(runs.text(driver))) == 4
+    assert len(losses(runs.text(coordinator))) == 4
     applied = sum(IMAGES.reshape(-1, 2).mean(axis=1))
     found = process_runs.kept(tmp_path / "kept", "a/kernel")
     np.testing.assert_allclose(found, 1 - RATE * applied, rtol=1e-5)

@@ -10,7 +10,7 @@ from cnn_standins import Synthetic, Trivial
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
 from trainbench import cnn
-from trainbench.cnn.measure import step_profile as profiles
+from trainbench.cnn.measure import step_profile
 from trainbench.cnn.measure.step_profile import Call, Profile
 
 
@@ -49,7 +49,7 @@ def test_a_run_of_fewer_steps_has_a_profile_of_them_as_text(tmp_path: Path) -> N
 
 def test_a_call_does_not_count_what_it_called() -> None:
     spans = [(0, 100, "outer"), (10, 30, "first"), (50, 20, "second"), (55, 5, "inner")]
-    own = {what: duration for duration, what in profiles.own_times(spans)}
+    own = {what: duration for duration, what in step_profile.own_times(spans)}
     assert own == {"outer": 50, "first": 30, "second": 15, "inner": 5}
 
 
@@ -73,5 +73,5 @@ def test_a_kernel_of_a_gpu_counts_for_the_operation_that_the_profiler_notes() ->
     plane.stat_metadata[2].name = "dense/MatMul:MatMul"
     event = plane.lines.add(name="Stream #14").events.add(metadata_id=1, duration_ps=2_000_000)
     event.stats.add(metadata_id=1, ref_value=2)
-    (call,) = profiles.calls(space.SerializeToString())
+    (call,) = step_profile.calls(space.SerializeToString())
     assert call == Call("dense/MatMul", "MatMul", pytest.approx(2e-6), accelerator=True)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from cnn_standins import Linear, Listed, Synthetic, Trivial, losses
 
 from trainbench import cnn
-from trainbench.cnn import console as output
+from trainbench.cnn import console
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.train.optimizers import Optimizer
 from trainbench.cnn.train.strategies import Strategy
@@ -81,7 +81,7 @@ def run(capsys: pytest.CaptureFixture, **values: object) -> list[float]:
 
 @pytest.fixture(autouse=True)
 def _many_digits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(output, "LOSS_AND_ACCURACY_DIGITS_TO_SHOW", 15)
+    monkeypatch.setattr(console, "LOSS_AND_ACCURACY_DIGITS_TO_SHOW", 15)
 
 
 @pytest.mark.parametrize("loss_type", ["total_loss", "base_loss"])

@@ -15,13 +15,13 @@ import tensorflow as tf
 
 from trainbench.cnn.cluster import Cluster, with_chief
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.input.batches import Batch, Dataset, Feed, is_synthetic
+from trainbench.cnn.input.batches import Batch, Batches, Dataset, is_synthetic
 from trainbench.cnn.input.synthetic import LABELS_AT_ONCE
 from trainbench.cnn.train.network import Copy
 from trainbench.cnn.train.step import Step
 
 
-class Driver:
+class Coordinator:
     """The devices that this process computes on; all others must be listening.
 
     Attributes:
@@ -30,7 +30,7 @@ class Driver:
 
     def __init__(self, cluster: Cluster, params: Params) -> None:
         self._cluster, self._params = cluster, params
-        self.coordinator: Any = None
+        self.cluster_coordinator: Any = None
         _enough_threads(cluster, params)
         spec = tf.train.ClusterSpec(with_chief(cluster))
         if cluster.update == "distributed_all_reduce":
@@ -42,34 +42,34 @@ class Driver:
             spec, task_type="chief", task_id=0, rpc_layer=cluster.protocol
         )
         strategy = tf.distribute.ParameterServerStrategy(resolver)
-        self.coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
+        self.cluster_coordinator = tf.distribute.coordinator.ClusterCoordinator(strategy)
 
     @property
     def devices(self) -> list[str]:
         """Names of the devices of all workers, worker by worker; or, as each worker calls them."""
         kind = "gpu" if self._has_gpus() else "cpu"
         own = [f"/{kind}:{i}" for i in range(self._params.num_gpus)]
-        if self.coordinator is not None:
+        if self.cluster_coordinator is not None:
             return own
         workers = range(self._cluster.num_workers)
         return [f"/job:worker/replica:0/task:{task}{name}" for task in workers for name in own]
 
-    def feed(self, dataset: Dataset, subset: str, *, batch_size: int) -> Any:
+    def batches(self, dataset: Dataset, subset: str, *, batch_size: int) -> Any:
         """Batches for every worker, each from its own place in the data."""
-        if self.coordinator is not None and is_synthetic(dataset):
+        if self.cluster_coordinator is not None and is_synthetic(dataset):
             return OnWorkers(self, dataset, subset, self._params, batch_size=batch_size)
-        feeds = []
+        sources = []
         for index, params in enumerate(self._cluster.places(self._params)):
             count = self._params.num_gpus
             devices = self.devices
-            if self.coordinator is None:
+            if self.cluster_coordinator is None:
                 devices = devices[index * count : (index + 1) * count]
-            feeds.append(Feed(dataset, subset, params, batch_size=batch_size, devices=devices))
-        return Places(feeds, apart=self.coordinator is not None)
+            sources.append(Batches(dataset, subset, params, batch_size=batch_size, devices=devices))
+        return Places(sources, apart=self.cluster_coordinator is not None)
 
     def place(self, copy: Copy) -> Copy:
         """``copy`` with each variable on the server that holds the fewest bytes so far."""
-        if self.coordinator is None:
+        if self.cluster_coordinator is None:
             return copy
         servers = [f"/job:ps/replica:0/task:{i}/device:CPU:0" for i in range(self._servers)]
         held = dict.fromkeys(servers, 0)
@@ -87,17 +87,19 @@ class Driver:
 
     def hand_out(self, step: Step) -> None:
         """Let workers run the functions of ``step``."""
-        if self.coordinator is not None:
+        if self.cluster_coordinator is not None:
             waits = self._params.cross_replica_sync
             towers = len(step.strategy.devices)
             for name in ("train", "train_with_gradients", "infer"):
-                rounds = Rounds(self.coordinator, getattr(step, name), towers=towers, waits=waits)
+                rounds = Rounds(
+                    self.cluster_coordinator, getattr(step, name), towers=towers, waits=waits
+                )
                 setattr(step, name, rounds)
 
     def settle(self) -> None:
         """Wait for the steps that workers are still at."""
-        if self.coordinator is not None:
-            self.coordinator.join()
+        if self.cluster_coordinator is not None:
+            self.cluster_coordinator.join()
 
     @property
     def num_workers(self) -> int:
@@ -120,12 +122,12 @@ class Places:
         apart: one list of batches for each worker, instead of one for all.
     """
 
-    def __init__(self, feeds: Sequence[Feed], *, apart: bool) -> None:
-        self._feeds, self._apart = feeds, apart
+    def __init__(self, sources: Sequence[Batches], *, apart: bool) -> None:
+        self._sources, self._apart = sources, apart
 
     def next(self) -> list[Any]:
         """One batch for each device of each worker."""
-        each = [feed.next() for feed in self._feeds]
+        each = [batches.next() for batches in self._sources]
         return each if self._apart else [batch for batches in each for batch in batches]
 
 
@@ -133,7 +135,13 @@ class OnWorkers:
     """Synthetic images that every worker makes for itself, so that none cross the network."""
 
     def __init__(
-        self, driver: Driver, dataset: Dataset, subset: str, params: Params, *, batch_size: int
+        self,
+        coordinator: Coordinator,
+        dataset: Dataset,
+        subset: str,
+        params: Params,
+        *,
+        batch_size: int,
     ) -> None:
         source = dataset.batches(subset, params, batch_size=batch_size)
         images, labels = _drawn(source)
@@ -142,8 +150,8 @@ class OnWorkers:
             same = tf.data.Dataset.from_tensors(images).repeat()
             return tf.data.Dataset.zip((same, tf.data.Dataset.from_tensor_slices(labels).repeat()))
 
-        self._iterator = iter(driver.coordinator.create_per_worker_dataset(made))
-        self._workers = driver.num_workers
+        self._iterator = iter(coordinator.cluster_coordinator.create_per_worker_dataset(made))
+        self._workers = coordinator.num_workers
 
     def next(self) -> list[Any]:
         """The iterator of the images, for each worker."""

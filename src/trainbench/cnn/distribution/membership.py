@@ -12,31 +12,31 @@ from typing import Any
 import tensorflow as tf
 
 from trainbench.cnn.cluster import Cluster
-from trainbench.cnn.distribution import server as serving
-from trainbench.cnn.distribution.coordinator import Driver
+from trainbench.cnn.distribution import server
+from trainbench.cnn.distribution.coordinator import Coordinator
 from trainbench.cnn.flags.params import Params
-from trainbench.distribution.collectives import Workers
-from trainbench.distribution.liveness import Watch, blame, end_process
+from trainbench.distribution.collectives import Collectives
+from trainbench.distribution.liveness import Liveness, blame, end_process
 from trainbench.errors import MachineError
 
 _LINGER_S = 0.2
 """The others' time to fetch the last of what they need from here: only their log is at stake."""
 
 
-class Party:
+class Membership:
     """This process among those of ``cluster``.
 
     Attributes:
         workers: the collectives, where workers are equals.
-        driver: the devices of others, where this process drives them.
+        coordinator: the devices of others, where this process drives them.
     """
 
     def __init__(self, cluster: Cluster, params: Params) -> None:
         self.cluster, self._params = cluster, params
-        self.workers: Workers | None = None
-        self.driver: Driver | None = None
+        self.workers: Collectives | None = None
+        self.coordinator: Coordinator | None = None
         self._server: Any = None
-        self._watch = Watch(cluster, timeout_s=params.cluster_timeout_s)
+        self._watch = Liveness(cluster, timeout_s=params.cluster_timeout_s)
 
     def join(self) -> None:
         """Meet the others; TensorFlow must be configured and not yet running.
@@ -48,14 +48,14 @@ class Party:
         if self.cluster.is_serving:
             return
         if self.cluster.is_driven and self.cluster.job == "worker":
-            self._server = serving.start(self.cluster, self._params)
+            self._server = server.start(self.cluster, self._params)
         try:
             if self.cluster.is_driven:
                 self._watch.start().wait()
-                self.driver = Driver(self.cluster, self._params)
+                self.coordinator = Coordinator(self.cluster, self._params)
             else:
                 self._meet()
-                self.workers = Workers(self.cluster, self._params)
+                self.workers = Collectives(self.cluster, self._params)
                 self._watch.arm()
         except (tf.errors.OpError, RuntimeError, OSError) as error:
             reason = str(error).splitlines()[0]
@@ -89,18 +89,18 @@ class Party:
         except tf.errors.OpError as error:
             end_process(blame(self.cluster, error))
         finally:
-            if self.driver is not None:
-                serving.dismiss(self.cluster)
+            if self.coordinator is not None:
+                server.dismiss(self.cluster)
 
     def serve(self) -> None:
         """Lend the devices of this process until the run has ended."""
-        serving.serve(self.cluster, self._params)
+        server.serve(self.cluster, self._params)
 
     def devices(self, printed: list[str], used: list[str]) -> tuple[list[str], list[str]]:
         """The devices as they are printed and as they are used, of all processes computed on."""
-        if self.driver is not None:
-            used = self.driver.devices
-            return (printed if self.driver.coordinator else used), used
+        if self.coordinator is not None:
+            used = self.coordinator.devices
+            return (printed if self.coordinator.cluster_coordinator else used), used
         task = f"/job:{self.cluster.job}/replica:0/task:{self.cluster.index}"
         return [task + name for name in printed], used
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainbench.cnn import console as output
+from trainbench.cnn import console
 from trainbench.cnn.cluster import Cluster
 from trainbench.cnn.distribution.coordinator import threads_wanted
 from trainbench.cnn.flags.params import Params
-from trainbench.distribution.liveness import Watch
+from trainbench.distribution.liveness import Liveness
 from trainbench.errors import MachineError
-from trainbench.progress import say
+from trainbench.progress import log_line
 
 _NAME = "/proc/self/comm"
 _ENDED = "run-has-ended"
@@ -28,18 +28,20 @@ def serve(cluster: Cluster, params: Params) -> None:
         MachineError: the port is taken.
     """
     if cluster.job == "ps":
-        output.say(f"Running parameter server {cluster.index}")
+        console.print_result(f"Running parameter server {cluster.index}")
     else:
-        output.say(f"Starting worker {cluster.index}")
+        console.print_result(f"Starting worker {cluster.index}")
     if not cluster.is_driven:
-        say(f"variable_update={cluster.update}: workers keep the variables, none are kept here")
+        log_line(
+            f"variable_update={cluster.update}: workers keep the variables, none are kept here"
+        )
         return
     server = start(cluster, params)
-    watch = Watch(cluster, timeout_s=params.cluster_timeout_s).start()
+    watch = Liveness(cluster, timeout_s=params.cluster_timeout_s).start()
     while Path(_NAME).read_text().strip() != _ENDED:
         time.sleep(0.1)
     watch.stop()
-    say("the run has ended")
+    log_line("the run has ended")
     del server
 
 

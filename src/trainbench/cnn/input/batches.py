@@ -30,7 +30,7 @@ def is_synthetic(dataset: Any) -> bool:
     return bool(getattr(dataset, "is_synthetic", False))
 
 
-class Feed:
+class Batches:
     """The input of one subset: consecutive batches go to consecutive devices."""
 
     def __init__(

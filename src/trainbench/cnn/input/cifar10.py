@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from trainbench.cnn.cluster import place_of
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.input import preprocessing as images
+from trainbench.cnn.input import preprocessing
 from trainbench.cnn.input.imagenet import with_options
 from trainbench.cnn.input.tfrecords import DataError
 
@@ -51,7 +51,7 @@ def batches_of(
         if distort:
             image = train_image(image, tf.random.fold_in((params.tf_random_seed, 0), index))
         image = tf.image.resize_with_crop_or_pad(image, size, size)
-        return tf.cast(images.normalized(image), dtype), label
+        return tf.cast(preprocessing.normalized(image), dtype), label
 
     pairs = tf.data.Dataset.from_tensor_slices((pixels, labels))
     if subset == "train":

@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.cnn.flags.params import ParamError, Params
-from trainbench.cnn.input import cifar10, imagenet
-from trainbench.cnn.input import synthetic as synthetic_images
+from trainbench.cnn.input import cifar10, imagenet, synthetic
 from trainbench.cnn.models import registry
 from trainbench.errors import DataIntegrityError
 
@@ -71,7 +70,7 @@ class Dataset:
         """
         self.num_examples_per_epoch(subset)
         if self.data_dir is None:
-            return synthetic_images.batches(
+            return synthetic.batches(
                 self.image_size,
                 self.num_classes,
                 batch_size=batch_size,

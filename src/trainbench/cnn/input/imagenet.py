@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from trainbench.cnn.cluster import place_of
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.input import preprocessing as images
-from trainbench.cnn.input import tfrecords
+from trainbench.cnn.input import preprocessing, tfrecords
 from trainbench.cnn.input.preprocessing import ImageOptions
 from trainbench.cnn.threads import Threads
 
@@ -50,13 +49,13 @@ def dataset(
         if train:
             seed = tf.random.fold_in((params.tf_random_seed, 0), index)
             boxes = boxes if options.use_boxes else boxes[:, :0]
-            image = images.train_image(
+            image = preprocessing.train_image(
                 encoded, boxes, size=size, position=position, seed=seed, options=options
             )
         else:
-            image = images.decode(encoded)
-            image = images.eval_image(image, size, size, position=position, options=options)
-        return tf.cast(images.normalized(image, means=options.means), dtype), label
+            image = preprocessing.decode(encoded)
+            image = preprocessing.eval_image(image, size, size, position=position, options=options)
+        return tf.cast(preprocessing.normalized(image, means=options.means), dtype), label
 
     prepared = _records(files, params, train=train, batch_size=batch_size).enumerate()
     prepared = prepared.map(prepare, tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)

@@ -10,14 +10,14 @@ import tensorflow as tf
 # The runtime hands out the graphs of its devices through this private door alone.
 from tensorflow.python.eager import context
 
-from trainbench.cnn import console as output
+from trainbench.cnn import console
 from trainbench.cnn.flags.params import Params
 from trainbench.errors import TrainbenchError
 
 
 def write_graph(path: str, graph: Any) -> None:
     """Write ``graph`` as a GraphDef: as text if ``path`` ends with txt, otherwise binary."""
-    output.say(f"Writing GraphDef as {_form(path)} to {path}")
+    console.print_result(f"Writing GraphDef as {_form(path)} to {path}")
     _write(Path(path), graph.as_graph_def(add_shapes=True), as_text=path.endswith("txt"))
 
 
@@ -65,7 +65,9 @@ class PartitionedGraphs:
     def _write(self, graph: Any) -> None:
         device = graph.node[0].device.replace("/", "_").replace(":", "_")
         path = self._prefix.with_name(f"{self._prefix.stem}{device}{self._prefix.suffix}")
-        output.say(f"Writing partitioned GraphDef as {_form(str(self._prefix))} to {path}")
+        console.print_result(
+            f"Writing partitioned GraphDef as {_form(str(self._prefix))} to {path}"
+        )
         _write(path, graph, as_text=str(self._prefix).endswith("txt"))
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import tensorflow as tf
 
-from trainbench.cnn import console as output
+from trainbench.cnn import console
 from trainbench.cnn.flags.params import Params
 from trainbench.errors import TrainbenchError
 
@@ -31,10 +31,10 @@ def numerics_checked(params: Params) -> Iterator[None]:
         return
     dump = None
     if params.debugger is not None:
-        output.say("Every tensor is checked for NaN and infinity.")
+        console.print_result("Every tensor is checked for NaN and infinity.")
         tf.debugging.enable_check_numerics()
     if params.debug_dump_dir is not None:
-        output.say(f"Writing debug information to {params.debug_dump_dir}")
+        console.print_result(f"Writing debug information to {params.debug_dump_dir}")
         dump = tf.debugging.experimental.enable_dump_debug_info(
             params.debug_dump_dir,
             tensor_debug_mode="FULL_HEALTH",

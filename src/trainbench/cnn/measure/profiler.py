@@ -32,7 +32,7 @@ class Observer(Protocol):
         """Write what is left to write: no step follows."""
 
 
-class Recording:
+class ProfilerSession:
     """One session of the profiler; there can be only one at a time."""
 
     def __init__(self) -> None:

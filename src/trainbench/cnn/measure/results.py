@@ -15,7 +15,7 @@ from trainbench.cnn.flags.params import Params
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.series.processes import held_bytes
 from trainbench.cnn.train.evaluation import Evaluated
-from trainbench.cnn.train.loop import Clock
+from trainbench.cnn.train.loop import StepTimes
 from trainbench.cnn.train.step import Batch, Step
 from trainbench.machine import system
 
@@ -27,7 +27,7 @@ def record(
     params: Params,
     plan: Plan,
     stats: dict[str, Any],
-    clock: Clock,
+    clock: StepTimes,
     *,
     step: Step,
     batches: list[Batch],

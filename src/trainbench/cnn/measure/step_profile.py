@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainbench.cnn import console as output
+from trainbench.cnn import console
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.measure import profiler as recording
-from trainbench.cnn.measure.profiler import Recording
+from trainbench.cnn.measure import profiler
+from trainbench.cnn.measure.profiler import ProfilerSession
 from trainbench.files import write_atomically
 
 PROFILED_STEPS = 10
@@ -80,14 +80,14 @@ class StepProfile:
 
     def __init__(self, params: Params) -> None:
         self._path = Path(params.tfprof_file)
-        self._recording: Recording | None = None
+        self._recording: ProfilerSession | None = None
         self._calls: list[Call] = []
         self._steps = 0
 
     def before_step(self, local_step: int) -> None:
         """Start the profiler for each of the first steps."""
         if 0 <= local_step < PROFILED_STEPS:
-            self._recording = Recording()
+            self._recording = ProfilerSession()
 
     def after_step(self) -> None:
         """Keep what the step did."""
@@ -106,22 +106,22 @@ class StepProfile:
 
     def _write(self) -> None:
         profile = Profile.of(self._calls, steps=self._steps)
-        output.say(f"Dumping profile to {self._path}")
+        console.print_result(f"Dumping profile to {self._path}")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         as_text = self._path.name.endswith("txt")
         write_atomically(self._path, profile.to_text(top=None) if as_text else profile.to_json())
-        output.say(profile.to_text().rstrip())
+        console.print_result(profile.to_text().rstrip())
 
 
 def calls(content: bytes) -> Iterator[Call]:
     """The operations in a serialized XSpace."""
-    for plane in recording.planes(content):
+    for plane in profiler.planes(content):
         accelerator = plane.name.startswith("/device:") and "CPU" not in plane.name
         for line in plane.lines:
             spans = [
                 (event.offset_ps, event.duration_ps, operation)
                 for event in line.events
-                if (operation := recording.operation_of(plane, event))
+                if (operation := profiler.operation_of(plane, event))
             ]
             for own_ps, (name, kind) in own_times(spans):
                 yield Call(name, kind, own_ps / 1e12, accelerator)

@@ -6,10 +6,10 @@ import json
 from pathlib import Path
 from typing import Any
 
-from trainbench.cnn import console as output
+from trainbench.cnn import console
 from trainbench.cnn.flags.params import ParamError, Params
-from trainbench.cnn.measure import profiler as recording
-from trainbench.cnn.measure.profiler import Recording
+from trainbench.cnn.measure import profiler
+from trainbench.cnn.measure.profiler import ProfilerSession
 from trainbench.files import write_atomically
 
 TRACED_STEP = -2
@@ -32,19 +32,19 @@ class StepTrace:
                 + (" and a new --train_dir" if first_step > 0 else "")
             )
         self._path, self._chrome = Path(params.trace_file), params.use_chrome_trace_format
-        self._recording: Recording | None = None
+        self._recording: ProfilerSession | None = None
 
     def before_step(self, local_step: int) -> None:
         """Start tracing if it is time to."""
         if local_step == TRACED_STEP:
-            self._recording = Recording()
+            self._recording = ProfilerSession()
 
     def after_step(self) -> None:
         """Write the trace if one is under way."""
         if self._recording is None:
             return
         content, self._recording = self._recording.stop(), None
-        output.say(f"Dumping trace to {self._path}")
+        console.print_result(f"Dumping trace to {self._path}")
         self._path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(self._path, json.dumps(chrome(content)) if self._chrome else content)
 
@@ -59,7 +59,7 @@ def chrome(content: bytes) -> dict[str, Any]:
     cannot hold the profiler's own numbers, which take 64 bits.
     """
     events: list[dict[str, Any]] = []
-    for pid, plane in enumerate(recording.planes(content), start=1):
+    for pid, plane in enumerate(profiler.planes(content), start=1):
         events.append(_named("process_name", pid, 0, plane.name))
         for tid, line in enumerate(plane.lines, start=1):
             events.append(_named("thread_name", pid, tid, line.display_name or line.name))
@@ -69,16 +69,16 @@ def chrome(content: bytes) -> dict[str, Any]:
 
 def _event(plane: Any, line: Any, event: Any, pid: int, tid: int) -> dict[str, Any]:
     # Names that begin with an underscore only link events to one another.
-    facts = recording.facts_of(plane, event)
+    facts = profiler.facts_of(plane, event)
     args = {name: _shown(value) for name, value in facts if not name.startswith("_")}
-    operation = recording.operation_of(plane, event)
+    operation = profiler.operation_of(plane, event)
     if operation is not None:
         args |= {"name": operation[0], "op": operation[1]}
     return {
         "ph": "X",
         "pid": pid,
         "tid": tid,
-        "name": operation[1] if operation else recording.name_of(plane, event),
+        "name": operation[1] if operation else profiler.name_of(plane, event),
         "ts": line.timestamp_ns / 1e3 + event.offset_ps / 1e6,
         "dur": event.duration_ps / 1e6,
         **({"args": args} if args else {}),

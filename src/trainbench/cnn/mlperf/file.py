@@ -9,11 +9,11 @@ from pathlib import Path
 
 import trainbench
 from trainbench.cnn.flags.params import Params
-from trainbench.compliance import emit as log
-from trainbench.compliance.tags import ncf as keys
-from trainbench.compliance.tags import resnet as resnet_keys
-from trainbench.machine import page_cache as sidecar
-from trainbench.progress import say
+from trainbench.compliance.emit import emit, logging_to
+from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.tags import resnet as resnet_tags
+from trainbench.machine import page_cache
+from trainbench.progress import log_line
 
 FILE = "COMPLIANCE_FILE"
 DROP = "DROP_CACHES"
@@ -31,18 +31,18 @@ def logged(params: Params, environment: Mapping[str, str]) -> Iterator[None]:
         yield
         return
     path = environment.get(FILE)
-    with log.logging_to(
+    with logging_to(
         Path(path) if path else None,
         root_dir=Path(trainbench.__file__).parent,
-        benchmark=resnet_keys.BENCHMARK,
+        benchmark=resnet_tags.BENCHMARK,
         raw_prefix="",
         echo=sys.stdout,
     ):
         if environment.get(DROP, "1").lower() in ("0", "no", "false"):
-            drop = sidecar.not_dropped(f"turned off ({DROP}={environment[DROP]})")
+            drop = page_cache.not_dropped(f"turned off ({DROP}={environment[DROP]})")
         else:
-            drop = sidecar.drop_page_cache(environment.get(LOCATION, sidecar.DROP_CACHES))
-        say(drop.sentence())
+            drop = page_cache.drop_page_cache(environment.get(LOCATION, page_cache.DROP_CACHES))
+        log_line(drop.sentence())
         if drop.dropped:
-            log.emit(keys.RUN_CLEAR_CACHES)
+            emit(tags.RUN_CLEAR_CACHES)
         yield

@@ -16,12 +16,12 @@ from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import is_synthetic
 from trainbench.cnn.input.imagenet import SHUFFLE_BUFFER
 from trainbench.cnn.input.preprocessing import EVAL_MARGIN, MEANS, Box, ImageOptions
-from trainbench.cnn.mlperf import model as mlperf_model
+from trainbench.cnn.mlperf import model as model_lines
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.session import Session
 from trainbench.cnn.train import schedules
 from trainbench.cnn.train.evaluation import Accuracy
-from trainbench.compliance import emit as log
+from trainbench.compliance.emit import emit, enabled
 from trainbench.compliance.tags import resnet as tags
 from trainbench.compliance.tags.ncf import (
     EVAL_ACCURACY,
@@ -50,7 +50,7 @@ _OPTIMIZERS = {"momentum": tags.MOMENTUM, "sgd": tags.SGD, "lars": tags.LARS}
 
 def start() -> None:
     """The clock starts: nothing has been read or built."""
-    log.emit(RUN_START)
+    emit(RUN_START)
 
 
 def offset(params: Params, plan: Plan) -> None:
@@ -61,39 +61,39 @@ def offset(params: Params, plan: Plan) -> None:
     if plan.eval_length is None or not first:
         return
     value = first - 1
-    log.emit(tags.EVAL_OFFSET, int(value) if value == int(value) else value)
+    emit(tags.EVAL_OFFSET, int(value) if value == int(value) else value)
 
 
 def training(session: Session) -> None:
     """What was built for training: input, one network for each device, optimizers."""
     params, plan = session.params, session.plan
     seed_python(params)
-    if not log.enabled():
+    if not enabled():
         return
     _seeds(params)
-    log.emit(INPUT_ORDER)
-    log.emit(INPUT_BATCH_SIZE, plan.batch_size * plan.num_workers)
+    emit(INPUT_ORDER)
+    emit(INPUT_BATCH_SIZE, plan.batch_size * plan.num_workers)
     _training_input(session)
     for _ in session.devices:
         _network(session)
-        log.emit(MODEL_HP_LOSS_FN, tags.CROSS_ENTROPY)
-        log.emit(tags.MODEL_EXCLUDE_BN_FROM_L2, True)
-    log.emit(tags.MODEL_L2_REGULARIZATION, params.weight_decay)
-    log.emit(tags.INPUT_BN_SPAN, plan.batch_size // params.num_gpus)
+        emit(MODEL_HP_LOSS_FN, tags.CROSS_ENTROPY)
+        emit(tags.MODEL_EXCLUDE_BN_FROM_L2, True)
+    emit(tags.MODEL_L2_REGULARIZATION, params.weight_decay)
+    emit(tags.INPUT_BN_SPAN, plan.batch_size // params.num_gpus)
     optimizer(session)
 
 
 def evaluation(session: Session) -> None:
     """What evaluates beside the training: its input and the same networks."""
-    if not log.enabled():
+    if not enabled():
         return
     params = session.params
     _seeds(params)
-    log.emit(INPUT_ORDER)
+    emit(INPUT_ORDER)
     _evaluation_input(session)
     for _ in session.devices:
         _network(session)
-    log.emit(tags.INPUT_BN_SPAN, session.plan.eval_batch_size // params.num_gpus)
+    emit(tags.INPUT_BN_SPAN, session.plan.eval_batch_size // params.num_gpus)
 
 
 def seed_python(params: Params) -> None:
@@ -118,14 +118,14 @@ class TrainingLines:
 
     def __post_init__(self) -> None:
         self.evaluated_at = self.global_step
-        log.emit(TRAIN_LOOP)
+        emit(TRAIN_LOOP)
 
     def before_step(self, local_step: int) -> None:
         """Log the learning rate of every hundredth step."""
         step = local_step + self.warmup
-        if step % RATE_EVERY_STEPS == 0 and log.enabled():
+        if step % RATE_EVERY_STEPS == 0 and enabled():
             # "deferred": known only while the steps run, as in the public logs.
-            log.emit(OPT_LR, {"deferred": True, "value": self.rate(step)})
+            emit(OPT_LR, {"deferred": True, "value": self.rate(step)})
 
     def after_step(self) -> None:
         """Count the step."""
@@ -139,28 +139,28 @@ class TrainingLines:
         """An evaluation begins; the final one comes after ``close``, which has logged the size."""
         if not final:
             self._input_size()
-        log.emit(EVAL_START)
+        emit(EVAL_START)
 
     def evaluated(self, accuracy: Accuracy) -> None:
         """An evaluation ended."""
         epoch = int(self.global_step * self._batch / self._examples)
-        log.emit(EVAL_STOP)
-        log.emit(EVAL_SIZE, accuracy.examples)
-        log.emit(EVAL_ACCURACY, {"epoch": epoch, "value": accuracy.top_1})
+        emit(EVAL_STOP)
+        emit(EVAL_SIZE, accuracy.examples)
+        emit(EVAL_ACCURACY, {"epoch": epoch, "value": accuracy.top_1})
         if self._target:
-            log.emit(EVAL_TARGET, self._target)
+            emit(EVAL_TARGET, self._target)
 
     def end(self, accuracy: Accuracy | None) -> None:
         """The clock stops."""
         for epoch in epochs(self.global_step, self._batch, self._examples):
-            log.emit(TRAIN_EPOCH, epoch)
+            emit(TRAIN_EPOCH, epoch)
         target = self._target
         reached = target is not None and accuracy is not None and accuracy.top_1 >= target
-        log.emit(RUN_STOP, {"success": reached})
-        log.emit(RUN_FINAL)
+        emit(RUN_STOP, {"success": reached})
+        emit(RUN_FINAL)
 
     def _input_size(self) -> None:
-        log.emit(INPUT_SIZE, (self.global_step - self.evaluated_at) * self._batch)
+        emit(INPUT_SIZE, (self.global_step - self.evaluated_at) * self._batch)
         self.evaluated_at = self.global_step
 
     @property
@@ -191,8 +191,8 @@ def epochs(steps: int, batch_size: int, examples: int) -> list[int | str]:
 
 
 def _seeds(params: Params) -> None:
-    log.emit(tags.RUN_SET_RANDOM_SEED, params.tf_random_seed + params.task_index)
-    log.emit(tags.RUN_SET_RANDOM_SEED, PYTHON_SEED + params.task_index)
+    emit(tags.RUN_SET_RANDOM_SEED, params.tf_random_seed + params.task_index)
+    emit(tags.RUN_SET_RANDOM_SEED, PYTHON_SEED + params.task_index)
 
 
 def _training_input(session: Session) -> None:
@@ -200,20 +200,20 @@ def _training_input(session: Session) -> None:
     if is_synthetic(dataset):
         return
     options, size = ImageOptions.of(params), _image_size(session)
-    log.emit(tags.PREPROC_NUM_TRAIN_EXAMPLES, dataset.num_examples_per_epoch("train"))
+    emit(tags.PREPROC_NUM_TRAIN_EXAMPLES, dataset.num_examples_per_epoch("train"))
     if dataset.name == "imagenet":
         box = Box()
-        log.emit(INPUT_SHARD, SHUFFLE_BUFFER)
-        log.emit(tags.INPUT_CROP_USES_BBOXES, options.use_boxes)
-        log.emit(tags.INPUT_DISTORTED_CROP_MIN_OBJ_COV, box.min_object_covered)
-        log.emit(tags.INPUT_DISTORTED_CROP_ASPECT_RATIO_RANGE, list(box.aspect_ratio_range))
-        log.emit(tags.INPUT_DISTORTED_CROP_AREA_RANGE, list(box.area_range))
-        log.emit(tags.INPUT_DISTORTED_CROP_MAX_ATTEMPTS, box.max_attempts)
+        emit(INPUT_SHARD, SHUFFLE_BUFFER)
+        emit(tags.INPUT_CROP_USES_BBOXES, options.use_boxes)
+        emit(tags.INPUT_DISTORTED_CROP_MIN_OBJ_COV, box.min_object_covered)
+        emit(tags.INPUT_DISTORTED_CROP_ASPECT_RATIO_RANGE, list(box.aspect_ratio_range))
+        emit(tags.INPUT_DISTORTED_CROP_AREA_RANGE, list(box.area_range))
+        emit(tags.INPUT_DISTORTED_CROP_MAX_ATTEMPTS, box.max_attempts)
     if dataset.name == "imagenet" or params.distortions:
-        log.emit(tags.INPUT_RANDOM_FLIP)
-    log.emit(tags.INPUT_RESIZE, [size, size])
+        emit(tags.INPUT_RANDOM_FLIP)
+    emit(tags.INPUT_RESIZE, [size, size])
     if options.means and dataset.name == "imagenet":
-        log.emit(tags.INPUT_MEAN_SUBTRACTION, list(MEANS))
+        emit(tags.INPUT_MEAN_SUBTRACTION, list(MEANS))
 
 
 def _evaluation_input(session: Session) -> None:
@@ -221,15 +221,15 @@ def _evaluation_input(session: Session) -> None:
     if is_synthetic(dataset):
         return
     options, size = ImageOptions.of(session.params), _image_size(session)
-    log.emit(tags.PREPROC_NUM_EVAL_EXAMPLES, dataset.num_examples_per_epoch("validation"))
+    emit(tags.PREPROC_NUM_EVAL_EXAMPLES, dataset.num_examples_per_epoch("validation"))
     if dataset.name == "imagenet":
         short = options.short_side or int(size * EVAL_MARGIN)
-        log.emit(tags.INPUT_CROP_USES_BBOXES, False)
-        log.emit(tags.INPUT_RESIZE_ASPECT_PRESERVING, {"min": short})
-        log.emit(tags.INPUT_CENTRAL_CROP, [size, size])
-    log.emit(tags.INPUT_RESIZE, [size, size])
+        emit(tags.INPUT_CROP_USES_BBOXES, False)
+        emit(tags.INPUT_RESIZE_ASPECT_PRESERVING, {"min": short})
+        emit(tags.INPUT_CENTRAL_CROP, [size, size])
+    emit(tags.INPUT_RESIZE, [size, size])
     if options.means and dataset.name == "imagenet":
-        log.emit(tags.INPUT_MEAN_SUBTRACTION, list(MEANS))
+        emit(tags.INPUT_MEAN_SUBTRACTION, list(MEANS))
 
 
 def _image_size(session: Session) -> int:
@@ -237,19 +237,19 @@ def _image_size(session: Session) -> int:
 
 
 def _network(session: Session) -> None:
-    for tag, value in mlperf_model.lines(session.network.model):
-        log.emit(tag, value)
+    for tag, value in model_lines.lines(session.network.model):
+        emit(tag, value)
 
 
 def optimizer(session: Session) -> None:
     """What updates the variables of each copy, and how its rate falls."""
     params = session.params
-    log.emit(tags.OPT_LR_WARMUP_STEPS, int(_warmup_epochs(session) * _batches_per_epoch(session)))
+    emit(tags.OPT_LR_WARMUP_STEPS, int(_warmup_epochs(session) * _batches_per_epoch(session)))
     for _ in session.step.copies:
         if params.optimizer in _OPTIMIZERS:
-            log.emit(OPT_NAME, _OPTIMIZERS[params.optimizer])
+            emit(OPT_NAME, _OPTIMIZERS[params.optimizer])
         if params.optimizer in ("momentum", "lars"):
-            log.emit(tags.OPT_MOMENTUM, params.momentum)
+            emit(tags.OPT_MOMENTUM, params.momentum)
     if params.learning_rate_decay == "polynomial" and params.optimizer in _OPTIMIZERS:
         _later_optimizer(session)
 
@@ -273,12 +273,12 @@ def _later_optimizer(session: Session) -> None:
         params.momentum if params.optimizer != "sgd" else 0.0,
     )
     for name, value in zip(tags.LATER_OPTIMIZER, values, strict=True):
-        log.emit(f"{opt}_opt_{name}", value)
+        emit(f"{opt}_opt_{name}", value)
     if opt == "lars":
-        log.emit(tags.LARS_WARMUP_EPOCHS, params.num_learning_rate_warmup_epochs)
-        log.emit(tags.LARS_EPSILON, params.lars_epsilon)
+        emit(tags.LARS_WARMUP_EPOCHS, params.num_learning_rate_warmup_epochs)
+        emit(tags.LARS_EPSILON, params.lars_epsilon)
     else:
-        log.emit(tags.OPT_LR_WARMUP_EPOCHS, params.num_learning_rate_warmup_epochs)
+        emit(tags.OPT_LR_WARMUP_EPOCHS, params.num_learning_rate_warmup_epochs)
 
 
 def _batches_per_epoch(session: Session) -> float:

@@ -13,7 +13,7 @@ from typing import Any
 import keras
 
 from trainbench.cnn.models.layers import BatchNorm, Conv
-from trainbench.compliance.tags import resnet as keys
+from trainbench.compliance.tags import resnet as resnet_tags
 
 Line = tuple[str, Any]
 Shape = tuple[int, ...]
@@ -25,7 +25,7 @@ BASIC = "building_block"
 def lines(model: keras.Model) -> Iterator[Line]:
     """Tag and value of each line, in the order of the public logs: a shortcut before its block."""
     graph = _Graph.of(model)
-    yield keys.MODEL_HP_INITIAL_SHAPE, list(_shape(model.inputs[0], "channels_last"))
+    yield resnet_tags.MODEL_HP_INITIAL_SHAPE, list(_shape(model.inputs[0], "channels_last"))
     blocks = [layer for layer in model.layers if isinstance(layer, keras.layers.Add)]
     inside = {id(layer) for add in blocks for layer in graph.block(add).layers}
     for layer in model.layers:
@@ -33,7 +33,7 @@ def lines(model: keras.Model) -> Iterator[Line]:
             yield from _block(graph, layer)
         elif id(layer) not in inside:
             yield from _plain(graph, layer)
-    yield keys.MODEL_HP_FINAL_SHAPE, list(model.outputs[0].shape[1:])
+    yield resnet_tags.MODEL_HP_FINAL_SHAPE, list(model.outputs[0].shape[1:])
 
 
 @dataclass(frozen=True)
@@ -96,18 +96,18 @@ class _Graph:
 def _block(graph: _Graph, add: Any) -> Iterator[Line]:
     block = graph.block(add)
     kind = BOTTLENECK if len([x for x in block.main if isinstance(x, Conv)]) > 2 else BASIC
-    yield keys.MODEL_HP_BLOCK_TYPE, kind
-    yield keys.MODEL_HP_BEGIN_BLOCK, {"block_type": kind}
-    yield keys.MODEL_HP_RESNET_TOPOLOGY, f" Block Input: {graph.shape(block.start)}"
+    yield resnet_tags.MODEL_HP_BLOCK_TYPE, kind
+    yield resnet_tags.MODEL_HP_BEGIN_BLOCK, {"block_type": kind}
+    yield resnet_tags.MODEL_HP_RESNET_TOPOLOGY, f" Block Input: {graph.shape(block.start)}"
     for layer in block.shortcut:
         yield from _plain(graph, layer)
-        yield keys.MODEL_HP_PROJECTION_SHORTCUT, _change(graph, layer)
+        yield resnet_tags.MODEL_HP_PROJECTION_SHORTCUT, _change(graph, layer)
     for layer in block.main:
         yield from _plain(graph, layer)
-    yield keys.MODEL_HP_SHORCUT_ADD, None
+    yield resnet_tags.MODEL_HP_SHORCUT_ADD, None
     if block.relu is not None:
-        yield keys.MODEL_HP_RELU, None
-    yield keys.MODEL_HP_END_BLOCK, f" Block Output: {graph.shape(add.output)}"
+        yield resnet_tags.MODEL_HP_RELU, None
+    yield resnet_tags.MODEL_HP_END_BLOCK, f" Block Output: {graph.shape(add.output)}"
 
 
 def _plain(graph: _Graph, layer: Any) -> Iterator[Line]:
@@ -117,18 +117,18 @@ def _plain(graph: _Graph, layer: Any) -> Iterator[Line]:
     elif isinstance(layer, BatchNorm):
         yield _normalization(graph, layer.setup, layer.output)
         if layer.relu:
-            yield keys.MODEL_HP_RELU, None
+            yield resnet_tags.MODEL_HP_RELU, None
     elif isinstance(layer, keras.layers.MaxPooling2D):
-        yield keys.MODEL_HP_INITIAL_MAX_POOL, _change(graph, layer)
+        yield resnet_tags.MODEL_HP_INITIAL_MAX_POOL, _change(graph, layer)
     elif isinstance(layer, keras.layers.Dense):
-        yield keys.MODEL_HP_DENSE, layer.units
+        yield resnet_tags.MODEL_HP_DENSE, layer.units
 
 
 def _convolution(graph: _Graph, layer: Conv) -> Iterator[Line]:
     setup = layer.setup
-    yield keys.MODEL_HP_CONV2D_FIXED_PADDING, _change(graph, layer)
+    yield resnet_tags.MODEL_HP_CONV2D_FIXED_PADDING, _change(graph, layer)
     yield (
-        keys.MODEL_HP_CONV2D_FIXED_PADDING,
+        resnet_tags.MODEL_HP_CONV2D_FIXED_PADDING,
         {
             "stride": setup.strides,
             "filters": setup.filters,
@@ -139,7 +139,7 @@ def _convolution(graph: _Graph, layer: Conv) -> Iterator[Line]:
     if layer.norm is not None:
         yield _normalization(graph, layer.norm.setup, layer.output)
     if setup.activation:
-        yield keys.MODEL_HP_RELU, None
+        yield resnet_tags.MODEL_HP_RELU, None
 
 
 def _normalization(graph: _Graph, setup: Any, output: Any) -> Line:
@@ -151,7 +151,7 @@ def _normalization(graph: _Graph, setup: Any, output: Any) -> Line:
         "scale": setup.scale,
         "training": True,
     }
-    return keys.MODEL_HP_BATCH_NORM, value
+    return resnet_tags.MODEL_HP_BATCH_NORM, value
 
 
 def _initializer(given: Any) -> str:

@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import psutil
 
-from trainbench.cnn import console as output
+from trainbench.cnn import console
 from trainbench.cnn.flags import FLAGS
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.series import processes
 from trainbench.errors import MachineError, TrainbenchError
 from trainbench.machine import system
-from trainbench.progress import say
+from trainbench.progress import log_line
 
 _SHARE = 0.9
 """Of the available memory: what remains is for whatever else the machine does."""
@@ -80,7 +80,7 @@ def choose(params: Params) -> Params:
     if params.job_name:
         raise ParamError("--auto_batch_size tries runs of one process; leave out --job_name")
     limit = limit_bytes(params)
-    say(f"looking for the largest batch size within {limit / 2**30:.2f} GiB of host memory")
+    log_line(f"looking for the largest batch size within {limit / 2**30:.2f} GiB of host memory")
     tried: list[int] = []
 
     def fits(size: int) -> bool:
@@ -95,7 +95,7 @@ def choose(params: Params) -> Params:
             f"not even a batch of {params.batch_size_multiple} fits into "
             f"{limit / 2**30:.2f} GiB; take a smaller model or more memory (--memory_limit_gib)"
         )
-    output.say(f"Auto batch size: {found} per device ({len(tried)} sizes tried)")
+    console.print_result(f"Auto batch size: {found} per device ({len(tried)} sizes tried)")
     return params.replace(auto_batch_size=False, memory_limit_gib=None, batch_size=found)
 
 
@@ -109,7 +109,7 @@ def trial(params: Params, size: int, *, limit_bytes: int) -> bool:
     if outcome.exit_code and not outcome.out_of_memory:
         raise TrainbenchError(f"batch size {size}: {outcome.reason}")
     verdict = "does not fit" if outcome.exit_code else "fits"
-    say(f"batch size {size} {verdict} ({outcome.memory_bytes / 2**30:.2f} GiB of host memory)")
+    log_line(f"batch size {size} {verdict} ({outcome.memory_bytes / 2**30:.2f} GiB of host memory)")
     return not outcome.exit_code
 
 

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from trainbench.cnn.flags.params import ParamError, Params
-from trainbench.cnn.measure import result_file as records
+from trainbench.cnn.measure import result_file
 from trainbench.cnn.series import processes
 from trainbench.errors import TrainbenchError
-from trainbench.progress import say
+from trainbench.progress import log_line
 from trainbench.statistics import Interval, mean_interval
 
 _ALONE = (
@@ -42,14 +42,14 @@ def run(params: Params, *, quiet: bool = False) -> dict[str, Any]:
     check_shared(params, "--repeat")
     one, found = params.replace(repeat=1, result_json=None), []
     for number in range(1, params.repeat + 1):
-        say(f"run {number} of {params.repeat}")
+        log_line(f"run {number} of {params.repeat}")
         outcome = processes.run(one, quiet=quiet)
         if outcome.record is None:
             raise _failed(number, params.repeat, outcome)
         found.append(outcome.record)
     record = combined(found)
     if params.result_json:
-        records.write(params.result_json, {**record, "params": params.changed()})
+        result_file.write(params.result_json, {**record, "params": params.changed()})
     return record
 
 

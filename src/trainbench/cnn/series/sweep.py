@@ -19,7 +19,7 @@ from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.series import batch_search, processes, repeats
 from trainbench.errors import Interrupted, TrainbenchError
 from trainbench.files import write_atomically
-from trainbench.progress import say
+from trainbench.progress import log_line
 
 PRECISIONS = {
     "fp32": {"use_fp16": False, "use_bf16": False},
@@ -70,13 +70,15 @@ def run(params: Params) -> None:
     rows, flags = read(path), " ".join(argv_of(_common(params)))
     _check_same(path, rows, flags)
     done = {tuple(row[name] for name in _KEY) for row in rows}
-    say(f"{len(wanted)} runs, {sum(each.key in done for each in wanted)} of them in {path} already")
+    log_line(
+        f"{len(wanted)} runs, {sum(each.key in done for each in wanted)} of them in {path} already"
+    )
     for each in wanted:
         if each.key in done:
             continue
-        say(f"{each.model}, batch size {each.batch_size}, {each.precision}")
+        log_line(f"{each.model}, batch size {each.batch_size}, {each.precision}")
         row = {**_measured(params, each), "flags": flags}
-        say(f"{row['images_per_sec']} images/sec" if row["status"] == "ok" else row["reason"])
+        log_line(f"{row['images_per_sec']} images/sec" if row["status"] == "ok" else row["reason"])
         rows.append(row)
         write(path, rows)
     _plot(path, rows)
@@ -226,7 +228,7 @@ def _plot(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     try:
         from trainbench.cnn.series import plot as sweep_plot
     except ImportError as error:
-        say(f"{picture} is not drawn: {error.name} is missing; install trainbench[report]")
+        log_line(f"{picture} is not drawn: {error.name} is missing; install trainbench[report]")
         return
     sweep_plot.draw(picture, rows)
-    say(f"wrote {path} and {picture}")
+    log_line(f"wrote {path} and {picture}")

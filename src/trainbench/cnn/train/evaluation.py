@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from trainbench.cnn import console as output
-from trainbench.cnn.input.batches import Feed
+from trainbench.cnn import console
+from trainbench.cnn.input.batches import Batches
 from trainbench.cnn.train.step import Step
-from trainbench.trials import signals as stopping
+from trainbench.trials import signals
 
 
 @dataclass(frozen=True)
@@ -36,22 +36,24 @@ class Evaluated:
 
 
 def evaluate(
-    step: Step, feed: Feed, *, num_batches: int, batch_size: int, display_every: int
+    step: Step, batches: Batches, *, num_batches: int, batch_size: int, display_every: int
 ) -> Accuracy:
     """Run ``num_batches`` batches of ``batch_size`` images and print progress and result."""
     started = shown = time.perf_counter()
     top_1 = top_5 = 0.0
     for done in range(1, num_batches + 1):
-        stopping.heed()
-        results = step.infer(feed.next())
+        signals.raise_if_requested()
+        results = step.infer(batches.next())
         top_1 += float(results["top_1_accuracy"])
         top_5 += float(results["top_5_accuracy"])
         if done % display_every == 0:
             now = time.perf_counter()
-            output.say(output.eval_line(done, batch_size * display_every / (now - shown)))
+            console.print_result(
+                console.eval_line(done, batch_size * display_every / (now - shown))
+            )
             shown = now
     examples = num_batches * batch_size
     rate = examples / (time.perf_counter() - started)
     accuracy = Accuracy(top_1 / num_batches, top_5 / num_batches, examples, rate)
-    output.say(output.accuracy_line(accuracy.top_1, accuracy.top_5, examples))
+    console.print_result(console.accuracy_line(accuracy.top_1, accuracy.top_5, examples))
     return accuracy

@@ -9,12 +9,12 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from trainbench.cnn import console as output
+from trainbench.cnn import console
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.input.batches import Batch, Feed
+from trainbench.cnn.input.batches import Batch, Batches
 from trainbench.cnn.train.schedules import Rate
 from trainbench.cnn.train.step import Step
-from trainbench.trials import signals as stopping
+from trainbench.trials import signals
 
 
 class Watcher(Protocol):
@@ -31,7 +31,7 @@ class Watcher(Protocol):
     ) -> None:
         """Take the results of a step that is summarised."""
 
-    def shown(self, done: int, speed: output.Speed, results: dict[str, Any]) -> None:
+    def shown(self, done: int, speed: console.Speed, results: dict[str, Any]) -> None:
         """Take the numbers of a step that was printed."""
 
     def after_step(self, done: int, global_step: int, *, last: bool) -> bool:
@@ -39,7 +39,7 @@ class Watcher(Protocol):
 
 
 @dataclass
-class Clock:
+class StepTimes:
     """Times of the timed steps, and the whole they are part of.
 
     Attributes:
@@ -77,7 +77,7 @@ class Loop:
 
     params: Params
     step: Step
-    feed: Feed
+    batches: Batches
     rate: Rate
     watcher: Watcher
     batch_size: int
@@ -86,22 +86,22 @@ class Loop:
     warmup: int
 
     def __post_init__(self) -> None:
-        self.clock = Clock()
+        self.clock = StepTimes()
         self._rate_value: float | None = None
         self._rate_tensor: Any = None
 
-    def run(self) -> Clock:
+    def run(self) -> StepTimes:
         """Run every step and return the times."""
         local, started = self.first, time.perf_counter()
         if local < 0 or (local == 0 and not self.warmup):
-            output.say("Running warm up")
+            console.print_result("Running warm up")
         if local > 0:
-            output.say(output.header(self.params))
+            console.print_result(console.header(self.params))
         while local < self.end:
-            stopping.heed()
+            signals.raise_if_requested()
             if local == 0:
-                output.say("Done warm up")
-                output.say(output.header(self.params))
+                console.print_result("Done warm up")
+                console.print_result(console.header(self.params))
                 started = time.perf_counter()
             self._one(local)
             local += 1
@@ -113,12 +113,12 @@ class Loop:
     def compile(self) -> None:
         """Run one step for the sake of compiling it; the caller puts the variables back."""
         started = time.perf_counter()
-        self._advance(self.feed.next(), self.first)
+        self._advance(self.batches.next(), self.first)
         self.clock.first_step_s = time.perf_counter() - started
 
     def graph(self) -> Any:
         """The graph of one step, traced if it was not yet."""
-        batches = self.feed.next()
+        batches = self.batches.next()
         if self.params.forward_only:
             return self.step.infer.get_concrete_function(batches).graph
         rate = self._learning_rate(0)
@@ -127,7 +127,7 @@ class Loop:
     def _one(self, local: int) -> None:
         self.watcher.before_step(local)
         clock, started = self.clock, time.perf_counter()
-        results = self._advance(self.feed.next(), local)
+        results = self._advance(self.batches.next(), local)
         seconds = time.perf_counter() - started
         if clock.first_step_s is None:
             clock.first_step_s = seconds
@@ -159,13 +159,13 @@ class Loop:
         return self._rate_tensor
 
     def _show(self, done: int, results: dict[str, float]) -> None:
-        speed = output.speed(
+        speed = console.speed(
             self.batch_size, self.clock.times_s, ewma=self.params.display_perf_ewma
         )
         accuracies = None
         if "top_1_accuracy" in results:
             accuracies = results["top_1_accuracy"], results["top_5_accuracy"]
-        output.say(output.step_line(done, speed, results.get("loss", 0.0), accuracies))
+        console.print_result(console.step_line(done, speed, results.get("loss", 0.0), accuracies))
         self.watcher.shown(done, speed, results)
 
 

@@ -18,7 +18,7 @@ from trainbench.cnn.train.network import Copy, Network, top_k_correct
 from trainbench.cnn.train.optimizers import Optimizer
 from trainbench.cnn.train.precision import LossScale, all_finite
 from trainbench.cnn.train.strategies import Strategy
-from trainbench.distribution.collectives import Workers
+from trainbench.distribution.collectives import Collectives
 
 Batch = tuple[Any, Any]
 """Images and labels for one device."""
@@ -41,7 +41,7 @@ class Step:
         params: Params,
         network: Network,
         devices: Sequence[str],
-        workers: Workers | None = None,
+        workers: Collectives | None = None,
         *,
         place: Callable[[Copy], Copy] | None = None,
     ) -> Step:
@@ -75,7 +75,7 @@ class Step:
             self.train = lambda batches, learning_rate: both(batches, learning_rate)[0]
         self.infer = tf.function(self.forward, autograph=False)
 
-    def spread(self) -> None:
+    def broadcast(self) -> None:
         """Give every copy the values of the first, optimizer's state included."""
         first = self.copies[0]
         for copy in self.copies[1:]:

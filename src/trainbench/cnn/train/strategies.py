@@ -23,7 +23,7 @@ import tensorflow as tf
 
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.train import reduce_spec
-from trainbench.distribution.collectives import Workers
+from trainbench.distribution.collectives import Collectives
 
 APPLYING_EACH = ("parameter_server", "distributed_replicated")
 """Updates where, of several workers, each has its own gradients applied."""
@@ -39,11 +39,13 @@ class Strategy:
     params: Params
     devices: tuple[str, ...]
     reduction: str
-    workers: Workers | None = None
+    workers: Collectives | None = None
     _previous: list[Any] = field(default_factory=list)
 
     @classmethod
-    def of(cls, params: Params, devices: Sequence[str], workers: Workers | None = None) -> Strategy:
+    def of(
+        cls, params: Params, devices: Sequence[str], workers: Collectives | None = None
+    ) -> Strategy:
         """The strategy that ``--variable_update`` names, among ``workers`` that are equals."""
         reductions = {
             "parameter_server": "mean",

@@ -24,28 +24,28 @@ from trainbench.compliance.parse import (
     parse_json,
     unreadable,
 )
-from trainbench.compliance.tags import ncf as keys
-from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.errors import MachineError
 
 # v0.5 tag -> key of mlperf_logging.mllog.constants.
 TAGS = {
-    keys.INPUT_BATCH_SIZE: "global_batch_size",
-    keys.INPUT_SIZE: "train_samples",
-    keys.EVAL_SIZE: "eval_samples",
-    keys.OPT_LR: "opt_base_learning_rate",
-    keys.OPT_HP_ADAM_BETA1: "opt_adam_beta_1",
-    keys.OPT_HP_ADAM_BETA2: "opt_adam_beta_2",
-    keys.OPT_HP_ADAM_EPSILON: "opt_adam_epsilon",
-    keys.RUN_CLEAR_CACHES: "cache_clear",
-    keys.TRAIN_EPOCH: "epoch_start",
+    tags.INPUT_BATCH_SIZE: "global_batch_size",
+    tags.INPUT_SIZE: "train_samples",
+    tags.EVAL_SIZE: "eval_samples",
+    tags.OPT_LR: "opt_base_learning_rate",
+    tags.OPT_HP_ADAM_BETA1: "opt_adam_beta_1",
+    tags.OPT_HP_ADAM_BETA2: "opt_adam_beta_2",
+    tags.OPT_HP_ADAM_EPSILON: "opt_adam_epsilon",
+    tags.RUN_CLEAR_CACHES: "cache_clear",
+    tags.TRAIN_EPOCH: "epoch_start",
 }
 _V05_TAGS = {modern: tag for tag, modern in TAGS.items()}
 _MAX_TIME_MS = 10**15
-_STARTS = frozenset({keys.RUN_START, keys.EVAL_START, keys.TRAIN_EPOCH})
-_STOPS = frozenset({keys.RUN_STOP, keys.EVAL_STOP})
+_STARTS = frozenset({tags.RUN_START, tags.EVAL_START, tags.TRAIN_EPOCH})
+_STOPS = frozenset({tags.RUN_STOP, tags.EVAL_STOP})
 # Tags whose bare value is the epoch.
-_EPOCH_VALUED = frozenset({keys.TRAIN_EPOCH, keys.EVAL_START, keys.EVAL_STOP})
+_EPOCH_VALUED = frozenset({tags.TRAIN_EPOCH, tags.EVAL_START, tags.EVAL_STOP})
 
 
 def parse_line(text: str, number: int = 0) -> Event | Finding:
@@ -97,7 +97,7 @@ def format_lines(events: Iterable[Event], submission: Submission = RESEARCH) -> 
 
 
 def _entries(events: list[Event], submission: Submission) -> list[Entry]:
-    if events and events[0].benchmark == resnet_keys.BENCHMARK:
+    if events and events[0].benchmark == resnet_tags.BENCHMARK:
         return mllog_resnet.entries(events, submission)
     return [_entry(event) for event in events]
 
@@ -122,7 +122,7 @@ def _write(writer: Any, entry: Entry) -> None:
 def _modern_value(event: Event) -> tuple[Any, dict[str, Any]]:
     """Value and metadata: the epoch and the outcome stand in the metadata since 0.6."""
     value = event.value
-    if event.key == keys.RUN_STOP and isinstance(value, dict) and "success" in value:
+    if event.key == tags.RUN_STOP and isinstance(value, dict) and "success" in value:
         return None, {"status": "success" if value["success"] else "aborted"}
     if event.key in _EPOCH_VALUED and isinstance(value, int):
         return None, {"epoch_num": value}
@@ -133,7 +133,7 @@ def _modern_value(event: Event) -> tuple[Any, dict[str, Any]]:
 
 def _v05_value(tag: str, value: Any, metadata: dict[str, Any]) -> Any:
     epoch = metadata.get("epoch_num")
-    if tag == keys.RUN_STOP and "status" in metadata:
+    if tag == tags.RUN_STOP and "status" in metadata:
         return {"success": metadata["status"] == "success"}
     if tag in _EPOCH_VALUED:
         return value if epoch is None else epoch

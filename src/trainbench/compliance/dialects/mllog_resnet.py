@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainbench.compliance.parse import Event
-from trainbench.compliance.tags import ncf as keys
-from trainbench.compliance.tags import resnet as resnet_keys
+from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.tags import resnet as resnet_tags
 
 
 @dataclass(frozen=True)
@@ -45,18 +45,18 @@ class Entry:
 
 # v0.5 tag -> later key, of what the later rules want exactly once.
 ONCE = {
-    keys.INPUT_BATCH_SIZE: "global_batch_size",
-    keys.OPT_NAME: "opt_name",
-    keys.RUN_CLEAR_CACHES: "cache_clear",
-    resnet_keys.INPUT_BN_SPAN: "model_bn_span",
-    resnet_keys.PREPROC_NUM_EVAL_EXAMPLES: "eval_samples",
-    resnet_keys.PREPROC_NUM_TRAIN_EXAMPLES: "train_samples",
-    resnet_keys.RUN_SET_RANDOM_SEED: "seed",
-    keys.SEED: "seed",
+    tags.INPUT_BATCH_SIZE: "global_batch_size",
+    tags.OPT_NAME: "opt_name",
+    tags.RUN_CLEAR_CACHES: "cache_clear",
+    resnet_tags.INPUT_BN_SPAN: "model_bn_span",
+    resnet_tags.PREPROC_NUM_EVAL_EXAMPLES: "eval_samples",
+    resnet_tags.PREPROC_NUM_TRAIN_EXAMPLES: "train_samples",
+    resnet_tags.RUN_SET_RANDOM_SEED: "seed",
+    tags.SEED: "seed",
 }
-_OPTIMIZERS = {resnet_keys.MOMENTUM: "sgd", resnet_keys.SGD: "sgd", resnet_keys.LARS: "lars"}
+_OPTIMIZERS = {resnet_tags.MOMENTUM: "sgd", resnet_tags.SGD: "sgd", resnet_tags.LARS: "lars"}
 # There is no training inside epochs that are logged when all is over, and no epoch in a bare size.
-_LEFT_OUT = (keys.TRAIN_EPOCH,)
+_LEFT_OUT = (tags.TRAIN_EPOCH,)
 
 
 def entries(events: Sequence[Event], submission: Submission = RESEARCH) -> list[Entry]:
@@ -67,7 +67,7 @@ def entries(events: Sequence[Event], submission: Submission = RESEARCH) -> list[
 
 
 def _submitted(first: Event, submission: Submission) -> Iterator[Entry]:
-    yield Entry("submission_benchmark", resnet_keys.BENCHMARK, first)
+    yield Entry("submission_benchmark", resnet_tags.BENCHMARK, first)
     yield Entry("submission_org", submission.org, first)
     yield Entry("submission_division", submission.division, first)
     yield Entry("submission_status", submission.status, first)
@@ -76,7 +76,7 @@ def _submitted(first: Event, submission: Submission) -> Iterator[Entry]:
 
 def _translated(events: Sequence[Event]) -> Iterator[Entry]:
     said: set[str] = set()
-    blocks = _Blocks([e.epoch for e in events if e.key == keys.EVAL_ACCURACY])
+    blocks = _Blocks([e.epoch for e in events if e.key == tags.EVAL_ACCURACY])
     for event in events:
         if event.key in ONCE:
             key = ONCE[event.key]
@@ -85,12 +85,12 @@ def _translated(events: Sequence[Event]) -> Iterator[Entry]:
                 yield Entry(key, _once(event), event)
                 if key == "global_batch_size":
                     yield Entry("gradient_accumulation_steps", 1, event)
-        elif event.key == keys.RUN_START:
+        elif event.key == tags.RUN_START:
             yield Entry("init_start", None, event, kind="start")
             yield Entry("init_stop", None, event, kind="end")
-            yield Entry(keys.RUN_START, None, event, kind="start")
-        elif event.key == keys.RUN_STOP:
-            yield Entry(keys.RUN_STOP, None, event, _status(event), "end")
+            yield Entry(tags.RUN_START, None, event, kind="start")
+        elif event.key == tags.RUN_STOP:
+            yield Entry(tags.RUN_STOP, None, event, _status(event), "end")
         elif event.key in _Blocks.TAGS:
             yield from blocks.entries(event)
         elif event.key not in _LEFT_OUT:
@@ -100,7 +100,7 @@ def _translated(events: Sequence[Event]) -> Iterator[Entry]:
 class _Blocks:
     """Evaluations and the blocks of training between them; ``epochs`` of every evaluation."""
 
-    TAGS = (keys.TRAIN_LOOP, keys.EVAL_START, keys.EVAL_STOP, keys.EVAL_ACCURACY)
+    TAGS = (tags.TRAIN_LOOP, tags.EVAL_START, tags.EVAL_STOP, tags.EVAL_ACCURACY)
 
     def __init__(self, epochs: Sequence[Any]) -> None:
         self._epochs = list(epochs)
@@ -110,9 +110,9 @@ class _Blocks:
 
     def entries(self, event: Event) -> Iterator[Entry]:
         epoch = (("epoch_num", self._epoch),)
-        if event.key == keys.TRAIN_LOOP:
+        if event.key == tags.TRAIN_LOOP:
             yield self._start(event)
-        elif event.key == keys.EVAL_START:
+        elif event.key == tags.EVAL_START:
             if not self._open:
                 yield self._start(event)
             self._open = False
@@ -120,7 +120,7 @@ class _Blocks:
                 "block_stop", None, event, (("first_epoch_num", self._first), *epoch), "end"
             )
             yield Entry(event.key, None, event, epoch, "start")
-        elif event.key == keys.EVAL_STOP:
+        elif event.key == tags.EVAL_STOP:
             yield Entry(event.key, None, event, epoch, "end")
         else:
             yield Entry(event.key, event.scalar, event, epoch)
@@ -142,9 +142,9 @@ class _Blocks:
 
 
 def _once(event: Event) -> Any:
-    if event.key == keys.OPT_NAME:
+    if event.key == tags.OPT_NAME:
         return _OPTIMIZERS.get(event.value, event.value)
-    return True if event.key == keys.RUN_CLEAR_CACHES else event.value
+    return True if event.key == tags.RUN_CLEAR_CACHES else event.value
 
 
 def _status(event: Event) -> tuple[tuple[str, Any], ...]:

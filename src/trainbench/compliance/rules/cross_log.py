@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import Event, Finding, excerpt
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 SEEDS = "set/seeds"
 CONFIGURATION = "set/configuration"
@@ -26,24 +26,24 @@ _WANTED = dict(SET_RULES)
 
 # What one result has in common.
 _SHARED = (
-    keys.EVAL_HP_NUM_NEG,
-    keys.EVAL_HP_NUM_USERS,
-    keys.EVAL_SIZE,
-    keys.EVAL_TARGET,
-    keys.INPUT_BATCH_SIZE,
-    keys.INPUT_HP_NUM_NEG,
-    keys.INPUT_SIZE,
-    keys.MODEL_HP_LOSS_FN,
-    keys.MODEL_HP_MF_DIM,
-    keys.MODEL_HP_MLP_LAYER_SIZES,
-    keys.OPT_HP_ADAM_BETA1,
-    keys.OPT_HP_ADAM_BETA2,
-    keys.OPT_HP_ADAM_EPSILON,
-    keys.OPT_LR,
-    keys.OPT_NAME,
-    keys.PRECISION,
-    keys.PREPROC_HP_MIN_RATINGS,
-    keys.PREPROC_HP_NUM_EVAL,
+    tags.EVAL_HP_NUM_NEG,
+    tags.EVAL_HP_NUM_USERS,
+    tags.EVAL_SIZE,
+    tags.EVAL_TARGET,
+    tags.INPUT_BATCH_SIZE,
+    tags.INPUT_HP_NUM_NEG,
+    tags.INPUT_SIZE,
+    tags.MODEL_HP_LOSS_FN,
+    tags.MODEL_HP_MF_DIM,
+    tags.MODEL_HP_MLP_LAYER_SIZES,
+    tags.OPT_HP_ADAM_BETA1,
+    tags.OPT_HP_ADAM_BETA2,
+    tags.OPT_HP_ADAM_EPSILON,
+    tags.OPT_LR,
+    tags.OPT_NAME,
+    tags.PRECISION,
+    tags.PREPROC_HP_MIN_RATINGS,
+    tags.PREPROC_HP_NUM_EVAL,
 )
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 
 from trainbench.compliance.rules.strict import STRICT, StrictRule
 from trainbench.compliance.rules.strict_resnet import STRICT_RESNET
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError
 
 LEVELS = ("1", "2", "strict")
@@ -187,14 +187,14 @@ class RuleSet:
 
 
 _LEVEL_1: tuple[Rule, ...] = (
-    ExactlyOne(keys.RUN_START),
-    ExactlyOne(keys.RUN_STOP),
-    ExactlyOne(keys.RUN_FINAL),
-    Pair(keys.RUN_START, keys.RUN_STOP),
-    Pair(keys.RUN_STOP, keys.RUN_FINAL),
-    HasKeys(keys.EVAL_ACCURACY, ("epoch", "value")),
-    SomeEpochZero(keys.EVAL_ACCURACY, excused=("resnet", "ssd")),
-    KnownBenchmark((keys.EVAL_START, keys.EVAL_STOP)),
+    ExactlyOne(tags.RUN_START),
+    ExactlyOne(tags.RUN_STOP),
+    ExactlyOne(tags.RUN_FINAL),
+    Pair(tags.RUN_START, tags.RUN_STOP),
+    Pair(tags.RUN_STOP, tags.RUN_FINAL),
+    HasKeys(tags.EVAL_ACCURACY, ("epoch", "value")),
+    SomeEpochZero(tags.EVAL_ACCURACY, excused=("resnet", "ssd")),
+    KnownBenchmark((tags.EVAL_START, tags.EVAL_STOP)),
     RunTime(longest_s=365 * 24 * 3600),
 )
 
@@ -277,7 +277,7 @@ def ruleset(
     return RuleSet(level, checker, _LEVEL_1 + _LEVEL_2, by_benchmark, strict)
 
 
-def described(level: str, *, benchmark: str = keys.BENCHMARK) -> tuple[tuple[str, str], ...]:
+def described(level: str, *, benchmark: str = tags.BENCHMARK) -> tuple[tuple[str, str], ...]:
     """Every rule of a level for a benchmark, as (id as in findings, what it wants)."""
     rules = ruleset(level)
     plain = rules.rules + rules.by_benchmark.get(benchmark, ())

@@ -1,9 +1,9 @@
 """What a reviewer looks at and the v0.5 checker never did: values, order, epochs, outcome.
 
 Every rule is a row of ``STRICT``: its id, what it wants, and the function that finds the breaches
-in a ``Trace``. The numbers are those of the v0.5 rules and of MovieLens 20M after the reference's
-preprocessing (mlcommons/training@fe17e837 recommendation/pytorch). Rules on a set of logs are in
-``sets``.
+in an ``EventIndex``. The numbers are those of the v0.5 rules and of MovieLens 20M after the
+reference's preprocessing (mlcommons/training@fe17e837 recommendation/pytorch). Rules on a set of
+logs are in ``cross_log``.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from trainbench.compliance.event_index import Breach, Trace, is_number
+from trainbench.compliance.event_index import Breach, EventIndex, is_number
 from trainbench.compliance.parse import shown
-from trainbench.compliance.rules import ordering as course
+from trainbench.compliance.rules import ordering
 from trainbench.compliance.rules.ordering import USERS
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 TARGET = 0.635
 EVAL_NEGATIVES = 999
@@ -32,7 +32,7 @@ class StrictRule:
 
     name: str
     wanted: str
-    judge: Callable[[Trace], Iterable[Breach]]
+    judge: Callable[[EventIndex], Iterable[Breach]]
 
     @property
     def id(self) -> str:
@@ -43,8 +43,8 @@ class StrictRule:
 def _value(key: str, wanted: str, holds: Callable[[Any], bool]) -> StrictRule:
     """Every value of the tag holds; a breach is reported once, at the first value that does not."""
 
-    def judge(trace: Trace) -> Iterator[Breach]:
-        for event in trace.all(key):
+    def judge(index: EventIndex) -> Iterator[Breach]:
+        for event in index.all(key):
             if not holds(event.scalar):
                 yield shown(event.scalar), event
                 return
@@ -63,11 +63,11 @@ def _number(key: str, wanted: str, holds: Callable[[float], bool]) -> StrictRule
     return _value(key, wanted, lambda value: is_number(value) and holds(value))
 
 
-def _input_size(trace: Trace) -> Iterator[Breach]:
+def _input_size(index: EventIndex) -> Iterator[Breach]:
     """Training pairs, or an epoch's samples with a last batch that is padded or carried over."""
-    batches = [e.scalar for e in trace.all(keys.INPUT_BATCH_SIZE) if is_number(e.scalar)]
+    batches = [e.scalar for e in index.all(tags.INPUT_BATCH_SIZE) if is_number(e.scalar)]
     slack = max(batches, default=1)
-    for event in trace.all(keys.INPUT_SIZE):
+    for event in index.all(tags.INPUT_SIZE):
         size = event.scalar
         if size != TRAIN_PAIRS and not (is_number(size) and abs(size - EPOCH_SAMPLES) < slack):
             yield shown(size), event
@@ -75,33 +75,33 @@ def _input_size(trace: Trace) -> Iterator[Breach]:
 
 
 _HYPERPARAMETERS = (
-    keys.INPUT_BATCH_SIZE,
-    keys.OPT_HP_ADAM_BETA1,
-    keys.OPT_HP_ADAM_BETA2,
-    keys.OPT_HP_ADAM_EPSILON,
-    keys.OPT_LR,
-    keys.OPT_NAME,
+    tags.INPUT_BATCH_SIZE,
+    tags.OPT_HP_ADAM_BETA1,
+    tags.OPT_HP_ADAM_BETA2,
+    tags.OPT_HP_ADAM_EPSILON,
+    tags.OPT_LR,
+    tags.OPT_NAME,
 )
 
 
-def _constant(trace: Trace) -> Iterator[Breach]:
+def _constant(index: EventIndex) -> Iterator[Breach]:
     for key in _HYPERPARAMETERS:
-        events = trace.all(key)
+        events = index.all(key)
         for event in events[1:]:
             if event.scalar != events[0].scalar:
                 yield f"{key} {shown(events[0].scalar)}, later {shown(event.scalar)}", event
                 return
 
 
-def _identity(trace: Trace) -> Iterator[Breach]:
-    for event in trace.events:
-        if (event.benchmark, event.version) != (keys.BENCHMARK, keys.VERSION):
+def _identity(index: EventIndex) -> Iterator[Breach]:
+    for event in index.events:
+        if (event.benchmark, event.version) != (tags.BENCHMARK, tags.VERSION):
             yield f"{event.benchmark} v{event.version}", event
             return
 
 
-def _finite(trace: Trace) -> Iterator[Breach]:
-    for event in trace.events:
+def _finite(index: EventIndex) -> Iterator[Breach]:
+    for event in index.events:
         if not _is_finite(event.value):
             yield shown(event.value), event
             return
@@ -116,8 +116,8 @@ def _is_finite(value: Any) -> bool:
 
 
 def _present(key: str) -> StrictRule:
-    def judge(trace: Trace) -> Iterator[Breach]:
-        if not trace.all(key):
+    def judge(index: EventIndex) -> Iterator[Breach]:
+        if not index.all(key):
             yield "none", None
 
     return StrictRule(f"present/{key}", f"{key} at least once", judge)
@@ -125,75 +125,75 @@ def _present(key: str) -> StrictRule:
 
 # The tags of the reference that level 2 does not ask for, and the seed.
 _ALSO_WANTED = (
-    keys.INPUT_BATCH_SIZE,
-    keys.INPUT_ORDER,
-    keys.INPUT_SHARD,
-    keys.INPUT_SIZE,
-    keys.MODEL_HP_LOSS_FN,
-    keys.OPT_HP_ADAM_BETA1,
-    keys.OPT_HP_ADAM_BETA2,
-    keys.OPT_HP_ADAM_EPSILON,
-    keys.OPT_NAME,
-    keys.SEED,
+    tags.INPUT_BATCH_SIZE,
+    tags.INPUT_ORDER,
+    tags.INPUT_SHARD,
+    tags.INPUT_SIZE,
+    tags.MODEL_HP_LOSS_FN,
+    tags.OPT_HP_ADAM_BETA1,
+    tags.OPT_HP_ADAM_BETA2,
+    tags.OPT_HP_ADAM_EPSILON,
+    tags.OPT_NAME,
+    tags.SEED,
 )
 
 STRICT: tuple[StrictRule, ...] = (
     *(_present(key) for key in _ALSO_WANTED),
-    StrictRule("identity", f"every line of {keys.BENCHMARK} v{keys.VERSION}", _identity),
+    StrictRule("identity", f"every line of {tags.BENCHMARK} v{tags.VERSION}", _identity),
     StrictRule("finite", "no NaN and no infinity", _finite),
-    _equal(keys.EVAL_TARGET, TARGET),
-    _equal(keys.EVAL_HP_NUM_NEG, EVAL_NEGATIVES),
-    _equal(keys.EVAL_HP_NUM_USERS, USERS),
-    _equal(keys.EVAL_SIZE, USERS * (1 + EVAL_NEGATIVES)),
-    _equal(keys.INPUT_HP_NUM_NEG, TRAIN_NEGATIVES),
-    _equal(keys.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT, True),
-    _equal(keys.MODEL_HP_LOSS_FN, keys.BCE),
-    _equal(keys.MODEL_HP_MF_DIM, 64),
-    _equal(keys.MODEL_HP_MLP_LAYER_SIZES, [256, 256, 128, 64]),
-    _equal(keys.PREPROC_HP_MIN_RATINGS, 20),
+    _equal(tags.EVAL_TARGET, TARGET),
+    _equal(tags.EVAL_HP_NUM_NEG, EVAL_NEGATIVES),
+    _equal(tags.EVAL_HP_NUM_USERS, USERS),
+    _equal(tags.EVAL_SIZE, USERS * (1 + EVAL_NEGATIVES)),
+    _equal(tags.INPUT_HP_NUM_NEG, TRAIN_NEGATIVES),
+    _equal(tags.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT, True),
+    _equal(tags.MODEL_HP_LOSS_FN, tags.BCE),
+    _equal(tags.MODEL_HP_MF_DIM, 64),
+    _equal(tags.MODEL_HP_MLP_LAYER_SIZES, [256, 256, 128, 64]),
+    _equal(tags.PREPROC_HP_MIN_RATINGS, 20),
     # The reference logs the negatives of one user, TensorFlow's NCF later all candidates.
-    _equal(keys.PREPROC_HP_NUM_EVAL, EVAL_NEGATIVES, USERS * (1 + EVAL_NEGATIVES)),
-    _equal(keys.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, True),
+    _equal(tags.PREPROC_HP_NUM_EVAL, EVAL_NEGATIVES, USERS * (1 + EVAL_NEGATIVES)),
+    _equal(tags.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, True),
     StrictRule(
-        f"value/{keys.INPUT_SIZE}",
+        f"value/{tags.INPUT_SIZE}",
         f"input_size {TRAIN_PAIRS:,} or {EPOCH_SAMPLES:,} give or take a batch",
         _input_size,
     ),
-    _number(keys.INPUT_BATCH_SIZE, "a whole number above 0", lambda v: v > 0 and v == int(v)),
-    _number(keys.OPT_LR, "above 0", lambda v: v > 0),
-    _number(keys.OPT_HP_ADAM_BETA1, "from 0 to below 1", lambda v: 0 <= v < 1),
-    _number(keys.OPT_HP_ADAM_BETA2, "from 0 to below 1", lambda v: 0 <= v < 1),
-    _number(keys.OPT_HP_ADAM_EPSILON, "above 0", lambda v: v > 0),
+    _number(tags.INPUT_BATCH_SIZE, "a whole number above 0", lambda v: v > 0 and v == int(v)),
+    _number(tags.OPT_LR, "above 0", lambda v: v > 0),
+    _number(tags.OPT_HP_ADAM_BETA1, "from 0 to below 1", lambda v: 0 <= v < 1),
+    _number(tags.OPT_HP_ADAM_BETA2, "from 0 to below 1", lambda v: 0 <= v < 1),
+    _number(tags.OPT_HP_ADAM_EPSILON, "above 0", lambda v: v > 0),
     _value(
-        keys.OPT_NAME,
+        tags.OPT_NAME,
         "adam or lazy_adam",
-        lambda value: str(value).lower() in (keys.ADAM, keys.LAZY_ADAM),
+        lambda value: str(value).lower() in (tags.ADAM, tags.LAZY_ADAM),
     ),
-    _equal(keys.PRECISION, "fp64", "fp32", "fp16", "bf16"),
+    _equal(tags.PRECISION, "fp64", "fp32", "fp16", "bf16"),
     StrictRule("constant", "hyperparameters that stay the same in a run", _constant),
-    StrictRule("order/time", "times that do not go back", course.monotone),
+    StrictRule("order/time", "times that do not go back", ordering.monotone),
     StrictRule(
-        "order/caches", "run_clear_caches once, before run_start", course.caches_before_start
+        "order/caches", "run_clear_caches once, before run_start", ordering.caches_before_start
     ),
     StrictRule(
-        "order/between", "nothing between run_clear_caches and run_start", course.nothing_between
+        "order/between", "nothing between run_clear_caches and run_start", ordering.nothing_between
     ),
-    StrictRule("order/clock", "work on data and model after run_start", course.work_on_clock),
+    StrictRule("order/clock", "work on data and model after run_start", ordering.work_on_clock),
     StrictRule(
-        "order/after-stop", "no training and evaluation after run_stop", course.nothing_after_stop
+        "order/after-stop", "no training and evaluation after run_stop", ordering.nothing_after_stop
     ),
-    StrictRule("order/stop", "run_stop within 1 s of the last evaluation", course.stop_at_once),
-    StrictRule("order/final", "run_final as the last line", course.final_is_last),
-    StrictRule("epochs/from-zero", "epochs numbered 0, 1, 2, ...", course.epochs_from_zero),
+    StrictRule("order/stop", "run_stop within 1 s of the last evaluation", ordering.stop_at_once),
+    StrictRule("order/final", "run_final as the last line", ordering.final_is_last),
+    StrictRule("epochs/from-zero", "epochs numbered 0, 1, 2, ...", ordering.epochs_from_zero),
     StrictRule(
-        "epochs/evaluated", "every epoch trained, then evaluated", course.each_epoch_evaluated
-    ),
-    StrictRule(
-        "outcome/success", "success exactly if the last HR@10 >= target", course.success_is_true
+        "epochs/evaluated", "every epoch trained, then evaluated", ordering.each_epoch_evaluated
     ),
     StrictRule(
-        "outcome/first-hit", "the end at the first HR@10 >= target", course.stops_at_first_hit
+        "outcome/success", "success exactly if the last HR@10 >= target", ordering.success_is_true
     ),
-    StrictRule("outcome/hits", "HR@10 = whole hits / users", course.hits_are_counted),
-    StrictRule("outcome/band", "HR@10 as in the public v0.5 logs", course.in_band),
+    StrictRule(
+        "outcome/first-hit", "the end at the first HR@10 >= target", ordering.stops_at_first_hit
+    ),
+    StrictRule("outcome/hits", "HR@10 = whole hits / users", ordering.hits_are_counted),
+    StrictRule("outcome/band", "HR@10 as in the public v0.5 logs", ordering.in_band),
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.compliance.submission.verify import REQUIRED_LEVEL
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.files import write_json
 from trainbench.trials.paths import RunDir
@@ -67,7 +67,7 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
     try:
         _write_results(partial, logs, system, entry(machine, submitter))
         write_json(partial / "submission.json", _meta(submitter), sort_keys=False)
-        _write_code(partial / "code" / keys.BENCHMARK, code, system, preset)
+        _write_code(partial / "code" / tags.BENCHMARK, code, system, preset)
         if out.exists():
             out.rmdir()
         os.replace(partial, out)
@@ -89,7 +89,7 @@ def stitched_system(run: RunDir) -> str:
 
 
 def _write_results(root: Path, logs: list[Path], system: str, meta: Mapping[str, Any]) -> None:
-    results = root / "results" / system / keys.BENCHMARK
+    results = root / "results" / system / tags.BENCHMARK
     results.mkdir(parents=True)
     for log in logs:
         shutil.copyfile(log, results / log.name)

@@ -1,4 +1,4 @@
-"""The tags of a v0.5 NCF compliance log, by name: ``keys.RUN_START``.
+"""The tags of a v0.5 NCF compliance log, by name: ``tags.RUN_START``.
 
 ``NCF_TAGS`` equals ``mlperf_compliance.tags.NCF_TAGS`` (0.0.10), which a test asserts. Checkers
 ignore tags they do not know, so ``OWN_TAGS`` can carry what v0.5 forgot to ask for.

@@ -7,7 +7,7 @@ for them, so the v0.5 log carries them to the translation (``mllog_resnet``).
 
 from __future__ import annotations
 
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.tags import ncf as tags
 
 BENCHMARK = "resnet"
 RAW_PREFIX = "RESNET_RAW_"
@@ -57,24 +57,24 @@ PREPROC_NUM_TRAIN_EXAMPLES = "preproc_num_train_examples"
 RUN_SET_RANDOM_SEED = "run_set_random_seed"
 
 _SHARED = (
-    keys.EVAL_ACCURACY,
-    keys.EVAL_SIZE,
-    keys.EVAL_START,
-    keys.EVAL_STOP,
-    keys.EVAL_TARGET,
-    keys.INPUT_BATCH_SIZE,
-    keys.INPUT_ORDER,
-    keys.INPUT_SHARD,
-    keys.INPUT_SIZE,
-    keys.MODEL_HP_LOSS_FN,
-    keys.OPT_LR,
-    keys.OPT_NAME,
-    keys.RUN_CLEAR_CACHES,
-    keys.RUN_FINAL,
-    keys.RUN_START,
-    keys.RUN_STOP,
-    keys.TRAIN_EPOCH,
-    keys.TRAIN_LOOP,
+    tags.EVAL_ACCURACY,
+    tags.EVAL_SIZE,
+    tags.EVAL_START,
+    tags.EVAL_STOP,
+    tags.EVAL_TARGET,
+    tags.INPUT_BATCH_SIZE,
+    tags.INPUT_ORDER,
+    tags.INPUT_SHARD,
+    tags.INPUT_SIZE,
+    tags.MODEL_HP_LOSS_FN,
+    tags.OPT_LR,
+    tags.OPT_NAME,
+    tags.RUN_CLEAR_CACHES,
+    tags.RUN_FINAL,
+    tags.RUN_START,
+    tags.RUN_STOP,
+    tags.TRAIN_EPOCH,
+    tags.TRAIN_LOOP,
 )
 _SECTIONS = ("eval_", "input_", "model_", "opt_", "preproc_", "run_", "train_")
 

@@ -19,15 +19,15 @@ from types import FrameType
 from typing import NoReturn
 
 import trainbench
-from trainbench.compliance import emit as log
-from trainbench.compliance.tags import ncf as keys
+from trainbench.compliance.emit import emit, logging_to
+from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import TrainbenchError
 from trainbench.files import disk_errors_told, require_space
 from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.ncf.input.epochs import EpochMaker, EpochRecord, epoch_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
-from trainbench.ncf.input.workdir import Meeting
-from trainbench.progress import duration, say, scaled
+from trainbench.ncf.input.workdir import WorkDir
+from trainbench.progress import duration, log_line, scaled
 from trainbench.trials.parent_watch import die_with_parent
 
 PACKAGE = Path(trainbench.__file__).parent
@@ -53,7 +53,7 @@ class Heartbeat:
 
 
 def published(
-    meeting: Meeting,
+    work_dir: WorkDir,
     options: GenerationOptions,
     *,
     wait_for_room: Callable[[], object] = lambda: None,
@@ -71,15 +71,15 @@ def published(
     cache = open_cache(Path(options.cache_folder), verify=False)
     maker = EpochMaker(cache, options, on_progress=on_progress)
     try:
-        yield _publish(meeting.eval, eval_bytes(cache, options), _eval_writer(maker, options))
+        yield _publish(work_dir.eval, eval_bytes(cache, options), _eval_writer(maker, options))
         _log_eval(cache, options)
         cycle_bytes = options.epochs_per_cycle * epoch_bytes(cache.num_train, options)
-        say(disk_line(cache, options))
+        log_line(disk_line(cache, options))
         for number, first in enumerate(range(0, options.max_epochs, options.epochs_per_cycle)):
             wait_for_room()
             epochs = range(first, min(first + options.epochs_per_cycle, options.max_epochs))
-            write = _cycle_writer(meeting, maker, options, epochs)
-            yield _publish(meeting.cycle(number), cycle_bytes, write)
+            write = _cycle_writer(work_dir, maker, options, epochs)
+            yield _publish(work_dir.cycle(number), cycle_bytes, write)
     finally:
         maker.close()
 
@@ -113,35 +113,35 @@ def _publish(folder: Path, needed_bytes: int, write: Callable[[Path], object]) -
     with disk_errors_told(part, needed_bytes):
         write(part)
     part.rename(folder)
-    say(f"{folder.name} ready after {duration(time.perf_counter() - started)}")
+    log_line(f"{folder.name} ready after {duration(time.perf_counter() - started)}")
     return folder
 
 
 def _eval_writer(maker: EpochMaker, options: GenerationOptions) -> Callable[[Path], object]:
     def write(folder: Path) -> None:
-        log.emit(keys.INPUT_STEP_EVAL_NEG_GEN)
+        emit(tags.INPUT_STEP_EVAL_NEG_GEN)
         maker.write_eval(folder)
 
     return write
 
 
 def _cycle_writer(
-    meeting: Meeting, maker: EpochMaker, options: GenerationOptions, epochs: range
+    work_dir: WorkDir, maker: EpochMaker, options: GenerationOptions, epochs: range
 ) -> Callable[[Path], object]:
     def write(folder: Path) -> None:
         for epoch in epochs:
-            log.emit(keys.INPUT_STEP_TRAIN_NEG_GEN)
-            log.emit(keys.INPUT_HP_NUM_NEG, options.train_negatives)
-            log.emit(keys.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT, True)
-            target = meeting.epoch(folder, epoch)
+            emit(tags.INPUT_STEP_TRAIN_NEG_GEN)
+            emit(tags.INPUT_HP_NUM_NEG, options.train_negatives)
+            emit(tags.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT, True)
+            target = work_dir.epoch(folder, epoch)
             target.mkdir()
             record = maker.write_epoch(epoch, target)
-            log.emit(keys.INPUT_ORDER)
+            emit(tags.INPUT_ORDER)
             # The shuffle is over the whole epoch: one shard.
-            log.emit(keys.INPUT_SHARD, record.num_samples)
-            log.emit(keys.INPUT_SIZE, record.num_samples)
-            log.emit(keys.INPUT_BATCH_SIZE, record.batch_size)
-            say(epoch_line(record))
+            emit(tags.INPUT_SHARD, record.num_samples)
+            emit(tags.INPUT_SIZE, record.num_samples)
+            emit(tags.INPUT_BATCH_SIZE, record.batch_size)
+            log_line(epoch_line(record))
 
     return write
 
@@ -156,8 +156,8 @@ def epoch_line(record: EpochRecord) -> str:
 
 
 def _log_eval(cache: RatingsCache, options: GenerationOptions) -> None:
-    log.emit(keys.EVAL_HP_NUM_USERS, cache.num_users)
-    log.emit(keys.EVAL_SIZE, cache.num_users * (options.eval_negatives + 1))
+    emit(tags.EVAL_HP_NUM_USERS, cache.num_users)
+    emit(tags.EVAL_SIZE, cache.num_users * (options.eval_negatives + 1))
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -168,43 +168,43 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--work-dir", type=Path, required=True, help="made by the trainer")
     parser.add_argument("--parent", type=int, required=True, help="the trainer's process number")
     given = parser.parse_args(argv)
-    meeting = Meeting(given.work_dir)
-    _stop_cleanly(meeting)
+    work_dir = WorkDir(given.work_dir)
+    _stop_cleanly(work_dir)
     die_with_parent(given.parent, number=_TRAINER_GONE)
-    meeting.alive.write_text(f"process {os.getpid()}\n")
-    say(f"alive as process {os.getpid()}, waiting for {meeting.flagfile}")
+    work_dir.alive.write_text(f"process {os.getpid()}\n")
+    log_line(f"alive as process {os.getpid()}, waiting for {work_dir.flagfile}")
     try:
-        _produce(meeting)
+        _produce(work_dir)
     except TrainbenchError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
     return 0
 
 
-def _produce(meeting: Meeting) -> None:
-    beat = Heartbeat(meeting.heartbeat)
-    while not meeting.flagfile.exists():
+def _produce(work_dir: WorkDir) -> None:
+    beat = Heartbeat(work_dir.heartbeat)
+    while not work_dir.flagfile.exists():
         beat()
         time.sleep(_POLL_S)
-    options = read_flagfile(meeting.flagfile)
-    say(f"flagfile found: {options}")
+    options = read_flagfile(work_dir.flagfile)
+    log_line(f"flagfile found: {options}")
 
     def wait_for_room() -> None:
-        while meeting.cycles_waiting() >= options.cycles_ahead:
+        while work_dir.cycles_waiting() >= options.cycles_ahead:
             beat()
             time.sleep(_POLL_S)
 
-    with log.logging_to(Path(options.compliance_file), root_dir=PACKAGE):
-        for _ in published(meeting, options, wait_for_room=wait_for_room, on_progress=beat):
+    with logging_to(Path(options.compliance_file), root_dir=PACKAGE):
+        for _ in published(work_dir, options, wait_for_room=wait_for_room, on_progress=beat):
             beat()
-    say("all epochs made")
+    log_line("all epochs made")
 
 
-def _stop_cleanly(meeting: Meeting) -> None:
+def _stop_cleanly(work_dir: WorkDir) -> None:
     def stop(number: int, frame: FrameType | None) -> NoReturn:
         if number == _TRAINER_GONE:
-            say("the trainer is gone; removing the work folder")
-            shutil.rmtree(meeting.root, ignore_errors=True)
+            log_line("the trainer is gone; removing the work folder")
+            shutil.rmtree(work_dir.root, ignore_errors=True)
         # Worker threads may be deep in their work, and nothing of it is wanted any more.
         os._exit(128 + number)
 

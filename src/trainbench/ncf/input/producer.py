@@ -24,14 +24,14 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from trainbench.compliance import emit as log
+from trainbench.compliance.emit import logging_to
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.input.epochs import EpochData, open_epoch
 from trainbench.ncf.input.flagfile import GenerationOptions, write_flagfile
 from trainbench.ncf.input.generate import PACKAGE, published
-from trainbench.ncf.input.workdir import Claim, Meeting, claim
+from trainbench.ncf.input.workdir import Claim, WorkDir, claim
 
 ALIVE_TIMEOUT_S = 60.0
 HUNG_AFTER_S = 45.0
@@ -71,7 +71,7 @@ class Producer:
 
     def __init__(self, held: Claim, options: GenerationOptions, source: _Source) -> None:
         self._claim, self._options, self._source = held, options, source
-        self._meeting = held.meeting
+        self._work_dir = held.work_dir
         self._owner = os.getpid()
         self._next = 0
         self._released = False
@@ -94,8 +94,8 @@ class Producer:
         Raises:
             TrainbenchError: the producer failed or hangs.
         """
-        wait_s = self._wait_for(self._meeting.eval)
-        return EvalCandidates(np.load(self._meeting.eval / "items.npy", mmap_mode="r"), wait_s)
+        wait_s = self._wait_for(self._work_dir.eval)
+        return EvalCandidates(np.load(self._work_dir.eval / "items.npy", mmap_mode="r"), wait_s)
 
     def next_epoch(self) -> EpochData:
         """The next epoch's batches; those of the cycle before are deleted.
@@ -111,12 +111,12 @@ class Producer:
         number, wait_s = epoch // per_cycle, 0.0
         if epoch % per_cycle == 0:
             if number:
-                shutil.rmtree(self._meeting.in_use(number - 1))
-            wait_s = self._wait_for(self._meeting.cycle(number))
+                shutil.rmtree(self._work_dir.in_use(number - 1))
+            wait_s = self._wait_for(self._work_dir.cycle(number))
             # The new name tells the producer that there is room for another cycle.
-            self._meeting.cycle(number).rename(self._meeting.in_use(number))
+            self._work_dir.cycle(number).rename(self._work_dir.in_use(number))
         self._next += 1
-        folder = self._meeting.epoch(self._meeting.in_use(number), epoch)
+        folder = self._work_dir.epoch(self._work_dir.in_use(number), epoch)
         return open_epoch(folder, wait_s=wait_s)
 
     def check(self) -> None:
@@ -167,8 +167,8 @@ def start_producer(
     held = claim(work_dir)
     try:
         if not config.use_subprocess:
-            return Producer(held, options, _Inline(held.meeting, options))
-        process = _Process(held.meeting, options, log_file, command, hung_after_s)
+            return Producer(held, options, _Inline(held.work_dir, options))
+        process = _Process(held.work_dir, options, log_file, command, hung_after_s)
         producer = Producer(held, options, process)
     except BaseException:
         held.remove()
@@ -197,19 +197,19 @@ def _require_batch(cache: RatingsCache, options: GenerationOptions) -> None:
 class _Inline:
     """The producer's work in this process, done when its result is asked for."""
 
-    def __init__(self, meeting: Meeting, options: GenerationOptions) -> None:
-        self._meeting, self._options = meeting, options
+    def __init__(self, work_dir: WorkDir, options: GenerationOptions) -> None:
+        self._work_dir, self._options = work_dir, options
         self._made: Iterator[Path] = iter(())
 
     def release(self) -> None:
-        write_flagfile(self._meeting.flagfile, self._options)
-        self._made = published(self._meeting, self._options)
+        write_flagfile(self._work_dir.flagfile, self._options)
+        self._made = published(self._work_dir, self._options)
 
     def check(self) -> None:
         pass
 
     def wait_for(self, folder: Path) -> None:
-        with log.logging_to(Path(self._options.compliance_file), root_dir=PACKAGE):
+        with logging_to(Path(self._options.compliance_file), root_dir=PACKAGE):
             while not folder.exists():
                 next(self._made)
 
@@ -223,20 +223,20 @@ class _Process:
 
     def __init__(
         self,
-        meeting: Meeting,
+        work_dir: WorkDir,
         options: GenerationOptions,
         log_file: Path,
         command: Sequence[str],
         hung_after_s: float,
     ) -> None:
-        self._meeting, self._options, self._log = meeting, options, log_file
+        self._work_dir, self._options, self._log = work_dir, options, log_file
         self._hung_after_s = hung_after_s
         self._beat, self._silent_s, self._looked = 0.0, 0.0, time.monotonic()
         # It has no use for a GPU, and whatever it might load must not take the trainer's memory.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         paths = [str(PACKAGE.parent), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-        given = ["--work-dir", str(meeting.root), "--parent", str(os.getpid())]
+        given = ["--work-dir", str(work_dir.root), "--parent", str(os.getpid())]
         with open(log_file, "ab") as output:
             self._child = subprocess.Popen(
                 [*command, *given],
@@ -248,7 +248,7 @@ class _Process:
 
     def wait_until_alive(self, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        while not self._meeting.alive.exists():
+        while not self._work_dir.alive.exists():
             if self._child.poll() is not None:
                 raise self._failure(f"ended with {self._ending()} before it was alive")
             if time.monotonic() > deadline:
@@ -256,7 +256,7 @@ class _Process:
             time.sleep(_POLL_S)
 
     def release(self) -> None:
-        write_flagfile(self._meeting.flagfile, self._options)
+        write_flagfile(self._work_dir.flagfile, self._options)
 
     def check(self) -> None:
         code = self._child.poll()
@@ -268,7 +268,7 @@ class _Process:
         self._silent_s += min(now - self._looked, _LONGEST_GAP_S)
         self._looked = now
         with contextlib.suppress(FileNotFoundError):
-            beat = self._meeting.heartbeat.stat().st_mtime
+            beat = self._work_dir.heartbeat.stat().st_mtime
             if beat != self._beat:
                 self._beat, self._silent_s = beat, 0.0
         if self._silent_s > self._hung_after_s:

@@ -23,7 +23,7 @@ _PREFIX = "ncf-"
 
 
 @dataclass(frozen=True)
-class Meeting:
+class WorkDir:
     """The names in a run's work folder."""
 
     root: Path
@@ -68,15 +68,15 @@ class Meeting:
 class Claim:
     """A work folder that this process owns until ``remove``."""
 
-    def __init__(self, meeting: Meeting, lock: int) -> None:
-        self.meeting = meeting
+    def __init__(self, work_dir: WorkDir, lock: int) -> None:
+        self.work_dir = work_dir
         self._lock: int | None = lock
 
     def remove(self) -> None:
         """Remove the folder and give up the lock; a second call does nothing."""
         if self._lock is None:
             return
-        shutil.rmtree(self.meeting.root, ignore_errors=True)
+        shutil.rmtree(self.work_dir.root, ignore_errors=True)
         os.close(self._lock)
         self._lock = None
 
@@ -93,7 +93,7 @@ def claim(parent: Path) -> Claim:
             remove_stale(parent)
             root = parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
             root.mkdir()
-            return Claim(Meeting(root), _locked(root / _LOCK))
+            return Claim(WorkDir(root), _locked(root / _LOCK))
     except OSError as error:
         raise MachineError(
             f"{error.filename or parent}: cannot be written ({error.strerror}); make it writable "
