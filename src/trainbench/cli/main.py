@@ -39,6 +39,7 @@ from trainbench.cli.options import (
     source_options,
     train_options,
 )
+from trainbench.configuration import unknown
 from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster, from_tf_config
 from trainbench.errors import (
     ConfigError,
@@ -88,7 +89,7 @@ class _Group(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             known = [name for name, command in self.commands.items() if not command.hidden]
-            raise click.UsageError(configs.unknown("command", args[0], known))
+            raise click.UsageError(unknown("command", args[0], known))
         return super().resolve_command(ctx, args)
 
 

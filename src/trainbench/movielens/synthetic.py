@@ -25,10 +25,10 @@ from trainbench.movielens.datasets import (
     DATASETS,
     Counts,
     Manifest,
+    SyntheticSize,
     read_manifest,
     write_manifest,
 )
-from trainbench.ncf.config import SyntheticSize
 from trainbench.progress import Progress, log_line
 from trainbench.trials.paths import DataDir
 

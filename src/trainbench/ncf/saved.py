@@ -27,7 +27,7 @@ def evaluate_saved(
         DataIntegrityError: a parameter is missing or has another shape; a damaged cache.
         MachineError: no cache, or a GPU asked for and absent.
     """
-    cache = open_cache(find_cache(config, data), verify=True)
+    cache = open_cache(find_cache(config.split_spec, data), verify=True)
     config = replace(config, eval_negatives=negatives, use_subprocess=False)
     trainer = build(config, cache.num_users, cache.num_items, seed=seed)
     trainer.load(weights)

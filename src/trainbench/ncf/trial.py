@@ -156,7 +156,7 @@ class _Trial:
         return self._final(converged, seconds)
 
     def _open_cache(self) -> RatingsCache:
-        folder = find_cache(self.config, self.spec.data)
+        folder = find_cache(self.config.split_spec, self.spec.data)
         shutil.copyfile(folder / "compliance_raw.log", self.trial.compliance_preprocess)
         # Headers only: the arrays are read after run_start, from a page cache that was dropped.
         return open_cache(folder, verify=False)
