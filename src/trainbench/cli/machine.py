@@ -88,3 +88,16 @@ def bench_cnn(rows: tuple[str, ...]) -> None:
     from trainbench.bench import cnn
 
     cnn.run(rows)
+
+
+@click.command(
+    "cnn",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@click.pass_context
+def cnn(context: click.Context) -> int:
+    """Image classification: the flags and the output of tf_cnn_benchmarks."""
+    from trainbench.cnn.entry import main
+
+    return main(context.args)

@@ -12,10 +12,11 @@ from typing import NoReturn
 import click
 
 from trainbench import __version__
-from trainbench.cli import images, machine, review, steps
+from trainbench.benchmark import registered
+from trainbench.cli import machine, review, steps
 from trainbench.configuration import unknown
-from trainbench.errors import Interrupted, MachineError, TrainbenchError
 from trainbench.trials import signals
+from trainbench.trials.child import exit_code_of
 
 EXAMPLES = {
     "download": "trainbench download --dataset ml-20m",
@@ -70,43 +71,31 @@ def main() -> NoReturn:
         error.show()
         sys.exit(error.exit_code)
     except (Exception, KeyboardInterrupt) as error:
-        code = _said(error)
+        if isinstance(error, click.exceptions.Abort):
+            error = KeyboardInterrupt()
+        code = exit_code_of(error)
         if code is None:
             raise
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _said(error: BaseException) -> int | None:
-    """The exit code of ``error``, after a line that says what it was; None where nobody knows."""
-    if signals.caused(error) or isinstance(error, click.exceptions.Abort):
-        print("error: interrupted", file=sys.stderr)
-        return Interrupted.exit_code
-    if isinstance(error, TrainbenchError):
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
-    if isinstance(error, OSError) and error.errno is not None:
-        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
-        return MachineError.exit_code
-    return None
-
-
 for _command in (
-    steps.download_command,
-    steps.preprocess_command,
-    steps.train_command,
-    steps.trial_command,
-    steps.worker_command,
-    steps.pipeline_command,
-    steps.evaluate_command,
-    steps.cnn_command,
     review.stitch,
     review.report,
     review.check,
     review.score,
     review.submission,
     review.compare,
+    review.evaluate,
     machine.bench,
     machine.doctor,
-    images.images,
+    machine.cnn,
 ):
     cli.add_command(_command)
+for _benchmark in registered().values():
+    _group: click.Group = cli
+    if _benchmark.command:
+        _group = click.Group(_benchmark.command, help=f"{_benchmark.title}: the steps of a run.")
+        cli.add_command(_group)
+    for _command in steps.commands(_benchmark):
+        _group.add_command(_command)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from trainbench.cli import pipeline
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S
+from trainbench.benchmark import Benchmark, Option, Source
 from trainbench.machine.page_cache import DROP_CACHES
-from trainbench.machine.system import nvidia_gpus
-from trainbench.movielens import datasets
-from trainbench.ncf import config as configs
-from trainbench.ncf.config import NcfConfig
 from trainbench.progress import log_line
 from trainbench.trials.paths import DataDir
 
@@ -29,13 +24,13 @@ DATA_DIR = click.option(
     show_default=True,
     help="The data volume.",
 )
-DATASET = click.option("--dataset", help="Take this dataset instead of the preset's.")
-PRESET = click.option(
-    "--preset",
-    envvar="PRESET",
-    help=f"{', '.join(configs.PRESETS)}. Default: mlperf with a usable GPU, else quick.",
+RUN = click.option(
+    "--run",
+    "run_path",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The run's folder. Default: the newest run in the data directory.",
 )
-SETTINGS = click.option(
+_SETTINGS = click.option(
     "--set",
     "settings",
     metavar="KEY=VALUE",
@@ -43,117 +38,114 @@ SETTINGS = click.option(
     envvar="TRAINBENCH_SET",
     help="Change one field of the configuration; repeatable.",
 )
-RUN = click.option(
-    "--run",
-    "run_path",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="The run's folder. Default: the newest run in the data directory.",
+_SOURCE = (
+    click.option(
+        "--mirror", envvar="MIRROR", help="URL (http, https, file) or folder of a mirror."
+    ),
+    click.option(
+        "--archive",
+        "archive_path",
+        type=click.Path(path_type=Path, dir_okay=False),
+        help="Use this archive instead of downloading.",
+    ),
+    click.option("--sha256", envvar="SHA256", help="Checksum of a mirror's own archive."),
 )
+_TRAIN = (
+    click.option("--runs", envvar="RUNS", default=1, type=click.IntRange(1), show_default=True,
+                 help="Trials, each in a process of its own with a seed of its own."),
+    click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Replay a set."),
+    click.option("--require-gpu/--no-require-gpu", envvar="REQUIRE_GPU", default=False,
+                 help="Stop when no GPU is usable."),
+    click.option("--drop-caches/--no-drop-caches", envvar="DROP_CACHES", default=True,
+                 help="Drop the page cache before the clock starts; without, the run is marked."),
+    click.option(
+        "--drop-cache-location",
+        envvar="DROP_CACHE_LOC",
+        default=DROP_CACHES,
+        show_default=True,
+        help="The file to which 3 is written to drop the page cache.",
+    ),
+    # What a container cannot see of the checkout; settings.py hands it in.
+    click.option("--git-revision", envvar="TRAINBENCH_GIT_REVISION", hidden=True),
+    click.option("--git-dirty", envvar="TRAINBENCH_GIT_DIRTY", type=bool, hidden=True),
+)  # fmt: skip
 
 
-def source_options(command: Command) -> Command:
-    """Where a dataset comes from."""
-    for option in (
-        click.option("--sha256", envvar="SHA256", help="Checksum of a mirror's own archive."),
-        click.option(
-            "--archive",
-            "archive_path",
-            type=click.Path(path_type=Path, dir_okay=False),
-            help="Use this archive instead of downloading.",
-        ),
-        click.option("--mirror", envvar="MIRROR", help="URL (http, https, file) of a mirror."),
-    ):
-        command = option(command)
-    return command
+def configured(benchmark: Benchmark, step: str, *, source: bool = False) -> Command:
+    """Give a command what every step has that needs a configuration, and the benchmark's own."""
+    presets = ", ".join(benchmark.presets)
+    default = benchmark.default_preset_help
+    own = [_click_option(option) for option in benchmark.options if step in option.steps]
+    return _all(
+        DATA_DIR,
+        click.option("--preset", envvar="PRESET", help=f"{presets}. Default: {default}."),
+        _SETTINGS,
+        *own,
+        *(_SOURCE if source else ()),
+    )
 
 
-def train_options(command: Command) -> Command:
-    """What decides how a set of trials runs."""
-    for option in (
-        click.option("--runs", envvar="RUNS", default=1, type=click.IntRange(1), show_default=True),
-        click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Replay a set."),
-        click.option("--require-gpu/--no-require-gpu", envvar="REQUIRE_GPU", default=False),
-        click.option("--drop-caches/--no-drop-caches", envvar="DROP_CACHES", default=True),
-        click.option(
-            "--drop-cache-location",
-            envvar="DROP_CACHE_LOC",
-            default=DROP_CACHES,
-            show_default=True,
-            help="The file to which 3 is written to drop the page cache.",
-        ),
-        click.option("--hash-pipeline", is_flag=True, help="Print each epoch's input hashes."),
-        click.option(
-            "--profile",
-            type=click.Path(path_type=Path, file_okay=False, resolve_path=True),
-            help="Trace some steps of the first epoch into this folder, for TensorBoard.",
-        ),
-        click.option("--deterministic/--no-deterministic", default=None, help="Bit-equal repeats."),
-        click.option("--tpu", help="Train on the TPU of this name (untested)."),
-        click.option(
-            "--xla/--no-xla",
-            "--use_xla_for_gpu/--nouse_xla_for_gpu",
-            "xla",
-            default=None,
-            help="Compile the step with XLA, or run it op by op. Default: compile.",
-        ),
-        click.option(
-            "--tf-config",
-            envvar="TF_CONFIG",
-            default="",
-            help="JSON that names the machines of the run (docs/multi_machine.md).",
-        ),
-        click.option(
-            "--join-timeout-s",
-            default=JOIN_TIMEOUT_S,
-            show_default=True,
-            type=click.FloatRange(1),
-            help="How long to wait until all machines of the run are there.",
-        ),
-        *(
-            click.option(f"--{key.replace('_', '-')}", key, type=click.Choice(configs.CHOICES[key]))
-            for key in ("tie_break", "devices", "precision", "optimizer", "division")
-        ),
-    ):
-        command = option(command)
-    return command
+def trained(command: Command) -> Command:
+    """Give a command what decides how a set of trials runs."""
+    return _all(*_TRAIN)(command)
 
 
-def git_options(command: Command) -> Command:
-    """What a container cannot see of the checkout; settings.py hands it in."""
-    for option in (
-        click.option("--git-revision", envvar="TRAINBENCH_GIT_REVISION", hidden=True),
-        click.option("--git-dirty", envvar="TRAINBENCH_GIT_DIRTY", type=bool, hidden=True),
-    ):
-        command = option(command)
-    return command
+def _all(*options: Command) -> Command:
+    def decorated(command: Command) -> Command:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorated
 
 
-def resolved_config(options: dict[str, Any]) -> NcfConfig:
+def _click_option(option: Option) -> Command:
+    names = option.declarations or (f"--{option.name.replace('_', '-')}",)
+    kind: Any = option.kind
+    more: dict[str, Any] = {}
+    if option.choices:
+        kind = click.Choice(option.choices)
+    elif option.kind is Path:
+        kind = click.Path(path_type=Path, file_okay=False, resolve_path=True)
+    elif option.kind is bool:
+        more = {"is_flag": True}
+        kind = None
+    if option.kind is float:
+        kind, more = click.FloatRange(1), {"show_default": True}
+    return click.option(
+        *names,
+        option.name,
+        type=kind,
+        default=option.default,
+        envvar=option.envvar,
+        help=option.help,
+        **more,
+    )
+
+
+def resolved_config(benchmark: Benchmark, options: dict[str, Any]) -> Any:
     """The configuration that the options of a command ask for."""
-    name = options["preset"] or _default_preset(options["dataset"])
-    settings = list(options["settings"])
-    for key in configs.CHOICES:
-        if options.get(key):
-            settings.append(f"{key}={options[key]}")
-    for key in ("tpu", "xla", "deterministic"):
-        if options.get(key) is not None:
-            settings.append(f"{key}={options[key]}")
-    if options["dataset"]:
-        settings.append(f"dataset={options['dataset']}")
+    name = options["preset"] or benchmark.default_preset(options)
+    settings = [*options["settings"], *_own_settings(benchmark.options, options)]
     if options.get("require_gpu"):
-        settings.append("devices=gpu")
+        settings.append(benchmark.gpu_setting)
     if not options.get("drop_caches", True):
         settings.append("drop_caches=false")
-    config = configs.with_settings(configs.preset(name), settings)
-    datasets.dataset(config.dataset)  # An unknown one ends here, before any work.
-    log_line(f"preset {name}: {config.dataset} to HR@10 {config.target_hit_rate}")
+    config = benchmark.with_settings(benchmark.preset(name), settings)
+    target = getattr(config, benchmark.quality.target)
+    log_line(f"preset {name}: {benchmark.task(config)} to {benchmark.quality.name} {target}")
     return config
 
 
-def _default_preset(dataset: str | None) -> str:
-    if dataset:
-        return configs.preset_of(dataset)
-    return "mlperf" if nvidia_gpus() else "quick"
+def _own_settings(own: Iterable[Option], options: dict[str, Any]) -> list[str]:
+    given = [(o.field, options.get(o.name)) for o in own if o.field]
+    return [f"{field}={value}" for field, value in given if value not in (None, "")]
+
+
+def trial_options(benchmark: Benchmark, options: dict[str, Any]) -> dict[str, Any]:
+    """The benchmark's own options that trials get, as JSON has them."""
+    own = {o.name: options[o.name] for o in benchmark.options if not o.field and o.name in options}
+    return {k: str(v) if isinstance(v, Path) else v for k, v in own.items()}
 
 
 def opened(data_dir: Path) -> DataDir:
@@ -161,6 +153,6 @@ def opened(data_dir: Path) -> DataDir:
     return DataDir(data_dir.resolve())
 
 
-def source(options: dict[str, Any]) -> pipeline.Source:
+def source(options: dict[str, Any]) -> Source:
     """The source that the options of a command name."""
-    return pipeline.Source(options["mirror"], options["archive_path"], options["sha256"])
+    return Source(options["mirror"], options["archive_path"], options["sha256"])

@@ -1,4 +1,4 @@
-"""The five steps, each a call into the package that does its work.
+"""A run from download to report, each step a call into the package that does its work.
 
 The containers run one step each; ``trainbench pipeline`` runs all of them in one process tree.
 """
@@ -7,67 +7,60 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+from trainbench.benchmark import DEFAULT, Benchmark, Source, find, load
 from trainbench.configuration import to_json
-from trainbench.errors import ConfigError, DataIntegrityError, MachineError
-from trainbench.movielens import archive, datasets, split, synthetic
-from trainbench.ncf.config import NcfConfig
+from trainbench.errors import ConfigError, MachineError
 from trainbench.progress import log_line
+from trainbench.trials import trial_set
+from trainbench.trials.lock import locked
 from trainbench.trials.paths import DataDir, RunDir
+from trainbench.trials.spec import SetSpec
 
 
-@dataclass(frozen=True)
-class Source:
-    """Where a dataset comes from when it is not its publisher."""
-
-    mirror: str | None = None
-    archive: Path | None = None
-    sha256: str | None = None
-
-
-def download(config: NcfConfig, data: DataDir, source: Source = Source()) -> None:
-    """Fetch and verify, or generate, the dataset of ``config``."""
-    dataset = datasets.dataset(config.dataset)
-    if config.dataset == "synthetic":
-        if config.synthetic is None:
-            raise ConfigError(
-                "dataset synthetic: its size is missing; add --set synthetic=USERSxITEMSxRATINGS"
-            )
-        synthetic.generate(config.synthetic, data)
-        return
-    archive.download(
-        dataset, data, mirror=source.mirror, archive=source.archive, sha256=source.sha256
-    )
-
-
-def verify(config: NcfConfig, data: DataDir) -> None:
-    """Compare the downloaded dataset with its manifest and its published checksums.
+def verify(benchmark: Benchmark, config: Any, data: DataDir) -> None:
+    """Compare what was downloaded with its manifest and its published checksums.
 
     Raises:
-        DataIntegrityError: one comparison failed; all of them are printed.
+        ConfigError: the benchmark has no such step. DataIntegrityError: a comparison failed.
     """
-    checks = archive.verify(datasets.dataset(config.dataset), data)
-    for check in checks:
-        print(f"{'OK  ' if check.ok else 'FAIL'} {check.name}: {check.found}")
-    if not all(check.ok for check in checks):
-        raise DataIntegrityError(
-            f"{data.raw(config.dataset)}: not the dataset {config.dataset}; delete the folder and "
-            "run the download step again"
-        )
+    if not benchmark.verify:
+        raise ConfigError(f"{benchmark.title}: --verify is not there; download verifies as well")
+    load(benchmark.verify)(config, data)
 
 
-def prepare(config: NcfConfig, data: DataDir) -> None:
-    """Build the cache that training reads, unless a valid one is there."""
-    split.run(config.split_spec, data)
+def train(spec: SetSpec, *, defer_verdict: bool) -> None:
+    """Run the trials of a set, or this machine's part in those of another.
+
+    Raises:
+        TargetNotReachedError: no trial reached the target, and no later report shall say so.
+    """
+    if spec.benchmark.work and load(spec.benchmark.work)(spec):
+        return
+    with locked(spec.data, "train"):
+        run = trial_set.run_set(spec)
+        if not defer_verdict:
+            trial_set.require_target(run, spec.benchmark.quality)
+
+
+def run_all(spec: SetSpec, source: Source) -> int:
+    """All five steps; the verdict's exit code."""
+    benchmark, config, data = spec.benchmark, spec.config, spec.data
+    with locked(data, "pipeline"):
+        load(benchmark.download)(config, data, source)
+        load(benchmark.prepare)(config, data)
+        run = trial_set.run_set(spec)
+        stitch(run)
+        return report(run)
 
 
 def stitch(run: RunDir, *, dialect: str = "v05") -> None:
     """Stitch and check the compliance logs of every trial of ``run``."""
     from trainbench.compliance.stitch import stitch_run
 
-    benchmark = benchmark_of(run)
+    benchmark = benchmark_of(run).name
     found = stitch_run(run, system=_system_name(run), dialect=dialect, benchmark=benchmark)
     for trial in found.trials:
         print(trial.summary, flush=True)
@@ -94,7 +87,7 @@ def report(
     """
     from trainbench.reporting.render import step_summary, write_report
 
-    if benchmark_of(run) == "resnet":
+    if benchmark_of(run).name == "resnet":
         from trainbench.reporting.images import write_report as write_images_report
 
         files = write_images_report(run, out)
@@ -121,17 +114,18 @@ def existing_run(path: Path) -> RunDir:
     )
 
 
-def plan(config: NcfConfig, data_dir: Path, *, runs: int) -> str:
+def plan(benchmark: Benchmark, config: Any, data_dir: Path, *, runs: int) -> str:
     """What ``pipeline`` would do, in words."""
     data = DataDir(data_dir)
     free = shutil.disk_usage(next(p for p in data_dir.resolve().parents if p.exists())).free
+    quality = benchmark.quality
     return "\n".join(
         [
-            f"download    {config.dataset} -> {data.raw(config.dataset)}",
-            f"preprocess  users with >= {config.min_ratings} ratings -> {data.caches}/<key>",
-            f"train       {runs} trial(s), at most {config.max_epochs} epochs, to HR@10 "
-            f"{config.target_hit_rate} -> {data.runs}/<run-id>/trial_<i>",
-            f"stitch      -> {data.runs}/<run-id>/results/<system>/ncf/result_<i>.txt",
+            f"download    {benchmark.task(config)} -> {data.root}/raw",
+            f"{benchmark.prepare_step:<11} -> {data.caches}/<key>",
+            f"train       {runs} trial(s), at most {config.max_epochs} epochs, to {quality.name} "
+            f"{getattr(config, quality.target)} -> {data.runs}/<run-id>/trial_<i>",
+            f"stitch      -> {data.runs}/<run-id>/results/<system>/{benchmark.name}/result_<i>.txt",
             f"report      -> {data.runs}/<run-id>/report/report.html",
             f"disk        {free / 2**30:.1f} GiB free",
             f"configuration\n{to_json(config)}",
@@ -139,11 +133,10 @@ def plan(config: NcfConfig, data_dir: Path, *, runs: int) -> str:
     )
 
 
-def benchmark_of(run: RunDir) -> str:
-    """``resnet`` for a run of image classification, else ``ncf``."""
-    if not run.run_file.exists():
-        return "ncf"
-    return str(json.loads(run.run_file.read_text()).get("benchmark", "ncf"))
+def benchmark_of(run: RunDir) -> Benchmark:
+    """The benchmark that ``run`` is of; runs of before it was recorded are NCF's."""
+    record = json.loads(run.run_file.read_text()) if run.run_file.exists() else {}
+    return find(record.get("benchmark", DEFAULT))
 
 
 def _system_name(run: RunDir) -> str:

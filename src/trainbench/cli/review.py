@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import click
 
+from trainbench.benchmark import find
 from trainbench.cli import pipeline
-from trainbench.cli.options import DATA_DIR, RUN
+from trainbench.cli.options import DATA_DIR, RUN, configured, opened, resolved_config
 from trainbench.errors import NotCompliantError, RegressionError
 from trainbench.trials.paths import DataDir, RunDir
 
@@ -219,3 +222,42 @@ def submission_build(
     checkout = Path(__file__).resolve().parents[3]
     build(run, out, system=stitched_system(run), submitter=submitter, code=checkout)
     click.echo(f"{out}: built; verify it with: trainbench submission verify {out}")
+
+
+_NCF = find("ncf")
+
+
+@click.command("evaluate")
+@configured(_NCF, "evaluate")
+@click.option(
+    "--weights",
+    required=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="The weights.npz or the model.keras of a trial.",
+)
+@click.option(
+    "--negatives",
+    type=click.IntRange(1),
+    default=999,
+    show_default=True,
+    help="Of each user; 99 is the protocol of the NeuMF paper.",
+)
+@click.option(
+    "--seed",
+    envvar="SEED",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the candidates; the one of a trial draws the trial's own.",
+)
+def evaluate(data_dir: Path, weights: Path, negatives: int, seed: int, **options: Any) -> None:
+    """HR@10 and NDCG@10 of saved weights of NCF."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from trainbench.ncf.evaluate import evaluate_saved
+
+    config, data = resolved_config(_NCF, options), opened(data_dir)
+    found = evaluate_saved(config, data, weights, negatives=negatives, seed=seed)
+    click.echo(
+        f"hr@10 {found.hit_rate:.4f} ({found.hits} of {found.users})  ndcg@10 {found.ndcg:.4f}  "
+        f"{negatives} negatives"
+    )

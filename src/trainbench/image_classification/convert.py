@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from trainbench.benchmark import Inputs
 from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import disk_errors_told, sha256_of, sync_folder, write_json
 from trainbench.image_classification.config import ImagesConfig
@@ -66,6 +67,15 @@ def find(config: ImagesConfig, data: DataDir) -> Path:
     if not _is_valid(folder):
         raise MachineError(f"{folder}: no valid cache here; run the convert step first")
     return folder
+
+
+def inputs(config: ImagesConfig, data: DataDir) -> Inputs:
+    """What a run copies of its data; the cache is verified.
+
+    Raises:
+        MachineError: there is none.
+    """
+    return Inputs(find(config, data) / "cache.json", data.manifest(raw_name(config)))
 
 
 def read_record(folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from trainbench.benchmark import Source
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
 from trainbench.files import sha256_of, write_atomically, write_json
 from trainbench.image_classification import generated
@@ -42,14 +43,12 @@ def raw_name(config: ImagesConfig) -> str:
     return config.dataset
 
 
-def download(
-    config: ImagesConfig, data: DataDir, *, mirror: str | None = None, sha256: str | None = None
-) -> dict[str, Any]:
+def download(config: ImagesConfig, data: DataDir, source: Source = Source()) -> dict[str, Any]:
     """The manifest of the images of ``config``, fetched or drawn where they are not there yet.
 
     Args:
-        mirror: a base URL or a folder with the archive; for ImageNet, the folder of its TFRecords.
-        sha256: the user's word for an archive that is not the published one.
+        source: a mirror is a base URL or a folder with the archive, for ImageNet the folder of its
+            TFRecords; a SHA-256 is the user's word for an archive that is not the published one.
 
     Raises:
         MachineError: network or disk. ConfigError: ImageNet without a folder.
@@ -57,17 +56,22 @@ def download(
     """
     name = raw_name(config)
     found = read_manifest(data, name)
-    if found and found.get("sha256_stated") == sha256 and _unchanged(found, data.raw(name)):
+    if found and found.get("sha256_stated") == source.sha256 and _unchanged(found, data.raw(name)):
         log_line(f"download: {data.raw(name)} is complete and unchanged")
         return found
     data.raw(name).mkdir(parents=True, exist_ok=True)
     if config.dataset == "generated":
         manifest = _generate(config, data.raw(name))
     elif config.dataset == "cifar10":
-        manifest = _fetch(data.raw(name), mirror, sha256)
+        manifest = _fetch(data.raw(name), source.mirror, source.sha256)
     else:
-        manifest = _imagenet(mirror)
-    manifest = {"schema": SCHEMA, "dataset": config.dataset, "sha256_stated": sha256, **manifest}
+        manifest = _imagenet(source.mirror)
+    manifest = {
+        "schema": SCHEMA,
+        "dataset": config.dataset,
+        "sha256_stated": source.sha256,
+        **manifest,
+    }
     write_json(data.manifest(name), manifest)
     log_line(f"download: {data.raw(name)} is ready ({manifest['source']})")
     return manifest

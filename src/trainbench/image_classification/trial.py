@@ -20,7 +20,8 @@ from trainbench.image_classification.config import ImagesConfig, from_json
 from trainbench.machine import page_cache, system
 from trainbench.progress import duration, log_line
 from trainbench.trials.clock import TrialClock
-from trainbench.trials.paths import DataDir, RunDir, TrialDir
+from trainbench.trials.paths import TrialDir
+from trainbench.trials.spec import TrialSpec
 from trainbench.trials.status import (
     Notes,
     applying,
@@ -33,18 +34,6 @@ from trainbench.trials.status import (
 PACKAGE = Path(trainbench.__file__).parent
 # TensorFlow's seeds are 32-bit numbers.
 _SEED_MODULUS = 2**31
-
-
-@dataclass(frozen=True)
-class TrialSpec:
-    """What one trial needs beside the run's config.json."""
-
-    run: RunDir
-    index: int
-    seed: int
-    data: DataDir
-    drop_cache_location: str = page_cache.DROP_CACHES
-    git: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -73,9 +62,8 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     Raises:
         TrainbenchError: the trial failed; status.json says how.
     """
-    trial = spec.run.trial(spec.index)
-    trial.root.mkdir(parents=True, exist_ok=True)
-    config = from_json(spec.run.config.read_text())
+    trial = spec.trial_dir
+    config = from_json(spec.run_dir.config.read_text())
     status = TrialStatus(
         "running", 1, "", spec.seed, config.target_top_1, config.model, config.precision
     )
@@ -107,7 +95,7 @@ class _Trial:
         self.clock = TrialClock(trial.phases)
 
     def run(self) -> TrialStatus:
-        folder = convert.find(self.config, self.spec.data)
+        folder = convert.find(self.config, self.spec.data_dir)
         params = params_of(self.config, self.spec.seed, self.trial.result)
         self._drop_caches()
         self.clock.start()

@@ -62,6 +62,10 @@ class DataDir:
         """Folder of one run."""
         return RunDir(self.runs / run_id)
 
+    def worker_spec(self, index: int) -> Path:
+        """What worker ``index`` of a run on several machines was started with."""
+        return self.root / "workers" / f"worker_{index}.json"
+
     def worker_log(self, index: int) -> Path:
         """What worker ``index`` of a run on several machines printed."""
         return self.root / "workers" / f"worker_{index}.log"
@@ -128,6 +132,11 @@ class TrialDir:
     def index(self) -> int:
         """Position of the trial in its run, from 0."""
         return int(self.root.name.removeprefix("trial_"))
+
+    @property
+    def spec(self) -> Path:
+        """spec.json: what the trial's process was started with."""
+        return self.root / "spec.json"
 
     @property
     def stdout(self) -> Path:

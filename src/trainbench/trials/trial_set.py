@@ -14,13 +14,14 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trainbench import __version__
+from trainbench.benchmark import Inputs, Quality, load
+from trainbench.configuration import to_json
 from trainbench.errors import (
     ConfigError,
     DataIntegrityError,
@@ -31,7 +32,9 @@ from trainbench.errors import (
 from trainbench.files import write_atomically, write_json
 from trainbench.machine import system
 from trainbench.progress import duration, log_line
+from trainbench.trials import child
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
+from trainbench.trials.spec import SetSpec, TrialSpec
 
 FINISHED = ("converged", "not_converged", "failed")
 # Exit codes of a trial after which the next one would fail alike: configuration, data, machine.
@@ -40,9 +43,6 @@ HOPELESS = {kind.exit_code: kind for kind in (ConfigError, DataIntegrityError, M
 _START_UP_NOTE = re.compile(r"[IWE]\d{4} 00:00:|WARNING: All log messages before absl::")
 # Docker kills ten seconds after it asks; the trial must be gone before.
 _GRACE_S = 8
-
-OwnError = Callable[[int], TrainbenchError | None]
-"""The error that the exit code of a trial's process stands for, where it is none of the usual."""
 
 
 def trial_seed(seed: int | None, index: int) -> int:
@@ -64,104 +64,27 @@ def read_status(trial: TrialDir) -> dict[str, Any]:
     return found
 
 
-def new_run(
-    data: DataDir,
-    *,
-    preset: str,
-    config: str,
-    cache_record: Path,
-    manifest: Path,
-    runs: int,
-    seed: int | None,
-    command: Sequence[str],
-    more: Mapping[str, Any] | None = None,
-) -> RunDir:
-    """A new run folder with what every run records, the latest from now on.
-
-    Args:
-        config: the content of config.json.
-        cache_record, manifest: files that are copied.
-        more: what else run.json holds.
-    """
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    run = data.run(f"{stamp}-{preset}-{secrets.token_hex(2)}")
-    run.root.mkdir(parents=True)
-    write_atomically(run.config, config)
-    shutil.copyfile(cache_record, run.cache_record)
-    shutil.copyfile(manifest, run.manifest)
-    record = {
-        "schema": 1,
-        **(more or {}),
-        "run_id": run.root.name,
-        "created_unix_s": int(time.time()),
-        "preset": preset,
-        "runs": runs,
-        "seed": seed,
-        "command": list(command),
-        "trainbench_version": __version__,
-        "system_name": system.slug(system.record(git={})),
-    }
-    write_json(run.run_file, record, sort_keys=False)
-    _point_latest_at(data, run)
-    log_line(f"new run {run.root.name}: {runs} trial(s)")
-    return run
-
-
-def interrupted_run(data: DataDir, *, config: str, runs: int, seed: int | None) -> RunDir | None:
-    """The latest run, if it was asked for the same and has trials missing."""
-    run = RunDir(data.latest)
-    if not run.run_file.exists() or not run.config.exists():
-        return None
-    record = json.loads(run.run_file.read_text())
-    same = (record["runs"], record["seed"]) == (runs, seed)
-    if not same or run.config.read_text() != config:
-        return None
-    states = [read_status(run.trial(index)).get("state") for index in range(runs)]
-    missing = sum(state not in FINISHED for state in states)
-    if not missing:
-        return None
-    log_line(f"continuing run {record['run_id']}: {missing} of {runs} trial(s) missing")
-    return data.run(record["run_id"])
-
-
-def run_missing(
-    run: RunDir,
-    *,
-    runs: int,
-    seed: int | None,
-    command: Callable[[int, int], list[str]],
-    own_error: OwnError = lambda code: None,
-) -> None:
-    """Run the trials of ``run`` that are not finished.
-
-    Args:
-        command: of the process of one trial, by its index and its seed.
+def run_set(spec: SetSpec) -> RunDir:
+    """Run the trials that are missing and return the run's folder.
 
     Raises:
-        ConfigError, DataIntegrityError, MachineError: a trial failed for a reason that would fail
-            the next one as well.
+        ConfigError, DataIntegrityError, MachineError: no usable data, or a trial failed for a
+            reason that would fail the next one as well.
     """
+    inputs: Inputs = load(spec.benchmark.inputs)(spec.config, spec.data)
+    run = (None if spec.fresh else _interrupted_run(spec)) or _new_run(spec, inputs)
     started = time.monotonic()
-    for index in range(runs):
-        trial = run.trial(index)
-        status = read_status(trial)
-        if status.get("state") not in FINISHED:
-            _set_aside(trial)
-            own_seed = trial_seed(seed, index)
-            log_line(f"trial {index + 1} of {runs}, seed {own_seed}")
-            status = _run_in_process(trial, command(index, own_seed), own_seed, own_error)
-        _say_progress(run, runs, index + 1, time.monotonic() - started)
+    for index in range(spec.runs):
+        status = _finished(spec, run, index)
+        _say_progress(run, spec.runs, index + 1, time.monotonic() - started)
         if status["state"] == "failed" and status["exit_code"] in HOPELESS:
             kind = HOPELESS[status["exit_code"]]
             raise kind(f"trial {index} failed: {status['message']}")
+    return run
 
 
-def require_target(run: RunDir, *, measure: str, best: str, target: str, see: str = "") -> None:
+def require_target(run: RunDir, quality: Quality) -> None:
     """Raise unless one trial of ``run`` reached its target.
-
-    Args:
-        measure: what is measured, for people; ``best`` and ``target`` are its keys in status.json.
-        see: where to look further, the end of the message.
 
     Raises:
         TrainbenchError: every trial failed. TargetNotReachedError: none reached the target.
@@ -171,9 +94,10 @@ def require_target(run: RunDir, *, measure: str, best: str, target: str, see: st
         return
     if all(status["state"] == "failed" for status in statuses):
         raise TrainbenchError(f"{run.root}: every trial failed: {statuses[-1]['message']}")
-    highest = max(status.get(best) or 0.0 for status in statuses)
+    highest = max(status.get(quality.best) or 0.0 for status in statuses)
     raise TargetNotReachedError(
-        f"{run.root}: best {measure} {highest:.4f} is below the target {statuses[0][target]}{see}"
+        f"{run.root}: best {quality.name} {highest:.4f} is below the target "
+        f"{statuses[0][quality.target]}"
     )
 
 
@@ -209,6 +133,64 @@ def ending(code: int) -> str:
     return f"signal {-code}" if code < 0 else f"exit code {code}"
 
 
+def _new_run(spec: SetSpec, inputs: Inputs) -> RunDir:
+    """A new run folder with what every run records, the latest from now on."""
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
+    run = spec.data.run(f"{stamp}-{spec.config.preset}-{secrets.token_hex(2)}")
+    run.root.mkdir(parents=True)
+    write_atomically(run.config, to_json(spec.config))
+    shutil.copyfile(inputs.cache_record, run.cache_record)
+    shutil.copyfile(inputs.manifest, run.manifest)
+    record = {
+        "schema": 1,
+        "benchmark": spec.benchmark.name,
+        "run_id": run.root.name,
+        "created_unix_s": int(time.time()),
+        "preset": spec.config.preset,
+        "runs": spec.runs,
+        "seed": spec.seed,
+        "command": list(spec.command),
+        "trainbench_version": __version__,
+        "system_name": system.slug(system.record(git={})),
+    }
+    write_json(run.run_file, record, sort_keys=False)
+    _point_latest_at(spec.data, run)
+    log_line(f"new run {run.root.name}: {spec.runs} trial(s)")
+    return run
+
+
+def _interrupted_run(spec: SetSpec) -> RunDir | None:
+    """The latest run, if it was asked for the same and has trials missing."""
+    run = RunDir(spec.data.latest)
+    if not run.run_file.exists() or not run.config.exists():
+        return None
+    record = json.loads(run.run_file.read_text())
+    same = (record["runs"], record["seed"]) == (spec.runs, spec.seed)
+    if not same or run.config.read_text() != to_json(spec.config):
+        return None
+    states = [read_status(run.trial(index)).get("state") for index in range(spec.runs)]
+    missing = sum(state not in FINISHED for state in states)
+    if not missing:
+        return None
+    log_line(f"continuing run {record['run_id']}: {missing} of {spec.runs} trial(s) missing")
+    return spec.data.run(record["run_id"])
+
+
+def _finished(spec: SetSpec, run: RunDir, index: int) -> dict[str, Any]:
+    """The status of a trial that has ended, now or before."""
+    trial = run.trial(index)
+    status = read_status(trial)
+    if status.get("state") in FINISHED:
+        return status
+    _set_aside(trial)
+    seed = trial_seed(spec.seed, index)
+    log_line(f"trial {index + 1} of {spec.runs}, seed {seed}")
+    trial.root.mkdir()
+    one = TrialSpec.of(spec, run, index=index, seed=seed)
+    command = child.command(trial.spec, "trainbench.trials.child:trial", one.arguments())
+    return _run_in_process(trial, command, seed)
+
+
 def _point_latest_at(data: DataDir, run: RunDir) -> None:
     link = data.runs / f".latest.{run.root.name}"
     link.symlink_to(run.root.name)
@@ -226,10 +208,7 @@ def _set_aside(trial: TrialDir) -> None:
     )
 
 
-def _run_in_process(
-    trial: TrialDir, command: list[str], seed: int, own_error: OwnError
-) -> dict[str, Any]:
-    trial.root.mkdir()
+def _run_in_process(trial: TrialDir, command: list[str], seed: int) -> dict[str, Any]:
     try:
         code = follow(command, trial.stdout)
     except BaseException:
@@ -238,9 +217,7 @@ def _run_in_process(
     status = read_status(trial)
     if status.get("state") in FINISHED:
         return status
-    error = own_error(code) or TrainbenchError(
-        f"the trial's process ended with {ending(code)}; see {trial.stdout}"
-    )
+    error = TrainbenchError(f"the trial's process ended with {ending(code)}; see {trial.stdout}")
     status = {"seed": seed, **status, "state": "failed"}
     status |= {"exit_code": error.exit_code, "message": str(error)}
     write_json(trial.status, status, sort_keys=False)

@@ -1,0 +1,101 @@
+"""NCF on MovieLens as a benchmark: the record from which everything else works."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainbench.benchmark import Benchmark, Option, Quality, RunRule
+from trainbench.compliance.tags import ncf as tags
+from trainbench.machine.system import nvidia_gpus
+from trainbench.ncf import config
+from trainbench.ncf.config import CHOICES, NcfConfig
+
+_TRAIN = ("train", "pipeline")
+_EVERY = ("download", "preprocess", "train", "pipeline", "evaluate")
+
+
+def _default_preset(options: Mapping[str, Any]) -> str:
+    if options.get("dataset"):
+        return config.preset_of(options["dataset"])
+    return "mlperf" if nvidia_gpus() else "quick"
+
+
+def _choice(field: str, help: str, steps: tuple[str, ...] = _TRAIN) -> Option:
+    return Option(field, steps, help, choices=CHOICES[field], field=field)
+
+
+_OPTIONS = (
+    Option("dataset", _EVERY, "Take this dataset instead of the preset's.", field="dataset"),
+    _choice("tie_break", "Order of a user's ratings of one second.", ("preprocess", *_TRAIN)),
+    _choice("devices", "Train on one device of this kind, or on all."),
+    _choice("precision", "Number format of the dense layers."),
+    _choice("optimizer", "Adam on all rows, or lazily on those of the batch."),
+    _choice("division", "Closed fixes what the rules fix; open says so in the log."),
+    Option(
+        "xla",
+        _TRAIN,
+        "Compile the step with XLA, or run it op by op. Default: compile.",
+        ("--xla/--no-xla", "--use_xla_for_gpu/--nouse_xla_for_gpu"),
+        kind=bool,
+        field="xla",
+    ),
+    Option(
+        "deterministic",
+        _TRAIN,
+        "Bit-equal repeats.",
+        ("--deterministic/--no-deterministic",),
+        kind=bool,
+        field="deterministic",
+    ),
+    Option("tpu", _TRAIN, "Train on the TPU of this name (untested).", field="tpu"),
+    Option("hash_pipeline", _TRAIN, "Print each epoch's input hashes.", kind=bool, default=False),
+    Option(
+        "profile",
+        _TRAIN,
+        "Trace some steps of the first epoch into this folder, for TensorBoard.",
+        kind=Path,
+    ),
+    Option(
+        "tf_config",
+        _TRAIN,
+        "JSON that names the machines of the run (docs/multi_machine.md).",
+        default="",
+        envvar="TF_CONFIG",
+    ),
+    Option(
+        "join_timeout_s",
+        _TRAIN,
+        "How long to wait until all machines of the run are there.",
+        kind=float,
+        default=300.0,
+    ),
+)
+
+NCF = Benchmark(
+    name=tags.BENCHMARK,
+    command="",
+    title="NeuMF",
+    config=NcfConfig,
+    presets=config.PRESETS,
+    with_settings=config.with_settings,
+    from_json=config.from_json,
+    default_preset=_default_preset,
+    default_preset_help="mlperf with a usable GPU, else quick",
+    reference="reference",
+    task=lambda config: str(config.dataset),
+    quality=Quality("HR@10", best="best_hit_rate", target="target_hit_rate"),
+    run_rule=RunRule(runs=100, counted=50),
+    gpu_setting="devices=gpu",
+    download="trainbench.ncf.steps:download",
+    verify="trainbench.ncf.steps:verify",
+    prepare_step="preprocess",
+    prepare="trainbench.ncf.steps:prepare",
+    inputs="trainbench.ncf.steps:inputs",
+    check_set="trainbench.ncf.trial_set:check_set",
+    work="trainbench.ncf.trial_set:work",
+    trial="trainbench.ncf.trial:run_trial",
+    strict_rules="trainbench.compliance.rules.strict:STRICT",
+    options=_OPTIONS,
+)

@@ -1,0 +1,69 @@
+"""``python -m trainbench.trials.child SPEC``: a trial, a worker or a run in a process of its own.
+
+SPEC is a JSON file, ``{"entry": "module:name", "parent": process, "arguments": {...}}``. The entry
+takes the arguments and returns the exit code of the process, which ends with its parent.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from trainbench.benchmark import find, load
+from trainbench.errors import Interrupted, MachineError, TrainbenchError
+from trainbench.files import write_json
+from trainbench.trials import signals
+from trainbench.trials.parent_watch import die_with_parent
+from trainbench.trials.spec import TrialSpec
+
+
+def command(path: Path, entry: str, arguments: Mapping[str, Any]) -> list[str]:
+    """The command that calls ``entry`` with ``arguments``, which are written to ``path``."""
+    spec = {"entry": entry, "parent": os.getpid(), "arguments": dict(arguments)}
+    write_json(path, spec, sort_keys=False)
+    return [sys.executable, "-m", "trainbench.trials.child", str(path)]
+
+
+def trial(arguments: Mapping[str, Any]) -> int:
+    """The entry of a trial of any benchmark; ``arguments`` are the fields of ``TrialSpec``."""
+    spec = TrialSpec(**arguments)
+    return int(load(find(spec.benchmark).trial)(spec).exit_code)
+
+
+def exit_code_of(error: BaseException) -> int | None:
+    """The exit code of ``error``, after a line that says what it was; None where nobody knows."""
+    if signals.caused(error):
+        print("error: interrupted", file=sys.stderr)
+        return Interrupted.exit_code
+    if isinstance(error, TrainbenchError):
+        print(f"error: {error}", file=sys.stderr)
+        return error.exit_code
+    if isinstance(error, OSError) and error.errno is not None:
+        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+        return MachineError.exit_code
+    return None
+
+
+def main(path: Path) -> int:
+    """Do what the spec in ``path`` says and return its exit code."""
+    signals.listen()
+    try:
+        spec = json.loads(path.read_text())
+        die_with_parent(spec["parent"])
+        # TensorFlow reads them when imported: its start-up notes would bury the progress lines.
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+        return int(load(spec["entry"])(spec["arguments"]))
+    except (Exception, KeyboardInterrupt) as error:
+        code = exit_code_of(error)
+        if code is None:
+            raise
+        return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1])))

@@ -1,0 +1,83 @@
+"""What a set of trials was asked for, and what one trial of it needs: plain records."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from trainbench.benchmark import Benchmark
+from trainbench.machine.page_cache import DROP_CACHES
+from trainbench.trials.paths import DataDir, RunDir, TrialDir
+
+
+@dataclass(frozen=True)
+class SetSpec:
+    """What ``train`` was asked for.
+
+    Attributes:
+        seed: of the set; ``None`` takes each trial's from the system's entropy.
+        options: of this benchmark's own (``Benchmark.options``), by name.
+        pipeline: whether the other steps run before and after it in this process.
+        fresh: begin a new run also where the latest one was cut off.
+    """
+
+    benchmark: Benchmark
+    config: Any
+    data: DataDir
+    runs: int = 1
+    seed: int | None = None
+    command: Sequence[str] = ()
+    drop_cache_location: str = DROP_CACHES
+    git: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    pipeline: bool = False
+    fresh: bool = False
+
+
+@dataclass(frozen=True)
+class TrialSpec:
+    """One trial, beside the run's config.json: the arguments in trial_<i>/spec.json."""
+
+    benchmark: str
+    data: str
+    run: str
+    index: int
+    seed: int
+    drop_cache_location: str = DROP_CACHES
+    git: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: SetSpec, run: RunDir, *, index: int, seed: int) -> TrialSpec:
+        """The trial ``index`` of the set ``spec``."""
+        return cls(
+            benchmark=spec.benchmark.name,
+            data=str(spec.data.root),
+            run=str(run.root),
+            index=index,
+            seed=seed,
+            drop_cache_location=spec.drop_cache_location,
+            git=spec.git,
+            options=spec.options,
+        )
+
+    @property
+    def data_dir(self) -> DataDir:
+        """The data directory."""
+        return DataDir(Path(self.data))
+
+    @property
+    def run_dir(self) -> RunDir:
+        """The folder of the set."""
+        return RunDir(Path(self.run))
+
+    @property
+    def trial_dir(self) -> TrialDir:
+        """The folder of this trial."""
+        return self.run_dir.trial(self.index)
+
+    def arguments(self) -> dict[str, Any]:
+        """The fields as JSON has them."""
+        return asdict(self)
