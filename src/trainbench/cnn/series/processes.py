@@ -97,7 +97,7 @@ def last_error(text: str) -> str:
     return last.removeprefix("error: ")[:300]
 
 
-def _watch(process: subprocess.Popen, limit_bytes: int | None) -> tuple[int, bool]:
+def _watch(process: subprocess.Popen[Any], limit_bytes: int | None) -> tuple[int, bool]:
     """Wait for the end; the most memory held, and whether that was too much."""
     most = 0
     while process.poll() is None:
