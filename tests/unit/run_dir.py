@@ -262,5 +262,5 @@ def change(path: Path, **values: Any) -> None:
 
 def change_config(run: RunDir, **values: Any) -> None:
     """Replaces fields of the run's configuration."""
-    config = replace(configuration.from_json(run.config.read_text()), **values)
+    config = replace(configs.from_json(run.config.read_text()), **values)
     run.config.write_text(configuration.to_json(config))
