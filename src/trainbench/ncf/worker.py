@@ -23,8 +23,7 @@ from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluator
 from trainbench.ncf.input.producer import Producer, start_producer
 from trainbench.ncf.replicas import Replicas
-from trainbench.ncf.telling import Steps
-from trainbench.ncf.train import build
+from trainbench.ncf.train import StepProgress, build
 from trainbench.progress import heartbeat, log_line
 from trainbench.trials.paths import DataDir
 
@@ -80,7 +79,7 @@ def _work(spec: WorkerSpec, replicas: Replicas, cache: RatingsCache, producer: P
         with heartbeat("waiting for input"):
             batches = producer.next_epoch()
         replicas.require_agreement(*same_input(batches))
-        trained = trainer.train_epoch(batches, on_progress=Steps(epoch, producer))
+        trained = trainer.train_epoch(batches, on_progress=StepProgress(epoch, producer))
         found = evaluator.evaluate(on_progress=lambda done, total: producer.check())
         log_line(f"epoch {epoch + 1}  hr@10 {found.hit_rate:.4f}  loss {trained.mean_loss:.4f}")
         if found.hit_rate >= settings.target_hit_rate:
