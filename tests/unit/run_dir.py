@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from trainbench import configuration
 from trainbench.compliance.stitch import stitch_run
-from trainbench.ncf import config as configuration
+from trainbench.ncf import config as configs
 from trainbench.trials.paths import RunDir, TrialDir
 
 USERS, ITEMS, PARAMETERS = 6_040, 3_706, 2_605_569
@@ -30,7 +31,7 @@ def build_run(
     """A run of preset ml-1m; the trials in ``short``, and the last of three, miss the target."""
     run = RunDir(root)
     root.mkdir(parents=True)
-    config = configuration.ml_1m()
+    config = configs.ml_1m()
     write(run.config, json.loads(configuration.to_json(config)))
     write(run.run_file, run_record(run_id, trials))
     write(run.manifest, MANIFEST)
@@ -203,7 +204,7 @@ def line(at: float, tag: str, value: Any) -> str:
 def log_events(
     rates: list[float], converged: bool, zero: float, stop: float, *, seed: int
 ) -> list[tuple[float, str, Any]]:
-    config = configuration.ml_1m()
+    config = configs.ml_1m()
     events: list[tuple[float, str, Any]] = [
         (zero - 90.0, "preproc_hp_min_ratings", 20),
         (zero - 89.9, "preproc_hp_num_eval", 999),
@@ -261,5 +262,5 @@ def change(path: Path, **values: Any) -> None:
 
 def change_config(run: RunDir, **values: Any) -> None:
     """Replaces fields of the run's configuration."""
-    config = replace(configuration.from_json(run.config.read_text()), **values)
+    config = replace(configs.from_json(run.config.read_text()), **values)
     run.config.write_text(configuration.to_json(config))

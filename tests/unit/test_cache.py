@@ -12,8 +12,8 @@ import pytest
 
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.movielens import cache, split, synthetic
-from trainbench.movielens.datasets import read_manifest
-from trainbench.ncf.config import NcfConfig, SyntheticSize, preset
+from trainbench.movielens.datasets import SyntheticSize, read_manifest
+from trainbench.ncf.config import NcfConfig, preset
 from trainbench.trials.paths import DataDir
 
 SIZE = SyntheticSize(users=50, items=80, ratings=1_200)
@@ -38,7 +38,7 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
 
 
 def test_a_cache_has_the_split_as_read_only_maps(config: NcfConfig, data: DataDir) -> None:
-    folder = split.run(config, data)
+    folder = split.run(config.split_spec, data)
     opened = cache.open_cache(folder, verify=True)
     path = data.raw("synthetic") / "ratings.csv"
     ratings = split.read_ratings(path, split.dataset("synthetic").layout)
@@ -57,15 +57,15 @@ def test_equal_inputs_give_equal_bytes(config: NcfConfig, tmp_path: Path) -> Non
     for name in ("a", "b"):
         data = DataDir(tmp_path / name)
         synthetic.generate(SIZE, data)
-        found.append(bytes_of(split.run(config, data)))
+        found.append(bytes_of(split.run(config.split_spec, data)))
     assert found[0] == found[1]
     assert "cache.json" in found[0]
 
 
 def test_a_whole_cache_is_left_alone(config: NcfConfig, data: DataDir) -> None:
-    folder = split.run(config, data)
+    folder = split.run(config.split_spec, data)
     before = {p.name: p.stat().st_mtime_ns for p in folder.iterdir()}
-    assert split.run(config, data) == folder == cache.find_cache(config, data)
+    assert split.run(config.split_spec, data) == folder == cache.find_cache(config.split_spec, data)
     assert {p.name: p.stat().st_mtime_ns for p in folder.iterdir()} == before
 
 
@@ -75,11 +75,11 @@ def test_a_whole_cache_is_left_alone(config: NcfConfig, data: DataDir) -> None:
 def test_other_options_are_another_cache(
     change: dict[str, object], config: NcfConfig, data: DataDir
 ) -> None:
-    folder = split.run(config, data)
+    folder = split.run(config.split_spec, data)
     other = replace(config, **change)
     with pytest.raises(MachineError, match="run preprocess with the same --preset"):
-        cache.find_cache(other, data)
-    assert split.run(other, data) != folder
+        cache.find_cache(other.split_spec, data)
+    assert split.run(other.split_spec, data) != folder
 
 
 def test_other_ratings_or_another_format_are_another_cache(
@@ -87,7 +87,7 @@ def test_other_ratings_or_another_format_are_another_cache(
 ) -> None:
     manifest = read_manifest(data.manifest("synthetic"))
     assert manifest is not None
-    options = cache.split_options(config)
+    options = config.split_spec.options
     key = cache.cache_key(manifest, options)
     assert cache.cache_key(replace(manifest, ratings_sha256="0" * 64), options) != key
     monkeypatch.setattr(cache, "FORMAT", cache.FORMAT + 1)
@@ -95,19 +95,19 @@ def test_other_ratings_or_another_format_are_another_cache(
 
 
 def test_training_options_do_not_change_the_cache(config: NcfConfig, data: DataDir) -> None:
-    folder = split.run(config, data)
+    folder = split.run(config.split_spec, data)
     other = replace(config, batch_size=7, learning_rate=1.0, max_epochs=1)
-    assert cache.find_cache(other, data) == folder
+    assert cache.find_cache(other.split_spec, data) == folder
 
 
 def test_another_size_of_generated_ratings_is_asked_for(config: NcfConfig, data: DataDir) -> None:
     other = replace(config, synthetic=dataclasses.replace(SIZE, seed=1))
     with pytest.raises(MachineError, match="run download with the same --preset"):
-        split.run(other, data)
+        split.run(other.split_spec, data)
     with pytest.raises(MachineError, match=r"manifest\.json: not found; run download"):
-        split.run(preset("ml-1m"), data)
+        split.run(preset("ml-1m").split_spec, data)
     with pytest.raises(ConfigError, match="unknown dataset 'ml-2m'; did you mean"):
-        split.run(replace(config, dataset="ml-2m"), data)
+        split.run(replace(config, dataset="ml-2m").split_spec, data)
 
 
 def flip(path: Path) -> None:
@@ -132,19 +132,19 @@ DAMAGE = {
 def test_damage_is_found_by_readers_and_mended_by_preprocess(
     case: str, config: NcfConfig, data: DataDir, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    folder = split.run(config, data)
+    folder = split.run(config.split_spec, data)
     whole = bytes_of(folder)
     DAMAGE[case](folder)
     with pytest.raises(DataIntegrityError, match="run preprocess again"):
         cache.open_cache(folder, verify=True)
-    assert split.run(config, data) == folder
+    assert split.run(config.split_spec, data) == folder
     assert "because it is damaged" in capsys.readouterr().err
     assert bytes_of(folder) == whole
     assert [p.name for p in data.caches.iterdir()] == [folder.name]
 
 
 def test_a_record_of_an_older_format_is_refused(config: NcfConfig, data: DataDir) -> None:
-    folder = split.run(config, data)
+    folder = split.run(config.split_spec, data)
     record = json.loads((folder / "cache.json").read_text())
     (folder / "cache.json").write_text(json.dumps({**record, "schema": 0}))
     with pytest.raises(DataIntegrityError, match="found cache format 0"):
@@ -157,7 +157,7 @@ def test_ratings_that_changed_after_the_download_are_refused(
     path = data.raw("synthetic") / "ratings.csv"
     path.write_text(path.read_text().replace(",3.0,", ",3.5,", 1))
     with pytest.raises(DataIntegrityError, match="the file changed after the download"):
-        split.run(config, data)
+        split.run(config.split_spec, data)
     assert not data.caches.exists()
 
 
@@ -165,12 +165,12 @@ def test_remains_of_a_killed_run_are_removed(config: NcfConfig, data: DataDir) -
     left = data.caches / ".unfinished-old"
     left.mkdir(parents=True)
     (left / "users.npy").write_bytes(b"half")
-    folder = split.run(config, data)
+    folder = split.run(config.split_spec, data)
     assert [p.name for p in data.caches.iterdir()] == [folder.name]
 
 
 def test_a_failure_while_writing_leaves_nothing_behind(config: NcfConfig, data: DataDir) -> None:
-    folder = split.run(config, data)
+    folder = split.run(config.split_spec, data)
     whole = bytes_of(folder)
     opened = cache.open_cache(folder, verify=False)
     arrays = {name: getattr(opened, name) for name in cache.ARRAYS}
@@ -187,7 +187,7 @@ def test_a_failure_while_writing_leaves_nothing_behind(config: NcfConfig, data: 
 def test_the_compliance_lines_of_the_step_are_in_the_cache(
     config: NcfConfig, data: DataDir
 ) -> None:
-    lines = (split.run(config, data) / cache.COMPLIANCE_LOG).read_text().splitlines()
+    lines = (split.run(config.split_spec, data) / cache.COMPLIANCE_LOG).read_text().splitlines()
     assert [line.split(") ", 1)[1] for line in lines] == [
         "preproc_hp_min_ratings: 20",
         "preproc_hp_num_eval: 999",

@@ -6,7 +6,9 @@ from dataclasses import replace
 
 import pytest
 
+from trainbench import configuration
 from trainbench.errors import ConfigError
+from trainbench.movielens.datasets import SyntheticSize
 from trainbench.ncf import config
 
 
@@ -29,7 +31,7 @@ def test_mlperf_preset_has_the_public_large_batch_settings() -> None:
 @pytest.mark.parametrize("name", config.PRESETS)
 def test_every_preset_is_valid_and_survives_its_own_json(name: str) -> None:
     preset = config.validated(config.preset(name))
-    assert config.from_json(config.to_json(preset)) == preset
+    assert config.from_json(configuration.to_json(preset)) == preset
 
 
 @pytest.mark.parametrize(
@@ -47,7 +49,7 @@ def test_a_setting_changes_one_field_in_its_own_type() -> None:
         ["batch_size=4_096", "learning-rate=1e-3", "xla=false", "synthetic=50x60x2000x7"],
     )
     assert (changed.batch_size, changed.learning_rate, changed.xla) == (4_096, 1e-3, False)
-    assert changed.synthetic == config.SyntheticSize(50, 60, 2_000, 7)
+    assert changed.synthetic == SyntheticSize(50, 60, 2_000, 7)
 
 
 @pytest.mark.parametrize(
@@ -87,7 +89,7 @@ def test_odd_first_mlp_size_is_refused() -> None:
 
 
 def test_differences_name_both_values() -> None:
-    found = config.differences(config.preset("ml-1m"), config.preset("reference"))
+    found = configuration.differences(config.preset("ml-1m"), config.preset("reference"))
     assert found == {
         "dataset": ("ml-20m", "ml-1m"),
         "target_hit_rate": (0.635, 0.225),

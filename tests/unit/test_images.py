@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from trainbench import configuration
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.image_classification import config as configs
 from trainbench.image_classification import convert, generated, source
@@ -165,7 +166,7 @@ def test_imagenet_is_never_fetched(data: DataDir, tmp_path: Path) -> None:
 def test_a_configuration_survives_its_file() -> None:
     for name in configs.PRESETS:
         config = configs.preset(name)
-        assert configs.from_json(configs.to_json(config)) == config
+        assert configs.from_json(configuration.to_json(config)) == config
 
 
 @pytest.mark.parametrize(

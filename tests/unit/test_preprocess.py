@@ -65,7 +65,7 @@ def test_a_bad_row_in_a_users_file_stops_with_its_line(tmp_path: Path) -> None:
     data = DataDir(tmp_path / "data")
     config = downloaded(data, "ml-20m", own_archive(tmp_path, text))
     with pytest.raises(DataIntegrityError, match=r"ratings\.csv, line 32: 3 fields instead of 4"):
-        split.run(config, data)
+        split.run(config.split_spec, data)
     assert not data.caches.exists()
 
 
@@ -73,7 +73,7 @@ def test_a_users_file_with_missing_columns_names_them(tmp_path: Path) -> None:
     data = DataDir(tmp_path / "data")
     config = downloaded(data, "ml-20m", own_archive(tmp_path, "user,item\n1,2\n"))
     with pytest.raises(DataIntegrityError, match="missing columns userId, movieId, rating, time"):
-        split.run(config, data)
+        split.run(config.split_spec, data)
     assert not data.caches.exists()
 
 
@@ -82,7 +82,7 @@ def test_users_with_too_few_ratings_only_are_an_error(tmp_path: Path) -> None:
     text = "userId,movieId,rating,timestamp\n1,2,3.0,4\n"
     config = downloaded(data, "ml-20m", own_archive(tmp_path, text))
     with pytest.raises(DataIntegrityError, match="none of 1 users has 20 ratings"):
-        split.run(config, data)
+        split.run(config.split_spec, data)
 
 
 def test_a_users_own_ratings_are_not_held_to_the_published_counts(tmp_path: Path) -> None:
@@ -90,7 +90,7 @@ def test_a_users_own_ratings_are_not_held_to_the_published_counts(tmp_path: Path
     data = DataDir(tmp_path / "data")
     text = f"userId,movieId,rating,timestamp\n{rows}"
     config = downloaded(data, "ml-20m", own_archive(tmp_path, text))
-    cache = open_cache(split.run(config, data), verify=True)
+    cache = open_cache(split.run(config.split_spec, data), verify=True)
     assert (cache.num_users, cache.num_items, cache.num_train) == (2, 25, 48)
     assert not cache.record["manifest"]["published"]
 
@@ -109,7 +109,7 @@ def test_real_ratings_give_the_published_counts_and_one_test_set(
     counts, tied, begins = REAL[name]
     data = DataDir(tmp_path)
     config = downloaded(data, name, shared_dir / "data" / dataset(name).archive)
-    cache = open_cache(split.run(config, data), verify=True)
+    cache = open_cache(split.run(config.split_spec, data), verify=True)
     assert (cache.num_users, cache.num_items, cache.num_train) == counts
     assert cache.record["tied_users"] == tied
     assert cache.record["test_set_sha256"].startswith(begins)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from trainbench.errors import ConfigError, MachineError
 from trainbench.movielens import synthetic
-from trainbench.movielens.datasets import DATASETS, Counts
+from trainbench.movielens.datasets import DATASETS, Counts, SyntheticSize
 from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
 from trainbench.movielens.split import split
-from trainbench.ncf.config import SyntheticSize, preset
+from trainbench.ncf.config import preset
 from trainbench.trials.paths import DataDir
 
 QUICK = SyntheticSize(users=1_500, items=1_200, ratings=120_000)

@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from trainbench.movielens import cache, split, synthetic, transfer
-from trainbench.ncf.config import SyntheticSize, preset
+from trainbench.movielens.datasets import SyntheticSize
+from trainbench.ncf.config import preset
 from trainbench.trials.paths import DataDir
 
 CONTENT = os.urandom(3 << 20)
@@ -96,10 +97,12 @@ PREPROCESS = f"""
 import os, pathlib, sys, time
 os.STALLING = lambda *a: time.sleep(60)
 from dataclasses import replace
-from trainbench.ncf.config import SyntheticSize, preset
+from trainbench.movielens.datasets import SyntheticSize
+from trainbench.ncf.config import preset
 from trainbench.movielens import split
 from trainbench.trials.paths import DataDir
-split.run(replace(preset("quick"), synthetic={SIZE!r}), DataDir(pathlib.Path(sys.argv[1])))
+config = replace(preset("quick"), synthetic={SIZE!r})
+split.run(config.split_spec, DataDir(pathlib.Path(sys.argv[1])))
 """
 
 
@@ -123,8 +126,8 @@ def test_a_killed_preprocess_leaves_no_cache_and_the_next_one_builds_it(
     )
     assert not [p for p in data.caches.iterdir() if not p.name.startswith(".")]
     with pytest.raises(Exception, match="run preprocess"):
-        cache.find_cache(config, data)
-    folder = split.run(config, data)
+        cache.find_cache(config.split_spec, data)
+    folder = split.run(config.split_spec, data)
     cache.open_cache(folder, verify=True)
     assert [p.name for p in data.caches.iterdir()] == [folder.name]
 
@@ -132,7 +135,7 @@ def test_a_killed_preprocess_leaves_no_cache_and_the_next_one_builds_it(
 GENERATE = f"""
 import os, pathlib, sys, time
 os.fsync = lambda *a: time.sleep(60)
-from trainbench.ncf.config import SyntheticSize
+from trainbench.movielens.datasets import SyntheticSize
 from trainbench.movielens import synthetic
 from trainbench.trials.paths import DataDir
 synthetic.generate({SIZE!r}, DataDir(pathlib.Path(sys.argv[1])))

@@ -28,7 +28,7 @@ def ml_1m_cache(shared_dir: Path, folder: Path) -> RatingsCache:
     source = shared_dir / "data" / "ml-1m.zip"
     digest = hashlib.sha256(source.read_bytes()).hexdigest()
     archive.download(dataset, data, archive=source, sha256=digest)
-    return open_cache(split.run(ml_1m(), data), verify=True)
+    return open_cache(split.run(ml_1m().split_spec, data), verify=True)
 
 
 def test_the_producer_touches_no_data_before_the_flagfile(

@@ -10,9 +10,10 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainbench.configuration import to_json
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.movielens import archive, datasets, split, synthetic
-from trainbench.ncf.config import NcfConfig, to_json
+from trainbench.ncf.config import NcfConfig
 from trainbench.progress import log_line
 from trainbench.trials.paths import DataDir, RunDir
 
@@ -59,7 +60,7 @@ def verify(config: NcfConfig, data: DataDir) -> None:
 
 def prepare(config: NcfConfig, data: DataDir) -> None:
     """Build the cache that training reads, unless a valid one is there."""
-    split.run(config, data)
+    split.run(config.split_spec, data)
 
 
 def stitch(run: RunDir, *, dialect: str = "v05") -> None:

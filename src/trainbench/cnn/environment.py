@@ -126,7 +126,7 @@ def _configure(params: Params, gpus: list[Any]) -> None:
     threads = Threads.of(params, on_gpu=bool(gpus))
     if threads != Threads(0, 0, 0, 0):
         log_line(str(threads))
-    settings = [
+    settings: list[Callable[[], None]] = [
         lambda: _threads(threads),
         lambda: _cpus(params) if not gpus else _gpus(params, gpus),
     ]

@@ -15,10 +15,9 @@ from trainbench.cnn.measure import (
     results,
 )
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
-from trainbench.cnn.measure.event_file import EventFile
 from trainbench.cnn.measure.profiler import Observer
 from trainbench.cnn.measure.step_profile import StepProfile
-from trainbench.cnn.measure.tensorboard import add_accuracy
+from trainbench.cnn.measure.tensorboard import EventFile, add_accuracy
 from trainbench.cnn.measure.traces import StepTrace
 from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.session import Session

@@ -5,12 +5,11 @@ What comes out is written beside the results as config.json; the trials look at 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
+from trainbench import configuration
 from trainbench.errors import ConfigError
-from trainbench.ncf.config import parsed, unknown
 
 DATASETS = ("generated", "cifar10", "imagenet")
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -108,9 +107,7 @@ PRESETS: Mapping[str, Callable[[], ImagesConfig]] = {
 
 def preset(name: str) -> ImagesConfig:
     """The preset called ``name``; a ``ConfigError`` names the nearest one otherwise."""
-    if name not in PRESETS:
-        raise ConfigError(unknown("preset", name, PRESETS))
-    return PRESETS[name]()
+    return configuration.preset(PRESETS, name)
 
 
 def with_settings(config: ImagesConfig, settings: Iterable[str]) -> ImagesConfig:
@@ -119,17 +116,15 @@ def with_settings(config: ImagesConfig, settings: Iterable[str]) -> ImagesConfig
     Raises:
         ConfigError: a setting without ``=``, an unknown key, or a value that cannot be.
     """
-    return validated(replace(config, **parsed(ImagesConfig, settings)))
+    return validated(replace(config, **configuration.parsed(ImagesConfig, settings)))
 
 
 def validated(config: ImagesConfig) -> ImagesConfig:
     """``config`` itself, or a ``ConfigError`` that names the first field out of bounds."""
-    for key, allowed in CHOICES.items():
-        if getattr(config, key) not in allowed:
-            raise ConfigError(unknown(key, str(getattr(config, key)), allowed))
-    for key in ("max_epochs", "eval_every_epochs", "batch_size", "eval_batch_size", "num_gpus"):
-        if getattr(config, key) < 1:
-            raise ConfigError(f"{key}={getattr(config, key)}: wanted a number above 0")
+    configuration.require_choices(config, CHOICES)
+    configuration.require_positive(
+        config, ("max_epochs", "eval_every_epochs", "batch_size", "eval_batch_size", "num_gpus")
+    )
     if not 0 < config.target_top_1 <= 1:
         raise ConfigError(f"target_top_1={config.target_top_1}: wanted a share from 0 to 1")
     for key in ("generated_train", "generated_eval"):
@@ -138,14 +133,6 @@ def validated(config: ImagesConfig) -> ImagesConfig:
     return config
 
 
-def to_json(config: ImagesConfig) -> str:
-    """The text of config.json, stable for equal configurations."""
-    return json.dumps(asdict(config), indent=2, sort_keys=True) + "\n"
-
-
 def from_json(text: str) -> ImagesConfig:
-    """The configuration that ``to_json`` wrote."""
-    try:
-        return validated(ImagesConfig(**json.loads(text)))
-    except TypeError as error:
-        raise ConfigError(f"config.json: {error}") from None
+    """The configuration in the text of a config.json, validated."""
+    return validated(configuration.from_json(ImagesConfig, text))

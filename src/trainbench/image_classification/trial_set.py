@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainbench.compliance.tags import resnet as resnet_tags
+from trainbench.configuration import to_json
 from trainbench.image_classification import convert
-from trainbench.image_classification.config import ImagesConfig, to_json
+from trainbench.image_classification.config import ImagesConfig
 from trainbench.image_classification.source import raw_name
 from trainbench.machine import page_cache
 from trainbench.trials import trial_set

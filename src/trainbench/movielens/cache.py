@@ -28,8 +28,7 @@ from trainbench.files import (
     sync_folder,
     write_json,
 )
-from trainbench.movielens.datasets import Manifest, dataset, read_manifest
-from trainbench.ncf.config import NcfConfig
+from trainbench.movielens.datasets import Manifest, SplitSpec, dataset, read_manifest
 from trainbench.trials.paths import DataDir
 
 FORMAT = 1
@@ -76,15 +75,6 @@ class RatingsCache:
         return len(self.users)
 
 
-def split_options(config: NcfConfig) -> dict[str, Any]:
-    """The part of a configuration that decides what a cache holds, its compliance log included."""
-    return {
-        "min_ratings": config.min_ratings,
-        "tie_break": config.tie_break,
-        "eval_negatives": config.eval_negatives,
-    }
-
-
 def cache_key(manifest: Manifest, options: Mapping[str, Any]) -> str:
     """Name of the cache folder: dataset and 16 digits of a hash over ratings, options, format."""
     inputs = {"ratings": manifest.ratings_sha256, "options": dict(options), "format": FORMAT}
@@ -92,35 +82,35 @@ def cache_key(manifest: Manifest, options: Mapping[str, Any]) -> str:
     return f"{manifest.dataset}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
-def find_cache(config: NcfConfig, data: DataDir) -> Path:
-    """The folder of the cache that ``config`` trains on.
+def find_cache(spec: SplitSpec, data: DataDir) -> Path:
+    """The folder of the cache that ``spec`` describes.
 
     Raises:
         MachineError: the dataset was not downloaded, or not preprocessed with these options.
     """
-    folder = data.cache(cache_key(require_manifest(config, data), split_options(config)))
+    folder = data.cache(cache_key(require_manifest(spec, data), spec.options))
     if not (folder / RECORD).exists():
         raise MachineError(
-            f"{folder}: no cache for dataset {config.dataset} with {split_options(config)}; "
+            f"{folder}: no cache for dataset {spec.dataset} with {spec.options}; "
             "run preprocess with the same --preset, --dataset and --set first"
         )
     return folder
 
 
-def require_manifest(config: NcfConfig, data: DataDir) -> Manifest:
-    """The manifest of the dataset that ``config`` names, at the size that it names.
+def require_manifest(spec: SplitSpec, data: DataDir) -> Manifest:
+    """The manifest of the dataset that ``spec`` names, at the size that it names.
 
     Raises:
         ConfigError: no such dataset. MachineError: it is not there yet.
     """
-    path = data.manifest(dataset(config.dataset).name)
+    path = data.manifest(dataset(spec.dataset).name)
     manifest = read_manifest(path)
     advice = "run download with the same --preset, --dataset and --set first"
     if manifest is None:
         raise MachineError(f"{path}: not found; {advice}")
-    if manifest.generated and manifest.generator != config.synthetic:
+    if manifest.generated and manifest.generator != spec.synthetic:
         raise MachineError(
-            f"{path}: found ratings of {manifest.generator}, wanted {config.synthetic}; {advice}"
+            f"{path}: found ratings of {manifest.generator}, wanted {spec.synthetic}; {advice}"
         )
     return manifest
 

@@ -9,13 +9,43 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainbench.configuration import unknown
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.files import write_json
-from trainbench.ncf.config import SyntheticSize, unknown
 from trainbench.trials.paths import DataDir
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens"
 MANIFEST_SCHEMA = 1
+
+
+@dataclass(frozen=True)
+class SyntheticSize:
+    """Geometry of generated ratings."""
+
+    users: int
+    items: int
+    ratings: int
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class SplitSpec:
+    """Which ratings are split and how: all that a cache depends on, its compliance log included."""
+
+    dataset: str
+    synthetic: SyntheticSize | None = None
+    min_ratings: int = 20
+    tie_break: str = "stable"
+    eval_negatives: int = 999
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The part that is part of a cache's key beside the ratings themselves."""
+        return {
+            "min_ratings": self.min_ratings,
+            "tie_break": self.tie_break,
+            "eval_negatives": self.eval_negatives,
+        }
 
 
 @dataclass(frozen=True)

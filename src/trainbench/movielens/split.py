@@ -26,12 +26,10 @@ from trainbench.movielens.cache import (
     cache_key,
     open_cache,
     require_manifest,
-    split_options,
     write_cache,
 )
-from trainbench.movielens.datasets import Manifest, dataset
+from trainbench.movielens.datasets import Manifest, SplitSpec, dataset
 from trainbench.movielens.formats import Ratings, check_counts, check_pairs, read_ratings
-from trainbench.ncf.config import NcfConfig
 from trainbench.progress import Progress, heartbeat, log_line
 from trainbench.trials.paths import DataDir
 
@@ -134,15 +132,15 @@ def held_out_sha256(split: Split) -> str:
     return hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
 
 
-def run(config: NcfConfig, data: DataDir) -> Path:
-    """The folder of the cache for ``config``: built, or left as it is if it is whole.
+def run(spec: SplitSpec, data: DataDir) -> Path:
+    """The folder of the cache that ``spec`` describes: built, or left as it is if it is whole.
 
     Raises:
         ConfigError, MachineError: the dataset is unknown, absent, or the disk is full.
         DataIntegrityError: the ratings changed since the download, or are damaged.
     """
-    manifest = require_manifest(config, data)
-    options = split_options(config)
+    manifest = require_manifest(spec, data)
+    options = spec.options
     folder = data.cache(cache_key(manifest, options))
     if folder.exists():
         try:
@@ -151,20 +149,20 @@ def run(config: NcfConfig, data: DataDir) -> Path:
             return folder
         except DataIntegrityError as error:
             log_line(f"preprocess: building the cache anew, because it is damaged: {error}")
-    record = _build(config, data, manifest, folder)
+    record = _build(spec, data, manifest, folder)
     log_line(f"preprocess: wrote {folder} ({_summary(record)})")
     return folder
 
 
-def _build(config: NcfConfig, data: DataDir, manifest: Manifest, folder: Path) -> dict[str, Any]:
+def _build(spec: SplitSpec, data: DataDir, manifest: Manifest, folder: Path) -> dict[str, Any]:
     ratings = _load(data, manifest)
     with heartbeat("splitting the ratings"):
-        result = split(ratings, min_ratings=config.min_ratings, tie_break=config.tie_break)
-    record = _record(config, manifest, ratings, result)
+        result = split(ratings, min_ratings=spec.min_ratings, tie_break=spec.tie_break)
+    record = _record(spec, manifest, ratings, result)
     del ratings
     with heartbeat("writing the cache"):
         write_cache(
-            folder, result.arrays(), record, finish=lambda part: _log_compliance(part, config)
+            folder, result.arrays(), record, finish=lambda part: _log_compliance(part, spec)
         )
     return record
 
@@ -188,13 +186,11 @@ def _load(data: DataDir, manifest: Manifest) -> Ratings:
     return ratings
 
 
-def _record(
-    config: NcfConfig, manifest: Manifest, ratings: Ratings, result: Split
-) -> dict[str, Any]:
+def _record(spec: SplitSpec, manifest: Manifest, ratings: Ratings, result: Split) -> dict[str, Any]:
     """The content of cache.json that is not about the arrays: no time, no path, no machine."""
     return {
         "dataset": manifest.dataset,
-        "options": split_options(config),
+        "options": spec.options,
         "manifest": {
             "ratings_sha256": manifest.ratings_sha256,
             "archive_sha256": manifest.sha256,
@@ -221,10 +217,10 @@ def _record(
     }
 
 
-def _log_compliance(folder: Path, config: NcfConfig) -> None:
+def _log_compliance(folder: Path, spec: SplitSpec) -> None:
     with logging_to(folder / COMPLIANCE_LOG, root_dir=Path(trainbench.__file__).parent):
-        emit(tags.PREPROC_HP_MIN_RATINGS, config.min_ratings)
-        emit(tags.PREPROC_HP_NUM_EVAL, config.eval_negatives)
+        emit(tags.PREPROC_HP_MIN_RATINGS, spec.min_ratings)
+        emit(tags.PREPROC_HP_NUM_EVAL, spec.eval_negatives)
         emit(tags.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, True)
 
 

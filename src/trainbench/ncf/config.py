@@ -6,24 +6,12 @@ is written beside the results as config.json and is the only thing the later cod
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, get_type_hints
 
+from trainbench import configuration
 from trainbench.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class SyntheticSize:
-    """Geometry of generated ratings."""
-
-    users: int
-    items: int
-    ratings: int
-    seed: int = 0
+from trainbench.movielens.datasets import SplitSpec, SyntheticSize
 
 
 @dataclass(frozen=True)
@@ -76,6 +64,17 @@ class NcfConfig:
     # Rules
     division: str = "closed"
     drop_caches: bool = True
+
+    @property
+    def split_spec(self) -> SplitSpec:
+        """The part that decides what training and test set are made of."""
+        return SplitSpec(
+            dataset=self.dataset,
+            synthetic=self.synthetic,
+            min_ratings=self.min_ratings,
+            tie_break=self.tie_break,
+            eval_negatives=self.eval_negatives,
+        )
 
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -139,23 +138,13 @@ PRESETS: Mapping[str, Callable[[], NcfConfig]] = {
 
 def preset(name: str) -> NcfConfig:
     """The configuration called ``name``; a ``ConfigError`` names the nearest one otherwise."""
-    if name not in PRESETS:
-        raise ConfigError(unknown("preset", name, PRESETS))
-    return PRESETS[name]()
+    return configuration.preset(PRESETS, name)
 
 
 def preset_of(dataset: str) -> str:
     """The preset made for ``dataset``; the reference's where there is none."""
     made_for = [name for name, make in PRESETS.items() if make().dataset == dataset]
     return made_for[0] if made_for else "reference"
-
-
-def unknown(kind: str, found: str, known: Iterable[str]) -> str:
-    """The message for a name that is not one of ``known``, with the nearest one suggested."""
-    names = list(known)
-    near = difflib.get_close_matches(found, names, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
-    return f"unknown {kind} {found!r}{hint} (known: {', '.join(names)})"
 
 
 def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
@@ -165,61 +154,17 @@ def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
         ConfigError: a setting without ``=``, an unknown key (the nearest is named) or a value of
             the wrong type.
     """
-    given = parsed(NcfConfig, settings)
+    given = configuration.parsed(NcfConfig, settings)
     config = replace(config, **given)
     if config.tpu and "xla" not in given:
         config = replace(config, xla=False)
     return validated(config)
 
 
-def parsed(kind: type, settings: Iterable[str]) -> dict[str, Any]:
-    """The fields of the configuration ``kind`` that the ``key=value`` of ``settings`` name.
-
-    Raises:
-        ConfigError: as ``with_settings``.
-    """
-    hints = {key: hint for key, hint in get_type_hints(kind).items() if key != "preset"}
-    found = {}
-    for setting in settings:
-        key, equals, text = setting.partition("=")
-        key = key.strip().replace("-", "_")
-        if not equals:
-            raise ConfigError(f"--set {setting!r}: wanted key=value")
-        if key not in hints:
-            raise ConfigError(unknown("key", key, hints))
-        found[key] = _parse(key, text.strip(), hints[key])
-    return found
-
-
-def _parse(key: str, text: str, kind: Any) -> Any:
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-                text.lower()
-            ]
-        if kind is int:
-            return int(text.replace("_", ""))
-        if kind is float:
-            return float(text)
-        if kind is str:
-            return text
-        if key == "synthetic":
-            return SyntheticSize(*(int(part) for part in text.lower().split("x")))
-        return tuple(int(part) for part in text.strip("()[]").split(",") if part.strip())
-    except (ValueError, KeyError, TypeError):
-        names = {"synthetic": "USERSxITEMSxRATINGS[xSEED]", "mlp_layer_sizes": "N,N,..."}
-        name = names.get(key, getattr(kind, "__name__", ""))
-        raise ConfigError(f"--set {key}={text}: wanted a value of type {name}") from None
-
-
 def validated(config: NcfConfig) -> NcfConfig:
     """``config`` itself, or a ``ConfigError`` that names the first field out of bounds."""
-    for key, allowed in CHOICES.items():
-        if getattr(config, key) not in allowed:
-            raise ConfigError(unknown(key, str(getattr(config, key)), allowed))
-    for key in _POSITIVE:
-        if getattr(config, key) <= 0:
-            raise ConfigError(f"{key}={getattr(config, key)}: wanted a number above 0")
+    configuration.require_choices(config, CHOICES)
+    configuration.require_positive(config, _POSITIVE)
     for key in ("beta1", "beta2", "target_hit_rate"):
         if not 0 <= getattr(config, key) <= 1:
             raise ConfigError(f"{key}={getattr(config, key)}: wanted a number from 0 to 1")
@@ -293,25 +238,6 @@ _POSITIVE = (
 )
 
 
-def differences(config: NcfConfig, base: NcfConfig) -> dict[str, tuple[Any, Any]]:
-    """The fields in which ``config`` departs from ``base``: name -> (base's value, own value)."""
-    names = [f.name for f in dataclasses.fields(NcfConfig) if f.name != "preset"]
-    pairs = {name: (getattr(base, name), getattr(config, name)) for name in names}
-    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
-
-
-def to_json(config: NcfConfig) -> str:
-    """The text of config.json, stable for equal configurations."""
-    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
-
-
 def from_json(text: str) -> NcfConfig:
-    """The configuration that ``to_json`` wrote."""
-    fields = json.loads(text)
-    size = fields.pop("synthetic", None)
-    fields["mlp_layer_sizes"] = tuple(fields["mlp_layer_sizes"])
-    try:
-        config = NcfConfig(**fields, synthetic=SyntheticSize(**size) if size else None)
-    except TypeError as error:
-        raise ConfigError(f"config.json: {error}") from None
-    return validated(config)
+    """The configuration in the text of a config.json, validated."""
+    return validated(configuration.from_json(NcfConfig, text))

@@ -9,20 +9,26 @@ earlier place. Its rank is therefore a count and nothing is sorted by score.
 from __future__ import annotations
 
 import math
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from trainbench.errors import MachineError
+from trainbench.movielens.cache import find_cache, open_cache
+from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.model import first_layer, last_hidden
-from trainbench.ncf.spread import ReplicatedRanks
-from trainbench.ncf.train import Trainer
+from trainbench.ncf.replicas import Replicas, ReplicatedStep
+from trainbench.ncf.train import Trainer, build
 from trainbench.trials import signals
+from trainbench.trials.paths import DataDir
 
 TOP = 10
 PROGRESS_INTERVAL_S = 3.0
@@ -235,3 +241,79 @@ class Evaluator:
         hidden = last_hidden(dense, tf.reshape(sums, [group * width, sums.shape[2]]))
         final = dense["final_kernel"][self.trainer.geometry.mf_dim :, 0]
         return tf.reshape(tf.linalg.matvec(tf.cast(hidden, tf.float32), final), [group, width])
+
+
+class ReplicatedRanks:
+    """Ranks every user's held-out item; batches of users go to the replicas in turn."""
+
+    def __init__(self, ranker: Evaluator, trainer: Trainer, replicas: Replicas):
+        assert isinstance(trainer.step, ReplicatedStep)
+        self._ranker, self._step, self._replicas = ranker, trainer.step, replicas
+        run = replicas.strategy.run
+        self._ready = tf.function(
+            lambda *tensors: run(self._one_ready, args=tensors), autograph=False
+        )
+        self._rank = tf.function(lambda *inputs: run(ranker.rank, args=inputs), autograph=False)
+
+    def ranks(self, on_progress: Callable[[int, int], None] | None) -> np.ndarray:
+        """Int64 [users], the same on every worker.
+
+        A rank is computed as on one device, so hits and gains are those of one device.
+        """
+        replicas, batch, total = self._replicas, self._ranker.batch, len(self._ranker.held_out)
+        found, told = np.zeros(total, np.int64), time.perf_counter()
+        tensors = self._ready(replicas.distribute(self._step.local_tensors()))
+        for start in range(0, total, batch * replicas.count):
+            for first, ranks in self._some_ranks(tensors, start):
+                # Empty for a replica that has no users left; it ranked the last one again.
+                place = found[first : first + batch]
+                place[:] = ranks[: len(place)]
+            signals.raise_if_requested()
+            if on_progress and time.perf_counter() - told >= PROGRESS_INTERVAL_S:
+                told = time.perf_counter()
+                on_progress(min(start + batch * replicas.count, total), total)
+        return replicas.total(found)
+
+    def _some_ranks(self, tensors: Any, start: int) -> list[tuple[int, np.ndarray]]:
+        """First user and ranks of each local replica's batch in the round from ``start``."""
+        replicas, batch = self._replicas, self._ranker.batch
+        numbers = range(replicas.first, replicas.first + len(replicas.devices))
+        starts = [start + number * batch for number in numbers]
+        inputs = replicas.distribute([self._ranker.inputs(first) for first in starts])
+        ranked = replicas.local(self._rank(tensors, *inputs))
+        return [(first, np.asarray(ranks)) for first, ranks in zip(starts, ranked, strict=True)]
+
+    def _one_ready(self, tensors: dict[str, Any]) -> dict[str, Any]:
+        projected: dict[str, Any] = self._ranker.project(tensors)
+        return tensors | projected
+
+
+def evaluate_saved(
+    config: NcfConfig, data: DataDir, weights: Path, *, negatives: int, seed: int
+) -> Evaluation:
+    """HR@10 and NDCG@10 of ``weights`` (a .npz or .keras file) on the held-out items of ``config``.
+
+    Args:
+        negatives: per user; 999 is MLPerf's protocol, 99 the one of the NeuMF paper.
+        seed: of the candidates; the one of the trial draws the trial's own candidates.
+
+    Raises:
+        DataIntegrityError: a parameter is missing or has another shape; a damaged cache.
+        MachineError: no cache, or a GPU asked for and absent.
+    """
+    cache = open_cache(find_cache(config.split_spec, data), verify=True)
+    config = replace(config, eval_negatives=negatives, use_subprocess=False)
+    trainer = build(config, cache.num_users, cache.num_items, seed=seed)
+    trainer.load(weights)
+    with tempfile.TemporaryDirectory() as logs:
+        producer = start_producer(
+            cache,
+            config,
+            seed=seed,
+            work_dir=data.work,
+            log_file=Path(logs) / "generator.log",
+            compliance_file=Path(logs) / "compliance.log",
+        )
+        with producer:
+            producer.release()
+            return Evaluator(trainer, producer.eval_candidates()).evaluate()

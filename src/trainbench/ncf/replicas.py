@@ -61,7 +61,8 @@ class Replicas:
 
     def scope(self) -> AbstractContextManager[Any]:
         """Where work goes that belongs to no replica: the host."""
-        return tf.device("CPU:0")
+        host: AbstractContextManager[Any] = tf.device("CPU:0")
+        return host
 
     def each(self, make: Callable[[], Any]) -> list[Any]:
         """What ``make`` gives on each device of this process; once where they are ``scoped``."""
@@ -104,7 +105,10 @@ class Replicas:
             # The copy has a device, which an argument lacks and the reduction asks for.
             return tf.distribute.get_replica_context().all_reduce(SUM, tf.identity(part))
 
-        return tf.function(lambda parts: self.strategy.run(meet, args=(parts,)), autograph=False)
+        add: Callable[[Any], Any] = tf.function(
+            lambda parts: self.strategy.run(meet, args=(parts,)), autograph=False
+        )
+        return add
 
     def gathered(self, values: np.ndarray) -> np.ndarray:
         """``values`` of every worker, [workers, ...]; the same on all of them."""

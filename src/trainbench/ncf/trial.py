@@ -27,8 +27,7 @@ from trainbench.ncf.evaluate import Evaluation, Evaluator
 from trainbench.ncf.input.epochs import hash_batches
 from trainbench.ncf.input.producer import Producer, start_producer
 from trainbench.ncf.replicas import Replicas
-from trainbench.ncf.telling import Steps, epoch_line
-from trainbench.ncf.train import EpochTrain, Trainer, build
+from trainbench.ncf.train import EpochTrain, StepProgress, Trainer, build, epoch_line
 from trainbench.ncf.worker import caches_dropped, same_input, same_run
 from trainbench.progress import duration, heartbeat, log_line
 from trainbench.trials.clock import TrialClock
@@ -156,7 +155,7 @@ class _Trial:
         return self._final(converged, seconds)
 
     def _open_cache(self) -> RatingsCache:
-        folder = find_cache(self.config, self.spec.data)
+        folder = find_cache(self.config.split_spec, self.spec.data)
         shutil.copyfile(folder / "compliance_raw.log", self.trial.compliance_preprocess)
         # Headers only: the arrays are read after run_start, from a page cache that was dropped.
         return open_cache(folder, verify=False)
@@ -251,7 +250,7 @@ class _Trial:
                 self.replicas.require_agreement(*same_input(batches))
             profile = self.spec.profile if epoch == 0 else None
             with self.clock.phase("train_epoch", epoch=epoch):
-                steps = Steps(epoch, producer)
+                steps = StepProgress(epoch, producer)
                 trained = trainer.train_epoch(batches, on_progress=steps, profile=profile)
             evaluation = self._evaluate(evaluator, producer, epoch)
             self._record_epoch(batches, trained, evaluation)

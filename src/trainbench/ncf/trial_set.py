@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainbench import configuration
 from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster, missing
 from trainbench.errors import MachineError, TrainbenchError
 from trainbench.machine import page_cache
 from trainbench.movielens.cache import find_cache, open_cache
-from trainbench.ncf import config
 from trainbench.ncf.config import NcfConfig
 from trainbench.progress import heartbeat, log_line
 from trainbench.trials import trial_set
@@ -47,13 +47,13 @@ def run_set(spec: SetSpec) -> RunDir:
             the next one as well.
         TrainbenchError: no usable cache, or interrupted.
     """
-    folder = find_cache(spec.config, spec.data)
+    folder = find_cache(spec.config.split_spec, spec.data)
     with heartbeat("verifying the cache"):
         open_cache(folder, verify=True)
     run = _interrupted_run(spec) or trial_set.new_run(
         spec.data,
         preset=spec.config.preset,
-        config=config.to_json(spec.config),
+        config=configuration.to_json(spec.config),
         cache_record=folder / "cache.json",
         manifest=spec.data.manifest(spec.config.dataset),
         runs=spec.runs,
@@ -78,14 +78,19 @@ def work_for_chief(spec: SetSpec) -> None:
     """
     assert spec.cluster
     with heartbeat("verifying the cache"):
-        open_cache(find_cache(spec.config, spec.data), verify=True)
+        open_cache(find_cache(spec.config.split_spec, spec.data), verify=True)
     log_file = spec.data.worker_log(spec.cluster.index)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     for index in range(spec.runs):
         log_line(f"worker {spec.cluster.index}, trial {index + 1} of {spec.runs}; log: {log_file}")
         seed = trial_set.trial_seed(spec.seed, index)
         command = [sys.executable, "-m", "trainbench", "worker"]
-        command += ["--data-dir", str(spec.data.root), "--config", config.to_json(spec.config)]
+        command += [
+            "--data-dir",
+            str(spec.data.root),
+            "--config",
+            configuration.to_json(spec.config),
+        ]
         command += ["--seed", str(seed), "--log-file", str(log_file)]
         command += ["--drop-cache-location", spec.drop_cache_location, *_cluster_options(spec)]
         code = trial_set.follow(command, log_file)
@@ -101,7 +106,7 @@ def _interrupted_run(spec: SetSpec) -> RunDir | None:
     if spec.cluster:
         return None
     return trial_set.interrupted_run(
-        spec.data, config=config.to_json(spec.config), runs=spec.runs, seed=spec.seed
+        spec.data, config=configuration.to_json(spec.config), runs=spec.runs, seed=spec.seed
     )
 
 

@@ -14,18 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from trainbench import __version__
+from trainbench import __version__, configuration
 from trainbench.distribution.join import check_devices, join
 from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster
 from trainbench.machine import page_cache
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
-from trainbench.ncf import config
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluator
 from trainbench.ncf.input.producer import Producer, start_producer
 from trainbench.ncf.replicas import Replicas
-from trainbench.ncf.telling import Steps
-from trainbench.ncf.train import build
+from trainbench.ncf.train import StepProgress, build
 from trainbench.progress import heartbeat, log_line
 from trainbench.trials.paths import DataDir
 
@@ -51,7 +49,7 @@ def run_worker(spec: WorkerSpec) -> None:
     """
     check_devices(spec.config, spec.cluster)
     replicas = join(spec.config, spec.cluster, timeout_s=spec.join_timeout_s)
-    cache = open_cache(find_cache(spec.config, spec.data), verify=False)
+    cache = open_cache(find_cache(spec.config.split_spec, spec.data), verify=False)
     with tempfile.TemporaryDirectory() as scratch, replicas.guarded():
         producer = start_producer(
             cache,
@@ -81,7 +79,7 @@ def _work(spec: WorkerSpec, replicas: Replicas, cache: RatingsCache, producer: P
         with heartbeat("waiting for input"):
             batches = producer.next_epoch()
         replicas.require_agreement(*same_input(batches))
-        trained = trainer.train_epoch(batches, on_progress=Steps(epoch, producer))
+        trained = trainer.train_epoch(batches, on_progress=StepProgress(epoch, producer))
         found = evaluator.evaluate(on_progress=lambda done, total: producer.check())
         log_line(f"epoch {epoch + 1}  hr@10 {found.hit_rate:.4f}  loss {trained.mean_loss:.4f}")
         if found.hit_rate >= settings.target_hit_rate:
@@ -90,7 +88,12 @@ def _work(spec: WorkerSpec, replicas: Replicas, cache: RatingsCache, producer: P
 
 def same_run(settings: NcfConfig, seed: int, cache: RatingsCache) -> tuple[str, bytes]:
     """What workers of one trial must agree on before it, with its hash."""
-    parts = [config.to_json(settings), str(seed), cache.record["test_set_sha256"], __version__]
+    parts = [
+        configuration.to_json(settings),
+        str(seed),
+        cache.record["test_set_sha256"],
+        __version__,
+    ]
     return "settings, seed or data", hashlib.sha256("\n".join(parts).encode()).digest()
 
 

@@ -11,7 +11,9 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from trainbench.configuration import differences
 from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.movielens.datasets import SyntheticSize
 from trainbench.ncf import config as configuration
 from trainbench.reporting import evidence
 from trainbench.reporting.records import (
@@ -89,14 +91,14 @@ def _differences(config: Mapping[str, Any], missing: list[str]) -> tuple[Differe
     except (ConfigError, KeyError, TypeError) as error:
         missing.append(f"config.json: not a configuration of this version ({error})")
         return None
-    pairs = configuration.differences(own, configuration.reference())
+    pairs = differences(own, configuration.reference())
     return tuple(Difference(key, _plain(a), _plain(b)) for key, (a, b) in sorted(pairs.items()))
 
 
 def _plain(value: Any) -> str:
     if value is None:
         return "none"
-    if isinstance(value, configuration.SyntheticSize):
+    if isinstance(value, SyntheticSize):
         return ", ".join(f"{f.name} {getattr(value, f.name):,}" for f in fields(value))
     if isinstance(value, bool):
         return "yes" if value else "no"

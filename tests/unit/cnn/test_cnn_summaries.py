@@ -12,7 +12,7 @@ import tensorflow as tf
 from cnn_standins import Synthetic, Trivial
 
 from trainbench import cnn
-from trainbench.cnn.measure.event_file import EventFile, histogram
+from trainbench.cnn.measure.tensorboard import EventFile, histogram
 
 
 def run(folder: Path, **values: object) -> None:

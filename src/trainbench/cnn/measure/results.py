@@ -13,7 +13,6 @@ import tensorflow as tf
 from trainbench import __version__
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.plan import Plan
-from trainbench.cnn.series.processes import held_bytes
 from trainbench.cnn.train.evaluation import Evaluated
 from trainbench.cnn.train.loop import StepTimes
 from trainbench.cnn.train.step import Batch, Step
@@ -101,7 +100,7 @@ def peak_memory_bytes() -> int:
         return int(
             sum(tf.config.experimental.get_memory_info(gpu.name[-5:])["peak"] for gpu in gpus)
         )
-    return held_bytes(os.getpid())
+    return system.held_bytes(os.getpid())
 
 
 def flops_per_image(step: Step, batches: list[Batch]) -> int | None:

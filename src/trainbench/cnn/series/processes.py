@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from trainbench.cnn.flags.arguments import argv_of
 from trainbench.cnn.flags.params import Params
 from trainbench.errors import Interrupted, MachineError
+from trainbench.machine.system import held_bytes
 
 _POLL_S = 0.02
 _KILL = -9
@@ -98,7 +97,7 @@ def last_error(text: str) -> str:
     return last.removeprefix("error: ")[:300]
 
 
-def _watch(process: subprocess.Popen, limit_bytes: int | None) -> tuple[int, bool]:
+def _watch(process: subprocess.Popen[Any], limit_bytes: int | None) -> tuple[int, bool]:
     """Wait for the end; the most memory held, and whether that was too much."""
     most = 0
     while process.poll() is None:
@@ -107,20 +106,3 @@ def _watch(process: subprocess.Popen, limit_bytes: int | None) -> tuple[int, boo
             return most, True
         time.sleep(_POLL_S)
     return most, False
-
-
-def held_bytes(pid: int) -> int:
-    """The most resident memory that process ``pid`` ever held; 0 if it is gone.
-
-    The kernel's high-water mark misses no peak between two looks; where there is none, as outside
-    Linux, the present amount has to do.
-    """
-    try:
-        found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
-        return int(found[1]) * 1024 if found else 0
-    except OSError:
-        pass
-    try:
-        return int(psutil.Process(pid).memory_info().rss)
-    except psutil.Error:
-        return 0

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import get_type_hints
 
+from trainbench.configuration import unknown
 from trainbench.errors import ConfigError
 from trainbench.files import write_atomically
-from trainbench.ncf.config import CHOICES, NcfConfig, unknown
+from trainbench.ncf.config import CHOICES, NcfConfig
 
 
 @dataclass(frozen=True)

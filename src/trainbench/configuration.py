@@ -1,0 +1,142 @@
+"""A configuration: ``key=value`` to a frozen dataclass, to JSON and back, whatever it configures.
+
+Every configuration has the field ``preset``: where it comes from, which no setting changes.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import json
+import types
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from trainbench.errors import ConfigError
+
+Config = TypeVar("Config", bound=Any)
+
+_BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+
+
+def unknown(kind: str, found: str, known: Iterable[str]) -> str:
+    """The message for a name that is not one of ``known``, with the nearest one suggested."""
+    names = list(known)
+    near = difflib.get_close_matches(found, names, n=1, cutoff=0.4)
+    hint = f"; did you mean {near[0]!r}?" if near else ""
+    return f"unknown {kind} {found!r}{hint} (known: {', '.join(names)})"
+
+
+def preset(presets: Mapping[str, Callable[[], Config]], name: str) -> Config:
+    """The configuration called ``name``; a ``ConfigError`` names the nearest one otherwise."""
+    if name not in presets:
+        raise ConfigError(unknown("preset", name, presets))
+    return presets[name]()
+
+
+def parsed(kind: type, settings: Iterable[str]) -> dict[str, Any]:
+    """The fields of the configuration ``kind`` that the ``key=value`` of ``settings`` name.
+
+    A tuple of numbers is written ``256,128``, a record of numbers ``100x200x3000``.
+
+    Raises:
+        ConfigError: a setting without ``=``, an unknown key (the nearest is named) or a value of
+            the wrong type.
+    """
+    hints = {key: hint for key, hint in get_type_hints(kind).items() if key != "preset"}
+    found = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        key = key.strip().replace("-", "_")
+        if not equals:
+            raise ConfigError(f"--set {setting!r}: wanted key=value")
+        if key not in hints:
+            raise ConfigError(unknown("key", key, hints))
+        try:
+            found[key] = _value(text.strip(), _without_none(hints[key]))
+        except (ValueError, KeyError, TypeError):
+            wanted = _shown(_without_none(hints[key]))
+            raise ConfigError(
+                f"--set {key}={text.strip()}: wanted a value of type {wanted}"
+            ) from None
+    return found
+
+
+def _value(text: str, kind: Any) -> Any:
+    if kind is bool:
+        return _BOOLEANS[text.lower()]
+    if kind is int:
+        return int(text.replace("_", ""))
+    if kind in (float, str):
+        return kind(text)
+    if dataclasses.is_dataclass(kind):
+        return kind(*(int(part) for part in text.lower().split("x")))  # type: ignore[operator]
+    return tuple(int(part) for part in text.strip("()[]").split(",") if part.strip())
+
+
+def _shown(kind: Any) -> str:
+    """How a value of ``kind`` is written."""
+    if not dataclasses.is_dataclass(kind):
+        return "N,N,..." if get_args(kind) else str(kind.__name__)
+    fields = dataclasses.fields(kind)
+    must = [f.name.upper() for f in fields if f.default is dataclasses.MISSING]
+    may = [f"[x{f.name.upper()}]" for f in fields if f.default is not dataclasses.MISSING]
+    return "x".join(must) + "".join(may)
+
+
+def _without_none(hint: Any) -> Any:
+    """``X`` of the hint ``X | None``, otherwise the hint itself."""
+    if not isinstance(hint, types.UnionType):
+        return hint
+    (kind,) = (part for part in get_args(hint) if part is not types.NoneType)
+    return kind
+
+
+def require_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
+    """Raise a ``ConfigError`` for the first field that has none of its ``choices``."""
+    for key, allowed in choices.items():
+        if getattr(config, key) not in allowed:
+            raise ConfigError(unknown(key, str(getattr(config, key)), allowed))
+
+
+def require_positive(config: Any, keys: Iterable[str]) -> None:
+    """Raise a ``ConfigError`` for the first of the fields ``keys`` that is not above 0."""
+    for key in keys:
+        if getattr(config, key) <= 0:
+            raise ConfigError(f"{key}={getattr(config, key)}: wanted a number above 0")
+
+
+def differences(config: Config, base: Config) -> dict[str, tuple[Any, Any]]:
+    """The fields in which ``config`` departs from ``base``: name -> (base's value, own value)."""
+    names = [f.name for f in dataclasses.fields(config) if f.name != "preset"]
+    pairs = {name: (getattr(base, name), getattr(config, name)) for name in names}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def to_json(config: Any) -> str:
+    """The text of config.json, stable for equal configurations."""
+    return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
+
+
+def from_json(kind: type[Config], text: str) -> Config:
+    """The configuration that ``to_json`` wrote; it is not validated.
+
+    Raises:
+        ConfigError: not JSON, or not the fields of ``kind``.
+    """
+    hints = get_type_hints(kind)
+    try:
+        fields = json.loads(text)
+        config: Config = kind(
+            **{key: _typed(value, hints.get(key)) for key, value in fields.items()}
+        )
+        return config
+    except (ValueError, TypeError, AttributeError) as error:
+        raise ConfigError(f"config.json: {error}") from None
+
+
+def _typed(value: Any, hint: Any) -> Any:
+    if isinstance(value, list):
+        return tuple(value)
+    kind = _without_none(hint)
+    return kind(**value) if isinstance(value, dict) else value
