@@ -68,7 +68,7 @@ class Cluster:
         """The cluster that ``params`` describe; ``None`` for a single process.
 
         Raises:
-            ParamError: a role without hosts, an index beyond them, an address that is none.
+            ParamError: a role without hosts, an index beyond them, a malformed address.
         """
         if not params.job_name:
             return None
@@ -201,7 +201,7 @@ def with_chief(cluster: Cluster) -> dict[str, list[str]]:
 
 
 def place_of(params: Params) -> float:
-    """Where in the data this process starts, as a share of all of it (facts: task / workers)."""
+    """Where in the data this process starts, as a share of all of it (task / workers)."""
     workers = len(_addresses(params, "worker_hosts"))
     return params.task_index / workers if params.job_name == "worker" and workers else 0.0
 
