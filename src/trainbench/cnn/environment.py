@@ -58,7 +58,7 @@ def set_variables(wanted: Mapping[str, str], *, given: Collection[str] = ()) -> 
     """Put ``wanted`` into the environment, saying what was requested and what it replaces.
 
     ``given`` are the flags that were set: a variable of the environment that only a default
-    replaces gets the document's warning.
+    replaces gets tf_cnn_benchmarks' warning.
     """
     for name, value in wanted.items():
         before, flag = os.environ.get(name), FLAG_OF.get(name, "")
