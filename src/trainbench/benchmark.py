@@ -80,6 +80,9 @@ class Source:
     sha256: str | None = None
 
 
+PUBLISHER = Source()
+
+
 @dataclass(frozen=True)
 class Inputs:
     """What a run copies of its data: the record of the cache and the manifest of the download."""

@@ -1,4 +1,4 @@
-"""What the commands have in common: their options, and what these mean together."""
+"""Options that several commands share, and what they mean together."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ DATA_DIR = click.option(
     envvar="TRAINBENCH_DATA_DIR",
     default=Path("data"),
     show_default=True,
-    help="The data volume.",
+    help="The data directory.",
 )
 RUN = click.option(
     "--run",
@@ -39,9 +39,7 @@ _SETTINGS = click.option(
     help="Change one field of the configuration; repeatable.",
 )
 _SOURCE = (
-    click.option(
-        "--mirror", envvar="MIRROR", help="URL (http, https, file) or folder of a mirror."
-    ),
+    click.option("--mirror", envvar="MIRROR", help="URL or folder of a mirror."),
     click.option(
         "--archive",
         "archive_path",
@@ -53,7 +51,7 @@ _SOURCE = (
 _TRAIN = (
     click.option("--runs", envvar="RUNS", default=1, type=click.IntRange(1), show_default=True,
                  help="Trials, each in a process of its own with a seed of its own."),
-    click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Replay a set."),
+    click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Seed; repeats a run."),
     click.option("--require-gpu/--no-require-gpu", envvar="REQUIRE_GPU", default=False,
                  help="Stop when no GPU is usable."),
     click.option("--drop-caches/--no-drop-caches", envvar="DROP_CACHES", default=True,
@@ -65,7 +63,7 @@ _TRAIN = (
         show_default=True,
         help="The file to which 3 is written to drop the page cache.",
     ),
-    # What a container cannot see of the checkout; settings.py hands it in.
+    # Git state of the checkout, which settings.py passes in: containers cannot see it.
     click.option("--git-revision", envvar="TRAINBENCH_GIT_REVISION", hidden=True),
     click.option("--git-dirty", envvar="TRAINBENCH_GIT_DIRTY", type=bool, hidden=True),
 )  # fmt: skip
@@ -87,7 +85,8 @@ def configured(benchmark: Benchmark, step: str, *, source: bool = False) -> Comm
 
 def trained(command: Command) -> Command:
     """Give a command what decides how a set of trials runs."""
-    return _all(*_TRAIN)(command)
+    decorated: Command = _all(*_TRAIN)(command)
+    return decorated
 
 
 def _all(*options: Command) -> Command:

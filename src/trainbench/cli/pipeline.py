@@ -13,6 +13,8 @@ from typing import Any
 from trainbench.benchmark import DEFAULT, Benchmark, Source, find, load
 from trainbench.configuration import to_json
 from trainbench.errors import ConfigError, MachineError
+from trainbench.image_classification.config import imagenet
+from trainbench.ncf.config import reference
 from trainbench.progress import log_line
 from trainbench.trials import trial_set
 from trainbench.trials.lock import locked
@@ -90,9 +92,9 @@ def report(
     if benchmark_of(run).name == "resnet":
         from trainbench.reporting.images import write_report as write_images_report
 
-        files = write_images_report(run, out)
+        files = write_images_report(run, out, reference=imagenet())
     else:
-        files = write_report(run, out, compare=compare)
+        files = write_report(run, out, reference=reference(), compare=compare)
     if summary is not None:
         with open(summary, "a") as page:
             page.write(step_summary(files.markdown.read_text()))

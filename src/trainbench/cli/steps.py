@@ -25,7 +25,7 @@ from trainbench.trials.spec import SetSpec
 _DEFER_VERDICT = click.option(
     "--defer-verdict",
     is_flag=True,
-    help="Exit 0 when the target is missed: a later report gives the verdict.",
+    help="Exit 0 even if the target is missed; the report gives the verdict.",
 )
 
 
@@ -37,7 +37,7 @@ def commands(benchmark: Benchmark) -> list[click.Command]:
 def _download(benchmark: Benchmark) -> click.Command:
     @click.command("download", epilog=_example(benchmark, "download"))
     @configured(benchmark, "download", source=True)
-    @click.option("--verify", is_flag=True, help="Only verify what is there.")
+    @click.option("--verify", is_flag=True, help="Only verify files that are already there.")
     def download(data_dir: Path, verify: bool, **options: Any) -> None:
         """Download and verify a dataset, or generate one."""
         config, data = resolved_config(benchmark, options), opened(data_dir)
@@ -125,11 +125,6 @@ def _set_spec(
 
 
 def _example(benchmark: Benchmark, step: str, more: str = "") -> str:
-    words = (
-        "trainbench",
-        benchmark.command,
-        step,
-        f"--preset {next(iter(benchmark.presets))}",
-        more,
-    )
+    preset = f"--preset {next(iter(benchmark.presets))}"
+    words = ("trainbench", benchmark.command, step, preset, more)
     return f"Example: {' '.join(word for word in words if word)}"

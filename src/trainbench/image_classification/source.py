@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from trainbench.benchmark import Source
+from trainbench.benchmark import PUBLISHER, Source
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
 from trainbench.files import sha256_of, write_atomically, write_json
 from trainbench.image_classification import generated
@@ -43,7 +43,7 @@ def raw_name(config: ImagesConfig) -> str:
     return config.dataset
 
 
-def download(config: ImagesConfig, data: DataDir, source: Source = Source()) -> dict[str, Any]:
+def download(config: ImagesConfig, data: DataDir, source: Source = PUBLISHER) -> dict[str, Any]:
     """The manifest of the images of ``config``, fetched or drawn where they are not there yet.
 
     Args:

@@ -10,6 +10,7 @@ import re
 import shutil
 import socket
 import subprocess
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ PACKAGES = (
 )
 
 
-def record(*, git: dict[str, Any] | None = None, device: str | None = None) -> dict[str, Any]:
+def record(*, git: Mapping[str, Any] | None = None, device: str | None = None) -> dict[str, Any]:
     """The content of system.json.
 
     Args:

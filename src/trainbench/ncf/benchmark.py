@@ -8,6 +8,7 @@ from typing import Any
 
 from trainbench.benchmark import Benchmark, Option, Quality, RunRule
 from trainbench.compliance.tags import ncf as tags
+from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.machine.system import nvidia_gpus
 from trainbench.ncf import config
 from trainbench.ncf.config import CHOICES, NcfConfig
@@ -27,7 +28,7 @@ def _choice(field: str, help: str, steps: tuple[str, ...] = _TRAIN) -> Option:
 
 
 _OPTIONS = (
-    Option("dataset", _EVERY, "Take this dataset instead of the preset's.", field="dataset"),
+    Option("dataset", _EVERY, "Use this dataset instead of the preset's.", field="dataset"),
     _choice("tie_break", "Order of a user's ratings of one second.", ("preprocess", *_TRAIN)),
     _choice("devices", "Train on one device of this kind, or on all."),
     _choice("precision", "Number format of the dense layers."),
@@ -67,9 +68,9 @@ _OPTIONS = (
     Option(
         "join_timeout_s",
         _TRAIN,
-        "How long to wait until all machines of the run are there.",
+        "Seconds to wait for the other machines of the run.",
         kind=float,
-        default=300.0,
+        default=JOIN_TIMEOUT_S,
     ),
 )
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from trainbench import configuration
 from trainbench.errors import ConfigError
-from trainbench.movielens.datasets import SplitSpec, SyntheticSize
+from trainbench.movielens.datasets import SplitSpec, SyntheticSize, dataset
 
 
 @dataclass(frozen=True)
@@ -158,6 +158,7 @@ def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
     config = replace(config, **given)
     if config.tpu and "xla" not in given:
         config = replace(config, xla=False)
+    dataset(config.dataset)  # An unknown one ends here, before any work.
     return validated(config)
 
 

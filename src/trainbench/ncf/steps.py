@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from trainbench.benchmark import Inputs, Source
+from trainbench.benchmark import PUBLISHER, Inputs, Source
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.movielens import archive, datasets, split, synthetic
 from trainbench.movielens.cache import RECORD, find_cache, open_cache
@@ -11,7 +11,7 @@ from trainbench.progress import heartbeat
 from trainbench.trials.paths import DataDir
 
 
-def download(config: NcfConfig, data: DataDir, source: Source = Source()) -> None:
+def download(config: NcfConfig, data: DataDir, source: Source = PUBLISHER) -> None:
     """Fetch and verify, or generate, the dataset of ``config``."""
     dataset = datasets.dataset(config.dataset)
     if config.dataset == "synthetic":

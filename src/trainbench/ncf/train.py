@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from trainbench.distribution.join import connect_tpu, no_gpu
 from trainbench.errors import MachineError, TrainbenchError
 from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.devices import connect_tpu, local_replicas, no_gpu
 from trainbench.ncf.input.producer import Producer
 from trainbench.ncf.model import Geometry, Weights, initial_weights
-from trainbench.ncf.replicas import Replicas, ReplicatedStep, local_replicas
+from trainbench.ncf.replicas import Replicas, ReplicatedStep
 from trainbench.ncf.step import FORMS, Step
 from trainbench.ncf.weights import read_weights, save_weights
 from trainbench.progress import duration, log_line, scaled
@@ -80,7 +80,7 @@ class Trainer:
         data: Batches,
         *,
         on_progress: OnProgress | None = None,
-        profile: Path | None = None,
+        profile: str | None = None,
     ) -> EpochTrain:
         """Run every batch of ``data`` once and return the mean loss over its samples.
 
@@ -213,12 +213,12 @@ def choose_device(devices: str) -> str:
     return "GPU:0" if gpus else "CPU:0"
 
 
-def traced_into(folder: Path | None, first_step: int) -> AbstractContextManager[Any]:
+def traced_into(folder: str | None, first_step: int) -> AbstractContextManager[Any]:
     """Trace the body for TensorBoard as ``TRACED`` into ``folder``; nothing without one."""
     if folder is None:
         return contextlib.nullcontext()
     traces = contextlib.ExitStack()
-    traces.enter_context(tf.profiler.experimental.Profile(str(folder)))
+    traces.enter_context(tf.profiler.experimental.Profile(folder))
     traces.enter_context(tf.profiler.experimental.Trace(TRACED, step_num=first_step, _r=1))
     return traces
 

@@ -1,15 +1,17 @@
-"""One trial: from caches dropped to the quality target or the epoch cap.
+"""One trial on the machine that records it: the course of training, logged, timed and judged.
 
-The order is the rule's (docs/rules.md): the producer is alive, the page cache is dropped,
-``run_clear_caches``, ``run_start``, the producer may touch data, and everything that depends on the
-data or the model happens before ``run_stop``.
+``run_clear_caches`` is logged before ``run_start``, and everything that depends on the data or the
+model happens between ``run_start`` and ``run_stop`` (docs/rules.md).
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,21 +19,26 @@ from typing import Any
 import trainbench
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
-from trainbench.distribution.join import check_devices, join
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster
+from trainbench.distribution.cluster import Cluster, from_tf_config
+from trainbench.distribution.join import together
+from trainbench.distribution.liveness import JOIN_TIMEOUT_S, Liveness, end_process
+from trainbench.errors import MachineError
 from trainbench.files import write_atomically, write_json
-from trainbench.machine import page_cache, system
+from trainbench.machine import system
+from trainbench.machine.page_cache import CacheDrop
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import NcfConfig, from_json
-from trainbench.ncf.evaluate import Evaluation, Evaluator
-from trainbench.ncf.input.epochs import hash_batches
-from trainbench.ncf.input.producer import Producer, start_producer
+from trainbench.ncf.devices import check_devices, join_workers
+from trainbench.ncf.evaluate import Evaluation
+from trainbench.ncf.input.epochs import EpochData, hash_batches
+from trainbench.ncf.input.producer import start_producer
+from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
-from trainbench.ncf.train import EpochTrain, StepProgress, Trainer, build, epoch_line
-from trainbench.ncf.worker import caches_dropped, same_input, same_run
-from trainbench.progress import duration, heartbeat, log_line
+from trainbench.ncf.train import EpochTrain, Trainer, epoch_line
+from trainbench.progress import duration, log_line
 from trainbench.trials.clock import TrialClock
-from trainbench.trials.paths import DataDir, RunDir, TrialDir
+from trainbench.trials.paths import RunDir
+from trainbench.trials.spec import TrialSpec
 from trainbench.trials.status import (
     Notes,
     applying,
@@ -45,19 +52,18 @@ PACKAGE = Path(trainbench.__file__).parent
 
 
 @dataclass(frozen=True)
-class TrialSpec:
-    """What one trial needs beside the run's config.json."""
+class Options:
+    """What ``train`` hands to NCF's trials and workers beside the configuration."""
 
-    run: RunDir
-    index: int
-    seed: int
-    data: DataDir
-    drop_cache_location: str = page_cache.DROP_CACHES
     hash_pipeline: bool = False
-    git: dict[str, Any] | None = None
-    cluster: Cluster | None = None
+    profile: str | None = None
+    tf_config: str = ""
     join_timeout_s: float = JOIN_TIMEOUT_S
-    profile: Path | None = None
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The machines of the trial; ``None`` for one."""
+        return from_tf_config(self.tf_config)
 
 
 @dataclass(frozen=True)
@@ -87,16 +93,15 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     Raises:
         TrainbenchError: the trial failed; status.json says how.
     """
-    trial = spec.run.trial(spec.index)
-    trial.root.mkdir(parents=True, exist_ok=True)
-    config = from_json(spec.run.config.read_text())
+    trial = spec.trial_dir
+    config = from_json(spec.run_dir.config.read_text())
     running = TrialStatus(
         "running", 1, "", spec.seed, config.target_hit_rate, precision=config.precision
     )
     write_status(running, trial.status)
     try:
         with logging_to(trial.compliance_raw, root_dir=PACKAGE):
-            final = _Trial(spec, trial, config, running).run()
+            final = _run(spec, config, running)
     except BaseException as error:
         write_status(failed_status(running, error), trial.status)
         raise
@@ -104,93 +109,111 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     return final
 
 
-class _Trial:
-    """The stages of one trial, in the order in which they run."""
-
-    def __init__(
-        self, spec: TrialSpec, trial: TrialDir, config: NcfConfig, status: TrialStatus
-    ) -> None:
-        self.spec, self.trial, self.config, self.status = spec, trial, config, status
-        self.clock = TrialClock(trial.phases)
-        self.replicas: Replicas | None = None
-
-    def run(self) -> TrialStatus:
-        check_devices(self.config, self.spec.cluster)
-        if self.spec.cluster is None:
-            return self._run()
-        with self.clock.phase("join_workers"):
-            timeout_s = self.spec.join_timeout_s
-            self.replicas = join(self.config, self.spec.cluster, timeout_s=timeout_s)
-        with self.replicas.guarded():
-            return self._run()
-
-    def _run(self) -> TrialStatus:
-        cache = self._open_cache()
-        with self.clock.phase("start_producer"):
+def _run(spec: TrialSpec, config: NcfConfig, status: TrialStatus) -> TrialStatus:
+    options, trial = Options(**spec.options), spec.trial_dir
+    recorder = _Recorder(spec, options, config, status)
+    check_devices(config, options.cluster)
+    with _joined(config, options, recorder) as replicas:
+        cache = recorder.open_cache()
+        with recorder.phase("start_producer"):
             producer = start_producer(
                 cache,
-                self.config,
-                seed=self.spec.seed,
-                work_dir=self.spec.data.work,
-                log_file=self.trial.generator_log,
-                compliance_file=self.trial.compliance_generator,
+                config,
+                seed=spec.seed,
+                work_dir=spec.data_dir.work,
+                log_file=trial.generator_log,
+                compliance_file=trial.compliance_generator,
             )
         with producer:
-            self._drop_caches()
-            self.clock.start()
-            emit(tags.RUN_START)
-            emit(tags.SEED, self.spec.seed)
-            if self.replicas:
-                # The others wait here, too, so that no producer reads before run_start.
-                self.replicas.require_agreement(*same_run(self.config, self.spec.seed, cache))
-            producer.release()
-            trainer = self._build(cache)
-            evaluator = self._build_evaluator(trainer, producer)
-            converged = self._train_to_target(trainer, evaluator, producer)
-            emit(tags.RUN_STOP, {"success": converged})
-            seconds = self.clock.stop()
-            emit(tags.RUN_FINAL)
-        with self.clock.phase("save_model"):
-            trainer.save(self.trial.model)
-        return self._final(converged, seconds)
+            course = Course(
+                config=config,
+                seed=spec.seed,
+                cache=cache,
+                producer=producer,
+                replicas=replicas,
+                observer=recorder,
+                drop_cache_location=spec.drop_cache_location,
+                profile=options.profile,
+            )
+            trainer, converged = course.run()
+            seconds = recorder.stops(converged)
+    with recorder.phase("save_model"):
+        trainer.save(trial.model)
+    return recorder.final(converged, seconds)
 
-    def _open_cache(self) -> RatingsCache:
-        folder = find_cache(self.config.split_spec, self.spec.data)
+
+@contextlib.contextmanager
+def _joined(config: NcfConfig, options: Options, recorder: _Recorder) -> Iterator[Replicas | None]:
+    """The part of the trial that needs the other machines, where there are any."""
+    if options.cluster is None:
+        yield None
+        return
+    watch = Liveness(
+        options.cluster,
+        timeout_s=options.join_timeout_s,
+        option="--join-timeout-s",
+        lost=recorder.lost,
+    )
+    with recorder.phase("join_workers"):
+        replicas = join_workers(config, watch)
+    with together(watch, replicas.meet):
+        yield replicas
+
+
+class _Recorder(Observer):
+    """Logs, times and records a trial."""
+
+    def __init__(
+        self, spec: TrialSpec, options: Options, config: NcfConfig, status: TrialStatus
+    ) -> None:
+        self.spec, self.options, self.config, self.status = spec, options, config, status
+        self.trial = spec.trial_dir
+        self.clock = TrialClock(self.trial.phases)
+        self._cache: RatingsCache | None = None
+
+    def open_cache(self) -> RatingsCache:
+        """The cache, of which nothing but headers is read before ``run_start``."""
+        folder = find_cache(self.config.split_spec, self.spec.data_dir)
         shutil.copyfile(folder / "compliance_raw.log", self.trial.compliance_preprocess)
-        # Headers only: the arrays are read after run_start, from a page cache that was dropped.
-        return open_cache(folder, verify=False)
+        self._cache = open_cache(folder, verify=False)
+        return self._cache
 
-    def _drop_caches(self) -> None:
-        with self.clock.phase("drop_caches"):
-            drop = caches_dropped(self.config, self.spec.drop_cache_location, self.replicas)
-            write_atomically(self.trial.cache_drop, drop.to_json())
-            log_line(drop.sentence())
-            if not drop.dropped:
-                self._degrade(
-                    "caches_not_dropped", f"the page cache was not dropped: {drop.reason}"
-                )
+    def lost(self, error: MachineError) -> None:
+        """End this process, because another one is gone."""
+        write_status(failed_status(self.status, error), self.trial.status)
+        end_process(error)
+
+    def phase(self, name: str, *, epoch: int | None = None) -> AbstractContextManager[Any]:
+        return self.clock.phase(name, epoch=epoch)
+
+    def caches_dropped(self, drop: CacheDrop) -> None:
+        write_atomically(self.trial.cache_drop, drop.to_json())
+        log_line(drop.sentence())
         if drop.dropped:
             emit(tags.RUN_CLEAR_CACHES)
+        else:
+            self._degrade("caches_not_dropped", f"the page cache was not dropped: {drop.reason}")
 
-    def _degrade(self, code: str, text: str) -> None:
-        self.status = degraded_status(self.status, code, text)
+    def starts(self) -> None:
+        self.clock.start()
+        emit(tags.RUN_START)
+        emit(tags.SEED, self.spec.seed)
 
-    def _build(self, cache: RatingsCache) -> Trainer:
+    def builds(self) -> None:
         config = self.config
-        with self.clock.phase("build_model"):
-            emit(tags.MODEL_HP_MF_DIM, config.mf_dim)
-            emit(tags.MODEL_HP_MLP_LAYER_SIZES, list(config.mlp_layer_sizes))
-            emit(tags.OPT_NAME, config.optimizer)
-            emit(tags.OPT_LR, config.learning_rate)
-            emit(tags.OPT_HP_ADAM_BETA1, config.beta1)
-            emit(tags.OPT_HP_ADAM_BETA2, config.beta2)
-            emit(tags.OPT_HP_ADAM_EPSILON, config.epsilon)
-            emit(tags.MODEL_HP_LOSS_FN, tags.BCE)
-            emit(tags.PRECISION, config.precision)
-            size = (cache.num_users, cache.num_items)
-            trainer = build(config, *size, seed=self.spec.seed, replicas=self.replicas)
-        with self.clock.phase("compile"), heartbeat("compiling the training step"):
-            trainer.warm_up()
+        emit(tags.MODEL_HP_MF_DIM, config.mf_dim)
+        emit(tags.MODEL_HP_MLP_LAYER_SIZES, list(config.mlp_layer_sizes))
+        emit(tags.OPT_NAME, config.optimizer)
+        emit(tags.OPT_LR, config.learning_rate)
+        emit(tags.OPT_HP_ADAM_BETA1, config.beta1)
+        emit(tags.OPT_HP_ADAM_BETA2, config.beta2)
+        emit(tags.OPT_HP_ADAM_EPSILON, config.epsilon)
+        emit(tags.MODEL_HP_LOSS_FN, tags.BCE)
+        emit(tags.PRECISION, config.precision)
+
+    def built(self, trainer: Trainer) -> None:
+        cache = self._cache
+        assert cache is not None, "open_cache comes first"
         self.status = replace(
             self.status,
             device=trainer.device,
@@ -199,13 +222,12 @@ class _Trial:
             num_parameters=trainer.geometry.num_parameters,
         )
         self._record_system(trainer.device, cache)
-        return trainer
 
     def _record_system(self, device: str, cache: RatingsCache) -> None:
-        manifest = _manifest(self.spec.run)
+        manifest = _manifest(self.spec.run_dir)
         found = system.record(git=self.spec.git, device=device)
-        if self.spec.cluster:
-            found["workers"] = len(self.spec.cluster.workers)
+        if self.options.cluster:
+            found["workers"] = self.options.cluster.num_workers
         found["data"] = {
             "dataset": self.config.dataset,
             "ratings_sha256": manifest.get("ratings_sha256"),
@@ -215,54 +237,40 @@ class _Trial:
         write_json(self.trial.system, found, sort_keys=False)
         for code, text in degradations(self.config, found, manifest):
             self._degrade(code, text)
-        if self.spec.profile:
-            self._degrade("profiled", f"some steps were traced into {self.spec.profile}")
+        if self.options.profile:
+            self._degrade("profiled", f"some steps were traced into {self.options.profile}")
         write_status(self.status, self.trial.status)
         log_line(
             f"{cache.num_users:,} users, {cache.num_items:,} items, "
             f"{self.status.num_parameters:,} parameters on {device}, {self.config.precision}"
         )
 
-    def _build_evaluator(self, trainer: Trainer, producer: Producer) -> Evaluator:
-        with self.clock.phase("wait_eval_candidates"), heartbeat("waiting for eval candidates"):
-            candidates = producer.eval_candidates()
-        with self.clock.phase("build_evaluator"):
-            evaluator = Evaluator(trainer, candidates)
-        if self.config.initial_eval:
-            with self.clock.phase("initial_eval"), heartbeat("evaluating the untrained model"):
-                untrained = evaluator.evaluate()
-            log_line(f"untrained  hr@10 {untrained.hit_rate:.4f}")
-            self.status = replace(self.status, initial_hit_rate=untrained.hit_rate)
-        return evaluator
+    def _degrade(self, code: str, text: str) -> None:
+        emit(tags.DEGRADED, code)
+        self.status = degraded_status(self.status, code, text)
 
-    def _train_to_target(self, trainer: Trainer, evaluator: Evaluator, producer: Producer) -> bool:
+    def untrained(self, evaluation: Evaluation) -> None:
+        log_line(f"untrained  hr@10 {evaluation.hit_rate:.4f}")
+        self.status = replace(self.status, initial_hit_rate=evaluation.hit_rate)
+
+    def trains(self) -> None:
         emit(tags.TRAIN_LOOP)
-        for epoch in range(self.config.max_epochs):
-            emit(tags.TRAIN_EPOCH, epoch)
-            with self.clock.phase("wait_input", epoch=epoch), heartbeat("waiting for input"):
-                batches = producer.next_epoch()
-            if self.spec.hash_pipeline:
-                # From what was received, not from what the producer says it wrote.
-                first_batch, all_batches = hash_batches(batches)
-                print(f"epoch {epoch} first batch {first_batch}", flush=True)
-                print(f"epoch {epoch} all batches {all_batches}", flush=True)
-            if self.replicas:
-                self.replicas.require_agreement(*same_input(batches))
-            profile = self.spec.profile if epoch == 0 else None
-            with self.clock.phase("train_epoch", epoch=epoch):
-                steps = StepProgress(epoch, producer)
-                trained = trainer.train_epoch(batches, on_progress=steps, profile=profile)
-            evaluation = self._evaluate(evaluator, producer, epoch)
-            self._record_epoch(batches, trained, evaluation)
-            if evaluation.hit_rate >= self.config.target_hit_rate:
-                return True
-        return False
 
-    def _evaluate(self, evaluator: Evaluator, producer: Producer, epoch: int) -> Evaluation:
-        config = self.config
+    def epoch_begins(self, epoch: int) -> None:
+        emit(tags.TRAIN_EPOCH, epoch)
+
+    def input_arrived(self, batches: EpochData) -> None:
+        if self.options.hash_pipeline:
+            # From what was received, not from what the producer says it wrote.
+            first_batch, all_batches = hash_batches(batches)
+            print(f"epoch {batches.epoch} first batch {first_batch}", flush=True)
+            print(f"epoch {batches.epoch} all batches {all_batches}", flush=True)
+
+    def evaluates(self, epoch: int) -> None:
         emit(tags.EVAL_START, epoch)
-        with self.clock.phase("eval", epoch=epoch), heartbeat("evaluating"):
-            evaluation = evaluator.evaluate(on_progress=lambda done, total: producer.check())
+
+    def evaluated(self, epoch: int, evaluation: Evaluation) -> None:
+        config = self.config
         emit(tags.EVAL_TARGET, {"epoch": epoch, "value": config.target_hit_rate})
         emit(tags.EVAL_ACCURACY, {"epoch": epoch, "value": evaluation.hit_rate})
         emit(tags.EVAL_HITS, {"epoch": epoch, "value": evaluation.hits})
@@ -270,9 +278,8 @@ class _Trial:
         # The producer counts the users it drew candidates for; stitch fills the number in.
         emit(tags.EVAL_HP_NUM_USERS, deferred=True)
         emit(tags.EVAL_STOP, epoch)
-        return evaluation
 
-    def _record_epoch(self, batches: Any, trained: EpochTrain, evaluation: Evaluation) -> None:
+    def epoch_done(self, batches: EpochData, trained: EpochTrain, evaluation: Evaluation) -> None:
         line = {
             "epoch": batches.epoch,
             "mean_loss": trained.mean_loss,
@@ -298,7 +305,15 @@ class _Trial:
         write_status(self.status, self.trial.status)
         log_line(epoch_line(line, self.config))
 
-    def _final(self, converged: bool, seconds: float) -> TrialStatus:
+    def stops(self, converged: bool) -> float:
+        """The trial has ended; its time to train in seconds."""
+        emit(tags.RUN_STOP, {"success": converged})
+        seconds = self.clock.stop()
+        emit(tags.RUN_FINAL)
+        return seconds
+
+    def final(self, converged: bool, seconds: float) -> TrialStatus:
+        """The status that the trial ends with."""
         best, target = self.status.best_hit_rate or 0.0, self.config.target_hit_rate
         if converged:
             text = f"target {target} reached in {duration(seconds)}, {self.status.epochs} epochs"

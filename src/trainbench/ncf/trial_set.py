@@ -1,137 +1,80 @@
-"""A set of NCF trials (``trial_sets``), and a worker's part in those of another machine."""
+"""A set of NCF trials on several machines: checked before it runs, and a worker's part in it."""
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import signal
-import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from dataclasses import replace
 
-from trainbench import configuration
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster, missing
-from trainbench.errors import MachineError, TrainbenchError
-from trainbench.machine import page_cache
-from trainbench.movielens.cache import find_cache, open_cache
-from trainbench.ncf.config import NcfConfig
-from trainbench.progress import heartbeat, log_line
-from trainbench.trials import trial_set
-from trainbench.trials.paths import DataDir, RunDir
+from trainbench.configuration import to_json
+from trainbench.distribution.cluster import Cluster, from_tf_config
+from trainbench.errors import ConfigError, TrainbenchError
+from trainbench.ncf.config import NcfConfig, indivisible
+from trainbench.ncf.steps import inputs
+from trainbench.progress import log_line
+from trainbench.trials import child, trial_set
+from trainbench.trials.spec import SetSpec
 
 
-@dataclass(frozen=True)
-class SetSpec:
-    """What ``train`` was asked for."""
-
-    config: NcfConfig
-    data: DataDir
-    runs: int = 1
-    seed: int | None = None
-    command: Sequence[str] = ()
-    drop_cache_location: str = page_cache.DROP_CACHES
-    hash_pipeline: bool = False
-    git: dict[str, Any] | None = None
-    cluster: Cluster | None = None
-    join_timeout_s: float = JOIN_TIMEOUT_S
-    profile: Path | None = None
-
-
-def run_set(spec: SetSpec) -> RunDir:
-    """Run the trials that are missing and return the run's folder.
+def check_set(spec: SetSpec) -> SetSpec:
+    """``spec`` as it runs; on several machines always as a new run.
 
     Raises:
-        ConfigError, DataIntegrityError, MachineError: a trial failed for a reason that would fail
-            the next one as well.
-        TrainbenchError: no usable cache, or interrupted.
+        ConfigError: what several machines cannot train, or not with these options.
     """
-    folder = find_cache(spec.config.split_spec, spec.data)
-    with heartbeat("verifying the cache"):
-        open_cache(folder, verify=True)
-    run = _interrupted_run(spec) or trial_set.new_run(
-        spec.data,
-        preset=spec.config.preset,
-        config=configuration.to_json(spec.config),
-        cache_record=folder / "cache.json",
-        manifest=spec.data.manifest(spec.config.dataset),
-        runs=spec.runs,
-        seed=spec.seed,
-        command=spec.command,
-    )
-    trial_set.run_missing(
-        run,
-        runs=spec.runs,
-        seed=spec.seed,
-        command=lambda index, seed: _command(spec, run, index, seed),
-        own_error=lambda code: _not_joined(spec, code),
-    )
-    return run
+    cluster = from_tf_config(spec.options["tf_config"])
+    if cluster is None:
+        return spec
+    if spec.pipeline:
+        raise ConfigError(
+            "TF_CONFIG names several machines: run download and preprocess on each, then train on "
+            "each, then stitch and report on worker 0 (docs/multi_machine.md)"
+        )
+    if spec.seed is None:
+        raise ConfigError(
+            "several machines train together: give each the same --seed, from which all of them "
+            "draw the same samples"
+        )
+    _check_config(spec.config, cluster)
+    # Workers cannot know which trials another machine's run lacks.
+    return replace(spec, fresh=True)
 
 
-def work_for_chief(spec: SetSpec) -> None:
-    """This machine's part in every trial of the set; only its own log is written.
+def _check_config(config: NcfConfig, cluster: Cluster) -> None:
+    if config.tpu or config.cpu_devices > 1:
+        name = "tpu" if config.tpu else "cpu_devices"
+        raise ConfigError(f"{name} is for one machine, and TF_CONFIG names several")
+    if config.batch_size % cluster.num_workers:
+        raise ConfigError(indivisible(config.batch_size, cluster.num_workers))
+
+
+def work(spec: SetSpec) -> bool:
+    """Do this machine's part in every trial of the chief's set; false on the chief's own machine.
 
     Raises:
         TrainbenchError: a trial's part failed, of the kind that its exit code names.
     """
-    assert spec.cluster
-    with heartbeat("verifying the cache"):
-        open_cache(find_cache(spec.config.split_spec, spec.data), verify=True)
-    log_file = spec.data.worker_log(spec.cluster.index)
+    cluster = from_tf_config(spec.options["tf_config"])
+    if cluster is None or cluster.is_chief:
+        return False
+    inputs(spec.config, spec.data)
+    number = cluster.me.index
+    log_file, file = spec.data.worker_log(number), spec.data.worker_spec(number)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     for index in range(spec.runs):
-        log_line(f"worker {spec.cluster.index}, trial {index + 1} of {spec.runs}; log: {log_file}")
-        seed = trial_set.trial_seed(spec.seed, index)
-        command = [sys.executable, "-m", "trainbench", "worker"]
-        command += [
-            "--data-dir",
-            str(spec.data.root),
-            "--config",
-            configuration.to_json(spec.config),
-        ]
-        command += ["--seed", str(seed), "--log-file", str(log_file)]
-        command += ["--drop-cache-location", spec.drop_cache_location, *_cluster_options(spec)]
-        code = trial_set.follow(command, log_file)
+        log_line(f"worker {number}, trial {index + 1} of {spec.runs}; log: {log_file}")
+        arguments = {
+            "config": to_json(spec.config),
+            "data": str(spec.data.root),
+            "seed": trial_set.trial_seed(spec.seed, index),
+            "log_file": str(log_file),
+            "drop_cache_location": spec.drop_cache_location,
+            "options": spec.options,
+        }
+        code = trial_set.follow(
+            child.command(file, "trainbench.ncf.worker:run_worker", arguments), log_file
+        )
         if code:
             kind = trial_set.HOPELESS.get(code, TrainbenchError)
-            raise _not_joined(spec, code) or kind(
+            raise kind(
                 f"trial {index}: the worker ended with {trial_set.ending(code)}; see {log_file}"
             )
-
-
-def _interrupted_run(spec: SetSpec) -> RunDir | None:
-    # Workers cannot know which trials another machine's run lacks.
-    if spec.cluster:
-        return None
-    return trial_set.interrupted_run(
-        spec.data, config=configuration.to_json(spec.config), runs=spec.runs, seed=spec.seed
-    )
-
-
-def _command(spec: SetSpec, run: RunDir, index: int, seed: int) -> list[str]:
-    command = [sys.executable, "-m", "trainbench", "trial", "--data-dir", str(spec.data.root)]
-    command += ["--run", str(run.root), "--index", str(index), "--seed", str(seed)]
-    command += ["--drop-cache-location", spec.drop_cache_location]
-    if spec.hash_pipeline:
-        command.append("--hash-pipeline")
-    if spec.git:
-        command += ["--git", json.dumps(spec.git)]
-    if spec.profile:
-        command += ["--profile", str(spec.profile)]
-    return command + _cluster_options(spec)
-
-
-def _cluster_options(spec: SetSpec) -> list[str]:
-    if spec.cluster is None:
-        return []
-    cluster = json.dumps(dataclasses.asdict(spec.cluster))
-    return ["--cluster", cluster, "--join-timeout-s", str(spec.join_timeout_s)]
-
-
-def _not_joined(spec: SetSpec, code: int) -> MachineError | None:
-    """The error of a trial's process that waited in vain for other machines; see ``join``."""
-    if spec.cluster is None or code != -signal.SIGALRM:
-        return None
-    return missing(spec.cluster, spec.join_timeout_s)
+    return True

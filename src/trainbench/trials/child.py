@@ -35,7 +35,7 @@ def trial(arguments: Mapping[str, Any]) -> int:
 
 
 def exit_code_of(error: BaseException) -> int | None:
-    """The exit code of ``error``, after a line that says what it was; None where nobody knows."""
+    """Print ``error`` in one line and return its exit code; None for an unexpected error."""
     if signals.caused(error):
         print("error: interrupted", file=sys.stderr)
         return Interrupted.exit_code

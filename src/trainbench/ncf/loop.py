@@ -1,0 +1,180 @@
+"""The course of one trial, the same for chief and workers: what each does beside is an observer's.
+
+Every worker makes the same input from the same seed, takes the same steps and finds the same hit
+rate, so each knows by itself when the trial ends. Where several machines meet, and in which order,
+stands here alone.
+
+The order is the rule's (docs/rules.md): the producer is alive, the page cache is dropped, the clock
+starts, the producer may touch data, and everything that depends on the data or the model follows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from trainbench import __version__
+from trainbench.configuration import to_json
+from trainbench.machine import page_cache
+from trainbench.machine.page_cache import CacheDrop
+from trainbench.movielens.cache import RatingsCache
+from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.evaluate import Evaluation, Evaluator
+from trainbench.ncf.input.epochs import EpochData
+from trainbench.ncf.input.producer import Producer
+from trainbench.ncf.replicas import Replicas
+from trainbench.ncf.train import EpochTrain, StepProgress, Trainer, build
+from trainbench.progress import heartbeat, log_line
+
+
+class Observer:
+    """What a worker does beside training: it says how far it is. The chief's records the trial."""
+
+    def phase(self, name: str, *, epoch: int | None = None) -> AbstractContextManager[Any]:
+        """The context of a phase of the trial."""
+        return contextlib.nullcontext()
+
+    def caches_dropped(self, drop: CacheDrop) -> None:
+        """The page cache was dropped, or was not, on all machines."""
+        log_line(drop.sentence())
+
+    def starts(self) -> None:
+        """The clock starts: from here on, all work counts."""
+
+    def builds(self) -> None:
+        """The model is about to be built."""
+
+    def built(self, trainer: Trainer) -> None:
+        """The step is compiled."""
+
+    def untrained(self, evaluation: Evaluation) -> None:
+        """The model was evaluated before training."""
+
+    def trains(self) -> None:
+        """The first epoch is about to begin."""
+
+    def epoch_begins(self, epoch: int) -> None:
+        """An epoch begins with waiting for its input."""
+
+    def input_arrived(self, batches: EpochData) -> None:
+        """The input of an epoch is here."""
+
+    def evaluates(self, epoch: int) -> None:
+        """An epoch is about to be evaluated."""
+
+    def evaluated(self, epoch: int, evaluation: Evaluation) -> None:
+        """An epoch was evaluated."""
+
+    def epoch_done(self, batches: EpochData, trained: EpochTrain, evaluation: Evaluation) -> None:
+        """An epoch is over."""
+        log_line(
+            f"epoch {batches.epoch + 1}  hr@10 {evaluation.hit_rate:.4f}  "
+            f"loss {trained.mean_loss:.4f}"
+        )
+
+
+@dataclass(frozen=True)
+class Course:
+    """A trial that is ready to start: its producer is alive and has touched no data."""
+
+    config: NcfConfig
+    seed: int
+    cache: RatingsCache
+    producer: Producer
+    replicas: Replicas | None
+    observer: Observer
+    drop_cache_location: str
+    profile: str | None = None
+
+    def run(self) -> tuple[Trainer, bool]:
+        """Train to the target or the last epoch; the trained model, and whether it got there."""
+        self._start()
+        trainer = self._build()
+        evaluator = self._build_evaluator(trainer)
+        self.observer.trains()
+        for epoch in range(self.config.max_epochs):
+            if self._epoch(epoch, trainer, evaluator).hit_rate >= self.config.target_hit_rate:
+                return trainer, True
+        return trainer, False
+
+    def _start(self) -> None:
+        with self.observer.phase("drop_caches"):
+            drop = caches_dropped(self.config, self.drop_cache_location, self.replicas)
+            self.observer.caches_dropped(drop)
+        self.observer.starts()
+        if self.replicas:
+            # All wait here, so that no producer reads before the chief's clock has started.
+            self.replicas.require_agreement(*same_run(self.config, self.seed, self.cache))
+        self.producer.release()
+
+    def _build(self) -> Trainer:
+        size = (self.cache.num_users, self.cache.num_items)
+        with self.observer.phase("build_model"):
+            self.observer.builds()
+            trainer = build(self.config, *size, seed=self.seed, replicas=self.replicas)
+        with self.observer.phase("compile"), heartbeat("compiling the training step"):
+            trainer.warm_up()
+        self.observer.built(trainer)
+        return trainer
+
+    def _build_evaluator(self, trainer: Trainer) -> Evaluator:
+        phase = self.observer.phase
+        with phase("wait_eval_candidates"), heartbeat("waiting for eval candidates"):
+            candidates = self.producer.eval_candidates()
+        with phase("build_evaluator"):
+            evaluator = Evaluator(trainer, candidates)
+        if self.config.initial_eval:
+            with phase("initial_eval"), heartbeat("evaluating the untrained model"):
+                untrained = evaluator.evaluate()
+            self.observer.untrained(untrained)
+        return evaluator
+
+    def _epoch(self, epoch: int, trainer: Trainer, evaluator: Evaluator) -> Evaluation:
+        observer = self.observer
+        observer.epoch_begins(epoch)
+        with observer.phase("wait_input", epoch=epoch), heartbeat("waiting for input"):
+            batches = self.producer.next_epoch()
+        observer.input_arrived(batches)
+        if self.replicas:
+            self.replicas.require_agreement(*same_input(batches))
+        profile = self.profile if epoch == 0 else None
+        with observer.phase("train_epoch", epoch=epoch):
+            steps = StepProgress(epoch, self.producer)
+            trained = trainer.train_epoch(batches, on_progress=steps, profile=profile)
+        observer.evaluates(epoch)
+        with observer.phase("eval", epoch=epoch), heartbeat("evaluating"):
+            found = evaluator.evaluate(on_progress=lambda done, total: self.producer.check())
+        observer.evaluated(epoch, found)
+        observer.epoch_done(batches, trained, found)
+        return found
+
+
+def same_run(config: NcfConfig, seed: int, cache: RatingsCache) -> tuple[str, bytes]:
+    """What workers of one trial must agree on before it, with its hash."""
+    parts = [to_json(config), str(seed), cache.record["test_set_sha256"], __version__]
+    return "settings, seed or data", hashlib.sha256("\n".join(parts).encode()).digest()
+
+
+def same_input(batches: EpochData) -> tuple[str, bytes]:
+    """What workers of one trial must agree on before an epoch, with its hash."""
+    return f"the input of epoch {batches.epoch}", bytes.fromhex(batches.epoch_sha256)
+
+
+def caches_dropped(config: NcfConfig, location: str, replicas: Replicas | None) -> CacheDrop:
+    """Drop the page cache here; with ``replicas``, return when every worker has tried.
+
+    ``dropped`` says whether it was dropped on all machines.
+    """
+    drop = page_cache.drop_if(config.drop_caches, location)
+    if replicas is None:
+        return drop
+    everywhere = replicas.gathered(np.array([drop.dropped], np.int32))[:, 0]
+    missing = [str(index) for index, dropped in enumerate(everywhere) if not dropped]
+    if drop.dropped and missing:
+        drop = replace(drop, dropped=False, reason=f"not on worker {', '.join(missing)}")
+    return drop
