@@ -284,7 +284,7 @@ class ReplicatedRanks:
         return [(first, np.asarray(ranks)) for first, ranks in zip(starts, ranked, strict=True)]
 
     def _one_ready(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        return tensors | self._ranker.project(tensors)
+        return {**tensors, **self._ranker.project(tensors)}
 
 
 def evaluate_saved(

@@ -78,11 +78,6 @@ def test_warm_up_is_rounded_up_to_a_group_of_batches(
     assert (expected + stages - 1) % group == 0
 
 
-def test_10_workers_start_at_their_share_of_the_data() -> None:
-    assert lengths.shift_ratio(0, 4) == 0.0
-    assert lengths.shift_ratio(3, 4) == 0.75
-
-
 def test_11_data_is_rolled_by_whole_batches() -> None:
     rolled = lengths.roll(np.array([1, 2, 3, 4, 5, 6]), 2, 0.34)
     assert rolled.tolist() == [3, 4, 5, 6, 1, 2]

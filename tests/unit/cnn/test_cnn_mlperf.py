@@ -13,10 +13,11 @@ from typing import Any
 
 import keras
 import pytest
+import small_images
 from mlperf_compliance import tags as published
 
+import trainbench
 from trainbench.cnn import BenchmarkCNN, make_params
-from trainbench.cnn.input import tfrecords
 from trainbench.cnn.input.datasets import Dataset
 from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.mlperf import model as model_lines
@@ -30,7 +31,7 @@ from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.image_classification.dataset import SMALL
 
-PACKAGE = Path(mlperf.__file__).parents[1]
+PACKAGE = Path(trainbench.__file__).parent
 CPU: dict[str, Any] = {"device": "cpu", "num_warmup_batches": 0, "display_every": 1}
 
 
@@ -55,7 +56,7 @@ class OneConvolution:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("imagenet")
-    tfrecords.generate(folder, train=8, validation=8, shards=(1, 1), mixed=True)
+    small_images.generate(folder, train=8, validation=8, shards=(1, 1), mixed=True)
     return folder
 
 

@@ -30,12 +30,6 @@ def test_56_a_moving_mean_changes_the_mean_only() -> None:
     assert console.speed(32, TIMES, ewma=0.0).mean == plain.mean
 
 
-def test_57_a_scaled_speed_stands_without_its_spread() -> None:
-    found = console.speed(32, TIMES, scale=2)
-    assert found.mean == pytest.approx(320)
-    assert console.speed_text(found, scale=2) == "images/sec: 320.0"
-
-
 def test_58_a_step_line_has_nine_fields_or_eleven() -> None:
     line = console.step_line(10, console.speed(32, TIMES), 2.5264)
     assert line == "10\timages/sec: 160.0 +/- 52.0 (jitter = 118.6)\t2.526"

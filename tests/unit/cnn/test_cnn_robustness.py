@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_images
 from cnn_standins import Listed, Trivial, losses, step_rows
 
 from trainbench import cnn
-from trainbench.cnn.input import tfrecords
 
 PATIENCE_S = 90
 
@@ -35,7 +35,7 @@ def test_92_black_and_white_records_are_learned_and_the_run_is_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     data = tmp_path / "imagenet"
-    tfrecords.generate(data, train=32, validation=16, shards=(2, 1), mixed=True)
+    small_images.generate(data, train=32, validation=16, shards=(2, 1), mixed=True)
     flags = {
         "data_dir": str(data), "train_dir": str(tmp_path / "run"), "num_warmup_batches": 1,
         "num_eval_batches": 4, "init_learning_rate": 0.05, "distortions": False,
