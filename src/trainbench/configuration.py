@@ -127,10 +127,12 @@ def from_json(kind: type[Config], text: str) -> Config:
     hints = get_type_hints(kind)
     try:
         fields = json.loads(text)
-        config: Config = kind(**{k: _typed(value, hints.get(k)) for k, value in fields.items()})
+        config: Config = kind(
+            **{key: _typed(value, hints.get(key)) for key, value in fields.items()}
+        )
+        return config
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"config.json: {error}") from None
-    return config
 
 
 def _typed(value: Any, hint: Any) -> Any:

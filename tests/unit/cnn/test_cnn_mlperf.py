@@ -26,7 +26,8 @@ from trainbench.cnn.models.resnet import NORM
 from trainbench.cnn.models.spec import build_shape_only
 from trainbench.compliance.check import check
 from trainbench.compliance.emit import emit, logging_to
-from trainbench.compliance.parse import Event, read_log
+from trainbench.compliance.event import Event
+from trainbench.compliance.parse import read_log
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.image_classification.dataset import SMALL
