@@ -19,7 +19,7 @@ _CHECKER = click.option(
     type=click.Choice(["2018-11", "2019-04"]),
     default="2019-04",
     show_default=True,
-    help="Decide as this published version of the v0.5 checker.",
+    help="Check as this published version of the v0.5 checker does.",
 )
 
 
@@ -151,14 +151,14 @@ def score(folder: Path, as_json: bool, order: str, legacy_reference: bool) -> No
     type=click.FloatRange(0, 100, max_open=True),
     default=0.0,
     show_default=True,
-    help="A slowdown up to this is none.",
+    help="Slowdowns up to this percentage are ignored.",
 )
 @click.option(
     "--confidence",
     type=click.FloatRange(0.5, 1, max_open=True),
     default=0.95,
     show_default=True,
-    help="Of the intervals; 1 minus this is the level of the test.",
+    help="Confidence of the intervals; the level of the test is 1 minus this.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def compare(
@@ -204,7 +204,7 @@ def submission_verify(folder: Path, checker: str) -> None:
 @click.option("--run", "run_path", required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--org", required=True, help="The submitter's organisation.")
-@click.option("--email", required=True, help="Whom to ask.")
+@click.option("--email", required=True, help="Contact e-mail.")
 @click.option("--division", type=click.Choice(["closed", "open"]), default="closed")
 @click.option("--status", default="on-premise", show_default=True)
 def submission_build(
