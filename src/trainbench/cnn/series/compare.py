@@ -1,7 +1,7 @@
-"""Two result files of ``trainbench cnn`` side by side: is the second significantly slower?
+"""Two result files of ``trainbench cnn``: whether the second is slower, with confidence intervals.
 
-Whole runs are the samples where both files hold several (``--repeat``). Otherwise they are blocks
-of consecutive steps, which know nothing of what differs between processes.
+Whole runs are the samples where both files hold several (``--repeat``). Otherwise blocks of
+consecutive steps are, which do not show how processes differ.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from trainbench.reporting.text import fixed, shown
 from trainbench.statistics import Change, Interval, block_speeds, change, mean_interval
 
 RUNS, BLOCKS = "runs", "blocks of steps"
-# These have no influence on a speed: where a result is written, how often it was measured.
+# Where a result is written, and how often it was measured, has no influence on a speed.
 _HARMLESS = ("result_json", "benchmark_log_dir", "benchmark_test_id", "repeat", "display_every")
 _MACHINE = ("cpu", "gpus", "memory_bytes", "packages", "kernel", "device")
 
@@ -44,7 +44,7 @@ class SpeedComparison:
 
     @property
     def slower(self) -> bool:
-        """Whether the second is significantly slower, by more than the threshold."""
+        """Whether the second is significantly slower by more than the threshold."""
         return self.change.p_slowdown < 1 - self.confidence
 
     @property
@@ -56,7 +56,7 @@ class SpeedComparison:
             return "no significant difference"
         if self.change.percent > 0:
             return "faster"
-        return f"slower, but not surely by more than {self.threshold_percent:g} %"
+        return f"slower, but not significantly by more than {self.threshold_percent:g} %"
 
     def to_json(self) -> str:
         """Everything as JSON; speeds in images per second."""
@@ -101,7 +101,7 @@ def compare_speeds(
     """Compare two files of ``--result_json``.
 
     Raises:
-        ConfigError: a file is not a result, or holds too few steps.
+        ConfigError: a file that is not a result, or holds too few steps.
     """
     records = read(baseline), read(other)
     kind = RUNS if all(_runs(record) >= 2 for record in records) else BLOCKS
@@ -183,7 +183,7 @@ def _cautions(kind: str, records: Sequence[dict[str, Any]], settings: Table) -> 
     found = []
     if kind == BLOCKS:
         found.append(
-            "at least one side is a single run: steps of one run resemble one another, and do not "
+            "at least one side has a single run: steps of one run resemble one another and do not "
             "show how processes differ; measure both with --repeat=5"
         )
     elif min(_runs(record) for record in records) < 4:

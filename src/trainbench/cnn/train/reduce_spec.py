@@ -42,7 +42,7 @@ def parse(spec: str) -> list[Range]:
     """The ranges of ``spec``, smallest limit first.
 
     Raises:
-        ParamError: a malformed specification, a limit that is no number, an unknown algorithm.
+        ParamError: a malformed specification, a limit that is not a number, an unknown algorithm.
     """
     parts = spec.split(":")
     if len(parts) % 2 == 0:
