@@ -1,6 +1,6 @@
-"""Which processes a run is made of, what each of them does and where it listens.
+"""The processes of a run: what each of them does and where it listens.
 
-    distributed_replicated, collective_all_reduce   workers are equals; worker 0 writes and prints
+    distributed_replicated, collective_all_reduce   workers are peers; worker 0 writes and prints
     parameter_server, distributed_all_reduce        one process drives, all others serve it
 
 The one that drives is the controller where there is one, otherwise worker 0.

@@ -18,7 +18,7 @@ from trainbench.trials import signals
 
 StatusT = TypeVar("StatusT", bound=Any)
 Notes = list[tuple[str, str, Any]]
-"""(code, sentence, whether it applies) of what makes a result less than the benchmark's own."""
+"""(code, sentence, whether it applies) of each reason why a result is degraded."""
 
 
 def write_status(status: Any, path: Path) -> None:
@@ -36,7 +36,7 @@ def failed_status(status: StatusT, error: BaseException) -> StatusT:
 
 
 def degraded_status(status: StatusT, code: str, text: str) -> StatusT:
-    """``status`` with one note more on what makes the result less, which is also logged."""
+    """``status`` with one more reason why the result is degraded, which is also logged."""
     emit(tags.DEGRADED, code)
     return _replaced(status, degraded=(*status.degraded, {"code": code, "text": text}))
 

@@ -1,4 +1,4 @@
-"""TFRecord files of images: their names, their fields, what is wrong with them, small ones.
+"""TFRecord files of images: names, fields, the search for damage, and small generated files.
 
 generate(Path("images"))   # a hundred kilobytes of black and white ones, for tests
 """
@@ -40,7 +40,7 @@ def files(folder: Path, subset: str) -> list[Path]:
         raise DataError(f"Found no files in --data_dir matching: {folder / pattern}")
     empty = [file for file in found if file.stat().st_size == 0]
     if empty:
-        raise DataError(f"{empty[0]}: the file is empty; write it again or take it away")
+        raise DataError(f"{empty[0]}: the file is empty; write it again or remove it")
     return found
 
 
@@ -64,7 +64,7 @@ def damage(files: list[Path], cause: tf.errors.OpError) -> DataError:
         for file in files:
             fault = _fault(file, decode)
             if fault:
-                return DataError(f"{file}: {fault}; write the file again or take it away")
+                return DataError(f"{file}: {fault}; write the file again or remove it")
     return DataError(f"{files[0].parent}: an image could not be read: {_plain(cause)}")
 
 
