@@ -6,9 +6,9 @@ usage() {
   cat <<'TEXT'
 Usage: scripts/test.sh [option of pytest ...]
 
-Sets up .venv from requirements.lock (every package by hash) where it is missing or out of date, then:
+Sets up .venv from requirements.lock (every package by hash) if it is missing or out of date, then
 shellcheck, ruff check, ruff format --check, mypy, codespell, pytest.
-Tests that need Docker run only where an engine answers. With options, only pytest gets to run.
+Tests that need Docker run only where an engine answers. With options, only pytest runs.
 Exit codes: 0 all passed; otherwise that of the first tool that failed; 6 the set-up failed.
 Example: scripts/test.sh tests/unit -k cache
 TEXT
@@ -52,7 +52,7 @@ check() {
   local name=$1 start=$SECONDS code=0
   shift
   "$@" || code=$?
-  [[ $code == 0 ]] || fail "$code" "$name found something to mend (above)"
+  [[ $code == 0 ]] || fail "$code" "$name found problems (see above)"
   say "$name: clean ($((SECONDS - start)) s)"
 }
 
