@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from trainbench.cli import pipeline
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S
+from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.machine.system import nvidia_gpus
 from trainbench.movielens import datasets

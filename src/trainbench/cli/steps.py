@@ -23,7 +23,8 @@ from trainbench.cli.options import (
     source_options,
     train_options,
 )
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster, from_tf_config
+from trainbench.distribution.cluster import Cluster, from_tf_config
+from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.errors import ConfigError
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.ncf import config as configs
@@ -104,14 +105,14 @@ def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
 @click.option("--hash-pipeline", is_flag=True)
 @click.option("--git", default="null")
 @click.option("--profile", type=click.Path(path_type=Path))
-@click.option("--cluster", default="null")
+@click.option("--cluster", default="")
 @click.option("--join-timeout-s", type=float, default=JOIN_TIMEOUT_S)
 def trial_command(data_dir: Path, run_path: Path, git: str, cluster: str, **options: Any) -> int:
     """One trial in a process of its own; started by train."""
     _prepare_child()
     from trainbench.ncf.trial import TrialSpec, run_trial
 
-    options |= {"git": json.loads(git), "cluster": _cluster(cluster)}
+    options |= {"git": json.loads(git), "cluster": from_tf_config(cluster)}
     return run_trial(TrialSpec(RunDir(run_path), data=DataDir(data_dir), **options)).exit_code
 
 
@@ -128,7 +129,7 @@ def worker_command(data_dir: Path, config_json: str, cluster: str, **options: An
     _prepare_child()
     from trainbench.ncf.worker import WorkerSpec, run_worker
 
-    found = _cluster(cluster)
+    found = from_tf_config(cluster)
     assert found
     config = configs.from_json(config_json)
     run_worker(WorkerSpec(config, found, data=DataDir(data_dir), **options))
@@ -140,11 +141,6 @@ def _prepare_child() -> None:
     die_with_parent()
     # TensorFlow reads it when imported: its start-up notes would bury the progress lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-
-def _cluster(text: str) -> Cluster | None:
-    found = json.loads(text)
-    return Cluster(tuple(found["workers"]), found["index"]) if found else None
 
 
 @click.command("pipeline")
@@ -253,8 +249,8 @@ def _check_cluster(config: NcfConfig, cluster: Cluster, seed: int | None) -> Non
     if config.tpu or config.cpu_devices > 1:
         name = "tpu" if config.tpu else "cpu_devices"
         raise ConfigError(f"{name} is for one machine, and TF_CONFIG names several")
-    if config.batch_size % len(cluster.workers):
-        raise ConfigError(configs.indivisible(config.batch_size, len(cluster.workers)))
+    if config.batch_size % cluster.num_workers:
+        raise ConfigError(configs.indivisible(config.batch_size, cluster.num_workers))
 
 
 def _train(spec: SetSpec) -> RunDir:

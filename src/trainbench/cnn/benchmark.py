@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trainbench.cnn import console, environment, rules, runs
-from trainbench.cnn.cluster import Cluster
+from trainbench.cnn.cluster import cluster_of, own_files
 from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.input import datasets
@@ -46,8 +46,8 @@ class BenchmarkCNN:
         mlperf.offset(params, self.plan)
         for note in rules.notes(params):
             log_line(note)
-        cluster = Cluster.of(params)
-        self.params = cluster.own(params) if cluster else params
+        cluster = cluster_of(params)
+        self.params = own_files(params, cluster) if cluster else params
         self.membership = Membership(cluster, self.params) if cluster else None
         self.printed_devices, self.devices = environment.devices(
             self.params, before_start=self.membership.join if self.membership else None

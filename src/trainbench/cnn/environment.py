@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from trainbench.cnn.cluster import Cluster
+from trainbench.cnn.cluster import cluster_of
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.threads import Threads
 from trainbench.machine.system import nvidia_gpus
@@ -48,7 +48,7 @@ def variables(params: Params) -> dict[str, str]:
         wanted["TF_FORCE_UNIFIED_MEMORY"] = "1"
     if params.mkl:
         wanted["TF_ENABLE_ONEDNN_OPTS"] = "1"
-    cluster = Cluster.of(params)
+    cluster = cluster_of(params)
     if cluster is not None:
         wanted["TF_CONFIG"] = cluster.tf_config()
     return wanted

@@ -41,9 +41,6 @@ _START_UP_NOTE = re.compile(r"[IWE]\d{4} 00:00:|WARNING: All log messages before
 # Docker kills ten seconds after it asks; the trial must be gone before.
 _GRACE_S = 8
 
-OwnError = Callable[[int], TrainbenchError | None]
-"""A benchmark's own error for an exit code of a trial's process, if it has one."""
-
 
 def trial_seed(seed: int | None, index: int) -> int:
     """The seed of one trial: from the system's entropy, or derived when ``seed`` is given.
@@ -130,7 +127,6 @@ def run_missing(
     runs: int,
     seed: int | None,
     command: Callable[[int, int], list[str]],
-    own_error: OwnError = lambda code: None,
 ) -> None:
     """Run the trials of ``run`` that are not finished.
 
@@ -149,7 +145,7 @@ def run_missing(
             _set_aside(trial)
             own_seed = trial_seed(seed, index)
             log_line(f"trial {index + 1} of {runs}, seed {own_seed}")
-            status = _run_in_process(trial, command(index, own_seed), own_seed, own_error)
+            status = _run_in_process(trial, command(index, own_seed), own_seed)
         _say_progress(run, runs, index + 1, time.monotonic() - started)
         if status["state"] == "failed" and status["exit_code"] in HOPELESS:
             kind = HOPELESS[status["exit_code"]]
@@ -226,9 +222,7 @@ def _set_aside(trial: TrialDir) -> None:
     )
 
 
-def _run_in_process(
-    trial: TrialDir, command: list[str], seed: int, own_error: OwnError
-) -> dict[str, Any]:
+def _run_in_process(trial: TrialDir, command: list[str], seed: int) -> dict[str, Any]:
     trial.root.mkdir()
     try:
         code = follow(command, trial.stdout)
@@ -238,9 +232,7 @@ def _run_in_process(
     status = read_status(trial)
     if status.get("state") in FINISHED:
         return status
-    error = own_error(code) or TrainbenchError(
-        f"the trial's process ended with {ending(code)}; see {trial.stdout}"
-    )
+    error = TrainbenchError(f"the trial's process ended with {ending(code)}; see {trial.stdout}")
     status = {"seed": seed, **status, "state": "failed"}
     status |= {"exit_code": error.exit_code, "message": str(error)}
     write_json(trial.status, status, sort_keys=False)

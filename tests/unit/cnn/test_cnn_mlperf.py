@@ -31,7 +31,7 @@ from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.image_classification.dataset import SMALL
 
-PACKAGE = Path(mlperf.__file__).parents[1]
+PACKAGE = Path(mlperf.__file__).parents[2]
 CPU: dict[str, Any] = {"device": "cpu", "num_warmup_batches": 0, "display_every": 1}
 
 
