@@ -1,14 +1,7 @@
-<<<<<<< HEAD
-"""The processes of a run: what each of them does and where it listens.
-
-    distributed_replicated, collective_all_reduce   workers are peers; worker 0 writes and prints
-    parameter_server, distributed_all_reduce        one process drives, all others serve it
-=======
 """The processes that the flags describe, and what each of them does.
 
     distributed_replicated, collective_all_reduce   workers are equals; worker 0 writes and prints
     parameter_server, distributed_all_reduce        one process coordinates, all others serve it
->>>>>>> main
 
 The coordinator is the controller where there is one, otherwise worker 0.
 """
