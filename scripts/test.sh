@@ -60,7 +60,7 @@ check() {
   local name=$1 start=$SECONDS code=0
   shift
   "$@" || code=$?
-  [[ $code == 0 ]] || fail "$code" "$name found something to mend (above)"
+  [[ $code == 0 ]] || fail "$code" "$name found problems (see above)"
   say "$name: clean ($((SECONDS - start)) s)"
 }
 

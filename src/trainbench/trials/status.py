@@ -16,7 +16,7 @@ from trainbench.trials import signals
 
 StatusT = TypeVar("StatusT", bound=Any)
 Notes = list[tuple[str, str, Any]]
-"""(code, sentence, whether it applies) of what keeps a result from being the benchmark's own."""
+"""(code, sentence, whether it applies) of each reason why a result is degraded."""
 
 
 def write_status(status: Any, path: Path) -> None:
@@ -34,7 +34,7 @@ def failed_status(status: StatusT, error: BaseException) -> StatusT:
 
 
 def degraded_status(status: StatusT, code: str, text: str) -> StatusT:
-    """``status`` with one more note on what degrades the result."""
+    """``status`` with one more reason why the result is degraded."""
     return _replaced(status, degraded=(*status.degraded, {"code": code, "text": text}))
 
 

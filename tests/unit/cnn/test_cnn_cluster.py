@@ -1,4 +1,4 @@
-"""Roles, addresses and places of the processes of a run (facts 1.9, 1.10, 4A.10)."""
+"""Roles, addresses and places of the processes of a run."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_a_cluster_that_cannot_be_is_refused(values: dict, message: str) -> None
     assert message in str(raised.value)
 
 
-def test_10_worker_3_of_4_starts_three_quarters_into_the_data() -> None:
+def test_worker_3_of_4_starts_three_quarters_into_the_data() -> None:
     hosts = "a:1,b:1,c:1,d:1"
     for index, wanted in ((0, 0.0), (3, 0.75)):
         params = cnn.make_params(job_name="worker", task_index=index, worker_hosts=hosts)

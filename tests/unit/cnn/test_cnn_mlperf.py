@@ -94,7 +94,7 @@ def test_tags_are_the_50_of_resnet() -> None:
     assert not resnet_tags.OWN_TAGS & resnet_tags.RESNET_TAGS
 
 
-def test_two_steps_evaluated_twice_log_each_tag_as_often_as_the_document_says(
+def test_two_steps_evaluated_twice_log_each_tag_as_often_as_tf_cnn_benchmarks(
     twice: list[Event],
 ) -> None:
     counted = Counter(event.key for event in twice)
@@ -106,7 +106,7 @@ def test_two_steps_evaluated_twice_log_each_tag_as_often_as_the_document_says(
     assert counted["model_hp_conv2d_fixed_padding"] == counted["model_hp_dense"] == 4
     for tag in ("preproc_num_train_examples", "preproc_num_eval_examples", "run_stop", "run_final"):
         assert counted[tag] == 1, tag
-    # The document counts 3: two are of its test's own model, which filters its variables itself.
+    # tf_cnn_benchmarks' test counts 3: two are of its own model, which filters its variables.
     assert counted["model_exclude_bn_from_l2"] == 1
     assert [e.value for e in twice if e.key == "input_size"] == [2, 2]
     assert [e.value for e in twice if e.key == "input_mean_subtraction"] == (

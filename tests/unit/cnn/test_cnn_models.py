@@ -59,7 +59,7 @@ def small(name: str, size: int, dataset: str = "imagenet"):
         ("nasnet", "cifar10", 32, 32, 0.025),
     ],
 )
-def test_image_size_batch_size_and_rate_are_the_documents(name, dataset, size, batch, rate):
+def test_image_size_batch_size_and_rate_are_the_originals(name, dataset, size, batch, rate):
     model = registry.get_model(name, dataset)
     found = (model.image_size, model.default_batch_size, model.default_learning_rate)
     assert found == (size, batch, rate)
@@ -174,7 +174,7 @@ def test_inference_gives_finite_logits(name, dataset, size, rng):
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_86_half_precision_keeps_float32_variables_and_logits(policy, rng):
+def test_half_precision_keeps_float32_variables_and_logits(policy, rng):
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:

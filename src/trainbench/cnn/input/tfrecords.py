@@ -34,7 +34,7 @@ def files(folder: Path, subset: str) -> list[Path]:
         raise DataError(f"Found no files in --data_dir matching: {folder / pattern}")
     empty = [file for file in found if file.stat().st_size == 0]
     if empty:
-        raise DataError(f"{empty[0]}: the file is empty; write it again or take it away")
+        raise DataError(f"{empty[0]}: the file is empty; write it again or remove it")
     return found
 
 
@@ -58,7 +58,7 @@ def damage(files: list[Path], cause: tf.errors.OpError) -> DataError:
         for file in files:
             fault = _fault(file, decode)
             if fault:
-                return DataError(f"{file}: {fault}; write the file again or take it away")
+                return DataError(f"{file}: {fault}; write the file again or remove it")
     return DataError(f"{files[0].parent}: an image could not be read: {_plain(cause)}")
 
 

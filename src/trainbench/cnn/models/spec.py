@@ -1,4 +1,4 @@
-"""What the harness knows about a model before it is built."""
+"""What is known about a model before it is built."""
 
 from __future__ import annotations
 
