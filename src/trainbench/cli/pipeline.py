@@ -10,7 +10,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from trainbench.benchmark import DEFAULT, Benchmark, Source, find, load
+from trainbench.benchmark import Benchmark, Source, load
 from trainbench.configuration import to_json
 from trainbench.errors import ConfigError, MachineError
 from trainbench.image_classification.config import imagenet
@@ -19,7 +19,7 @@ from trainbench.progress import log_line
 from trainbench.trials import trial_set
 from trainbench.trials.lock import locked
 from trainbench.trials.paths import DataDir, RunDir
-from trainbench.trials.spec import SetSpec
+from trainbench.trials.spec import SetSpec, benchmark_of
 
 
 def verify(benchmark: Benchmark, config: Any, data: DataDir) -> None:
@@ -133,12 +133,6 @@ def plan(benchmark: Benchmark, config: Any, data_dir: Path, *, runs: int) -> str
             f"configuration\n{to_json(config)}",
         ]
     )
-
-
-def benchmark_of(run: RunDir) -> Benchmark:
-    """The benchmark that ``run`` is of; runs of before it was recorded are NCF's."""
-    record = json.loads(run.run_file.read_text()) if run.run_file.exists() else {}
-    return find(record.get("benchmark", DEFAULT))
 
 
 def _system_name(run: RunDir) -> str:

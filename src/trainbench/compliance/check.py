@@ -14,7 +14,6 @@ from trainbench.compliance.event_index import Breach, EventIndex
 from trainbench.compliance.outcome import run_time_s
 from trainbench.compliance.parse import Log, parse_line, read_lines, sort_out
 from trainbench.compliance.rules.levels import (
-    BENCHMARKS,
     CHECKERS,
     LEVELS,
     AtLeastOne,
@@ -27,6 +26,7 @@ from trainbench.compliance.rules.levels import (
     RuleSet,
     RunTime,
     SomeEpochZero,
+    known_benchmarks,
     rule_id,
     ruleset,
 )
@@ -197,12 +197,12 @@ def _some_epoch_zero(rule: SomeEpochZero, events: tuple[Event, ...]) -> Iterator
 
 def _known_benchmark(rule: KnownBenchmark, events: tuple[Event, ...]) -> Iterator[Breach]:
     found = [event for event in events if event.key.startswith(rule.tags)]
-    if not any(event.benchmark in BENCHMARKS for event in found):
+    if not any(event.benchmark in known_benchmarks() for event in found):
         yield (found[0].benchmark if found else "none"), (found[0] if found else None)
 
 
 def _first_line_benchmark(rule: FirstLineBenchmark, events: tuple[Event, ...]) -> Iterator[Breach]:
-    if events and events[0].benchmark not in BENCHMARKS:
+    if events and events[0].benchmark not in known_benchmarks():
         yield events[0].benchmark, events[0]
 
 

@@ -24,6 +24,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, TextIO
 
+from trainbench.benchmark import find
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.errors import MachineError
@@ -35,8 +36,8 @@ _TAGS = {
     tags.BENCHMARK: tags.NCF_TAGS | tags.OWN_TAGS,
     resnet_tags.BENCHMARK: resnet_tags.RESNET_TAGS | resnet_tags.OWN_TAGS | tags.OWN_TAGS,
 }
-# From the package's ncf_print or resnet_print to the caller of emit: emit, then its caller.
-_STACK_OFFSET = 2
+# From the package's printing function to the caller of emit.
+_STACK_OFFSET = 1
 # The v0.5 parser accepts no space and no colon inside a call site's file name.
 _CALL_SITE = re.compile(r"\((.*):(\d+)\)")
 _UNPARSABLE = re.compile(r"[\s:]")
@@ -62,7 +63,7 @@ def logging_to(
 ) -> Iterator[None]:
     """Append every ``emit`` of this process to ``path`` while the context is open.
 
-    ``benchmark`` is ``ncf`` or ``resnet``; without a ``path`` the lines go to ``echo`` alone.
+    Without a ``path`` the lines go to ``echo`` alone.
 
     Call sites are written relative to ``root_dir`` (``ncf/trial.py:123``). The environment's
     COMPLIANCE_FILE, which ``mlperf_compliance`` reads when imported, has no effect inside the
@@ -78,8 +79,15 @@ def logging_to(
     handler = _LineHandler(path, echo)
     outer = _active
     try:
-        with _configured(mlperf_log, handler, root_dir, benchmark):
-            _active = _Sink(_writer(mlperf_log, benchmark), raw_prefix)
+        with _configured(mlperf_log, handler):
+            # Not ncf_print and the like: they know one set of tags and one folder each.
+            write = functools.partial(
+                mlperf_log._mlperf_print,
+                benchmark=benchmark,
+                tag_set=_TAGS.get(benchmark) or find(benchmark).tags | tags.OWN_TAGS,
+                root_dir=re.escape(str(root_dir).rstrip("/")),
+            )
+            _active = _Sink(write, raw_prefix)
             yield
     finally:
         _active = outer
@@ -156,37 +164,21 @@ def _parsable_call_site(match: re.Match[str]) -> str:
 
 
 @contextlib.contextmanager
-def _configured(
-    mlperf_log: Any, handler: logging.Handler, root_dir: Path, benchmark: str
-) -> Iterator[None]:
+def _configured(mlperf_log: Any, handler: logging.Handler) -> Iterator[None]:
     """Set the package's module-wide state for one context and restore it afterwards.
 
-    The package writes through one logger whose file is fixed at import, trims call sites by one
-    global regular expression, and refuses every tag outside one global set.
+    The package writes through one logger whose file is fixed at import, and looks for call sites
+    in its own way.
     """
-    logger = mlperf_log.LOGGER
-    changed = {
-        f"ROOT_DIR_{benchmark.upper()}": re.escape(str(root_dir).rstrip("/")),
-        f"{benchmark.upper()}_TAG_SET": set(_TAGS[benchmark]),
-        "get_caller": _call_site,
-    }
-    before = {name: getattr(mlperf_log, name) for name in changed}
+    logger, get_caller = mlperf_log.LOGGER, mlperf_log.get_caller
     handlers, propagate = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [handler], False
-    vars(mlperf_log).update(changed)
+    mlperf_log.get_caller = _call_site
     try:
         yield
     finally:
         logger.handlers, logger.propagate = handlers, propagate
-        vars(mlperf_log).update(before)
-
-
-def _writer(mlperf_log: Any, benchmark: str) -> Callable[..., str | None]:
-    if benchmark == tags.BENCHMARK:
-        # Otherwise it prints an empty line to stdout before each of ours.
-        return functools.partial(mlperf_log.ncf_print, extra_print=False)
-    found: Callable[..., str | None] = mlperf_log.resnet_print
-    return found
+        mlperf_log.get_caller = get_caller
 
 
 def _call_site(stack_index: int = 2, root_dir: str | None = None) -> str:

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from trainbench.benchmark import RunRule, registered
 from trainbench.compliance.event import Event
 from trainbench.compliance.outcome import Outcome, outcome
 from trainbench.compliance.parse import read_log
@@ -30,24 +31,22 @@ ORDERS = ("run_start", "index")
 UNVERIFIED = "Unverified: result not verified by MLPerf."
 
 
-@dataclass(frozen=True)
-class Wanted:
-    """How many runs the rules ask for, and how many of those that converge are counted."""
-
-    runs: int
-    counted: int
-
-
-WANTED: Mapping[str, Wanted] = {
-    "gnmt": Wanted(10, 10),
-    "maskrcnn": Wanted(5, 5),
-    "minigo": Wanted(20, 20),
-    "ncf": Wanted(100, 50),
-    "resnet": Wanted(5, 5),
-    "ssd": Wanted(5, 5),
-    "transformer": Wanted(10, 10),
+WANTED: Mapping[str, RunRule] = {
+    "gnmt": RunRule(10, 10),
+    "maskrcnn": RunRule(5, 5),
+    "minigo": RunRule(20, 20),
+    "ncf": RunRule(100, 50),
+    "resnet": RunRule(5, 5),
+    "ssd": RunRule(5, 5),
+    "transformer": RunRule(10, 10),
 }
 """By benchmark, as the submission tool of v0.5 has them."""
+
+
+def run_rule(benchmark: str) -> RunRule | None:
+    """The rule of ``benchmark``; ``None`` where neither v0.5 nor a record here has one."""
+    own = registered().get(benchmark)
+    return WANTED.get(benchmark) or (own.run_rule if own else None)
 
 
 @dataclass(frozen=True)
@@ -179,7 +178,7 @@ def _logs(folder: Path) -> list[tuple[int, str, Sequence[Event]]]:
 
 def _named_benchmark(folder: Path, logs: Iterable[Sequence[Event]]) -> str:
     named = {_benchmark(events) for events in logs}
-    if len(named) > 1 or not named <= set(WANTED):
+    if len(named) > 1 or not all(map(run_rule, named)):
         raise DataIntegrityError(
             f"{folder}: logs of {', '.join(sorted(named))}; wanted logs of one of "
             f"{', '.join(WANTED)}"
@@ -196,7 +195,8 @@ def _benchmark(events: Sequence[Event]) -> str:
 
 
 def _scored(folder: str, benchmark: str, order: str, runs: Sequence[RunScore]) -> Score:
-    wanted = WANTED[benchmark]
+    wanted = run_rule(benchmark)
+    assert wanted is not None, "score() asks for a benchmark with a rule"
     converged = [run for run in runs if run.counts]
     official = len(runs) == wanted.runs and len(converged) >= wanted.counted
     counted = converged[: wanted.counted] if official else converged
@@ -228,7 +228,7 @@ def _time_s(run: RunScore) -> float:
     return math.inf if run.outcome.time_s is None else run.outcome.time_s
 
 
-def _bootstrap(runs: Sequence[RunScore], wanted: Wanted, *, official: bool) -> Interval | None:
+def _bootstrap(runs: Sequence[RunScore], wanted: RunRule, *, official: bool) -> Interval | None:
     """Resample the runs with replacement and take the mean of each sample as the score does."""
     times = np.array([_time_s(run) if run.counts else np.inf for run in runs])
     if np.isfinite(times).sum() < 3:
@@ -252,7 +252,7 @@ def _bootstrap(runs: Sequence[RunScore], wanted: Wanted, *, official: bool) -> I
     return Interval(float(low), float(high), complete)
 
 
-def _notes(runs: Sequence[RunScore], converged: Sequence[RunScore], wanted: Wanted) -> list[str]:
+def _notes(runs: Sequence[RunScore], converged: Sequence[RunScore], wanted: RunRule) -> list[str]:
     notes = []
     if len(runs) != wanted.runs or len(converged) < wanted.counted:
         notes.append(
@@ -335,7 +335,8 @@ def _statistic_lines(result: Score) -> list[str]:
         f"mean {sum(result.epochs) / len(result.epochs):.2f}"
     )
     if result.interval is not None:
-        hits = WANTED[result.benchmark].counted
+        rule = run_rule(result.benchmark)
+        hits = rule.counted if rule else 0
         lines.append(
             f"95 % bootstrap: {result.interval.low:.2f} to {result.interval.high:.2f} s; "
             f"{hits} hits in {100 * result.interval.complete:.0f} % of the samples"

@@ -47,8 +47,8 @@ def download(config: ImagesConfig, data: DataDir, source: Source = PUBLISHER) ->
     """The manifest of the images of ``config``, fetched or drawn where they are not there yet.
 
     Args:
-        source: a mirror is a base URL or a folder with the archive, for ImageNet the folder of its
-            TFRecords; a SHA-256 is what the user states for an archive that is not the published one.
+        source: the mirror is a base URL or a folder with the archive, for ImageNet the folder of
+            its TFRecords; the checksum is of an archive that is not the published one.
 
     Raises:
         MachineError: network or disk. ConfigError: ImageNet without a folder.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.compliance.score import WANTED
+from trainbench.compliance.score import run_rule
 from trainbench.compliance.tags import ncf as tags
 
 SCHEMA_VERSION = 1
@@ -272,7 +272,7 @@ class Results:
         """What makes the result less than the benchmark's own, in words, each once."""
         texts = [d.text or d.code for t in self.trials for d in t.status.degraded or ()]
         runs = max(self.run.runs or 0, len(self.trials))
-        wanted = WANTED[self.benchmark].runs
-        if runs < wanted:
-            texts.append(f"{runs} of the {wanted} runs that the rules ask for")
+        rule = run_rule(self.benchmark)
+        if rule is not None and runs < rule.runs:
+            texts.append(f"{runs} of the {rule.runs} runs that the rules ask for")
         return tuple(dict.fromkeys(text for text in texts if text))

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainbench.benchmark import Benchmark
+from trainbench.benchmark import DEFAULT, Benchmark, find, registered
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 
@@ -81,3 +83,17 @@ class TrialSpec:
     def arguments(self) -> dict[str, Any]:
         """The fields as JSON has them."""
         return asdict(self)
+
+
+def benchmark_of(run: RunDir) -> Benchmark:
+    """The benchmark that ``run`` is of.
+
+    run.json says so. Where it does not, or is not there, the folder of stitched logs does; runs of
+    before it was recorded are the default benchmark's.
+    """
+    named = None
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        named = json.loads(run.run_file.read_text())["benchmark"]
+    stitched = [path.name for path in sorted(run.root.glob("results/*/*")) if path.is_dir()]
+    known = [name for name in (named, *stitched) if name in registered()]
+    return find(known[0] if known else DEFAULT)

@@ -17,8 +17,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from trainbench.benchmark import load, registered
 from trainbench.compliance.rules.strict import STRICT, StrictRule
-from trainbench.compliance.rules.strict_resnet import STRICT_RESNET
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError
 
@@ -182,8 +182,11 @@ class RuleSet:
     strict: tuple[StrictRule, ...] = ()
 
     def strict_of(self, benchmark: str) -> tuple[StrictRule, ...]:
-        """The strict rules for a log of ``benchmark``: ResNet has its own."""
-        return STRICT_RESNET if self.strict and benchmark == "resnet" else self.strict
+        """The strict rules for a log of ``benchmark``; NCF's where nothing here is of that name."""
+        if not self.strict or benchmark not in registered():
+            return self.strict
+        rules: tuple[StrictRule, ...] = load(registered()[benchmark].strict_rules)
+        return rules
 
 
 _LEVEL_1: tuple[Rule, ...] = (
@@ -269,12 +272,24 @@ def ruleset(
     if level == "1":
         return RuleSet(level, checker, _LEVEL_1)
     if benchmark is not None:
-        _known("benchmark", benchmark, tuple(_LEVEL_2_BY_BENCHMARK))
-    by_benchmark = {
-        name: rules for name, rules in _LEVEL_2_BY_BENCHMARK.items() if benchmark in (None, name)
-    }
+        _known("benchmark", benchmark, tuple(_level_2()))
+    by_benchmark = {name: rules for name, rules in _level_2().items() if benchmark in (None, name)}
     strict = STRICT if level == "strict" else ()
     return RuleSet(level, checker, _LEVEL_1 + _LEVEL_2, by_benchmark, strict)
+
+
+def known_benchmarks() -> tuple[str, ...]:
+    """The v0.5 suite, and what is registered here beyond it."""
+    return tuple(dict.fromkeys((*BENCHMARKS, *registered())))
+
+
+def _level_2() -> dict[str, tuple[Rule, ...]]:
+    """What level 2 asks for, by benchmark: v0.5's lists, and those of benchmarks beyond it."""
+    own = {
+        name: tuple(AtLeastOne(tag) for tag in benchmark.required_tags)
+        for name, benchmark in registered().items()
+    }
+    return {**own, **_LEVEL_2_BY_BENCHMARK}
 
 
 def described(level: str, *, benchmark: str = tags.BENCHMARK) -> tuple[tuple[str, str], ...]:

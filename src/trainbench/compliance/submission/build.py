@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainbench.benchmark import Benchmark
 from trainbench.compliance.submission.verify import REQUIRED_LEVEL
-from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.files import write_json
 from trainbench.trials.paths import RunDir
+from trainbench.trials.spec import benchmark_of
 
 # What of a checkout is the benchmark's code; whatever is absent is left out.
 CODE = (
@@ -57,17 +58,19 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
         raise ConfigError(f"division {submitter.division!r}: wanted {' or '.join(REQUIRED_LEVEL)}")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"{out}: not empty; name a new folder for the submission")
-    logs = sorted(run.results(system).glob("result_*.txt"))
+    benchmark = benchmark_of(run)
+    results = run.results(system, benchmark.name)
+    logs = sorted(results.glob("result_*.txt"))
     if not logs:
         raise DataIntegrityError(
-            f"{run.results(system)}: no result_<i>.txt; run stitch before submission build"
+            f"{results}: no result_<i>.txt; run stitch before submission build"
         )
     machine, preset = _system(run), _preset(run)
     partial = out.with_name(f".{out.name}.{os.getpid()}.part")
     try:
-        _write_results(partial, logs, system, entry(machine, submitter))
+        _write_results(partial / "results" / system, benchmark, logs, entry(machine, submitter))
         write_json(partial / "submission.json", _meta(submitter), sort_keys=False)
-        _write_code(partial / "code" / tags.BENCHMARK, code, system, preset)
+        _write_code(partial / "code" / benchmark.name, code, benchmark, system, preset)
         if out.exists():
             out.rmdir()
         os.replace(partial, out)
@@ -82,26 +85,32 @@ def stitched_system(run: RunDir) -> str:
     Raises:
         DataIntegrityError: the run is not stitched.
     """
-    folders = sorted(path.parent.name for path in run.root.glob("results/*/ncf"))
+    name = benchmark_of(run).name
+    folders = sorted(path.parent.name for path in run.root.glob(f"results/*/{name}"))
     if not folders:
-        raise DataIntegrityError(f"{run.root}: no results/<system>/ncf; run stitch first")
+        raise DataIntegrityError(f"{run.root}: no results/<system>/{name}; run stitch first")
     return folders[0]
 
 
-def _write_results(root: Path, logs: list[Path], system: str, meta: Mapping[str, Any]) -> None:
-    results = root / "results" / system / tags.BENCHMARK
-    results.mkdir(parents=True)
+def _write_results(
+    folder: Path, benchmark: Benchmark, logs: list[Path], meta: Mapping[str, Any]
+) -> None:
+    (folder / benchmark.name).mkdir(parents=True)
     for log in logs:
-        shutil.copyfile(log, results / log.name)
-    write_json(results.parent / "entry.json", meta, sort_keys=False)
+        shutil.copyfile(log, folder / benchmark.name / log.name)
+    write_json(folder / "entry.json", meta, sort_keys=False)
 
 
-def _write_code(folder: Path, checkout: Path, system: str, preset: str) -> None:
-    _copy_code(checkout, folder)
-    chosen = f"--preset {shlex.quote(preset)}"
-    _script(folder / "preproc_dataset.sh", f"download {chosen}", f"preprocess {chosen}")
+def _write_code(
+    folder: Path, checkout: Path, benchmark: Benchmark, system: str, preset: str
+) -> None:
+    _copy_code(checkout, folder, benchmark)
+    chosen, own = f"--preset {shlex.quote(preset)}", f"{benchmark.command} ".lstrip()
+    prepare = f"{own}{benchmark.prepare_step} {chosen}"
+    runs = f'"${{RUNS:-{benchmark.run_rule.runs}}}"'
+    _script(folder / "preproc_dataset.sh", f"{own}download {chosen}", prepare)
     _script(folder / f"setup_{system}.sh", "doctor")
-    _script(folder / f"run_and_time_{system}.sh", f'train {chosen} --runs "${{RUNS:-100}}"')
+    _script(folder / f"run_and_time_{system}.sh", f"{own}train {chosen} --runs {runs}")
 
 
 def _meta(submitter: Submitter) -> dict[str, str]:
@@ -169,7 +178,7 @@ def _preset(run: RunDir) -> str:
     return str(json.loads(run.run_file.read_text(encoding="utf-8")).get("preset") or "mlperf")
 
 
-def _copy_code(checkout: Path, folder: Path) -> None:
+def _copy_code(checkout: Path, folder: Path, benchmark: Benchmark) -> None:
     folder.mkdir(parents=True)
     for name in CODE:
         source = checkout / name
@@ -178,7 +187,7 @@ def _copy_code(checkout: Path, folder: Path) -> None:
         elif source.is_file():
             shutil.copyfile(source, folder / name)
     if not (folder / "README.md").exists():
-        (folder / "README.md").write_text("# NCF\n\nSee run_and_time_<entry>.sh.\n")
+        (folder / "README.md").write_text(f"# {benchmark.title}\n\nSee run_and_time_<entry>.sh.\n")
 
 
 def _script(path: Path, *commands: str) -> None:

@@ -18,8 +18,8 @@ from typing import Any
 
 from trainbench.compliance.check import check_file
 from trainbench.compliance.event import Finding, excerpt, shown
-from trainbench.compliance.rules.levels import BENCHMARKS, NEWEST_CHECKER, ruleset
-from trainbench.compliance.score import WANTED, score
+from trainbench.compliance.rules.levels import NEWEST_CHECKER, known_benchmarks, ruleset
+from trainbench.compliance.score import run_rule, score
 
 REQUIRED_LEVEL = {"closed": 2, "open": 1}
 SUBMISSION_KEYS = ("org", "poc_email")
@@ -109,7 +109,7 @@ def _root(root: Path) -> Iterator[Finding]:
 
 def _code(root: Path) -> Iterator[Finding]:
     for folder in _folders(root / "code"):
-        if folder.name not in (*BENCHMARKS, "shared"):
+        if folder.name not in (*known_benchmarks(), "shared"):
             yield _unknown_benchmark(folder)
         elif folder.name != "shared":
             for name in ("README.md", "preproc_dataset.sh"):
@@ -134,7 +134,7 @@ def _entry_meta(entry: Path, meta: Mapping[str, Any]) -> Iterator[Finding]:
 
 
 def _scripts(root: Path, entry: str, folder: Path) -> Iterator[Finding]:
-    if folder.name not in BENCHMARKS:
+    if folder.name not in known_benchmarks():
         yield _unknown_benchmark(folder)
     for prefix in ("setup_", "run_and_time_"):
         script = root / "code" / folder.name / f"{prefix}{entry}.sh"
@@ -149,8 +149,8 @@ def _required_level(meta: Mapping[str, Any]) -> int | None:
 
 def _logs(folder: Path, wanted: int | None, checker: str) -> Iterator[Finding]:
     """Every required log is there and passes exactly the level that its division asks for."""
-    required = WANTED[folder.name].runs if folder.name in WANTED else 0
-    for index in range(required):
+    rule = run_rule(folder.name)
+    for index in range(rule.runs if rule else 0):
         log = folder / f"result_{index}.txt"
         if not log.is_file():
             yield _missing(log, "a log")
@@ -169,14 +169,14 @@ def _level(log: Path, wanted: int, checker: str) -> Iterator[Finding]:
 
 def _result(folder: Path) -> float | None:
     """The statistic of the benchmark's logs; none where too few runs converged."""
-    if folder.name not in WANTED:
+    if run_rule(folder.name) is None:
         return None
     result = score(folder, benchmark=folder.name)
     return result.mean_s if result.official else None
 
 
 def _no_statistic(folder: Path) -> Finding:
-    rule = WANTED.get(folder.name)
+    rule = run_rule(folder.name)
     wanted = f"{rule.counted} of {rule.runs}" if rule else "a known benchmark"
     return Finding(
         "submission/converged", f"{folder}: too few runs converged, or too many logs", wanted
@@ -211,4 +211,4 @@ def _missing(path: Path, kind: str) -> Finding:
 
 
 def _unknown_benchmark(path: Path) -> Finding:
-    return Finding("submission/benchmark", f"{path}", f"one of {', '.join(BENCHMARKS)}")
+    return Finding("submission/benchmark", f"{path}", f"one of {', '.join(known_benchmarks())}")
