@@ -111,7 +111,7 @@ class Benchmark:
         work: ``(set_spec) -> bool``: do this machine's part in the run of another one, if it is not
             the one whose run it is; empty where runs are of one machine.
         trial: ``(trial_spec) -> status``, in a process of its own.
-        tags: of its own in the compliance log; empty for those of the v0.5 package.
+        tags: of its own in the compliance log, beside those of NCF.
         required_tags: that level 2 asks for, where v0.5 has no list of its own.
         strict_rules: a tuple of ``compliance.rules.strict.StrictRule``.
         report: ``reporting.sections.Sections``.

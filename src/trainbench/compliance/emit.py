@@ -84,7 +84,7 @@ def logging_to(
             write = functools.partial(
                 mlperf_log._mlperf_print,
                 benchmark=benchmark,
-                tag_set=_TAGS.get(benchmark) or find(benchmark).tags | tags.OWN_TAGS,
+                tag_set=_TAGS.get(benchmark) or _TAGS[tags.BENCHMARK] | find(benchmark).tags,
                 root_dir=re.escape(str(root_dir).rstrip("/")),
             )
             _active = _Sink(write, raw_prefix)

@@ -1,0 +1,104 @@
+"""One trial: gradient descent on two numbers, logged and timed as the others are."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from toy_benchmark import ToyConfig, from_json
+from trainbench.compliance.emit import emit, logging_to
+from trainbench.compliance.rules.strict import StrictRule
+from trainbench.compliance.tags import ncf as tags
+from trainbench.errors import DataIntegrityError
+from trainbench.files import write_atomically, write_json
+from trainbench.machine import page_cache, system
+from trainbench.progress import log_line
+from trainbench.trials.clock import TrialClock
+from trainbench.trials.spec import TrialSpec
+from trainbench.trials.status import failed_status, write_status
+
+STRICT = (StrictRule("toy/points", "a number of points", lambda index: iter(())),)
+
+
+@dataclass(frozen=True)
+class ToyStatus:
+    """The content of status.json."""
+
+    state: str
+    exit_code: int
+    message: str
+    seed: int
+    target_r2: float
+    best_r2: float | None = None
+    epochs: int = 0
+    time_to_train_s: float | None = None
+    degraded: tuple[dict[str, str], ...] = ()
+
+
+def run_trial(spec: TrialSpec) -> ToyStatus:
+    """Run one trial to its end and return its final status."""
+    config, trial = from_json(spec.run_dir.config.read_text()), spec.trial_dir
+    status = ToyStatus("running", 1, "", spec.seed, config.target_r2)
+    write_status(status, trial.status)
+    try:
+        with logging_to(
+            trial.compliance_raw,
+            root_dir=Path(__file__).parent,
+            benchmark="toy",
+            raw_prefix="TOY_RAW_",
+        ):
+            status = _train(spec, config, status)
+    except BaseException as error:
+        write_status(failed_status(status, error), trial.status)
+        raise
+    write_status(status, trial.status)
+    return status
+
+
+def _train(spec: TrialSpec, config: ToyConfig, status: ToyStatus) -> ToyStatus:
+    trial, clock = spec.trial_dir, TrialClock(spec.trial_dir.phases)
+    if config.ends == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if config.ends == "damaged":
+        raise DataIntegrityError("points.npy: damaged")
+    drop = page_cache.drop_if(config.drop_caches, spec.drop_cache_location)
+    write_atomically(trial.cache_drop, drop.to_json())
+    emit(tags.RUN_CLEAR_CACHES)
+    write_json(trial.system, system.record(git=spec.git, device="CPU:0"), sort_keys=False)
+    clock.start()
+    emit(tags.RUN_START)
+    emit("points", config.points)
+    emit(tags.OPT_LR, config.learning_rate)
+    emit(tags.TRAIN_LOOP)
+    x, y = np.load(spec.data_dir.cache("toy") / "points.npy")
+    line, found, epoch = np.random.default_rng(spec.seed).normal(size=2), 0.0, 0
+    for epoch in range(config.max_epochs):
+        emit(tags.TRAIN_EPOCH, epoch)
+        with clock.phase("train_epoch", epoch=epoch):
+            wrong = line[0] * x + line[1] - y
+            line -= config.learning_rate * np.array([(wrong * x).mean(), wrong.mean()]) * 2
+        emit(tags.EVAL_START, epoch)
+        found = float(1 - np.var(line[0] * x + line[1] - y) / np.var(y))
+        emit(tags.EVAL_TARGET, {"epoch": epoch, "value": config.target_r2})
+        emit(tags.EVAL_ACCURACY, {"epoch": epoch, "value": found})
+        emit(tags.EVAL_STOP, epoch)
+        log_line(f"epoch {epoch + 1}  r2 {found:.4f}")
+        if found >= config.target_r2:
+            break
+    converged = found >= config.target_r2
+    emit(tags.RUN_STOP, {"success": converged})
+    seconds = clock.stop()
+    emit(tags.RUN_FINAL)
+    return replace(
+        status,
+        state="converged" if converged else "not_converged",
+        exit_code=0 if converged else 4,
+        message=f"R2 {found:.4f}",
+        best_r2=found,
+        epochs=epoch + 1,
+        time_to_train_s=seconds if converged else None,
+    )
