@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from trainbench.benchmark import registered
 
 CHECKOUT = Path(__file__).resolve().parents[1]
 
@@ -17,3 +20,15 @@ def shared_dir() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"real ratings and logs not found at {folder} (set TRAINBENCH_SHARED)")
     return folder
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The toy benchmark of tests/toy is registered, here and in processes started from here."""
+    folder = str(CHECKOUT / "tests" / "toy")
+    paths = [folder, os.environ.get("PYTHONPATH", "")]
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+    registered.cache_clear()
+    yield
+    registered.cache_clear()
