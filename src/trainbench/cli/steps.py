@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @PRESET
 @SETTINGS
 @source_options
-@click.option("--verify", is_flag=True, help="Only verify what is there.")
+@click.option("--verify", is_flag=True, help="Only verify files that are already there.")
 def download_command(data_dir: Path, verify: bool, **options: Any) -> None:
     """Download and verify a dataset, or generate one."""
     config = resolved_config(options)
@@ -78,7 +78,7 @@ def preprocess_command(data_dir: Path, **options: Any) -> None:
 @click.option(
     "--defer-verdict",
     is_flag=True,
-    help="Exit 0 when the target is missed: a later report gives the verdict.",
+    help="Exit 0 even if the target is missed; the report gives the verdict.",
 )
 def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
     """Train to the target, once or several times."""
@@ -190,7 +190,7 @@ def pipeline_command(data_dir: Path, dry_run: bool, **options: Any) -> int:
 def evaluate_command(
     data_dir: Path, weights: Path, negatives: int, seed: int, **options: Any
 ) -> None:
-    """HR@10 and NDCG@10 of saved weights; 99 negatives is the NeuMF paper's protocol."""
+    """HR@10 and NDCG@10 of saved weights. He et al. 2017 (NeuMF) use 99 negatives."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainbench.ncf.evaluate import evaluate_saved
 

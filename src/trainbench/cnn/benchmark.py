@@ -32,7 +32,7 @@ class BenchmarkCNN:
         model: the same for the model; see ``models.registry``.
 
     Raises:
-        ParamError: (a ``ValueError``) parameters that cannot be run, with the document's message.
+        ParamError: (a ``ValueError``) unusable parameters, with tf_cnn_benchmarks' message.
     """
 
     def __init__(self, params: Params, dataset: Any = None, model: Any = None) -> None:
@@ -70,7 +70,7 @@ class BenchmarkCNN:
         return self._session
 
     def print_info(self) -> None:
-        """Print the block of facts above the run."""
+        """Print the header of the run."""
         for line in console.info_lines(self.params, self._info()):
             console.print_result(line)
 

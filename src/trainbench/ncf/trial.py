@@ -193,6 +193,7 @@ class _Trial:
             emit(tags.RUN_CLEAR_CACHES)
 
     def _degrade(self, code: str, text: str) -> None:
+        emit(tags.DEGRADED, code)
         self.status = degraded_status(self.status, code, text)
 
     def _build(self, cache: RatingsCache) -> Trainer:

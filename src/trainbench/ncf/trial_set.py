@@ -1,4 +1,4 @@
-"""A set of NCF trials (``trial_sets``), and a worker's part in those of another machine."""
+"""A set of NCF trials, and a worker's part in the trials of another machine."""
 
 from __future__ import annotations
 

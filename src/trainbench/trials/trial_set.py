@@ -1,6 +1,6 @@
 """A set of trials, whatever they train: its run folder, and each trial in a process of its own.
 
-A trial that misses its target, or fails by its own doing, is a result like any other. An
+A trial that misses its target, or fails, is a result like any other. An
 interrupted set is continued by the next call with the same configuration; finished trials are
 never touched, and a trial that was cut off starts anew beside its remains.
 """
@@ -34,7 +34,7 @@ from trainbench.progress import duration, log_line
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 
 FINISHED = ("converged", "not_converged", "failed")
-# Exit codes of a trial after which the next one would fail alike: configuration, data, machine.
+# Exit codes of a trial after which the next one would also fail: configuration, data, machine.
 HOPELESS = {kind.exit_code: kind for kind in (ConfigError, DataIntegrityError, MachineError)}
 # What TensorFlow says of itself before its log level counts; stdout.log keeps it.
 _START_UP_NOTE = re.compile(r"[IWE]\d{4} 00:00:|WARNING: All log messages before absl::")
