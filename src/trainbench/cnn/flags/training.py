@@ -1,4 +1,4 @@
-"""Flags about the mathematics of training and about who shares gradients with whom."""
+"""Flags about the mathematics of training and about how gradients are combined."""
 
 from __future__ import annotations
 
