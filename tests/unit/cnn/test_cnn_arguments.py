@@ -45,7 +45,7 @@ def test_a_flag_is_written_in_any_of_the_usual_ways(words: list, name: str, valu
         (["--batchsize=3"], "Unknown flag --batchsize; did you mean --batch_size?"),
         (["--nodistortion"], "Unknown flag --nodistortion; did you mean --distortions?"),
         (["--zzzzzz"], "Unknown flag --zzzzzz"),
-        (["--batch_size"], "Flag --batch_size needs a value: --batch_size=INTEGER"),
+        (["--batch_size"], "Missing value for flag --batch_size"),
         (["--batch_size=a"], "Param batch_size value of 'a' is not of type integer"),
         (["--momentum=a"], "Param momentum value of 'a' is not of type float"),
         (["--eval=maybe"], "Param eval value of 'maybe' is not true or false"),

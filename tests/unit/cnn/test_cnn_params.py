@@ -91,8 +91,6 @@ def test_parameters_are_immutable_and_replaceable() -> None:
     assert repr(params) == "Params(batch_size=4)"
     with pytest.raises(ParamError):
         params.replace(batch_sise=5)
-    with pytest.raises(AttributeError, match="did you mean --batch_size"):
-        _ = params.batch_sise
 
 
 def test_the_page_of_flags_is_the_table() -> None:

@@ -13,7 +13,6 @@ from cnn_standins import Linear, Listed, Synthetic, Trivial, losses
 
 from trainbench import cnn
 from trainbench.cnn import console
-from trainbench.cnn.flags.params import Params
 from trainbench.cnn.train.optimizers import Optimizer
 from trainbench.cnn.train.strategies import Strategy
 
@@ -215,7 +214,7 @@ def test_lars_scales_each_layer_by_its_own_norms() -> None:
 
 def test_the_velocity_does_not_hold_the_learning_rate() -> None:
     # Keras' SGD would: after a change of the rate the two differ.
-    params = Params({**cnn.make_params(optimizer="momentum").as_dict()})
+    params = cnn.make_params(optimizer="momentum")
     variable = tf.Variable([0.0])
     rule = Optimizer(params, [variable], l2=[True])
     rule.apply([tf.constant([1.0])], tf.constant(1.0))
