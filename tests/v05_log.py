@@ -8,7 +8,8 @@ from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
-from trainbench.compliance.parse import Event, Line, format_line
+from trainbench.compliance.dialects.v05 import format_line
+from trainbench.compliance.event import Event, Line
 from trainbench.compliance.tags import ncf as tags
 
 USERS = 138_493

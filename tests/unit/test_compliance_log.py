@@ -16,7 +16,8 @@ from mlperf_compliance import mlperf_log
 from mlperf_compliance import tags as package_tags
 
 from trainbench.compliance.emit import emit, enabled, logging_to
-from trainbench.compliance.parse import Event, read_log
+from trainbench.compliance.event import Event
+from trainbench.compliance.parse import read_log
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import MachineError
 

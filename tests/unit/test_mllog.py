@@ -9,8 +9,9 @@ import pytest
 from v05_log import lines, run
 
 from trainbench.compliance.dialects import mllog
+from trainbench.compliance.event import Event
 from trainbench.compliance.outcome import outcome
-from trainbench.compliance.parse import Event, parse_line
+from trainbench.compliance.parse import parse_line
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import MachineError
 

@@ -11,12 +11,11 @@ import pytest
 from v05_log import lines, run
 
 from trainbench.compliance.check import check_file
+from trainbench.compliance.dialects.v05 import format_line
+from trainbench.compliance.event import Event, Finding
 from trainbench.compliance.parse import (
     MAX_FINDINGS,
     MAX_LINE,
-    Event,
-    Finding,
-    format_line,
     other_lines,
     parse_line,
     read_log,

@@ -11,7 +11,9 @@ import pytest
 from v05_log import HITS, Events, lines, run
 
 from trainbench.compliance.check import check_file
-from trainbench.compliance.parse import Event, format_line, parse_line, read_log
+from trainbench.compliance.dialects.v05 import format_line
+from trainbench.compliance.event import Event
+from trainbench.compliance.parse import parse_line, read_log
 from trainbench.compliance.rules.levels import CHECKERS, ruleset
 from trainbench.compliance.stitch import stitch, stitch_files, stitch_run, stitch_trial
 from trainbench.compliance.tags import ncf as tags

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +23,37 @@ def work_folders(parent: Path) -> list[Path]:
 
 def pid_of(producer: Producer) -> int:
     return int(producer._work_dir.alive.read_text().split()[1])
+
+
+def kill(producer: Producer) -> None:
+    """Kill the process and return once all its threads are gone: it can be waited for then.
+
+    Its state alone does not tell: the first thread is a zombie while others are still ending.
+    """
+    pid = pid_of(producer)
+    os.kill(pid, signal.SIGKILL)
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+
+
+def suspend(producer: Producer) -> None:
+    """Stop the process and return once none of its threads runs."""
+    pid = pid_of(producer)
+    os.kill(pid, signal.SIGSTOP)
+    os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+
+
+def beat(producer: Producer) -> int:
+    """When the producer last gave a sign of work; 0 before the first."""
+    try:
+        return producer._work_dir.heartbeat.stat().st_mtime_ns
+    except FileNotFoundError:
+        return 0
+
+
+def await_beat(producer: Producer) -> None:
+    """Return after a sign of work that was not there yet."""
+    seen = beat(producer)
+    assert eventually(lambda: beat(producer) != seen)
 
 
 def running(pid: int) -> bool:

@@ -32,7 +32,7 @@ from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.input.sampling import Sampler, chunk_bounds
 from trainbench.progress import heartbeat, log_line
 
-# ml-20m: users, items, training pairs (facts of the published dataset with one rating held out).
+# ml-20m: users, items, training pairs (of the published dataset with one rating held out).
 USERS, ITEMS, PAIRS = 138_493, 26_744, 19_861_770
 SIZES = (1_000_000, 5_000_000, PAIRS, 100_000_000)
 # The pace at which a trainer is simulated, in samples/s, and on how many ratings.

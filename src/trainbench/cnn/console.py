@@ -1,4 +1,4 @@
-"""The text that scripts have parsed for years, to the character, and the formulas behind it."""
+"""The output of tf_cnn_benchmarks, character for character, and the formulas behind it."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ class Info:
 
 
 def info_lines(params: Params, info: Info) -> list[str]:
-    """The block above the run, one fact a line."""
+    """The header of the run, one line per item."""
     rows = [
         ("Model", info.model),
         ("Dataset", info.dataset),
@@ -124,7 +124,7 @@ def info_lines(params: Params, info: Info) -> list[str]:
         ("", f"{info.batch_size // params.num_gpus} per device"),
     ]
     if params.batch_group_size > 1:
-        # The spelling is the document's, and so are the scripts that look for it.
+        # The misspelling is tf_cnn_benchmarks'; scripts look for it.
         rows.append(("", f"{params.batch_group_size} batches per prepocessing group"))
     rows += [
         ("Num batches", info.num_batches),

@@ -62,7 +62,12 @@ class Hooks:
         return self._summaries is not None and (local_step + 1) % every == 0
 
     def summarise(
-        self, global_step: int, results: dict[str, Any], rate: float, gradients: list, images: Any
+        self,
+        global_step: int,
+        results: dict[str, Any],
+        rate: float,
+        gradients: list[Any],
+        images: Any,
     ) -> None:
         """Write the summaries of one step."""
         assert self._summaries is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -103,7 +104,7 @@ def eval_steps(params: Params, global_batch: int, num_examples: int, num_epochs:
     return {whole_steps(epoch, global_batch, num_examples) for epoch in epochs}
 
 
-def _numbers(params: Params, name: str, kind: type, plural: str) -> list:
+def _numbers(params: Params, name: str, kind: type, plural: str) -> list[Any]:
     value = getattr(params, name)
     try:
         return [kind(part) for part in value]

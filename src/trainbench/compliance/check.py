@@ -8,22 +8,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from trainbench.compliance.dialects import v05
+from trainbench.compliance.event import Event, Finding, Line, excerpt, shown, unreadable
 from trainbench.compliance.event_index import Breach, EventIndex
 from trainbench.compliance.outcome import run_time_s
-from trainbench.compliance.parse import (
-    V05_TOKEN,
-    Event,
-    Finding,
-    Line,
-    Log,
-    excerpt,
-    parse_line,
-    parse_v05_line,
-    read_lines,
-    shown,
-    sort_out,
-    unreadable,
-)
+from trainbench.compliance.parse import Log, parse_line, read_lines, sort_out
 from trainbench.compliance.rules.levels import (
     BENCHMARKS,
     CHECKERS,
@@ -122,16 +111,16 @@ def _as_checker_reads(parsed: list[_Parsed], checker: str) -> Log:
     Neither looks at the lines of later dialects.
     """
     damage = [p.said for p in parsed if p.line is None]
-    lines = [(p.line, p.said) for p in parsed if p.line and V05_TOKEN in p.line.text]
+    lines = [(p.line, p.said) for p in parsed if p.line and v05.TOKEN in p.line.text]
     read = _sorted_as_text(lines) if checker == "2019-04" else _from_line_start(lines)
     return sort_out((*damage, *read))
 
 
 def _from_line_start(lines: list[tuple[Line, Event | Finding | None]]) -> Iterator[Event | Finding]:
     for line, said in lines:
-        if isinstance(said, Event) and not line.text.lstrip().startswith(V05_TOKEN):
+        if isinstance(said, Event) and not line.text.lstrip().startswith(v05.TOKEN):
             wanted = "the token at the start of the line"
-            yield unreadable(line.text, line.number, f"text before {V05_TOKEN}", wanted)
+            yield unreadable(line.text, line.number, f"text before {v05.TOKEN}", wanted)
         elif said is not None:
             yield said
 
@@ -142,9 +131,9 @@ def _sorted_as_text(lines: list[tuple[Line, Event | Finding | None]]) -> Iterato
     for line, said in lines:
         # That checker sorted the lines with their line ends, which are below any other character
         # that can follow a tag; comparing without them gives the same order.
-        unique.setdefault(line.text[line.text.rindex(V05_TOKEN) :], (line, said))
+        unique.setdefault(line.text[line.text.rindex(v05.TOKEN) :], (line, said))
     for text, (line, said) in sorted(unique.items(), key=itemgetter(0)):
-        yield said if isinstance(said, Event) else parse_v05_line(text, line.number)
+        yield said if isinstance(said, Event) else v05.parse_line(text, line.number)
 
 
 def _benchmark_rules(log: Log, rules: RuleSet) -> tuple[Rule, ...]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.compliance.check import check_file
+from trainbench.compliance.event import Event, Finding
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import Event, Finding, read_log
+from trainbench.compliance.parse import read_log
 from trainbench.compliance.rules.cross_log import check_set
 from trainbench.compliance.rules.levels import NEWEST_CHECKER, RuleSet, ruleset
 

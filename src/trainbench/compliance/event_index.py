@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from trainbench.compliance.parse import Event
+from trainbench.compliance.event import Event
 from trainbench.compliance.tags import ncf as tags
 
 # What was found, with the event that shows it.

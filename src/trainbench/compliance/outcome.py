@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from trainbench.compliance.event import Event
 from trainbench.compliance.event_index import is_number
-from trainbench.compliance.parse import Event
 from trainbench.compliance.tags import ncf as tags
 
 

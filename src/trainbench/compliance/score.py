@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from trainbench.compliance.event import Event
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import Event, read_log
+from trainbench.compliance.parse import read_log
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 

@@ -17,18 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.compliance.check import judge
+from trainbench.compliance.dialects import v05
 from trainbench.compliance.dialects.mllog import format_lines
 from trainbench.compliance.dialects.mllog_resnet import Submission
+from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import (
-    Event,
-    Finding,
-    Line,
-    excerpt,
-    format_line,
-    other_lines,
-    read_log,
-)
+from trainbench.compliance.parse import other_lines, read_log
 from trainbench.compliance.rules.cross_log import check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS
 from trainbench.compliance.tags import ncf as tags
@@ -118,7 +112,7 @@ def stitch(events: Iterable[Event], findings: Iterable[Finding] = ()) -> StitchR
     Events of the same instant keep the order in which they come.
     """
     resolved, unresolved = _resolved(list(events))
-    unique = {format_line(event): event for event in resolved}
+    unique = {v05.format_line(event): event for event in resolved}
     ordered = sorted(unique.items(), key=lambda item: item[1].time)
     stitched = tuple(
         replace(event, source=Line(number, line))

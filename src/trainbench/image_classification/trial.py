@@ -153,6 +153,7 @@ class _Trial:
         write_status(self.status, self.trial.status)
 
     def _degrade(self, code: str, text: str) -> None:
+        emit(tags.DEGRADED, code)
         self.status = degraded_status(self.status, code, text)
 
 

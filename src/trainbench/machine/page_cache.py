@@ -140,7 +140,7 @@ def _mount() -> dict[str, str]:
 
 def _own_image(client: Any) -> str:
     # A container's host name is the start of its id unless somebody renamed it.
-    return client.containers.get(socket.gethostname()).image.id
+    return str(client.containers.get(socket.gethostname()).image.id)
 
 
 def _write_directly(location: str) -> None:

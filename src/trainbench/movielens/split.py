@@ -148,7 +148,7 @@ def run(spec: SplitSpec, data: DataDir) -> Path:
             log_line(f"preprocess: {folder} is complete and unchanged ({_summary(record)})")
             return folder
         except DataIntegrityError as error:
-            log_line(f"preprocess: building the cache anew, because it is damaged: {error}")
+            log_line(f"preprocess: rebuilding the cache, because it is damaged: {error}")
     record = _build(spec, data, manifest, folder)
     log_line(f"preprocess: wrote {folder} ({_summary(record)})")
     return folder

@@ -322,6 +322,6 @@ def _times(rng: np.random.Generator, users: Ints, per_user: Ints) -> Ints:
     ends = np.cumsum(per_user)
     began = rng.integers(800_000_000, 1_400_000_000, len(per_user))
     in_order = sums - sums[ends - per_user][users] + began[users]
-    times = np.empty_like(in_order)
+    times: Ints = np.empty_like(in_order)
     times[np.lexsort((rng.random(len(users)), users))] = in_order
     return times

@@ -10,8 +10,9 @@ from typing import Any
 
 from trainbench.compliance import score as scoring
 from trainbench.compliance.check import check
+from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.outcome import outcome
-from trainbench.compliance.parse import Event, Finding, Line, excerpt, parse_lines, read_lines
+from trainbench.compliance.parse import parse_lines, read_lines
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags

@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainbench.compliance.emit import emit
-from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import TrainbenchError
 from trainbench.files import write_json
 from trainbench.trials import signals
@@ -36,8 +34,7 @@ def failed_status(status: StatusT, error: BaseException) -> StatusT:
 
 
 def degraded_status(status: StatusT, code: str, text: str) -> StatusT:
-    """``status`` with one note more on what makes the result less, which is also logged."""
-    emit(tags.DEGRADED, code)
+    """``status`` with one note more on what makes the result less."""
     return _replaced(status, degraded=(*status.degraded, {"code": code, "text": text}))
 
 

@@ -34,7 +34,7 @@ def run(model: Trivial, **values: object) -> dict:
 def test_the_first_nan_ends_the_run_and_names_its_operation_and_line() -> None:
     with pytest.raises(
         TrainbenchError,
-        match=r'NaN in output 0 of operation "Log", shape \(4, 11\), made at trainbench/cnn/netw',
+        match=r'"Log", shape \(4, 11\), made at trainbench/cnn/train/network.py:\d+$',
     ):
         run(Logarithm(), debugger="cli")
     # The switch is off again: the same loss now only gives a number that is none.
@@ -69,6 +69,25 @@ def test_the_dump_has_the_files_of_tensorboards_debugger(tmp_path: Path) -> None
 def test_what_the_check_does_not_go_with_is_refused(values: dict, message: str) -> None:
     with pytest.raises(ParamError, match=message):
         run(Trivial(), **values)
+
+
+@pytest.mark.parametrize("folders", ["", "trainbench/", "a trainbench/trainbench/"])
+def test_the_line_is_the_innermost_of_the_package_whatever_the_folders_above_are_called(
+    monkeypatch: pytest.MonkeyPatch, folders: str
+) -> None:
+    package = Path(f"/home/{folders}src/trainbench")
+    monkeypatch.setattr(numerics, "_PACKAGE", package)
+    report = (
+        '!!! Detected Infinity or NaN in output 0 of graph op "Log" (# of outputs: 1) !!!\n'
+        "  shape: (4, 11)\n"
+        f"    + {package}/cnn/train/step.py (L7) run\n"
+        f"    + {package}/cnn/train/network.py (L80) loss\n"
+        f"    + /home/{folders}.venv/trainbench/ops.py (L9) log\n"
+    )
+    assert (
+        numerics.summary(report) == 'Infinity or NaN in output 0 of operation "Log", '
+        "shape (4, 11), made at trainbench/cnn/train/network.py:80"
+    )
 
 
 def test_another_error_is_not_taken_for_a_nan() -> None:

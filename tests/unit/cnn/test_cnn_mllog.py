@@ -14,7 +14,8 @@ from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.compliance.dialects import mllog
 from trainbench.compliance.dialects.mllog_resnet import Submission
 from trainbench.compliance.emit import emit, logging_to
-from trainbench.compliance.parse import Event, read_log
+from trainbench.compliance.event import Event
+from trainbench.compliance.parse import read_log
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
 

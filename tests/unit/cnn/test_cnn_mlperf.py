@@ -25,12 +25,13 @@ from trainbench.cnn.models.resnet import NORM
 from trainbench.cnn.models.spec import build_shape_only
 from trainbench.compliance.check import check
 from trainbench.compliance.emit import emit, logging_to
-from trainbench.compliance.parse import Event, read_log
+from trainbench.compliance.event import Event
+from trainbench.compliance.parse import read_log
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.image_classification.dataset import SMALL
 
-PACKAGE = Path(mlperf.__file__).parents[1]
+PACKAGE = Path(mlperf.__file__).parents[2]
 CPU: dict[str, Any] = {"device": "cpu", "num_warmup_batches": 0, "display_every": 1}
 
 

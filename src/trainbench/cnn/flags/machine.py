@@ -30,7 +30,10 @@ class Devices:
     num_intra_threads: int | None = flag(None, KEEP, "Threads within an operation.")
     num_inter_threads: int = flag(0, KEEP, "Operations at a time; 0: automatic.")
     gpu_thread_mode: str = flag(
-        "gpu_private", MAP, "global, gpu_private, gpu_shared.", "sets TF_GPU_THREAD_MODE"
+        "gpu_private",
+        MAP,
+        "Threads for GPUs: global, gpu_private, gpu_shared.",
+        "sets TF_GPU_THREAD_MODE",
     )
     per_gpu_thread_count: int = flag(
         0, MAP, "Host threads for each GPU.", "sets TF_GPU_THREAD_COUNT"
@@ -61,7 +64,7 @@ class Devices:
         "Wait for the devices after each step.",
         "sets TF_SYNC_ON_FINISH; every step waits for its loss anyway",
     )
-    mkl: bool = flag(False, MAP, "Use the CPU's own kernels.", "sets TF_ENABLE_ONEDNN_OPTS")
+    mkl: bool = flag(False, MAP, "Use oneDNN's kernels.", "sets TF_ENABLE_ONEDNN_OPTS")
     kmp_blocktime: int = flag(0, NOTE, "Milliseconds a thread spins.", _CPU_RUNTIME)
     kmp_affinity: str = flag(
         "granularity=fine,verbose,compact,1,0", NOTE, "Which cores threads run on.", _CPU_RUNTIME
@@ -129,8 +132,8 @@ class Traces:
         MAP,
         "Top operations of the first ten timed steps, printed and written; text if it ends in "
         "txt, otherwise JSON.",
-        "sums of tf.profiler.experimental's records in place of a ProfileProto, which nothing "
-        "reads any more; the profiled steps are slower",
+        "sums of tf.profiler.experimental's records; nothing reads a ProfileProto any more; the"
+        " profiled steps are slower",
     )
     graph_file: str | None = flag(
         None, MAP, "Write the graph; text if it ends in txt.", "the graph of the compiled step"
@@ -139,8 +142,8 @@ class Traces:
         None,
         MAP,
         "Write each device's graph.",
-        "the graphs that the runtime exports on the first step; experimental, as the door to "
-        "them is private",
+        "the graphs that the runtime exports on the first step; experimental, as TensorFlow's "
+        "interface to them is not public",
     )
     debugger: str | None = flag(
         None,

@@ -14,7 +14,7 @@ _NO_TENSORRT = (
     "TensorFlow has no TensorRT since 2.18; export a SavedModel, convert it to ONNX and "
     "give that to TensorRT"
 )
-_NO_SSD300 = "it served ssd300 only, which is not here; leave it out"
+_NO_SSD300 = "only ssd300 used it, which is not part of this benchmark; leave it out"
 
 
 @dataclass(frozen=True)
@@ -25,14 +25,14 @@ class Mode:
         "trivial", KEEP, "Name of the model, or keras:NAME for any of keras.applications."
     )
     batch_size: int = flag(0, KEEP, "Images per device and step; 0: the model's own.")
-    eval_batch_size: int = flag(0, KEEP, "The same in evaluation; 0: as in training.")
+    eval_batch_size: int = flag(0, KEEP, "The same in evaluation; 0: as batch_size.")
     num_batches: int | None = flag(None, KEEP, "Timed steps, after the warm-up; 100 if unset.")
-    num_epochs: float | None = flag(None, KEEP, "Length in epochs, in place of --num_batches.")
-    num_warmup_batches: int | None = flag(None, KEEP, "Steps before the clock starts.")
+    num_epochs: float | None = flag(None, KEEP, "Length in epochs, instead of --num_batches.")
+    num_warmup_batches: int | None = flag(None, KEEP, "Warm-up steps before timing starts.")
     autotune_threshold: int | None = flag(
         None,
         MAP,
-        "Times cuDNN tries its algorithms.",
+        "How often cuDNN tries its algorithms.",
         "sets TF_AUTOTUNE_THRESHOLD and lengthens the warm-up",
     )
     batch_group_size: int = flag(
@@ -122,12 +122,14 @@ class Evaluation:
     stop_at_top_1_accuracy: float | None = flag(
         None, KEEP, "End the training once an evaluation reaches this."
     )
-    collect_eval_results_async: bool = flag(False, DROP, "Post-process in a process.", _NO_SSD300)
+    collect_eval_results_async: bool = flag(
+        False, DROP, "Process results of evaluations in a separate process.", _NO_SSD300
+    )
 
 
 @dataclass(frozen=True)
 class Several:
-    """Several runs, each in a process of its own."""
+    """Several runs, each in its own process."""
 
     repeat: int = flag(
         1, OURS, "Whole runs; the mean speed is printed with its 95 % confidence interval.", low=1
@@ -144,21 +146,21 @@ class Several:
     memory_limit_gib: float | None = flag(
         None,
         OURS,
-        "Host memory that a trial of --auto_batch_size may take; unset: 90 % of the available.",
+        "Host memory for a trial of --auto_batch_size; unset: 90 % of what is available.",
         low=0,
     )
     sweep: str | None = flag(
         None,
         OURS,
         "Run every combination of the lists below; write a row for each to this CSV file, and a"
-        " plot beside it. What the file holds already is not run again.",
+        " plot beside it. Combinations with a row are not run again.",
     )
     sweep_models: tuple[str | float, ...] = flag((), OURS, "Models of the sweep; unset: --model.")
     sweep_batch_sizes: tuple[str | float, ...] = flag(
-        (), OURS, "Its batch sizes; unset: --batch_size."
+        (), OURS, "Sweep's batch sizes; unset: --batch_size."
     )
     sweep_precisions: tuple[str | float, ...] = flag(
-        (), OURS, "Its number formats, of fp32, fp16 and bf16; unset: what the other flags say."
+        (), OURS, "Sweep's number formats: fp32, fp16, bf16; unset: as the other flags say."
     )
 
 
@@ -166,15 +168,15 @@ class Several:
 class Output:
     """Output."""
 
-    display_every: int = flag(10, KEEP, "Steps between two lines.", low=1)
+    display_every: int = flag(10, KEEP, "Steps between two printed lines.", low=1)
     display_perf_ewma: float | None = flag(
         None, KEEP, "Weight of the newest step in a moving mean of the speed.", low=0, high=1
     )
     print_training_accuracy: bool = flag(False, KEEP, "Add accuracies to each line.")
     loss_type_to_report: Literal["base_loss", "total_loss"] = flag(
-        "total_loss", KEEP, "With or without the L2 term."
+        "total_loss", KEEP, "Loss with (total_loss) or without the L2 term."
     )
-    result_json: str | None = flag(None, OURS, "Write numbers and environment to this file.")
+    result_json: str | None = flag(None, OURS, "Write all measurements to this JSON file.")
     benchmark_log_dir: str | None = flag(None, KEEP, "Write benchmark_run.log and metric.log.")
     benchmark_test_id: str | None = flag(None, KEEP, "A name for the run in those files.")
     summary_verbosity: int = flag(
@@ -194,7 +196,7 @@ class Checkpoints:
     )
     save_model_secs: int = flag(0, KEEP, "Seconds between checkpoints; 0: never.")
     save_model_steps: int | None = flag(None, KEEP, "Steps between checkpoints.")
-    max_ckpts_to_keep: int = flag(5, KEEP, "Older checkpoints are deleted.")
+    max_ckpts_to_keep: int = flag(5, KEEP, "Number of checkpoints to keep.")
     backbone_model_path: str | None = flag(
         None, DROP, "Weights of a detector's backbone.", _NO_SSD300
     )

@@ -10,12 +10,12 @@ from typing import Literal
 
 from trainbench.cnn.flags.spec import DROP, KEEP, MAP, NOTE, OURS, flag
 
-_LOSS_SCALE = "own loss scale with the document's semantics"
+_LOSS_SCALE = "a loss scale with the semantics of tf_cnn_benchmarks"
 _NO_HOROVOD = (
     "horovod has had no release since 2023 and no wheel; use "
     "--variable_update=collective_all_reduce (MultiWorkerMirroredStrategy)"
 )
-_TOPOLOGY = "the topology is the business of the runtime"
+_TOPOLOGY = "the runtime handles the topology"
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,15 @@ class Optimizer:
         "sgd",
         MAP,
         "Update rule; momentum is Nesterov's.",
-        "own update rules with TensorFlow 1's semantics, and LARS",
+        "update rules with TensorFlow 1's semantics, written here; and LARS",
     )
-    momentum: float = flag(0.9, KEEP, "Of momentum and LARS.")
+    momentum: float = flag(0.9, KEEP, "Momentum of the rules momentum and lars.")
     rmsprop_decay: float = flag(0.9, KEEP, "Decay of RMSprop's mean square.")
     rmsprop_momentum: float = flag(0.9, KEEP, "Momentum of RMSprop.")
-    rmsprop_epsilon: float = flag(1.0, KEEP, "Added under RMSprop's root.")
+    rmsprop_epsilon: float = flag(1.0, KEEP, "Added under RMSprop's square root.")
     adam_beta1: float = flag(0.9, KEEP, "Decay of Adam's mean.")
     adam_beta2: float = flag(0.999, KEEP, "Decay of Adam's mean square.")
-    adam_epsilon: float = flag(1e-08, KEEP, "Added to Adam's root.")
+    adam_epsilon: float = flag(1e-08, KEEP, "Added to Adam's square root.")
     lars_coefficient: float = flag(0.001, OURS, "Trust coefficient of LARS.", low=0)
     lars_epsilon: float = flag(0.0, OURS, "Added to LARS' divisor.", low=0)
     gradient_clip: float | None = flag(None, KEEP, "Clip each gradient element to this size.")
@@ -51,29 +51,29 @@ class Optimizer:
 class Schedule:
     """Learning rate."""
 
-    init_learning_rate: float | None = flag(None, KEEP, "Rate at the start.")
+    init_learning_rate: float | None = flag(None, KEEP, "Learning rate at the start.")
     piecewise_learning_rate_schedule: str | None = flag(
         None, KEEP, "LR0;E1;LR1;...;En;LRn: rate LRi from epoch Ei on."
     )
-    num_epochs_per_decay: float = flag(0, KEEP, "Epochs between two decays.")
-    learning_rate_decay_factor: float = flag(0, KEEP, "Factor of each decay.")
+    num_epochs_per_decay: float = flag(0, KEEP, "Epochs between two reductions.")
+    learning_rate_decay_factor: float = flag(0, KEEP, "Factor of each reduction.")
     num_learning_rate_warmup_epochs: float = flag(0, KEEP, "Epochs of linear increase.")
-    minimum_learning_rate: float = flag(0, KEEP, "Floor of the decay.")
-    resnet_base_lr: float | None = flag(None, KEEP, "ResNet's rate at batch 256.")
+    minimum_learning_rate: float = flag(0, KEEP, "Lowest rate of that decay.")
+    resnet_base_lr: float | None = flag(None, KEEP, "ResNet's learning rate for 256 images.")
     compute_lr_on_cpu: bool = flag(
         False,
         NOTE,
-        "Compute the rate on the CPU.",
+        "Compute the learning rate on the CPU.",
         "the rate is always computed there, once per step",
     )
     learning_rate_decay: Literal["", "cosine", "polynomial"] = flag(
-        "", OURS, "Fall from --init_learning_rate to --end_learning_rate by this curve."
+        "", OURS, "Decay from --init_learning_rate to --end_learning_rate along this curve."
     )
     learning_rate_decay_epochs: float | None = flag(
-        None, OURS, "Epochs of that fall; unset: until the end of the run.", low=0
+        None, OURS, "Epochs of that decay; unset: until the end of the run.", low=0
     )
-    end_learning_rate: float = flag(0.0, OURS, "Where that fall ends.", low=0)
-    polynomial_power: float = flag(2.0, OURS, "Power of the polynomial fall.", low=0)
+    end_learning_rate: float = flag(0.0, OURS, "Rate at the end of that decay.", low=0)
+    polynomial_power: float = flag(2.0, OURS, "Power of the polynomial decay.", low=0)
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ class Reduction:
         "parameter_server", MAP, "How gradients are combined.", _NO_HOROVOD, refused=("horovod",)
     )
     local_parameter_device: Literal["cpu", "gpu", "CPU", "GPU"] = flag(
-        "gpu", MAP, "Where gradients are averaged.", "the device of the sum"
+        "gpu", MAP, "Where gradients are averaged.", "the device on which the sum is formed"
     )
     variable_consistency: Literal["strong", "relaxed"] = flag(
         "strong",
@@ -145,19 +145,19 @@ class Reduction:
         0, MAP, "Sum gradients in this many pieces.", "concatenate, split, sum, restore", low=0
     )
     compact_gradient_transfer: bool = flag(
-        True, MAP, "With float16, move gradients in float16.", "a cast before the sum"
+        True, MAP, "With float16, move gradients in float16.", "gradients are cast before the sum"
     )
     agg_small_grads_max_bytes: int = flag(
-        0, MAP, "Sum tensors below this many bytes together.", "own packing"
+        0, MAP, "Sum tensors below this many bytes together.", "packing written here"
     )
     agg_small_grads_max_group: int = flag(
-        10, MAP, "Largest number of tensors in such a pack.", "own packing"
+        10, MAP, "Largest number of tensors in such a pack.", "packing written here"
     )
     iters_per_step: int = flag(
         5, OURS, "Reductions in each step of `trainbench bench all-reduce`.", low=1
     )
     allreduce_merge_scope: int = flag(
-        1, NOTE, "Gradients per name scope.", "scopes decide nothing in a compiled step"
+        1, NOTE, "Gradients per name scope.", "name scopes have no effect in a compiled step"
     )
     hierarchical_copy: bool = flag(False, NOTE, "Sum in two levels, as on a DGX-1.", _TOPOLOGY)
     network_topology: Literal["dgx1", "gcp_v100"] = flag(
@@ -184,8 +184,8 @@ class Processes:
     controller_host: str | None = flag(
         None,
         MAP,
-        "Process that drives the workers.",
-        "for distributed_all_reduce and parameter_server, where worker 0 drives without it",
+        "Controller, which runs the workers' steps.",
+        "for distributed_all_reduce; also for parameter_server, in place of worker 0",
     )
     task_index: int = flag(0, MAP, "Number of this process in its role.", "TF_CONFIG")
     server_protocol: str = flag("grpc", MAP, "Protocol between servers.", "TF_CONFIG")

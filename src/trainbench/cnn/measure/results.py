@@ -32,7 +32,7 @@ def record(
     batches: list[Batch],
     evaluations: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Everything about one run, ready for JSON; docs/cnn.md describes each key.
+    """Everything about one run, ready for JSON; docs/cnn_measuring.md describes each key.
 
     ``flops_per_image`` counts multiplications and additions of the forward pass; training takes
     about three times as many, which ``percent_of_measured_peak`` assumes.

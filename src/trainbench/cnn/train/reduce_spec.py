@@ -42,7 +42,7 @@ def parse(spec: str) -> list[Range]:
     """The ranges of ``spec``, smallest limit first.
 
     Raises:
-        ParamError: a malformed specification, a limit that is no number, an unknown algorithm.
+        ParamError: a malformed specification, a limit that is not a number, an unknown algorithm.
     """
     parts = spec.split(":")
     if len(parts) % 2 == 0:
@@ -71,7 +71,9 @@ def _range(text: str, limit: int, spec: str) -> Range:
     return Range(algorithm, int(shards or 1), limit)
 
 
-def extract_ranges(indices: Sequence[int], *, longest: int | None = None) -> tuple[list, list]:
+def extract_ranges(
+    indices: Sequence[int], *, longest: int | None = None
+) -> tuple[list[list[int]], list[int]]:
     """Runs of consecutive numbers in the ascending ``indices``, and the numbers that stand alone.
 
     A run is ``[first, last]``; none spans more than ``longest`` numbers.
@@ -87,7 +89,9 @@ def extract_ranges(indices: Sequence[int], *, longest: int | None = None) -> tup
     return [run for run in runs if run[0] != run[1]], singles
 
 
-def packs(sizes: Sequence[int], *, max_bytes: int, max_group: int, width: int = 4) -> list:
+def packs(
+    sizes: Sequence[int], *, max_bytes: int, max_group: int, width: int = 4
+) -> list[list[int]]:
     """Which tensors are summed together: lists of indices, in order.
 
     Args:

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainbench.compliance.parse import Event
+from trainbench.compliance.event import Event
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
 

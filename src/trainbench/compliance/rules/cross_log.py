@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from trainbench.compliance.event import Event, Finding, excerpt
 from trainbench.compliance.outcome import outcome
-from trainbench.compliance.parse import Event, Finding, excerpt
 from trainbench.compliance.tags import ncf as tags
 
 SEEDS = "set/seeds"

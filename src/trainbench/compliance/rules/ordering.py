@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trainbench.compliance.event import shown
 from trainbench.compliance.event_index import Breach, EventIndex, hit_rates, target, users
-from trainbench.compliance.parse import shown
 from trainbench.compliance.tags import ncf as tags
 
 # Users of MovieLens 20M.

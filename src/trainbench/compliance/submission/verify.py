@@ -5,7 +5,7 @@
     results/<entry>/entry.json
     results/<entry>/ncf/result_0.txt ... result_99.txt
 
-Rules: mlcommons/training@v0.5 compliance/verify_submission. ``packing`` builds such a folder.
+Rules: mlcommons/training@v0.5 compliance/verify_submission. ``build`` makes such a folder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.compliance.check import check_file
-from trainbench.compliance.parse import Finding, excerpt, shown
+from trainbench.compliance.event import Finding, excerpt, shown
 from trainbench.compliance.rules.levels import BENCHMARKS, NEWEST_CHECKER, ruleset
 from trainbench.compliance.score import WANTED, score
 

@@ -22,7 +22,7 @@ import trainbench
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import TrainbenchError
-from trainbench.files import disk_errors_told, require_space
+from trainbench.files import disk_errors_told, require_space, write_atomically
 from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.ncf.input.epochs import EpochMaker, EpochRecord, epoch_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     work_dir = WorkDir(given.work_dir)
     _stop_cleanly(work_dir)
     die_with_parent(given.parent, number=_TRAINER_GONE)
-    work_dir.alive.write_text(f"process {os.getpid()}\n")
+    write_atomically(work_dir.alive, f"process {os.getpid()}\n")
     log_line(f"alive as process {os.getpid()}, waiting for {work_dir.flagfile}")
     try:
         _produce(work_dir)
