@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from absl import flags as absl
+from absl import flags as absl_flags
 
 from trainbench.cnn.flags import DROP, FLAGS, GROUPS, KEEP, NOTE, OURS, Flag
 from trainbench.cnn.flags.params import ParamError, Params, make_params, unknown_flag
@@ -48,7 +48,7 @@ def parse(argv: Sequence[str]) -> Parsed:
     values = _flag_values()
     try:
         positional = values(["trainbench cnn", *argv])[1:]
-    except (absl.Error, ValueError) as error:
+    except (absl_flags.Error, ValueError) as error:
         if not any(values[name].value for name in _HELP):
             raise ParamError(_problem(error, [*values, "flagfile", "undefok"])) from None
     if any(values[name].value for name in _HELP):
@@ -79,24 +79,24 @@ def help_text(*, full: bool = False) -> str:
     for group in GROUPS:
         parts.append(f"{group.title}:\n" + "\n".join(_help(flag) for flag in group.flags))
     if full:
-        parts.append("Of every program on absl:\n" + absl.FlagValues().get_help(prefix="  "))
+        parts.append("Of every program on absl:\n" + absl_flags.FlagValues().get_help(prefix="  "))
     return "\n\n".join(parts)
 
 
-def _flag_values() -> absl.FlagValues:
+def _flag_values() -> absl_flags.FlagValues:
     """The grammar: every flag holds its text, as given; types and bounds are the table's."""
-    values, text = absl.FlagValues(), absl.ArgumentParser[str]()
+    values, text = absl_flags.FlagValues(), absl_flags.ArgumentParser[str]()
     values.set_gnu_getopt()
     for flag in FLAGS.values():
         boolean = flag.kind == "boolean"
-        values[flag.name] = absl.Flag(text, None, flag.name, None, flag.help, boolean=boolean)
+        values[flag.name] = absl_flags.Flag(text, None, flag.name, None, flag.help, boolean=boolean)
     for name in _HELP:
-        values[name] = absl.BooleanFlag(name, False, name, short_name={"help": "h"}.get(name))
+        values[name] = absl_flags.BooleanFlag(name, False, name, short_name={"help": "h"}.get(name))
     return values
 
 
 def _problem(error: Exception, known: Sequence[str]) -> str:
-    if isinstance(error, absl.UnrecognizedFlagError):
+    if isinstance(error, absl_flags.UnrecognizedFlagError):
         return unknown_flag(error.flagname, known)
     return str(error).removeprefix("ERROR:: ")
 
