@@ -161,6 +161,16 @@ def test_the_configuration_is_told_as_a_difference_from_the_reference(run: RunDi
     assert found["dataset"] == ("ml-20m", "ml-1m")
 
 
+def test_the_size_of_generated_ratings_is_told_in_the_order_of_its_fields(run: RunDir) -> None:
+    size = {"users": 1_500, "items": 1_200, "ratings": 120_000, "seed": 0}
+    change(run.config, dataset="synthetic", synthetic=size)
+    differences = {
+        d.key: (d.reference, d.this) for d in collect(run, reference()).differences or ()
+    }
+    shown = "users 1,500, items 1,200, ratings 120,000, seed 0"
+    assert differences["synthetic"] == ("none", shown)
+
+
 def test_settings_are_named_behind_rules_that_exist() -> None:
     known = {rule.rule for name in (tags.BENCHMARK, resnet_tags.BENCHMARK) for rule in rules(name)}
     assert set(BEHIND) <= known

@@ -1,4 +1,4 @@
-"""What combining the gradients costs: the reduction of a run alone, on the shapes of its model.
+"""The cost of combining gradients: the reduction of a run alone, with its model's shapes.
 
 The reduction is the one that training uses, local or between processes, whatever the flags name.
 """

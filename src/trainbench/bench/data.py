@@ -1,4 +1,4 @@
-"""What the input costs: negatives, evaluation candidates and epochs, from 1 M to 100 M ratings.
+"""The cost of the input: negatives, evaluation candidates, epochs, for 1 M to 100 M ratings.
 
 The ratings are drawn with ml-20m's shape (its items, its ratings per user, a long tail of busy
 users) and grow by users. Each size is measured in a process of its own, so that its peak memory is

@@ -39,26 +39,19 @@ class Speed:
         )
 
 
-def speed(
-    batch_size: int, times_s: Sequence[float], *, ewma: float | None = None, scale: float = 1
-) -> Speed:
+def speed(batch_size: int, times_s: Sequence[float], *, ewma: float | None = None) -> Speed:
     """The speed of steps of ``batch_size`` images that took ``times_s`` seconds.
 
-    ``ewma`` is the weight of the newest step in the mean; ``scale`` multiplies the mean only.
+    ``ewma`` is the weight of the newest step in the mean.
     """
     times = np.asarray(times_s, np.float64)
     speeds = batch_size / times
     weights = np.power(1 - ewma, np.arange(len(times) - 1, -1, -1.0)) if ewma else None
     return Speed(
-        float(scale * batch_size / np.average(times, weights=weights)),
+        float(batch_size / np.average(times, weights=weights)),
         float(np.std(speeds) / np.sqrt(len(speeds))),
         float(1.4826 * np.median(np.abs(speeds - np.median(speeds)))),
     )
-
-
-def speed_text(value: Speed, *, scale: float = 1) -> str:
-    """The middle column of a step line; a scaled speed stands without its spread."""
-    return str(value) if scale == 1 else f"images/sec: {value.mean:.1f}"
 
 
 def header(params: Params) -> str:

@@ -1,7 +1,7 @@
 """Devices, threads and environment variables, set before TensorFlow starts.
 
-TensorFlow reads most of these once, when it is imported or first used. In a process where it runs
-already, what can no longer be set is said and left.
+TensorFlow reads most of these once, when it is imported or first used. In a process where it
+runs already, settings that come too late are reported and left as they are.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def set_variables(wanted: Mapping[str, str], *, given: Collection[str] = ()) -> 
                     f"{name}={before} of the environment is replaced by {value}, from the flags"
                 )
         os.environ[name] = value
-    # Requested and no more: what cuDNN and the runtime make of them is theirs to say.
+    # Only requested: cuDNN and the runtime may use others.
     asked = [name for name in wanted if FLAG_OF.get(name, "job_name") in given]
     if asked:
         log_line("requested: " + " ".join(f"{name}={wanted[name]}" for name in asked))

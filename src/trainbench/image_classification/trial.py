@@ -1,4 +1,4 @@
-"""One trial: caches dropped, clock started, the harness run to its target, everything recorded."""
+"""One trial: caches dropped, clock started, trained to its target, everything recorded."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ from trainbench.reporting.text import shown
 from trainbench.trials.paths import RunDir, TrialDir
 
 ReadTrial = Callable[[Source, TrialDir, tuple[Epoch, ...]], tuple[Status, tuple[Epoch, ...]]]
-"""Gives the status and the epochs of a trial's folder; the epochs of its log are at hand."""
+"""Reads the status and the epochs of a trial, given those epochs that its log names."""
 
 
 def read_trial(

@@ -126,7 +126,7 @@ class LogFinding:
 
 @dataclass(frozen=True)
 class LogCheck:
-    """A stitched log judged anew: its time, its outcome and the findings of all levels.
+    """A stitched log checked again: its time, its outcome and the findings of all levels.
 
     ``converged`` is the log's own evidence, HR@10 >= target; ``success`` what ``run_stop`` claims.
     """

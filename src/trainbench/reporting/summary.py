@@ -1,4 +1,4 @@
-"""The sentences of the report: what a reader asks first, answered once for page and Markdown."""
+"""The sentences of the report: the reader's first questions, answered for page and Markdown."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def _compliance(results: Results) -> list[str]:
     if sentences or not results.trials:
         return sentences
     if all(trial.status.state is None for trial in results.trials):
-        return ["There is nothing but the logs: no record of a trial to compare them with."]
+        return ["Only logs were found: there is no record of a trial to compare them with."]
     return ["Time, HR@10 and phases in the logs agree with what the trials recorded."]
 
 
@@ -197,9 +197,9 @@ def _cross_checks(trial: Trial) -> list[str]:
     if log is None:
         return [f"Trial {trial.index}: no stitched log; run the stitch step."]
     found = []
-    said = trial.status.time_to_train_s
-    if said is not None and log.time_s is not None and abs(said - log.time_s) > TIME_TOLERANCE_S:
-        found.append(f"the log says {seconds(log.time_s)}, status.json {seconds(said)}")
+    own = trial.status.time_to_train_s
+    if own is not None and log.time_s is not None and abs(own - log.time_s) > TIME_TOLERANCE_S:
+        found.append(f"the log says {seconds(log.time_s)}, status.json {seconds(own)}")
     state = trial.status.state
     if trial.finished and state and log.converged != (state == "converged"):
         found.append(f"the log says target reached: {yes(log.converged)}, status.json {state}")

@@ -10,7 +10,7 @@ from trainbench.reporting.text import plural
 
 _SUFFIX = {"not_compliant": ", not compliant"}
 
-# Which settings make a log break a rule on purpose: a preset smaller than the benchmark says so.
+# The settings that make a log break a rule on purpose, as those of a small preset do.
 BEHIND = {
     "strict/value/eval_target": ("target_hit_rate",),
     "strict/value/eval_hp_num_users": ("dataset",),
@@ -148,6 +148,6 @@ def trials_of(group: Group) -> str:
 
 
 def found_by(group: Group) -> str:
-    """What was found first, and how much else."""
+    """What was found first, and the number of the others."""
     found = group.finding.found
     return f"{found} (and {plural(group.others, 'other')})" if group.others else found

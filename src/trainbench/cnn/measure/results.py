@@ -136,7 +136,7 @@ def measured_peak_flops(size: int = 1024, seconds: float = 0.3) -> float:
 
 
 def degraded(params: Params) -> list[dict[str, str]]:
-    """What keeps the result from being what its flags say."""
+    """Why the result is less than its flags say."""
     found = []
     if params.device.lower() == "gpu" and not tf.config.list_physical_devices("GPU"):
         found.append({"code": "no_gpu", "text": "device=gpu, but it ran on the CPU"})
