@@ -34,6 +34,8 @@ from trainbench.errors import TrainbenchError
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["process_runs", "trainbench.cnn.benchmark"])
 IMAGES = np.arange(-1.0, 15.0)
+PATIENCE_S = 180
+"""A guard against hanging; nothing is said about how long anything takes."""
 LOST_AFTER_S = 1.0
 """Instead of ten seconds, which every test of a death would take."""
 
@@ -107,14 +109,14 @@ class Runs:
     folder: Path
     processes: dict[str, Any] = field(default_factory=dict)
 
-    def wait(self, timeout_s: float = 60) -> dict[str, int | None]:
+    def wait(self, timeout_s: float = PATIENCE_S) -> dict[str, int | None]:
         """Exit codes; ``None`` for one that still runs after ``timeout_s``."""
         deadline = time.monotonic() + timeout_s
         for process in self.processes.values():
             process.join(max(deadline - time.monotonic(), 0))
         return {role: process.exitcode for role, process in self.processes.items()}
 
-    def require(self, wanted: dict[str, int], timeout_s: float = 60) -> None:
+    def require(self, wanted: dict[str, int], timeout_s: float = PATIENCE_S) -> None:
         """Fail unless the processes end with the ``wanted`` exit codes, with what they printed."""
         codes = self.wait(timeout_s)
         wrong = [role for role in wanted if codes[role] != wanted[role]]
@@ -126,7 +128,7 @@ class Runs:
         file = self.folder / f"{role}.log"
         return file.read_text() if file.exists() else ""
 
-    def wait_for(self, role: str, text: str, timeout_s: float = 60) -> None:
+    def wait_for(self, role: str, text: str, timeout_s: float = PATIENCE_S) -> None:
         """Return once a process has printed ``text``."""
         deadline = time.monotonic() + timeout_s
         while text not in self.text(role):
