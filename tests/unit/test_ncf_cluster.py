@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from trainbench.cli import main as cli
-from trainbench.distribution.tf_config import Cluster, from_tf_config, require_equal
+from trainbench.distribution.cluster import cluster_of_workers, from_tf_config
 from trainbench.errors import ConfigError, MachineError
+from trainbench.ncf.replicas import require_equal
 
 ADDRESSES = ["10.0.0.1:2222", "10.0.0.2:2222"]
 
@@ -21,15 +22,21 @@ def described(cluster: object, **task: object) -> str:
 @pytest.mark.parametrize("index", [1, "1"])
 def test_a_worker_knows_the_others_and_itself(index: object) -> None:
     found = from_tf_config(described({"worker": ADDRESSES}, type="worker", index=index))
-    assert found == Cluster(tuple(ADDRESSES), 1)
+    assert found == cluster_of_workers(ADDRESSES, 1)
     assert not found.is_chief
+    assert [str(member) for member in found.needed()] == ["worker 0 (10.0.0.1:2222)"]
+
+
+def test_tf_config_tells_another_process_the_same() -> None:
+    cluster = cluster_of_workers(ADDRESSES, 1)
+    assert from_tf_config(cluster.tf_config()) == cluster
 
 
 def test_a_chief_job_is_worker_0() -> None:
     jobs = {"worker": ADDRESSES[1:], "chief": ADDRESSES[:1]}
     chief = from_tf_config(described(jobs, type="chief", index=0))
     worker = from_tf_config(described(jobs, type="worker", index=0))
-    assert (chief, worker) == (Cluster(tuple(ADDRESSES), 0), Cluster(tuple(ADDRESSES), 1))
+    assert (chief, worker) == (cluster_of_workers(ADDRESSES, 0), cluster_of_workers(ADDRESSES, 1))
     assert chief
     assert chief.is_chief
 
@@ -48,8 +55,10 @@ def test_one_machine_is_no_cluster(text: str) -> None:
         ('{"cluster": {}}', "no 'task' object"),
         (described({}, type="worker", index=0), "names no worker"),
         (described({"worker": "a:1"}, type="worker", index=0), "worker is 'a:1'"),
-        (described({"worker": ["a"]}, type="worker", index=0), "'a' is not HOST:PORT"),
-        (described({"worker": ["a:1", "a:1"]}, type="worker", index=0), "a worker twice"),
+        (
+            described({"worker": ["a:1", "a:1"]}, type="worker", index=0),
+            "TF_CONFIG: worker 1: a:1 is the address of worker 0 as well",
+        ),
         (described({"worker": ADDRESSES}, type="worker", index=2), "index 2 is not one of the 2"),
         (described({"worker": ADDRESSES}, type="worker"), "index None is not one of the 2"),
         (described({"worker": ADDRESSES}, type="ps", index=0), "'ps' is not a job"),
@@ -59,6 +68,29 @@ def test_one_machine_is_no_cluster(text: str) -> None:
 def test_a_bad_tf_config_says_what_is_wrong(text: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint):
         from_tf_config(text)
+
+
+@pytest.mark.parametrize(
+    "address", ["a", "b:0", "b:99999", "b:65536", ":1", "::1:2222", "[::1]", 7]
+)
+def test_an_address_is_a_host_and_a_port_that_exists(address: object) -> None:
+    text = described({"worker": ["a:1", address]}, type="worker", index=0)
+    with pytest.raises(ConfigError) as raised:
+        from_tf_config(text)
+    assert str(raised.value) == (
+        f"TF_CONFIG: worker 1: {address!r} is a malformed address; wanted HOST:PORT, with a port "
+        "from 1 to 65535 and an IPv6 address in brackets"
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [("a:1", "a", 1), ("10.0.0.1:65535", "10.0.0.1", 65535), ("[fe80::1]:2222", "fe80::1", 2222)],
+)
+def test_host_and_port_are_taken_apart(address: str, host: str, port: int) -> None:
+    found = from_tf_config(described({"worker": [address, "z:1"]}, type="worker", index=0))
+    assert found
+    assert found.me.host_and_port == (host, port)
 
 
 def test_workers_that_differ_are_told_who_has_what() -> None:

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainbench.distribution.join import check_devices, connect_tpu
-from trainbench.distribution.tf_config import Cluster
+from trainbench.distribution.cluster import cluster_of_workers
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.ncf.config import reference
+from trainbench.ncf.devices import check_devices, connect_tpu
 from trainbench.ncf.model import Geometry, Weights, first_layer, initial_weights, logits
 from trainbench.ncf.train import TRACED, build
 from trainbench.ncf.weights import keras_model, read_weights, save_weights
@@ -110,6 +110,6 @@ def test_a_gpu_asked_for_and_absent_is_an_error_before_any_work() -> None:
 
 
 def test_a_batch_for_a_cluster_is_checked_before_any_work() -> None:
-    three = Cluster(("a:1", "b:1", "c:1"), 0)
+    three = cluster_of_workers(("a:1", "b:1", "c:1"), 0)
     with pytest.raises(ConfigError, match="among 3 replicas; try --set batch_size=2049"):
         check_devices(replace(reference(), devices="cpu"), three)

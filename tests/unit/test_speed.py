@@ -59,7 +59,7 @@ def test_a_slowdown_beyond_the_threshold_is_exit_code_7(tmp_path: Path) -> None:
     # The same slowdown is allowed by a threshold above it.
     done = invoke(a, b, "--threshold-percent", 10)
     assert done.exit_code == 0
-    assert "verdict: slower, but not surely by more than 10 %\n" in done.output
+    assert "verdict: slower, but not significantly by more than 10 %\n" in done.output
 
 
 def test_equal_and_faster_results_are_exit_code_0(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""How fast the image classifiers run here, beside stock Keras doing the same work.
+"""The speed of the image classifiers here, against stock Keras doing the same work.
 
 Absolute figures move with the machine and with what else runs on it, so each row times a step of
 ``keras.applications`` in turn with one of ours, in the same process, and the ratio is the figure

@@ -77,7 +77,7 @@ def main() -> NoReturn:
 
 
 def _said(error: BaseException) -> int | None:
-    """The exit code of ``error``, after a line that says what it was; None where nobody knows."""
+    """Print ``error`` in one line and return its exit code; None for an unexpected error."""
     if signals.caused(error) or isinstance(error, click.exceptions.Abort):
         print("error: interrupted", file=sys.stderr)
         return Interrupted.exit_code

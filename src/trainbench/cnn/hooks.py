@@ -1,4 +1,4 @@
-"""What happens between two training steps: checkpoints, evaluations, summaries, the end."""
+"""Work between two training steps: checkpoints, evaluations, summaries, the end."""
 
 from __future__ import annotations
 

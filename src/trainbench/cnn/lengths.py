@@ -74,11 +74,6 @@ def rounded_warmup(steps: int, group: int, stages: int) -> int:
     return -(-(steps + stages - 1) // group) * group - stages + 1
 
 
-def shift_ratio(task_index: int, num_workers: int) -> float:
-    """Where in the data worker ``task_index`` starts, as a share of all of it."""
-    return task_index / num_workers
-
-
 def roll(batches: np.ndarray, batch_size: int, ratio: float) -> np.ndarray:
     """``batches`` flattened to examples, started ``ratio`` of the batches later.
 

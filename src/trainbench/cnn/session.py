@@ -1,4 +1,4 @@
-"""What a run is made of: the built network, its step, its input and its checkpoints."""
+"""The parts of a run: the built network, its step, its input and its checkpoints."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class FileCheck:
         count = len(self.findings)
         verdict = f"{count} finding{'' if count == 1 else 's'}" if count else "compliant"
         checker = f"level {rules.level}, checker {rules.checker}"
-        lines.append(f"{self.file}: {verdict} ({checker}); {_told(self.outcome)}")
+        lines.append(f"{self.file}: {verdict} ({checker}); {_sentence(self.outcome)}")
         return "\n".join(lines)
 
 
@@ -101,7 +101,7 @@ def check_logs(
     return CheckReport(rules, tuple(checked), tuple(as_set))
 
 
-def _told(run: Outcome) -> str:
+def _sentence(run: Outcome) -> str:
     time_s = "no run time" if run.time_s is None else f"{run.time_s:.2f} s"
     best = "no eval_accuracy" if run.best is None else f"best {run.best:.5f}"
     target = "no single target" if run.target is None else f"target {run.target}"

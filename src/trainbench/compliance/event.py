@@ -1,4 +1,4 @@
-"""What a compliance line says, and what is wrong with it: the records of every dialect and rule."""
+"""What a compliance line says, and what is wrong with it: shared by all dialects and rules."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _children(value: Any) -> list[Any]:
 
 
 def unreadable(text: str, number: int, found: str, wanted: str) -> Finding:
-    """The finding for a line with a token that says nothing readable."""
+    """The finding for a line that has a token and cannot be read."""
     return Finding("parse/line", excerpt(found), wanted, number, excerpt(text))
 
 

@@ -38,7 +38,7 @@ class EventIndex:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number that a float can hold; true and false are none."""
+    """Whether a JSON value is a finite number that a float can hold; a boolean is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:

@@ -137,16 +137,16 @@ def sort_out(parsed: Iterable[Event | Finding | None]) -> Log:
     """Events and findings apart, in order; findings beyond ``MAX_FINDINGS`` are only counted."""
     events: list[Event] = []
     findings: list[Finding] = []
-    untold = 0
+    not_listed = 0
     for item in parsed:
         if isinstance(item, Event):
             events.append(item)
         elif item is not None and len(findings) < MAX_FINDINGS:
             findings.append(item)
         elif item is not None:
-            untold += 1
-    if untold:
-        findings.append(Finding("parse/more", f"{untold:,} more findings", "none"))
+            not_listed += 1
+    if not_listed:
+        findings.append(Finding("parse/more", f"{not_listed:,} more findings", "none"))
     return Log(tuple(events), tuple(findings))
 
 

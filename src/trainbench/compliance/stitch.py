@@ -2,8 +2,8 @@
 
 The trainer, the producer and the preprocessing each have a raw log. The stitched one holds every
 line of all of them once, in the order of time, without the raw prefix, and with the values filled
-in that one process announced and another one logged. What cannot be read is a finding: nothing is
-lost.
+in that one process announced and another one logged. What cannot be read becomes a finding, so that
+nothing is lost.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ class StitchResult:
 
     @property
     def summary(self) -> str:
-        """``MLPerf time: 210.4 sec.``, the line that people look for."""
+        """``MLPerf time: 210.4 sec.``, a line that scripts search for."""
         return _time(self.outcome)
 
 
@@ -107,7 +107,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def stitch(events: Iterable[Event], findings: Iterable[Finding] = ()) -> StitchResult:
-    """Complete, single out and order the events of the raw logs, given log after log.
+    """Fill in, deduplicate and sort the events of the raw logs, given log after log.
 
     Events of the same instant keep the order in which they come.
     """
@@ -122,7 +122,7 @@ def stitch(events: Iterable[Event], findings: Iterable[Finding] = ()) -> StitchR
 
 
 def _resolved(events: list[Event]) -> tuple[list[Event], list[Finding]]:
-    """The events with announced values filled in, and findings for those nobody logged."""
+    """The events with announced values filled in, and findings for those that no process logged."""
     announced = {event.key for event in events if _is_deferred(event)}
     logged: dict[str, dict[str, Any]] = {}
     for event in events:
@@ -179,7 +179,7 @@ class TrialFindings:
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """One line for a terminal."""
         if self.outcome is None:
             return f"trial {self.index}: {self.stitch[0]}"
         end = "Converged" if self.outcome.converged else "Not converged"

@@ -64,7 +64,7 @@ def run_set(spec: SetSpec) -> RunDir:
 
 
 def require_target(run: RunDir) -> None:
-    """Raise unless one trial of ``run`` reached its top-1 accuracy; see ``trial_sets``."""
+    """Raise unless one trial of ``run`` reached its top-1 accuracy."""
     trial_set.require_target(run, measure="top-1", best="best_top_1", target="target_top_1")
 
 

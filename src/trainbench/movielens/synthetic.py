@@ -154,7 +154,7 @@ def _chosen(world: _World, per_user: Ints, first_user: int) -> Ints:
     """Slots that a chunk of users rated, grouped by user: draws without replacement.
 
     Users draw in rounds until each has enough distinct slots; the few who have not after the last
-    round, because they know their genres by heart, are filled from all slots alike.
+    round, because they have rated nearly all of their genres, are filled from all slots alike.
     """
     rng = _rng(world.seed, "tastes", first_user)
     likes = _likes(rng, world, per_user)

@@ -68,7 +68,7 @@ class Listed:
 
 
 class Trivial:
-    """Three dense layers, as the document's trivial model."""
+    """Three dense layers, as the trivial model of tf_cnn_benchmarks."""
 
     name = "trivial"
     default_batch_size = 32

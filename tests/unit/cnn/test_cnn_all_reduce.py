@@ -1,4 +1,4 @@
-"""The reduction alone, on the shapes of a model (facts 3, 64)."""
+"""The reduction alone, on the shapes of a model."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ LENET = {
         {"variable_update": "collective_all_reduce", "all_reduce_spec": "collective"},
     ],
 )
-def test_64_a_local_reduction_is_timed(values: dict, capsys: pytest.CaptureFixture) -> None:
+def test_a_local_reduction_is_timed(values: dict, capsys: pytest.CaptureFixture) -> None:
     timing = all_reduce.run(cnn.make_params(**LENET, **values))
     printed = capsys.readouterr().out
     (seconds,) = re.findall(r"Average time per step: ([0-9.]+)", printed)

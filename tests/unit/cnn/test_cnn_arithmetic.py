@@ -1,4 +1,4 @@
-"""Batches, epochs, warm-up and the evaluation schedule (facts 4A and 4G66, G67, G69)."""
+"""Batches, epochs, warm-up and the evaluation schedule."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def test_a_length_in_epochs_is_rounded_up_to_steps(
     assert (found.num_batches, found.num_epochs) == expected
 
 
-def test_5_both_lengths_at_once_are_refused() -> None:
+def test_both_lengths_at_once_are_refused() -> None:
     both = cnn.make_params(num_batches=1, num_epochs=1)
     with pytest.raises(ValueError, match="At most one of --num_batches and --num_epochs may be"):
         lengths.length(both, 10, 100)
 
 
-def test_7_an_evaluation_has_its_own_batch_and_length() -> None:
+def test_an_evaluation_has_its_own_batch_and_length() -> None:
     params = cnn.make_params(
         batch_size=1, eval_batch_size=2, num_batches=30, num_eval_epochs=100 / 50000
     )
@@ -63,7 +63,7 @@ def test_an_evaluation_without_a_length_takes_the_flags_of_training() -> None:
         ({"num_warmup_batches": 7}, 7),
     ],
 )
-def test_9_warm_up_is_ten_steps_or_what_autotuning_takes(values: dict, steps: int) -> None:
+def test_warm_up_is_ten_steps_or_what_autotuning_takes(values: dict, steps: int) -> None:
     assert lengths.warmup_steps(cnn.make_params(**values)) == steps
 
 
@@ -78,28 +78,23 @@ def test_warm_up_is_rounded_up_to_a_group_of_batches(
     assert (expected + stages - 1) % group == 0
 
 
-def test_10_workers_start_at_their_share_of_the_data() -> None:
-    assert lengths.shift_ratio(0, 4) == 0.0
-    assert lengths.shift_ratio(3, 4) == 0.75
-
-
-def test_11_data_is_rolled_by_whole_batches() -> None:
+def test_data_is_rolled_by_whole_batches() -> None:
     rolled = lengths.roll(np.array([1, 2, 3, 4, 5, 6]), 2, 0.34)
     assert rolled.tolist() == [3, 4, 5, 6, 1, 2]
 
 
-def test_66_epochs_become_the_steps_that_complete_them() -> None:
+def test_epochs_become_the_steps_that_complete_them() -> None:
     batch = 4
     params = _evaluating(every_n_epochs=2 * batch / IMAGENET)
     assert lengths.eval_steps(params, batch, IMAGENET, 7 * batch / IMAGENET) == {2, 4, 6}
 
 
-def test_67_specified_steps_are_taken_as_they_are() -> None:
+def test_specified_steps_are_taken_as_they_are() -> None:
     params = _evaluating(at_specified_steps=["2", "3", "5", "7", "1000"])
     assert lengths.eval_steps(params, 4, IMAGENET, 1.0) == {2, 3, 5, 7, 1000}
 
 
-def test_69_the_published_imagenet_schedule() -> None:
+def test_the_published_imagenet_schedule() -> None:
     epochs = [*range(1, 62, 4), 62, 63]
     found = lengths.eval_steps(_evaluating(at_specified_epochs=epochs), 2048, IMAGENET, 64.0)
     assert sorted(found) == [

@@ -1,4 +1,4 @@
-"""Checkpoints: numbers, what is kept, resuming, moving, refusing (facts 4H)."""
+"""Checkpoints: numbers, what is kept, resuming, moving, refusing."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def steps(folder: Path) -> list[int]:
     return sorted(int(path.stem.split("-")[1]) for path in folder.glob("model.ckpt-*.index"))
 
 
-def test_72_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
+def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
     for num_batches in (10, 20):
         run(tmp_path, num_batches=num_batches, save_model_steps=2, max_ckpts_to_keep=3)
     assert steps(tmp_path) == [16, 18, 20]
 
 
-def test_73_a_checkpoint_is_named_by_path_or_found_in_its_folder(tmp_path: Path) -> None:
+def test_a_checkpoint_is_named_by_path_or_found_in_its_folder(tmp_path: Path) -> None:
     assert checkpoints.find("/x/model.ckpt-1243") == "/x/model.ckpt-1243"
     assert checkpoints.step_of("/x/model.ckpt-1243") == 1243
     assert checkpoints.step_of("/x/model.ckpt") == 0
@@ -49,7 +49,7 @@ def test_73_a_checkpoint_is_named_by_path_or_found_in_its_folder(tmp_path: Path)
     assert str(caught.value) == f"No checkpoint file found in dir:{tmp_path}"
 
 
-def test_74_a_moved_folder_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+def test_a_moved_folder_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
     run(tmp_path / "here", num_batches=3)
     shutil.move(tmp_path / "here", tmp_path / "there")
     capsys.readouterr()
@@ -61,7 +61,7 @@ def test_74_a_moved_folder_is_evaluated(tmp_path: Path, capsys: pytest.CaptureFi
     assert lines[-2].startswith("total images/sec: ")
 
 
-def test_74_one_checkpoint_is_evaluated_by_its_path(
+def test_one_checkpoint_is_evaluated_by_its_path(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     run(tmp_path, num_batches=4, save_model_steps=2)
@@ -69,7 +69,7 @@ def test_74_one_checkpoint_is_evaluated_by_its_path(
     assert f"from {tmp_path}/model.ckpt-2." in capsys.readouterr().out
 
 
-def test_75_moving_statistics_come_back(tmp_path: Path) -> None:
+def test_moving_statistics_come_back(tmp_path: Path) -> None:
     trained = run(tmp_path, Normalised(), num_batches=3)
     loaded = run(tmp_path, Normalised(), eval=True, num_batches=1)
     before, after = (b.session.step.copies[0].state for b in (trained, loaded))
@@ -79,14 +79,14 @@ def test_75_moving_statistics_come_back(tmp_path: Path) -> None:
     assert not np.allclose(after[1], 1)
 
 
-def test_76_a_resumed_run_ends_where_an_uninterrupted_one_would(tmp_path: Path) -> None:
+def test_a_resumed_run_ends_where_an_uninterrupted_one_would(tmp_path: Path) -> None:
     run(tmp_path, num_batches=5, num_warmup_batches=1)
     assert steps(tmp_path) == [6]
     run(tmp_path, num_batches=20, num_warmup_batches=1)
     assert steps(tmp_path) == [6, 21]
 
 
-def test_76_a_resumed_run_goes_on_with_the_next_step_and_no_warm_up(
+def test_a_resumed_run_goes_on_with_the_next_step_and_no_warm_up(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     run(tmp_path, num_batches=5, num_warmup_batches=3)
@@ -116,7 +116,7 @@ def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
     assert losses(capsys.readouterr().out) == whole
 
 
-def test_77_replicated_saves_one_copy(tmp_path: Path) -> None:
+def test_replicated_saves_one_copy(tmp_path: Path) -> None:
     for update in ("replicated", "parameter_server"):
         run(tmp_path / update, num_batches=2, variable_update=update, num_gpus=2)
     stored = [

@@ -8,6 +8,7 @@ import re
 
 import numpy as np
 import pytest
+import small_images
 import tensorflow as tf
 
 from trainbench.cnn.flags.params import make_params
@@ -19,7 +20,7 @@ from trainbench.errors import ConfigError, DataIntegrityError
 def records(tmp_path_factory):
     """A folder with eight training and two validation files of small images."""
     folder = tmp_path_factory.mktemp("imagenet")
-    tfrecords.generate(folder, train=32, validation=8, mixed=True)
+    small_images.generate(folder, train=32, validation=8, mixed=True)
     return folder
 
 
@@ -131,14 +132,14 @@ def imagenet(folder, **changes):
 
 
 def test_generated_training_images_are_black_and_validation_images_white(tmp_path):
-    tfrecords.generate(tmp_path, train=8, validation=4, shards=(2, 1))
+    small_images.generate(tmp_path, train=8, validation=4, shards=(2, 1))
     params = imagenet(tmp_path, distortions=False)
     [(images, labels)] = first(params)
     np.testing.assert_allclose(images, -1, atol=0.02)
-    assert set(labels.numpy()) == {tfrecords.BLACK}
+    assert set(labels.numpy()) == {small_images.BLACK}
     [(images, labels)] = first(params, "validation")
     np.testing.assert_allclose(images, 1, atol=0.02)
-    assert set(labels.numpy()) == {tfrecords.WHITE}
+    assert set(labels.numpy()) == {small_images.WHITE}
 
 
 def test_generated_files_are_named_and_sized_as_imagenets(records):
@@ -152,13 +153,13 @@ def test_generated_files_are_named_and_sized_as_imagenets(records):
     height, width, channels = tf.io.extract_jpeg_shape(encoded).numpy()
     assert min(height, width) >= 30
     assert (max(height, width) < 300, channels) == (True, 3)
-    assert label in (tfrecords.BLACK, tfrecords.WHITE)
+    assert label in (small_images.BLACK, small_images.WHITE)
     np.testing.assert_allclose(boxes, [[[0.1, 0.1, 0.9, 0.9]]], rtol=1e-6)
 
 
 def test_the_same_seed_generates_the_same_bytes(tmp_path):
     for name in ("a", "b"):
-        tfrecords.generate(tmp_path / name, train=4, validation=2, shards=(2, 1))
+        small_images.generate(tmp_path / name, train=4, validation=2, shards=(2, 1))
     for file in (tmp_path / "a").iterdir():
         assert file.read_bytes() == (tmp_path / "b" / file.name).read_bytes()
 
@@ -166,7 +167,7 @@ def test_the_same_seed_generates_the_same_bytes(tmp_path):
 def test_label_and_colour_stay_together(records):
     for images, labels in first(imagenet(records), batch_size=8, count=8):
         bright = tf.reduce_mean(images, (1, 2, 3)) > 0
-        np.testing.assert_array_equal(bright, labels == tfrecords.WHITE)
+        np.testing.assert_array_equal(bright, labels == small_images.WHITE)
 
 
 def test_same_seed_same_batches_whatever_the_threads(records):
@@ -186,7 +187,7 @@ def test_validation_is_read_in_order_once_an_epoch(records):
 
 
 def test_mlperf_subtracts_the_mean_pixel(tmp_path):
-    tfrecords.generate(tmp_path, train=2, validation=2, shards=(1, 1))
+    small_images.generate(tmp_path, train=2, validation=2, shards=(1, 1))
     params = imagenet(tmp_path, ml_perf=True)
     [(images, _)] = first(params, "validation", batch_size=2)
     np.testing.assert_allclose(images[0, 0, 0], 255 - np.array([123.68, 116.78, 103.94]), rtol=1e-4)
@@ -215,7 +216,7 @@ def test_input_options_leave_the_batches_whole(records, changes):
     for images, labels in first(imagenet(records, **changes), batch_size=8, count=6):
         assert images.shape == (8, 28, 28, 3)
         assert np.isfinite(images).all()
-        assert set(labels.numpy()) <= {tfrecords.BLACK, tfrecords.WHITE}
+        assert set(labels.numpy()) <= {small_images.BLACK, small_images.WHITE}
 
 
 def test_a_folder_without_records_names_the_pattern(tmp_path):
@@ -224,7 +225,7 @@ def test_a_folder_without_records_names_the_pattern(tmp_path):
 
 
 def test_an_empty_file_is_named(tmp_path):
-    tfrecords.generate(tmp_path, train=4, validation=1, shards=(2, 1))
+    small_images.generate(tmp_path, train=4, validation=1, shards=(2, 1))
     (tmp_path / "train-00001-of-00002").write_bytes(b"")
     with pytest.raises(DataIntegrityError, match="train-00001-of-00002: the file is empty"):
         first(imagenet(tmp_path))
@@ -236,7 +237,7 @@ def record_bytes(file) -> list[int]:
 
 
 def test_a_damaged_record_is_named_with_its_file_and_offset(tmp_path):
-    files = tfrecords.generate(tmp_path, train=12, validation=1, shards=(2, 1))
+    files = small_images.generate(tmp_path, train=12, validation=1, shards=(2, 1))
     lengths = record_bytes(files[1])
     content = bytearray(files[1].read_bytes())
     content[sum(lengths[:2]) + 40] ^= 0xFF
@@ -248,7 +249,7 @@ def test_a_damaged_record_is_named_with_its_file_and_offset(tmp_path):
 
 
 def test_a_truncated_file_is_named_with_its_offset(tmp_path):
-    files = tfrecords.generate(tmp_path, train=6, validation=1, shards=(1, 1))
+    files = small_images.generate(tmp_path, train=6, validation=1, shards=(1, 1))
     lengths = record_bytes(files[0])
     files[0].write_bytes(files[0].read_bytes()[:-5])
     wanted = f"{files[0].name}: record 5 at byte {sum(lengths[:-1])} is damaged"
@@ -257,14 +258,14 @@ def test_a_truncated_file_is_named_with_its_offset(tmp_path):
 
 
 def test_a_record_that_is_no_image_is_named(tmp_path):
-    files = tfrecords.generate(tmp_path, train=1, validation=1, shards=(1, 1))
+    files = small_images.generate(tmp_path, train=1, validation=1, shards=(1, 1))
     tfrecords.write(files[0], [tfrecords.example(b"not a picture", 1, (0, 0, 1, 1))])
     with pytest.raises(DataIntegrityError, match="train-00000-of-00001: record 0 at byte 0 is not"):
         first(imagenet(tmp_path), batch_size=1)
 
 
 def test_a_truncated_image_is_named(tmp_path):
-    files = tfrecords.generate(tmp_path, train=2, validation=1, shards=(1, 1))
+    files = small_images.generate(tmp_path, train=2, validation=1, shards=(1, 1))
     whole = [record.numpy() for record in tf.data.TFRecordDataset(str(files[0]))]
     encoded = tf.io.encode_jpeg(np.zeros((40, 40, 3), np.uint8)).numpy()[:300]
     tfrecords.write(files[0], [whole[0], tfrecords.example(encoded, 1, (0, 0, 1, 1))])

@@ -1,4 +1,4 @@
-"""Graphs as files: of the step, of each device, and frozen (facts 1.14, 1.15)."""
+"""Graphs as files: of the step, of each device, and frozen."""
 
 from __future__ import annotations
 

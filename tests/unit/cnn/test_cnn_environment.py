@@ -1,4 +1,4 @@
-"""Environment variables, devices, and what is said about them (facts 1.12, 2)."""
+"""Environment variables, devices, and what is said about them."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_replaced_variable_is_said(
     assert "requested: TF_SYNC_ON_FINISH=0" in said
 
 
-def test_a_default_that_replaces_a_variable_gets_the_documents_warning(
+def test_a_default_that_replaces_a_variable_gets_the_warning_of_tf_cnn_benchmarks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:
     monkeypatch.setenv("TF_SYNC_ON_FINISH", "7")

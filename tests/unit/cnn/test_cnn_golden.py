@@ -1,4 +1,4 @@
-"""Transcripts, field for field; a number with decimals is written as # (facts 1.17, 4F)."""
+"""Transcripts, field for field; a number with decimals is written as #."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Preprocessing of single images: facts 4I, 78 to 80, and exact parity with TensorFlow 1."""
+"""Preprocessing of single images, and exact parity with TensorFlow 1."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_round_robin_takes_nearest_bilinear_bicubic_area_in_turn(position):
     [(10, 10, 4, 4), (4, 4, 10, 10), (1, 100, 100, 1), (100, 1, 1, 100), (1, 100, 1, 100)],
 )
 @pytest.mark.parametrize("method", [*METHODS, "round_robin"])
-def test_78_a_constant_evaluation_image_stays_constant(height, width, tall, wide, method):
+def test_a_constant_evaluation_image_stays_constant(height, width, tall, wide, method):
     image = np.full((height, width, 3), 128, np.uint8)
     options = ImageOptions(resize_method=method)
     found = preprocessing.eval_image(image, tall, wide, position=0, options=options)
@@ -87,7 +87,7 @@ COMBINATIONS = list(itertools.product([True, False], repeat=3))
 
 @pytest.mark.parametrize("sides", [(100, 100), (150, 10), (10, 150)])
 @pytest.mark.parametrize(("distort", "in_yiq", "fused"), COMBINATIONS)
-def test_79_black_stays_dark_and_white_bright_in_training(sides, distort, in_yiq, fused):
+def test_black_stays_dark_and_white_bright_in_training(sides, distort, in_yiq, fused):
     options = ImageOptions(
         resize_method="round_robin",
         distort_color=distort,
@@ -107,7 +107,7 @@ def test_79_black_stays_dark_and_white_bright_in_training(sides, distort, in_yiq
         assert np.abs(found - value).max() <= 50
 
 
-def test_80_evaluation_images_for_224_have_256_pixels_before_the_crop():
+def test_evaluation_images_for_224_have_256_pixels_before_the_crop():
     wide = np.zeros((300, 600, 3), np.float32)
     tall, broad = preprocessing._eval_sides(wide, 224, 224, None)
     assert (int(tall), int(broad)) == (256, 512)

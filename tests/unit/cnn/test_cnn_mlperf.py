@@ -13,10 +13,11 @@ from typing import Any
 
 import keras
 import pytest
+import small_images
 from mlperf_compliance import tags as published
 
+import trainbench
 from trainbench.cnn import BenchmarkCNN, make_params
-from trainbench.cnn.input import tfrecords
 from trainbench.cnn.input.datasets import Dataset
 from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.mlperf import model as model_lines
@@ -31,7 +32,7 @@ from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.image_classification.dataset import SMALL
 
-PACKAGE = Path(mlperf.__file__).parents[1]
+PACKAGE = Path(trainbench.__file__).parent
 CPU: dict[str, Any] = {"device": "cpu", "num_warmup_batches": 0, "display_every": 1}
 
 
@@ -56,7 +57,7 @@ class OneConvolution:
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("imagenet")
-    tfrecords.generate(folder, train=8, validation=8, shards=(1, 1), mixed=True)
+    small_images.generate(folder, train=8, validation=8, shards=(1, 1), mixed=True)
     return folder
 
 
@@ -93,7 +94,7 @@ def test_tags_are_the_50_of_resnet() -> None:
     assert not resnet_tags.OWN_TAGS & resnet_tags.RESNET_TAGS
 
 
-def test_two_steps_evaluated_twice_log_each_tag_as_often_as_the_document_says(
+def test_two_steps_evaluated_twice_log_each_tag_as_often_as_tf_cnn_benchmarks(
     twice: list[Event],
 ) -> None:
     counted = Counter(event.key for event in twice)
@@ -105,7 +106,7 @@ def test_two_steps_evaluated_twice_log_each_tag_as_often_as_the_document_says(
     assert counted["model_hp_conv2d_fixed_padding"] == counted["model_hp_dense"] == 4
     for tag in ("preproc_num_train_examples", "preproc_num_eval_examples", "run_stop", "run_final"):
         assert counted[tag] == 1, tag
-    # The document counts 3: two are of its test's own model, which filters its variables itself.
+    # tf_cnn_benchmarks' test counts 3: two are of its own model, which filters its variables.
     assert counted["model_exclude_bn_from_l2"] == 1
     assert [e.value for e in twice if e.key == "input_size"] == [2, 2]
     assert [e.value for e in twice if e.key == "input_mean_subtraction"] == (

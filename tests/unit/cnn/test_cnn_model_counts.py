@@ -1,4 +1,4 @@
-"""Parameters of every model: facts 4E, and closed forms of the papers' layer tables."""
+"""Parameters of every model: tf_cnn_benchmarks', and closed forms of the papers' tables."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_vgg_in_closed_form(name, counts):
 
 
 def bottlenecks(blocks: tuple[int, ...], norms: str) -> int:
-    """Weights of a bottleneck network; ``norms``: v1, v2 of the document, or the official v2."""
+    """Weights of a bottleneck network; ``norms``: v1, v2 or the official v2."""
     total = 49 * 3 * 64 + (0 if norms == "official v2" else 2 * 64)
     inputs = 64
     for stage, count in enumerate(blocks):
@@ -254,7 +254,7 @@ def test_nasnets_differ_from_those_of_keras_by_one_class():
     assert pin("nasnetlarge") == 88_753_150 + 4032 + 1
 
 
-def test_the_documents_table_is_that_of_the_registry():
+def test_the_table_in_cnn_models_md_is_that_of_the_registry():
     text = (Path(__file__).parents[3] / "docs" / "cnn_models.md").read_text()
     sections = text.split("\n## ")
     for title, dataset in (("ImageNet", "imagenet"), ("CIFAR-10", "cifar10")):

@@ -48,7 +48,7 @@ def rate(params: Params, name: str, dataset: str, examples: int) -> Rate:
         ("official_resnet50", "imagenet", 256, {0: 0.1, 150136: 0.1, 150137: 0.01}),  # 22
     ],
 )  # fmt: skip
-def test_12_20_22_the_models_own_rates(
+def test_the_models_own_rates(
     name: str, dataset: str, batch: int, expected: dict[int, float]
 ) -> None:
     examples = IMAGENET if dataset == "imagenet" else 50_000
@@ -57,7 +57,7 @@ def test_12_20_22_the_models_own_rates(
         assert np.float32(found(step)) == np.float32(wanted), step
 
 
-def test_23_resnets_rate_is_scaled_by_flags_and_devices() -> None:
+def test_resnets_rate_is_scaled_by_flags_and_devices() -> None:
     params = cnn.make_params(
         batch_size=256, num_gpus=8, variable_update="replicated", resnet_base_lr=0.06
     )

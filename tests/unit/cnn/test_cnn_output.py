@@ -1,4 +1,4 @@
-"""Text and formulas (facts 1.17 and 4F)."""
+"""Text and formulas, as in tf_cnn_benchmarks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from trainbench.cnn import console
 TIMES = [0.1, 0.2, 0.1, 0.4]
 
 
-def test_55_mean_uncertainty_and_jitter() -> None:
+def test_mean_uncertainty_and_jitter() -> None:
     found = console.speed(32, TIMES)
     assert found.mean == pytest.approx(160.0)
     assert found.uncertainty == pytest.approx(51.96152, abs=1e-5)
@@ -22,7 +22,7 @@ def test_55_mean_uncertainty_and_jitter() -> None:
     assert str(found) == "images/sec: 160.0 +/- 52.0 (jitter = 118.6)"
 
 
-def test_56_a_moving_mean_changes_the_mean_only() -> None:
+def test_a_moving_mean_changes_the_mean_only() -> None:
     plain, moving = console.speed(32, TIMES), console.speed(32, TIMES, ewma=0.5)
     assert moving.mean == pytest.approx(117.07317, abs=1e-5)
     assert (moving.uncertainty, moving.jitter) == (plain.uncertainty, plain.jitter)
@@ -30,13 +30,7 @@ def test_56_a_moving_mean_changes_the_mean_only() -> None:
     assert console.speed(32, TIMES, ewma=0.0).mean == plain.mean
 
 
-def test_57_a_scaled_speed_stands_without_its_spread() -> None:
-    found = console.speed(32, TIMES, scale=2)
-    assert found.mean == pytest.approx(320)
-    assert console.speed_text(found, scale=2) == "images/sec: 320.0"
-
-
-def test_58_a_step_line_has_nine_fields_or_eleven() -> None:
+def test_a_step_line_has_nine_fields_or_eleven() -> None:
     line = console.step_line(10, console.speed(32, TIMES), 2.5264)
     assert line == "10\timages/sec: 160.0 +/- 52.0 (jitter = 118.6)\t2.526"
     assert len(line.split()) == 9
@@ -45,20 +39,20 @@ def test_58_a_step_line_has_nine_fields_or_eleven() -> None:
     assert line.split()[8:] == ["2.526", "0.250", "1.000"]
 
 
-def test_58_the_digits_can_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_digits_can_be_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(console, "LOSS_AND_ACCURACY_DIGITS_TO_SHOW", 15)
     line = console.step_line(1, console.speed(1, [1.0]), 1 / 3)
     assert line.split("\t")[2] == "0.333333333333333"
 
 
-def test_59_an_accuracy_line_has_twelve_fields() -> None:
+def test_an_accuracy_line_has_twelve_fields() -> None:
     line = console.accuracy_line(1 / 6, 0.75, 12)
     assert line == "Accuracy @ 1 = 0.1667 Accuracy @ 5 = 0.7500 [12 examples]"
     fields = line.split()
     assert (len(fields), fields[4], fields[9]) == (12, "0.1667", "0.7500")
 
 
-def test_60_progress_of_an_evaluation() -> None:
+def test_progress_of_an_evaluation() -> None:
     assert re.fullmatch(r"\d+\t[0-9.]+ examples/sec", console.eval_line(20, 529.84))
 
 
@@ -96,12 +90,12 @@ def test_optional_lines_of_the_information_block(
     assert [line for line in printed if line in lines] == lines
 
 
-def test_62_the_first_timed_step_is_always_printed(capsys: pytest.CaptureFixture) -> None:
+def test_the_first_timed_step_is_always_printed(capsys: pytest.CaptureFixture) -> None:
     _run(num_batches=7, display_every=3)
     assert [row[0] for row in step_rows(capsys.readouterr().out)] == ["1", "3", "6"]
 
 
-def test_63_identical_images_cannot_all_be_right(capsys: pytest.CaptureFixture) -> None:
+def test_identical_images_cannot_all_be_right(capsys: pytest.CaptureFixture) -> None:
     dataset = Listed(np.ones((10, 8, 8, 3)), np.arange(10), num_classes=11)
     for values in ({"print_training_accuracy": True}, {"forward_only": True}):
         params = _params(batch_size=10, num_batches=3, init_learning_rate=0.01, **values)
@@ -111,7 +105,7 @@ def test_63_identical_images_cannot_all_be_right(capsys: pytest.CaptureFixture) 
             assert float(row[10]) <= 0.5
 
 
-def test_63_tied_logits_count_as_correct(capsys: pytest.CaptureFixture) -> None:
+def test_tied_logits_count_as_correct(capsys: pytest.CaptureFixture) -> None:
     dataset = Listed(np.zeros((4, 8, 8, 3)), np.arange(4), num_classes=11)
     stats = cnn.BenchmarkCNN(
         _params(num_batches=1, forward_only=True), dataset=dataset, model=Trivial()

@@ -1,4 +1,4 @@
-"""Parameters: types, bounds, immutability (facts 1.9 rule 1, K88)."""
+"""Parameters: types, bounds, immutability."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from trainbench.cnn.flags.params import ParamError
 from trainbench.errors import ConfigError
 
 
-def test_there_are_the_documents_138_flags_with_their_types() -> None:
+def test_there_are_the_138_flags_of_tf_cnn_benchmarks_with_their_types() -> None:
     theirs = [flag for flag in FLAGS.values() if flag.verdict != OURS]
     assert len(theirs) == 138
     kinds = Counter(f.kind for f in theirs if f.name != "ml_perf_compliance_logging")
@@ -53,14 +53,14 @@ def test_every_verdict_that_changes_something_says_what() -> None:
         ({"batchsize": 3}, "Unknown flag --batchsize; did you mean --batch_size?"),
     ],
 )  # fmt: skip
-def test_88_a_value_out_of_bounds_is_a_value_error(values: dict, message: str) -> None:
+def test_a_value_out_of_bounds_is_a_value_error(values: dict, message: str) -> None:
     with pytest.raises(ValueError) as caught:  # noqa: PT011 - the message is compared whole
         cnn.make_params(**values)
     assert str(caught.value) == message
     assert isinstance(caught.value, ConfigError)
 
 
-def test_defaults_are_those_of_the_document_but_for_the_layout() -> None:
+def test_defaults_are_those_of_tf_cnn_benchmarks_but_for_the_layout() -> None:
     params = cnn.make_params()
     assert (params.model, params.optimizer, params.weight_decay) == ("trivial", "sgd", 4e-5)
     assert (params.distortions, params.tf_random_seed, params.display_every) == (True, 1234, 10)

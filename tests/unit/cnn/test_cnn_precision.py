@@ -1,4 +1,4 @@
-"""The loss scale (facts 4C) and number formats (K86)."""
+"""The loss scale and number formats."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def state(scale: LossScale) -> tuple[float, int]:
         (0, False, (2.0, 0)),
     ],
 )
-def test_25_26_29_30_the_scale_doubles_after_n_and_one_more_finite_steps(
+def test_the_scale_doubles_after_n_and_one_more_finite_steps(
     steps: int, finite: bool, expected: tuple
 ) -> None:
     scale = scale_of(4.0, steps, 10)
@@ -38,7 +38,7 @@ def test_25_26_29_30_the_scale_doubles_after_n_and_one_more_finite_steps(
 
 
 @pytest.mark.parametrize("every", [1, 2, 3, 7])
-def test_25_to_30_any_sequence_follows_the_rule(every: int) -> None:
+def test_any_sequence_follows_the_rule(every: int) -> None:
     scale = scale_of(128.0, 0, every)
     update = tf.function(scale.update)
     value, counter = 128.0, 0
@@ -54,14 +54,14 @@ def test_25_to_30_any_sequence_follows_the_rule(every: int) -> None:
 
 
 @pytest.mark.parametrize("finite", [True, False])
-def test_27_a_fixed_scale_never_changes(finite: bool) -> None:
+def test_a_fixed_scale_never_changes(finite: bool) -> None:
     scale = scale_of(4.0, 10, None)
     scale.update(tf.constant(finite))
     assert state(scale) == (4.0, 10)
 
 
 @pytest.mark.parametrize("finite", [True, False])
-def test_28_only_the_chief_changes_the_scale(finite: bool) -> None:
+def test_only_the_chief_changes_the_scale(finite: bool) -> None:
     scale = scale_of(4.0, 10, 10, is_chief=False)
     scale.update(tf.constant(finite))
     assert state(scale) == (4.0, 10)
@@ -90,7 +90,7 @@ def test_the_loss_is_scaled_in_float16_training_only(values: dict, scale: float 
     assert initial_loss_scale(cnn.make_params(**values)) == scale
 
 
-def test_30_a_step_with_infinite_gradients_changes_no_variable(
+def test_a_step_with_infinite_gradients_changes_no_variable(
     capsys: pytest.CaptureFixture,
 ) -> None:
     # 60000 * 2 overflows float16, so the first image makes every gradient infinite.
@@ -116,7 +116,7 @@ def test_30_a_step_with_infinite_gradients_changes_no_variable(
 
 
 @pytest.mark.parametrize("half", [False, True])
-def test_86_variables_are_float32_unless_asked_for_and_normalisation_always(half: bool) -> None:
+def test_variables_are_float32_unless_asked_for_and_normalisation_always(half: bool) -> None:
     params = cnn.make_params(
         device="cpu", batch_size=2, num_batches=2, num_warmup_batches=0,
         use_fp16=True, fp16_vars=half,

@@ -1,7 +1,4 @@
-"""Runs of several processes: what they compute, who prints, who writes, and how they end.
-
-Facts 1.8, 1.10, 4D (41), 64.
-"""
+"""Runs of several processes: what they compute, who prints, who writes, and how they end."""
 
 from __future__ import annotations
 
@@ -47,7 +44,7 @@ def files(folder: Path) -> dict[str, str]:
     return {"train_dir": str(folder / "kept"), "result_json": str(folder / "result.json")}
 
 
-def test_41_workers_that_are_equals_lose_what_one_process_loses(
+def test_workers_that_are_equals_lose_what_one_process_loses(
     equals: Path, one_process: list[float]
 ) -> None:
     first, second = ((equals / f"worker{i}.log").read_text() for i in range(2))
@@ -71,7 +68,7 @@ def test_worker_0_alone_writes_and_all_resume_with_its_values(equals: Path, tmp_
     assert (equals / "result.json").stat().st_mtime_ns > written
 
 
-def test_41_workers_that_are_driven_lose_what_one_process_loses(
+def test_workers_that_are_driven_lose_what_one_process_loses(
     tmp_path: Path, one_process: list[float]
 ) -> None:
     roles = ("controller0", "worker0", "worker1")
@@ -186,7 +183,7 @@ def test_a_process_that_never_comes_is_named_after_the_stated_time(
         (("controller0", "worker0", "worker1"), CONTROLLED),
     ],
 )
-def test_64_the_reductions_of_several_processes_are_timed(
+def test_the_reductions_of_several_processes_are_timed(
     tmp_path: Path, roles: tuple[str, ...], flags: dict
 ) -> None:
     with started(tmp_path, *roles, **flags, reduces=True, num_batches=2) as runs:

@@ -1,4 +1,4 @@
-"""Top operations of the first timed steps (facts 1.14, K90)."""
+"""Top operations of the first timed steps."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(path: Path, num_batches: int, **values: object) -> None:
     cnn.BenchmarkCNN(params, dataset=Synthetic(), model=Trivial()).run()
 
 
-def test_90_the_first_ten_timed_steps_are_profiled(
+def test_the_first_ten_timed_steps_are_profiled(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     path = tmp_path / "new" / "profile.json"

@@ -1,4 +1,4 @@
-"""Learning rates that models bring along: facts 4B, 12 to 23."""
+"""Learning rates of the models, with the values of tf_cnn_benchmarks."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def rate(model: str, dataset: str, step: int, batch: int) -> float:
     ],
 )
 @pytest.mark.parametrize("model", ["resnet50", "resnet50_v1.5", "resnet152_v2"])
-def test_12_resnet_warms_up_five_epochs_and_falls_at_30_60_80_90(model, step, expected):
+def test_resnet_warms_up_five_epochs_and_falls_at_30_60_80_90(model, step, expected):
     assert rate(model, "imagenet", step, 256) == pytest.approx(np.float32(expected), rel=1e-6)
 
 
 @pytest.mark.parametrize("batch", [64, 128, 2048])
-def test_23_the_peak_of_resnet_is_proportional_to_the_batch(batch):
+def test_the_peak_of_resnet_is_proportional_to_the_batch(batch):
     after_warmup = int(IMAGENET / batch * 5)
     assert rate("resnet50", "imagenet", after_warmup, batch) == pytest.approx(0.128 * batch / 256)
 
 
-def test_23_a_given_peak_replaces_the_models_own():
+def test_a_given_peak_replaces_the_models_own():
     function = registry.get_model("resnet50", "imagenet").learning_rate_fn
     assert function(30_000, 256, IMAGENET, peak=0.05) == pytest.approx(0.05)
 
@@ -50,12 +50,12 @@ def test_23_a_given_peak_replaces_the_models_own():
 @pytest.mark.parametrize(
     ("step", "expected"), [(0, 0.1), (31980, 0.1), (31981, 0.01), (47971, 0.001), (117001, 0.0002)]
 )
-def test_20_cifar_resnet_falls_after_whole_epochs(step, expected):
+def test_cifar_resnet_falls_after_whole_epochs(step, expected):
     assert rate("resnet20", "cifar10", step, 128) == float(np.float32(expected))
 
 
 @pytest.mark.parametrize(("step", "expected"), [(0, 0.1), (150136, 0.1), (150137, 0.01)])
-def test_22_official_resnet_has_no_warm_up(step, expected):
+def test_official_resnet_has_no_warm_up(step, expected):
     assert rate("official_resnet50", "imagenet", step, 256) == float(np.float32(expected))
 
 

@@ -1,4 +1,4 @@
-"""The grammar of all_reduce_spec and the packing of small tensors (facts 4J)."""
+"""The grammar of all_reduce_spec and the packing of small tensors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from trainbench.cnn.train.reduce_spec import ALGORITHMS, Range, extract_ranges, 
         ("xring:1G:pscpu:1T:nccl", [("xring", 1, 1 << 30), ("pscpu", 1, 1 << 40), ("nccl", 1, -1)]),
     ],
 )  # fmt: skip
-def test_85_a_specification_is_a_list_of_ranges(spec: str, ranges: list) -> None:
+def test_a_specification_is_a_list_of_ranges(spec: str, ranges: list) -> None:
     assert parse(spec) == [Range(*each) for each in ranges]
 
 
@@ -38,7 +38,7 @@ def test_85_a_specification_is_a_list_of_ranges(spec: str, ranges: list) -> None
         ("xring:2k:pscpu:1k:nccl", "all_reduce_spec not well formed: xring:2k:pscpu:1k:nccl"),
     ],
 )
-def test_85_a_malformed_specification_is_refused(spec: str, message: str) -> None:
+def test_a_malformed_specification_is_refused(spec: str, message: str) -> None:
     with pytest.raises(ParamError) as caught:
         parse(spec)
     assert str(caught.value) == message
@@ -49,7 +49,7 @@ def test_every_algorithm_takes_shards(algorithm: str, shards: int) -> None:
     assert parse(f"{algorithm}#{shards}") == [Range(algorithm, shards, -1)]
 
 
-def test_81_runs_of_consecutive_numbers() -> None:
+def test_runs_of_consecutive_numbers() -> None:
     assert extract_ranges([1, 3, 4, 6, 7, 8, 9]) == ([[3, 4], [6, 9]], [1])
     assert extract_ranges([1, 2, 3, 4, 6, 7, 8, 9]) == ([[1, 4], [6, 9]], [])
     assert extract_ranges([1, 3, 6, 9]) == ([], [1, 3, 6, 9])
@@ -57,7 +57,7 @@ def test_81_runs_of_consecutive_numbers() -> None:
     assert extract_ranges([1, 2, 3, 4, 5], longest=2) == ([[1, 2], [3, 4]], [5])
 
 
-def test_82_tensors_up_to_the_limit_are_packed() -> None:
+def test_tensors_up_to_the_limit_are_packed() -> None:
     sizes = [4, 4, 9, 9]
     assert packs(sizes, max_bytes=12, max_group=10) == [[0], [1], [2], [3]]
     assert packs(sizes, max_bytes=16, max_group=10) == [[0, 1], [2], [3]]
@@ -65,7 +65,7 @@ def test_82_tensors_up_to_the_limit_are_packed() -> None:
     assert packs(sizes, max_bytes=256, max_group=3) == [[0, 1, 2], [3]]
 
 
-def test_83_large_tensors_part_the_packs() -> None:
+def test_large_tensors_part_the_packs() -> None:
     assert packs([8, 9, 12, 125], max_bytes=40, max_group=10) == [[0, 1], [2], [3]]
 
 

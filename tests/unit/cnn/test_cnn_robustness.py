@@ -1,4 +1,4 @@
-"""Runs on odd data and runs that are cut off (facts F61, F63, H76, K92)."""
+"""Runs on odd data and runs that are cut off."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_images
 from cnn_standins import Listed, Trivial, losses, step_rows
 
 from trainbench import cnn
-from trainbench.cnn.input import tfrecords
 
 PATIENCE_S = 90
 
@@ -31,11 +31,11 @@ def run(dataset: Any = None, model: Any = None, **values: object) -> tuple[cnn.B
     return benchmark, benchmark.run()
 
 
-def test_92_black_and_white_records_are_learned_and_the_run_is_resumed(
+def test_black_and_white_records_are_learned_and_the_run_is_resumed(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     data = tmp_path / "imagenet"
-    tfrecords.generate(data, train=32, validation=16, shards=(2, 1), mixed=True)
+    small_images.generate(data, train=32, validation=16, shards=(2, 1), mixed=True)
     flags = {
         "data_dir": str(data), "train_dir": str(tmp_path / "run"), "num_warmup_batches": 1,
         "num_eval_batches": 4, "init_learning_rate": 0.05, "distortions": False,
@@ -71,7 +71,7 @@ def test_a_model_without_a_dataset_gets_images_of_its_size(name: str, mode: dict
 @pytest.mark.parametrize("classes", [1, 2, 6])
 @pytest.mark.parametrize("devices", [1, 2])
 @pytest.mark.parametrize("mode", [{"forward_only": True}, {"print_training_accuracy": True}])
-def test_63_no_accuracy_is_ever_above_one(
+def test_no_accuracy_is_ever_above_one(
     classes: int, devices: int, mode: dict, capsys: pytest.CaptureFixture
 ) -> None:
     # One image again and again: every class that ties with the right one counts as right.
@@ -84,7 +84,7 @@ def test_63_no_accuracy_is_ever_above_one(
 
 
 @pytest.mark.parametrize("update", ["parameter_server", "replicated", "independent"])
-def test_31_a_scale_that_overflows_is_halved_until_steps_count(
+def test_a_scale_that_overflows_is_halved_until_steps_count(
     update: str, capsys: pytest.CaptureFixture
 ) -> None:
     """Unnormalized pixels and a scale of 2^15: float16's largest number is below 2^16."""
@@ -104,7 +104,7 @@ def test_31_a_scale_that_overflows_is_halved_until_steps_count(
     assert all(np.isfinite(variable.numpy()).all() for variable in first.trainable)
 
 
-def test_16_half_a_decay_is_refused_in_one_line(capsys: pytest.CaptureFixture) -> None:
+def test_half_a_decay_is_refused_in_one_line(capsys: pytest.CaptureFixture) -> None:
     flags = ["--device=cpu", "--init_learning_rate=1", "--learning_rate_decay_factor=0.5"]
     assert cnn.main(["--model=trivial", *flags]) == 2
     shown = capsys.readouterr()
@@ -113,7 +113,7 @@ def test_16_half_a_decay_is_refused_in_one_line(capsys: pytest.CaptureFixture) -
     assert "images/sec" not in shown.out
 
 
-def test_76_a_killed_run_is_resumed_from_its_last_checkpoint(
+def test_a_killed_run_is_resumed_from_its_last_checkpoint(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     folder = tmp_path / "run"

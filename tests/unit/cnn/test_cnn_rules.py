@@ -1,4 +1,4 @@
-"""Every rule of the constructor with its message (facts 1.9), and the four verdicts at work."""
+"""Every rule on parameters with its message, and the four verdicts at work."""
 
 from __future__ import annotations
 

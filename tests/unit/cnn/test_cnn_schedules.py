@@ -1,4 +1,4 @@
-"""Learning rates (facts 4B; rates of the models themselves are in the models' tests)."""
+"""Learning rates (rates of the models themselves are in the models' tests)."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ def same(found: float, wanted: float) -> bool:
     return np.float32(found) == np.float32(wanted)
 
 
-def test_13_a_constant_rate_stays() -> None:
+def test_a_constant_rate_stays() -> None:
     rate = schedule(init_learning_rate=1)
     assert rate(0) == rate(10**7) == 1
 
 
-def test_14_warm_up_is_linear_from_nothing() -> None:
+def test_warm_up_is_linear_from_nothing() -> None:
     rate = schedule(init_learning_rate=1, num_learning_rate_warmup_epochs=5)
     assert [rate(0), rate(12511), rate(25022)] == [0, 0.5, 1]
 
 
-def test_17_a_piece_begins_with_its_epoch() -> None:
+def test_a_piece_begins_with_its_epoch() -> None:
     rate = schedule(32, piecewise_learning_rate_schedule="1;3;.1;5;.01")
     found = [rate(step) for step in (120108, 120109, 200181, 200182)]
     assert all(map(same, found, (1, 0.1, 0.1, 0.01)))
 
 
-def test_17_warm_up_goes_with_a_piecewise_schedule() -> None:
+def test_warm_up_goes_with_a_piecewise_schedule() -> None:
     rate = schedule(
         32, piecewise_learning_rate_schedule="2;3;.1", num_learning_rate_warmup_epochs=1
     )
@@ -68,7 +68,7 @@ def test_without_flags_the_model_decides_and_nothing_warms_up() -> None:
          "--piecewise_learning_rate_schedule is specified"),
     ],
 )  # fmt: skip
-def test_19_a_malformed_schedule_is_refused(values: dict, message: str) -> None:
+def test_a_malformed_schedule_is_refused(values: dict, message: str) -> None:
     with pytest.raises(ParamError) as caught:
         schedule(**values)
     assert str(caught.value) == message
@@ -97,7 +97,7 @@ def test_exponential_decay_goes_down_in_stairs_to_a_floor() -> None:
         (1, "parameter_server", 256, 0.05, 0.05),
     ],
 )
-def test_23_resnets_rate_scales_with_the_batch(
+def test_resnets_rate_scales_with_the_batch(
     gpus: int, update: str, batch: int, base: float | None, expected: float
 ) -> None:
     params = cnn.make_params(num_gpus=gpus, variable_update=update, resnet_base_lr=base)
@@ -124,7 +124,7 @@ def test_a_fall_without_epochs_lasts_until_the_end_of_the_run() -> None:
     st.integers(1, 4096),
     st.lists(st.integers(1, 100), min_size=1, max_size=5, unique=True).map(sorted),
 )
-def test_17_every_piece_of_any_schedule_begins_with_its_epoch(batch: int, epochs: list) -> None:
+def test_every_piece_of_any_schedule_begins_with_its_epoch(batch: int, epochs: list) -> None:
     text = "0.5" + "".join(f";{epoch};{0.5 / 2 ** (i + 1)}" for i, epoch in enumerate(epochs))
     rate = schedule(batch, piecewise_learning_rate_schedule=text)
     for index, epoch in enumerate(epochs):

@@ -1,4 +1,4 @@
-"""Event files and summaries by verbosity (facts 1.14, K87), and the benchmark's logs (1.16)."""
+"""Event files and summaries by verbosity, and the benchmark's logs."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ def records(folder: Path) -> dict[int, dict[str, Any]]:
     return found
 
 
-def test_87_verbosity_0_summarises_nothing(tmp_path: Path) -> None:
+def test_verbosity_0_summarises_nothing(tmp_path: Path) -> None:
     run(tmp_path, summary_verbosity=0)
     run(tmp_path / "b", summary_verbosity=3, save_summaries_steps=0)
     assert list(tmp_path.rglob("events*")) == []
 
 
-def test_87_verbosity_1_summarises_few_scalars_warm_up_included(tmp_path: Path) -> None:
+def test_verbosity_1_summarises_few_scalars_warm_up_included(tmp_path: Path) -> None:
     run(tmp_path, summary_verbosity=1, print_training_accuracy=True)
     found = records(tmp_path)
     assert sorted(found) == [2, 4, 6]
@@ -50,14 +50,14 @@ def test_87_verbosity_1_summarises_few_scalars_warm_up_included(tmp_path: Path) 
     assert found[2]["learning_rate"].simple_value == 0.5
 
 
-def test_87_verbosity_2_adds_the_logarithms_of_gradients(tmp_path: Path) -> None:
+def test_verbosity_2_adds_the_logarithms_of_gradients(tmp_path: Path) -> None:
     run(tmp_path, summary_verbosity=2)
     values = records(tmp_path)[2]
     assert sorted(values) == ["base_loss", "learning_rate", "log_gradients"]
     assert values["log_gradients"].histo.num > 0
 
 
-def test_87_verbosity_3_adds_variables_gradients_and_images(tmp_path: Path) -> None:
+def test_verbosity_3_adds_variables_gradients_and_images(tmp_path: Path) -> None:
     run(tmp_path, summary_verbosity=3)
     values = records(tmp_path)[2]
     for name in ("dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"):

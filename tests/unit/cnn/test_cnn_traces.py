@@ -1,4 +1,4 @@
-"""The trace of a warm-up step (facts 1.14, K90)."""
+"""The trace of a warm-up step."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def run(path: Path, **values: object) -> None:
     cnn.BenchmarkCNN(params, dataset=Synthetic(), model=Trivial()).run()
 
 
-def test_90_a_trace_is_json_of_events_with_times(
+def test_a_trace_is_json_of_events_with_times(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     path = tmp_path / "new" / "trace.json"
@@ -66,7 +66,7 @@ def check_format(text: str) -> list[dict]:
     return complete
 
 
-def test_90_the_other_form_is_the_profilers_own(tmp_path: Path) -> None:
+def test_the_other_form_is_the_profilers_own(tmp_path: Path) -> None:
     path = tmp_path / "trace.pb"
     run(path, use_chrome_trace_format=False)
     assert xplane_pb2.XSpace.FromString(path.read_bytes()).planes

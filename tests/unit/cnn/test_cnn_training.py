@@ -1,4 +1,4 @@
-"""Whole runs: lengths, evaluation in between, the end of the input (facts F61, 4G, K89, K92)."""
+"""Whole runs: lengths, evaluation in between, the end of the input."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def eval_rows(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("warmup", [0, 1, 3])
-def test_61_there_is_a_line_for_each_timed_step(capsys: pytest.CaptureFixture, warmup: int) -> None:
+def test_there_is_a_line_for_each_timed_step(capsys: pytest.CaptureFixture, warmup: int) -> None:
     run(num_batches=6, num_warmup_batches=warmup)
     assert [int(row[0]) for row in step_rows(capsys.readouterr().out)] == [1, 2, 3, 4, 5, 6]
 
@@ -41,7 +41,7 @@ def test_61_there_is_a_line_for_each_timed_step(capsys: pytest.CaptureFixture, w
     {"eval_during_training_every_n_epochs": 2 * 4 / 50_000},  # 66
 ])  # fmt: skip
 @pytest.mark.parametrize("devices", [1, 2])
-def test_65_66_seven_steps_are_evaluated_four_times(
+def test_seven_steps_are_evaluated_four_times(
     capsys: pytest.CaptureFixture, values: dict, devices: int
 ) -> None:
     run(num_batches=7, num_eval_batches=2, num_gpus=devices, batch_size=4 // devices, **values)
@@ -52,7 +52,7 @@ def test_65_66_seven_steps_are_evaluated_four_times(
     assert text.count("Resuming training\n") == 3
 
 
-def test_67_specified_steps_and_a_final_evaluation(capsys: pytest.CaptureFixture) -> None:
+def test_specified_steps_and_a_final_evaluation(capsys: pytest.CaptureFixture) -> None:
     run(
         num_batches=7,
         num_eval_batches=1,
@@ -65,7 +65,7 @@ def test_67_specified_steps_and_a_final_evaluation(capsys: pytest.CaptureFixture
     assert text.count("Running final evaluation at global_step 9\n") == 1
 
 
-def test_68_training_stops_at_the_wanted_accuracy(
+def test_training_stops_at_the_wanted_accuracy(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The network says class 0 always: one of ten validation images at first, five of ten later.
@@ -93,7 +93,7 @@ def test_a_models_own_goal_stops_the_training(capsys: pytest.CaptureFixture) -> 
     assert "Stopping, as the model indicates its custom goal was reached\n" in text
 
 
-def test_71_training_and_evaluation_see_their_own_images(capsys: pytest.CaptureFixture) -> None:
+def test_training_and_evaluation_see_their_own_images(capsys: pytest.CaptureFixture) -> None:
     dataset = _TwoSubsets(train=-1.0 + 100.0, validation=1.0)
     benchmark, _ = run(
         dataset, Linear(), num_batches=1, num_eval_batches=1, init_learning_rate=0,
@@ -105,7 +105,7 @@ def test_71_training_and_evaluation_see_their_own_images(capsys: pytest.CaptureF
     assert len(benchmark.session.step.copies) == 1
 
 
-def test_89_the_end_of_the_input_is_a_runtime_error_with_its_message() -> None:
+def test_the_end_of_the_input_is_a_runtime_error_with_its_message() -> None:
     class Short(Synthetic):
         is_synthetic = False
 
@@ -118,7 +118,7 @@ def test_89_the_end_of_the_input_is_a_runtime_error_with_its_message() -> None:
         run(Short(), num_batches=5)
 
 
-def test_89_an_out_of_range_error_keeps_its_message() -> None:
+def test_an_out_of_range_error_keeps_its_message() -> None:
     class Failing(Synthetic):
         is_synthetic = False
 
@@ -130,7 +130,7 @@ def test_89_an_out_of_range_error_keeps_its_message() -> None:
         run(Failing(), num_batches=5)
 
 
-def test_92_two_classes_that_are_black_and_white_are_learned(
+def test_two_classes_that_are_black_and_white_are_learned(
     capsys: pytest.CaptureFixture,
 ) -> None:
     images = np.stack([np.full((8, 8, 3), -1.0 if i % 2 else 1.0) for i in range(8)])

@@ -1,4 +1,4 @@
-"""Exact sequences of losses for every update rule and strategy (facts 4D, 42).
+"""Exact sequences of losses for every update rule and strategy.
 
 The model is loss = mean(x) * a * b with a = 1, b = 2 and both regularised. The expectation is
 computed here in float64 from the written rules alone.
@@ -13,7 +13,6 @@ from cnn_standins import Linear, Listed, Synthetic, Trivial, losses
 
 from trainbench import cnn
 from trainbench.cnn import console
-from trainbench.cnn.flags.params import Params
 from trainbench.cnn.train.optimizers import Optimizer
 from trainbench.cnn.train.strategies import Strategy
 
@@ -87,7 +86,7 @@ def _many_digits(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("loss_type", ["total_loss", "base_loss"])
 @pytest.mark.parametrize("update", REDUCTIONS)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_32_to_40_the_losses_follow_from_the_rules(
+def test_the_losses_follow_from_the_rules(
     capsys: pytest.CaptureFixture, optimizer: str, update: str, loss_type: str
 ) -> None:
     found = run(capsys, optimizer=optimizer, variable_update=update, loss_type_to_report=loss_type)
@@ -171,9 +170,7 @@ def test_without_weight_decay_both_losses_are_the_same(capsys: pytest.CaptureFix
         {"agg_small_grads_max_bytes": 64, "agg_small_grads_max_group": 4},
     ],
 )
-def test_42_ten_towers_of_ten_gradients_sum_to_450_and_ten_times_j(
-    values: dict, half: bool
-) -> None:
+def test_ten_towers_of_ten_gradients_sum_to_450_and_ten_times_j(values: dict, half: bool) -> None:
     params = cnn.make_params(
         variable_update="replicated", num_gpus=10, use_fp16=half,
         compact_gradient_transfer=half, **values,
@@ -186,7 +183,7 @@ def test_42_ten_towers_of_ten_gradients_sum_to_450_and_ten_times_j(
             assert (total.dtype, float(total[0, 0])) == (tf.float32, 450 + 10 * j)
 
 
-def test_42_relaxed_consistency_returns_the_sums_of_the_step_before() -> None:
+def test_relaxed_consistency_returns_the_sums_of_the_step_before() -> None:
     params = cnn.make_params(
         variable_update="replicated", num_gpus=2, variable_consistency="relaxed"
     )
@@ -215,7 +212,7 @@ def test_lars_scales_each_layer_by_its_own_norms() -> None:
 
 def test_the_velocity_does_not_hold_the_learning_rate() -> None:
     # Keras' SGD would: after a change of the rate the two differ.
-    params = Params({**cnn.make_params(optimizer="momentum").as_dict()})
+    params = cnn.make_params(optimizer="momentum")
     variable = tf.Variable([0.0])
     rule = Optimizer(params, [variable], l2=[True])
     rule.apply([tf.constant([1.0])], tf.constant(1.0))

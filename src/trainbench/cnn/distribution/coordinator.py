@@ -13,19 +13,20 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainbench.cnn.cluster import Cluster, with_chief
+from trainbench.cnn.cluster import places, with_chief
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch, Batches, Dataset, is_synthetic
 from trainbench.cnn.input.synthetic import LABELS_AT_ONCE
 from trainbench.cnn.train.network import Copy
 from trainbench.cnn.train.step import Step
+from trainbench.distribution.cluster import Cluster
 
 
 class Coordinator:
     """The devices that this process computes on; all others must be listening.
 
     Attributes:
-        coordinator: gives steps to workers; ``None`` with distributed_all_reduce.
+        cluster_coordinator: gives steps to workers; ``None`` with distributed_all_reduce.
     """
 
     def __init__(self, cluster: Cluster, params: Params) -> None:
@@ -33,7 +34,7 @@ class Coordinator:
         self.cluster_coordinator: Any = None
         _enough_threads(cluster, params)
         spec = tf.train.ClusterSpec(with_chief(cluster))
-        if cluster.update == "distributed_all_reduce":
+        if params.variable_update == "distributed_all_reduce":
             tf.config.experimental_connect_to_cluster(
                 spec, job_name="chief", task_index=0, protocol=cluster.protocol
             )
@@ -59,7 +60,7 @@ class Coordinator:
         if self.cluster_coordinator is not None and is_synthetic(dataset):
             return OnWorkers(self, dataset, subset, self._params, batch_size=batch_size)
         sources = []
-        for index, params in enumerate(self._cluster.places(self._params)):
+        for index, params in enumerate(places(self._params, self._cluster)):
             count = self._params.num_gpus
             devices = self.devices
             if self.cluster_coordinator is None:
@@ -108,7 +109,7 @@ class Coordinator:
 
     @property
     def _servers(self) -> int:
-        return len(self._cluster.servers)
+        return len(self._cluster.jobs()["ps"])
 
     def _has_gpus(self) -> bool:
         wanted = self._params.device.lower() == "gpu"

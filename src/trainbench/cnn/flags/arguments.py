@@ -18,9 +18,9 @@ Trains or evaluates an image classifier on synthetic images, CIFAR-10 or ImageNe
 images per second. The flags are those of tf_cnn_benchmarks.
 
 Example: trainbench cnn --model=resnet50 --batch_size=32 --num_batches=50 --device=cpu
-How sure is the speed?       trainbench cnn --model=resnet50 --repeat=5 --result_json=a.json
-Has it changed?              trainbench compare a.json b.json
-The largest batch that fits: trainbench cnn --model=resnet50 --auto_batch_size
+Confidence interval:         trainbench cnn --model=resnet50 --repeat=5 --result_json=a.json
+Has the speed changed?       trainbench compare a.json b.json
+Largest batch that fits:     trainbench cnn --model=resnet50 --auto_batch_size
 A table and a plot:          trainbench cnn --sweep=sweep.csv --sweep_models=resnet50,vgg16
                              --sweep_batch_sizes=8,16,32 --sweep_precisions=fp32,bf16"""
 

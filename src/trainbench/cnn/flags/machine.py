@@ -34,7 +34,7 @@ DEVICE = Group(
             "string",
             "gpu_private",
             MAP,
-            "global, gpu_private, gpu_shared.",
+            "Threads for GPUs: global, gpu_private, gpu_shared.",
             "sets TF_GPU_THREAD_MODE",
         ),
         Flag(
@@ -105,9 +105,7 @@ DEVICE = Group(
             "Wait for the devices after each step.",
             "sets TF_SYNC_ON_FINISH; every step waits for its loss anyway",
         ),
-        Flag(
-            "mkl", "boolean", False, MAP, "Use the CPU's own kernels.", "sets TF_ENABLE_ONEDNN_OPTS"
-        ),
+        Flag("mkl", "boolean", False, MAP, "Use oneDNN's kernels.", "sets TF_ENABLE_ONEDNN_OPTS"),
         Flag("kmp_blocktime", "integer", 0, NOTE, "Milliseconds a thread spins.", _CPU_RUNTIME),
         Flag(
             "kmp_affinity",
@@ -218,8 +216,8 @@ TRACES = Group(
             MAP,
             "Top operations of the first ten timed steps, printed and written; text if it ends "
             "in txt, otherwise JSON.",
-            "sums of tf.profiler.experimental's records in place of a ProfileProto, which nothing "
-            "reads any more; the profiled steps are slower",
+            "sums of tf.profiler.experimental's records; nothing reads a ProfileProto any "
+            "more; the profiled steps are slower",
         ),
         Flag(
             "graph_file",
@@ -235,8 +233,8 @@ TRACES = Group(
             None,
             MAP,
             "Write each device's graph.",
-            "the graphs that the runtime exports on the first step; experimental, as the door to "
-            "them is private",
+            "the graphs that the runtime exports on the first step; experimental, as TensorFlow's "
+            "interface to them is not public",
         ),
         Flag(
             "debugger",

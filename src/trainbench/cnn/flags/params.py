@@ -58,10 +58,6 @@ class Params:
         """A copy with ``changes``, checked as ``make_params`` checks them."""
         return make_params(**{**self._values, **changes})
 
-    def as_dict(self) -> dict[str, Any]:
-        """Name to value, in the order of the flags."""
-        return dict(self._values)
-
     def changed(self) -> dict[str, Any]:
         """The values that are not the defaults."""
         return {name: v for name, v in self._values.items() if v != FLAGS[name].default}

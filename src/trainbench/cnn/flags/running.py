@@ -15,16 +15,16 @@ MODE = Group(
             "Name of the model, or keras:NAME for any of keras.applications.",
         ),
         Flag("batch_size", "integer", 0, KEEP, "Images per device and step; 0: the model's own."),
-        Flag("eval_batch_size", "integer", 0, KEEP, "The same in evaluation; 0: as in training."),
+        Flag("eval_batch_size", "integer", 0, KEEP, "The same in evaluation; 0: as batch_size."),
         Flag("num_batches", "integer", None, KEEP, "Timed steps, after the warm-up; 100 if unset."),
-        Flag("num_epochs", "float", None, KEEP, "Length in epochs, in place of --num_batches."),
-        Flag("num_warmup_batches", "integer", None, KEEP, "Steps before the clock starts."),
+        Flag("num_epochs", "float", None, KEEP, "Length in epochs, instead of --num_batches."),
+        Flag("num_warmup_batches", "integer", None, KEEP, "Warm-up steps before timing starts."),
         Flag(
             "autotune_threshold",
             "integer",
             None,
             MAP,
-            "Times cuDNN tries its algorithms.",
+            "How often cuDNN tries its algorithms.",
             "sets TF_AUTOTUNE_THRESHOLD and lengthens the warm-up",
         ),
         Flag(
@@ -115,14 +115,14 @@ EVALUATION = Group(
             "boolean",
             False,
             DROP,
-            "Post-process in a process.",
-            "it served ssd300 only, which is not here; leave it out",
+            "Process results of evaluations in a separate process.",
+            "only ssd300 used it, which is not part of this benchmark; leave it out",
         ),
     ),
 )
 
 SEVERAL = Group(
-    "Several runs, each in a process of its own",
+    "Several runs, each in its own process",
     (
         Flag(
             "repeat",
@@ -153,7 +153,7 @@ SEVERAL = Group(
             "float",
             None,
             OURS,
-            "Host memory that a trial of --auto_batch_size may take; unset: 90 % of the available.",
+            "Host memory for a trial of --auto_batch_size; unset: 90 % of what is available.",
             low=0,
         ),
         Flag(
@@ -162,16 +162,16 @@ SEVERAL = Group(
             None,
             OURS,
             "Run every combination of the lists below; write a row for each to this CSV file, and "
-            "a plot beside it. What the file holds already is not run again.",
+            "a plot beside it. Combinations with a row are not run again.",
         ),
         Flag("sweep_models", "list", (), OURS, "Models of the sweep; unset: --model."),
-        Flag("sweep_batch_sizes", "list", (), OURS, "Its batch sizes; unset: --batch_size."),
+        Flag("sweep_batch_sizes", "list", (), OURS, "Sweep's batch sizes; unset: --batch_size."),
         Flag(
             "sweep_precisions",
             "list",
             (),
             OURS,
-            "Its number formats, of fp32, fp16 and bf16; unset: what the other flags say.",
+            "Sweep's number formats: fp32, fp16, bf16; unset: as the other flags say.",
         ),
     ),
 )
@@ -179,7 +179,7 @@ SEVERAL = Group(
 OUTPUT = Group(
     "Output",
     (
-        Flag("display_every", "integer", 10, KEEP, "Steps between two lines.", low=1),
+        Flag("display_every", "integer", 10, KEEP, "Steps between two printed lines.", low=1),
         Flag(
             "display_perf_ewma",
             "float",
@@ -195,10 +195,10 @@ OUTPUT = Group(
             "enum",
             "total_loss",
             KEEP,
-            "With or without the L2 term.",
+            "Loss with (total_loss) or without the L2 term.",
             values=("base_loss", "total_loss"),
         ),
-        Flag("result_json", "string", None, OURS, "Write numbers and environment to this file."),
+        Flag("result_json", "string", None, OURS, "Write all measurements to this JSON file."),
         Flag("benchmark_log_dir", "string", None, KEEP, "Write benchmark_run.log and metric.log."),
         Flag("benchmark_test_id", "string", None, KEEP, "A name for the run in those files."),
         Flag(
@@ -226,14 +226,14 @@ CHECKPOINTS = Group(
         ),
         Flag("save_model_secs", "integer", 0, KEEP, "Seconds between checkpoints; 0: never."),
         Flag("save_model_steps", "integer", None, KEEP, "Steps between checkpoints."),
-        Flag("max_ckpts_to_keep", "integer", 5, KEEP, "Older checkpoints are deleted."),
+        Flag("max_ckpts_to_keep", "integer", 5, KEEP, "Number of checkpoints to keep."),
         Flag(
             "backbone_model_path",
             "string",
             None,
             DROP,
             "Weights of a detector's backbone.",
-            "it served ssd300 only, which is not here; leave it out",
+            "only ssd300 used it, which is not part of this benchmark; leave it out",
         ),
     ),
 )

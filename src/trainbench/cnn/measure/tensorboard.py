@@ -102,7 +102,7 @@ class EventFile:
 
     def __init__(self, folder: str) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        # TensorBoard finds files by "tfevents"; a host's name, usual here, is nobody's business.
+        # TensorBoard finds files by "tfevents"; no host name, which is usual here but identifying.
         name = f"events.out.tfevents.{time.time_ns()}.trainbench"
         self._writer = tf.io.TFRecordWriter(str(Path(folder) / name))
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))

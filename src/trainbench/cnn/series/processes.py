@@ -65,7 +65,7 @@ def run(params: Params, *, quiet: bool, limit_bytes: int | None = None) -> Outco
         limit_bytes: end it when it holds more host memory than that.
 
     Raises:
-        Interrupted: the run was; what was to follow is not to.
+        Interrupted: the run was interrupted, and the runs that follow must not start.
     """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"

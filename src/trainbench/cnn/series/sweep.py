@@ -90,8 +90,8 @@ def combinations(params: Params) -> list[Combination]:
     """Every combination of the lists, models first.
 
     Raises:
-        ParamError: a batch size that is no number, an unknown precision, or a flag that a sweep of
-            precisions sets itself.
+        ParamError: a batch size that is not a number, an unknown precision, or a flag that a
+            sweep of precisions sets itself.
     """
     for text in params.sweep_batch_sizes:
         if not (text == "auto" or (text.isdigit() and int(text) > 0)):

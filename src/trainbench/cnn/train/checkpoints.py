@@ -114,7 +114,7 @@ def _here() -> Any:
 
 
 def _check(path: str, variables: Mapping[str, Any], part: str, other: str) -> None:
-    """Compare names and shapes first: TensorFlow itself skips in silence what does not match."""
+    """Compare names and shapes first: TensorFlow itself silently skips what does not match."""
     found = _shapes(path, part)
     for name, variable in variables.items():
         wanted = variable.shape.as_list()

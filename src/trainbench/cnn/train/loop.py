@@ -1,4 +1,4 @@
-"""The training loop: warm-up, timed steps, and nothing else; a watcher does what else there is."""
+"""The training loop: warm-up and timed steps. A watcher does everything else."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The modern dialect: ``:::MLLOG {...}`` lines of MLPerf 0.7 and later, and the way there.
+"""The modern dialect: ``:::MLLOG {...}`` lines of MLPerf 0.7 and later, read and written.
 
 No rule set of ``mlperf_logging`` knows NCF, which left the suite after v0.5. What has a modern name
 is renamed (``TAGS``), everything else keeps its v0.5 name, so nothing is lost in either direction.
@@ -68,7 +68,7 @@ def parse_line(text: str, number: int = 0) -> Event | Finding:
 def format_lines(events: Iterable[Event], submission: Submission = RESEARCH) -> list[str]:
     """The ``:::MLLOG`` lines of ``events``, by ``mlperf_logging``; times to the millisecond.
 
-    ``submission`` stands in a ResNet log; NCF's has none, for no rules ask for it.
+    ``submission`` is written into a ResNet log; no rules ask for it in a log of NCF.
 
     Raises:
         MachineError: ``mlperf-logging`` is not installed.

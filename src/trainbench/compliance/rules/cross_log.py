@@ -1,4 +1,4 @@
-"""Rules on a set of logs: the runs of one result are many runs of one thing, one after another."""
+"""Rules on a set of logs: the runs of one result, one configuration, one after another."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Verification:
 
 
 def verify(root: Path, *, checker: str = NEWEST_CHECKER) -> Verification:
-    """Everything in a submission folder that the v0.5 tool would have objected to.
+    """Everything in a submission folder that the v0.5 tool would have refused.
 
     Beyond it, keys that are missing are found as well as those that are too many, and one bad log
     does not hide the others.
