@@ -5,14 +5,13 @@ from __future__ import annotations
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
+from checkout import CHECKOUT
 from docker.errors import DockerException, ImageNotFound
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 IMAGE = "trainbench-train:local"
 FLAGS = (
     "--device=cpu --model=trivial --data_name=cifar10 --batch_size=4 --num_warmup_batches=1 "

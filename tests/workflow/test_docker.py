@@ -15,9 +15,9 @@ from typing import Any
 
 import docker
 import pytest
+from checkout import CHECKOUT
 from docker.errors import DockerException, ImageNotFound
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.docker
 
 WORKFLOW = """

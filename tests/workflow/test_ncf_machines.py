@@ -14,10 +14,10 @@ from typing import Any
 
 import psutil
 import pytest
+from checkout import CHECKOUT
 
 from trainbench.trials.paths import DataDir, RunDir
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / "examples" / "multi_machine" / "run.sh"
 SMALL = {
     "synthetic": "200x120x6000",

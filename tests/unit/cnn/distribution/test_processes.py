@@ -8,11 +8,10 @@ from pathlib import Path
 import numpy as np
 import process_runs
 import pytest
+from closed_form import DECAY, IMAGES, RATE, expected
 from cnn_standins import losses
-from process_runs import IMAGES, started
-from test_cnn_updates import expected
+from process_runs import started
 
-RATE = DECAY = 2.0**-4
 MOMENTUM = {"optimizer": "momentum", "weight_decay": DECAY, "init_learning_rate": RATE}
 COLLECTIVE = {"variable_update": "collective_all_reduce", "all_reduce_spec": "collective"}
 CONTROLLED = {"variable_update": "distributed_all_reduce", "all_reduce_spec": "pscpu:2k:xring"}

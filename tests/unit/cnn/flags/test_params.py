@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import CHECKOUT
 
 from trainbench import cnn
 from trainbench.cnn.flags import DROP, FLAGS, GROUPS, MAP, NOTE, OURS, VERDICTS
@@ -96,5 +96,5 @@ def test_parameters_are_immutable_and_replaceable() -> None:
 
 
 def test_the_page_of_flags_is_the_table() -> None:
-    written = Path(__file__).resolve().parents[3] / "docs" / "cnn_flags.md"
+    written = CHECKOUT / "docs" / "cnn_flags.md"
     assert written.read_text() == page(), "run: python -m trainbench.cnn.flags > docs/cnn_flags.md"
