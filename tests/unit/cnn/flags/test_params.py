@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from checkout import CHECKOUT
 from mypy import api
 
 import trainbench
@@ -135,5 +136,5 @@ def test_mypy_knows_the_name_type_and_choices_of_every_flag(
 
 
 def test_the_page_of_flags_is_the_table() -> None:
-    written = Path(__file__).resolve().parents[3] / "docs" / "cnn_flags.md"
+    written = CHECKOUT / "docs" / "cnn_flags.md"
     assert written.read_text() == page(), "run: python -m trainbench.cnn.flags > docs/cnn_flags.md"

@@ -129,7 +129,7 @@ def watched(address: str, timeout_s: float) -> tuple[liveness.Liveness, list[Mac
     ), errors
 
 
-def wait_for(errors: list[MachineError], limit_s: float = 5) -> str:
+def wait_for(errors: list[MachineError], limit_s: float = 60) -> str:
     deadline = time.monotonic() + limit_s
     while not errors and time.monotonic() < deadline:
         time.sleep(0.01)
