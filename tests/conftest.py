@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 
 from trainbench.benchmark import registered
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+
+def pytest_configure() -> None:
+    """Let the processes that tests start hear SIGINT, which a shell's ``&`` makes them ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
