@@ -123,7 +123,7 @@ def test_two_machines_train_as_one_does(one: RunDir, two: RunDir) -> None:
         assert found["users"] == expected["users"] == 200
 
 
-def test_only_the_chief_writes_results_and_the_worker_its_log(
+def test_only_the_chief_writes_results_and_the_worker_its_spec_and_log(
     data: Path, one: RunDir, two: RunDir
 ) -> None:
     assert {path.name for path in DataDir(data).runs.iterdir()} == {
@@ -134,7 +134,8 @@ def test_only_the_chief_writes_results_and_the_worker_its_log(
     status = json.loads(two.trial(0).status.read_text())
     assert status["device"] == "2 x CPU, 2 workers"
     assert json.loads(two.trial(0).system.read_text())["workers"] == 2
-    assert [path.name for path in (data / "workers").iterdir()] == ["worker_1.log"]
+    written = {path.name for path in (data / "workers").iterdir()}
+    assert written == {"worker_1.json", "worker_1.log"}
     assert "epoch 2  hr@10" in (data / "workers" / "worker_1.log").read_text()
 
 

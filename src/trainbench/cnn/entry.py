@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from trainbench.cnn import console, environment
 from trainbench.cnn.flags import arguments
@@ -28,6 +29,11 @@ def main(argv: Sequence[str]) -> int:
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return Interrupted.exit_code
+
+
+def run_child(arguments: Mapping[str, Any]) -> int:
+    """The same in a process that another run started (``trials.child``), which it ends with."""
+    return main(arguments["argv"])
 
 
 def _main(argv: Sequence[str]) -> int:

@@ -141,7 +141,7 @@ def test_cifar_10_of_a_mirror_is_taken_with_a_stated_checksum_and_converted(
     data: DataDir, mirror: Path, served: str
 ) -> None:
     config = configs.cifar10()
-    manifest = source.download(config, data, mirror=served, sha256=stated(mirror))
+    manifest = source.download(config, data, Source(mirror=served, sha256=stated(mirror)))
     assert manifest["published"] is False
     folder = convert.convert(config, data)
     assert convert.read_record(folder)["counts"] == {"train": 10, "validation": 2}
