@@ -17,23 +17,64 @@ from trainbench.errors import MachineError
 BLOCK_BYTES = 4 << 20
 
 
+UNFINISHED = ".unfinished-"
+"""How the name of a folder begins while ``whole_folder`` fills it."""
+
+
+@contextmanager
+def whole_file(path: Path, part: Path | None = None) -> Iterator[Path]:
+    """Where to write what becomes ``path`` by one rename when the body ends.
+
+    A reader sees the old file or the new one, never a part. When the body fails, ``path`` is as it
+    was and no part is left. ``part`` names the file to write to; a part of a fixed name that a
+    killed process left is written over by the next one.
+    """
+    part = part or path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        _sync(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path, part: Path | None = None, *, durable: bool = True) -> Iterator[Path]:
+    """An empty folder to fill; it becomes ``folder`` by a rename when the body ends.
+
+    An older ``folder`` goes. When the body fails, ``folder`` is as it was and no part is left; what
+    a killed process left is removed. Without ``durable`` the files may be lost with the machine's
+    power.
+    """
+    part = part or folder.with_name(UNFINISHED + folder.name)
+    old = folder.with_name(f"{UNFINISHED}old-{folder.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        for path in (*part.rglob("*"), part) if durable else ():
+            _sync(path)
+        if folder.exists():
+            # A folder cannot be renamed over a full one. Between the two renames there is none,
+            # which reads as never made, and never a mixture of both.
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(folder, old)
+        os.rename(part, folder)
+        shutil.rmtree(old, ignore_errors=True)
+        if durable:
+            _sync(folder.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Replace ``path`` by ``content``; a reader sees the old file or the new one, never a part.
 
     Raises:
         OSError: the folder is missing, not writable or full; ``path`` is then as it was.
     """
-    data = content.encode() if isinstance(content, str) else content
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def sha256_of(path: Path) -> str:
@@ -83,12 +124,15 @@ def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
     write_atomically(path, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names inside ``folder`` durable, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make a file, or the names inside a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:  # Some network file systems refuse; the rename is atomic all the same.
-        pass
+    except (
+        OSError
+    ):  # Some network file systems refuse for folders; a rename is atomic all the same.
+        if not path.is_dir():
+            raise
     finally:
         os.close(descriptor)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import tarfile
 import tempfile
 from pathlib import Path
@@ -20,7 +18,7 @@ import numpy as np
 
 from trainbench.benchmark import Inputs
 from trainbench.errors import DataIntegrityError, MachineError
-from trainbench.files import disk_errors_told, sha256_of, sync_folder, write_json
+from trainbench.files import disk_errors_told, sha256_of, whole_folder, write_json
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.image_classification.source import ARCHIVE, SUBSETS, raw_name, read_manifest
 from trainbench.progress import heartbeat, log_line
@@ -42,17 +40,13 @@ def convert(config: ImagesConfig, data: DataDir) -> Path:
         return folder
     data.caches.mkdir(parents=True, exist_ok=True)
     needed = 4 * sum(facts["bytes"] for facts in manifest["files"].values())
-    with disk_errors_told(data.caches, needed), heartbeat("converting the images"):
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=data.caches))
-        try:
-            record = _build(config, manifest, data.raw(raw_name(config)), part)
-            write_json(part / "cache.json", {"schema": 1, "key": folder.name, **record})
-            sync_folder(part)
-            part.chmod(0o755)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    with (
+        disk_errors_told(data.caches, needed),
+        heartbeat("converting the images"),
+        whole_folder(folder) as part,
+    ):
+        record = _build(config, manifest, data.raw(raw_name(config)), part)
+        write_json(part / "cache.json", {"schema": 1, "key": folder.name, **record})
     log_line(f"convert: wrote {folder} ({_counts(record)})")
     return folder
 

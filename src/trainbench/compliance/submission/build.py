@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -14,7 +13,7 @@ from typing import Any
 from trainbench.benchmark import Benchmark
 from trainbench.compliance.submission.verify import REQUIRED_LEVEL
 from trainbench.errors import ConfigError, DataIntegrityError
-from trainbench.files import write_json
+from trainbench.files import whole_folder, write_json
 from trainbench.trials.paths import RunDir
 from trainbench.trials.spec import benchmark_of
 
@@ -66,16 +65,11 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
             f"{results}: no result_<i>.txt; run stitch before submission build"
         )
     machine, preset = _system(run), _preset(run)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        _write_results(partial / "results" / system, benchmark, logs, entry(machine, submitter))
-        write_json(partial / "submission.json", _meta(submitter), sort_keys=False)
-        _write_code(partial / "code" / benchmark.name, code, benchmark, system, preset)
-        if out.exists():
-            out.rmdir()
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    # It can be built again, so it need not survive a loss of power.
+    with whole_folder(out, durable=False) as part:
+        _write_results(part / "results" / system, benchmark, logs, entry(machine, submitter))
+        write_json(part / "submission.json", _meta(submitter), sort_keys=False)
+        _write_code(part / "code" / benchmark.name, code, benchmark, system, preset)
     return out
 
 
