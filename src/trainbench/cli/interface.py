@@ -18,7 +18,6 @@ from trainbench.compliance.score import Score
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec
 
-
 PAGE = "report.html"
 
 
