@@ -275,7 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE, formatter_class=text)
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="has cache/<key>/")
     parser.add_argument("--cache", default="*", help="the key, where there are several caches")
-    parser.add_argument("--seed", type=int, default=1, help="decides every draw; default 1")
+    parser.add_argument("--seed", type=int, default=1, help="a trial's is in its status.json")
     for name in ("target", "epochs", "batch_size", "learning_rate", "beta1", "beta2", "epsilon"):
         value, flag = getattr(Settings, name), "--" + name.replace("_", "-")
         parser.add_argument(flag, type=type(value), default=value, help=f"default {value}")
