@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes a machine able to run the workflow: Docker and, where there is an NVIDIA GPU, its container parts.
+# Prepares a machine for the workflow: Docker and, with an NVIDIA GPU, what containers need for it.
 # shellcheck disable=SC2329  # functions are handed to change()
 set -euo pipefail
 
@@ -10,10 +10,10 @@ Usage: install_cuda_docker.sh [--check | --dry-run | --restart-daemon] [--with-d
 Installs what is missing and proves it by running a container. Running it again changes nothing.
   Docker                    from the distribution, where no Docker daemon is installed; then started
   NVIDIA driver             checked, where there is an NVIDIA GPU; installed only with --with-driver
-  NVIDIA Container Toolkit  installed and made known to Docker, where there is an NVIDIA GPU
+  NVIDIA Container Toolkit  installed and configured in Docker, where there is an NVIDIA GPU
 Debian 12/13 and Ubuntu 22.04/24.04. Works as root and through sudo.
 
-  --check           change nothing; say what is there and what is missing
+  --check           change nothing; list what is there and what is missing
   --dry-run         print the commands instead of running them
   --with-driver     install the distribution's NVIDIA driver where it is missing
   --restart-daemon  restart the Docker daemon, with or without systemd, and wait for its answer
@@ -28,7 +28,8 @@ Example: sudo ./install_cuda_docker.sh
 TEXT
 }
 
-readonly TOOLKIT_REPOSITORY=${NVIDIA_TOOLKIT_REPOSITORY:-https://nvidia.github.io/libnvidia-container}
+readonly NVIDIA_PACKAGES=https://nvidia.github.io/libnvidia-container
+readonly TOOLKIT_REPOSITORY=${NVIDIA_TOOLKIT_REPOSITORY:-$NVIDIA_PACKAGES}
 readonly DAEMON_LOG=${DOCKERD_LOG:-/var/log/dockerd.log}
 # Tests point these elsewhere.
 readonly ROOT=${TRAINBENCH_ROOT:-}
@@ -73,7 +74,8 @@ require_supported_system() {
     *)
       [[ $mode == check ]] && return
       engine_answers && return
-      echo "unsupported system ${id:-unknown} ${version:-}: wanted Debian 12/13 or Ubuntu 22.04/24.04;" \
+      echo "unsupported system ${id:-unknown} ${version:-}:" \
+        "wanted Debian 12/13 or Ubuntu 22.04/24.04;" \
         "install Docker and the NVIDIA Container Toolkit by hand, then run --check" >&2
       exit 2
       ;;
@@ -142,8 +144,10 @@ stop_daemon() {
   return 1
 }
 
-# The daemon refuses to start on a pid file left by a killed daemon when another process has its number.
-forget_dead_daemon() { daemon_pid >/dev/null || rm -f "$ROOT/run/docker.pid" "$ROOT/var/run/docker.pid"; }
+# A killed daemon leaves a pid file; a new one refuses to start if another process has that number.
+forget_dead_daemon() {
+  daemon_pid >/dev/null || rm -f "$ROOT/run/docker.pid" "$ROOT/var/run/docker.pid"
+}
 
 daemon_pid() {
   local pid
@@ -158,7 +162,11 @@ wait_for_engine() {
     sleep 1
   done
   echo "the Docker daemon did not answer within $WAIT_S s; its last lines:" >&2
-  if has_systemd; then journalctl -u docker -n 15 --no-pager >&2; else tail -n 15 "$DAEMON_LOG" >&2; fi
+  if has_systemd; then
+    journalctl -u docker -n 15 --no-pager >&2
+  else
+    tail -n 15 "$DAEMON_LOG" >&2
+  fi
   return 1
 }
 
@@ -169,7 +177,8 @@ has_gpu() {
   local device
   [[ -e $ROOT/proc/driver/nvidia/version || -e $ROOT/dev/dxg ]] && return
   for device in "$ROOT"/sys/bus/pci/devices/*; do
-    [[ $(cat "$device/vendor" 2>/dev/null) == 0x10de && $(cat "$device/class" 2>/dev/null) == 0x03* ]] && return
+    [[ $(cat "$device/vendor" 2>/dev/null) == 0x10de ]] || continue
+    [[ $(cat "$device/class" 2>/dev/null) == 0x03* ]] && return
   done
   return 1
 }
@@ -177,7 +186,8 @@ has_gpu() {
 gpu_part() {
   driver_part
   if command -v nvidia-ctk >/dev/null; then
-    row "NVIDIA Container Toolkit" "$(nvidia-ctk --version | sed -n 's/.*version //p' | head -n 1)" installed ok
+    row "NVIDIA Container Toolkit" \
+      "$(nvidia-ctk --version | sed -n 's/.*version //p' | head -n 1)" installed ok
   else
     row "NVIDIA Container Toolkit" "not installed" installed missing
     change "installed the NVIDIA Container Toolkit" install_toolkit
@@ -186,13 +196,14 @@ gpu_part() {
     row "Docker's NVIDIA runtime" configured configured ok
   else
     row "Docker's NVIDIA runtime" "not configured" configured missing
-    change "made the NVIDIA runtime known to Docker" configure_runtime
+    change "configured the NVIDIA runtime in Docker" configure_runtime
   fi
 }
 
 driver_part() {
   if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
-    row "NVIDIA driver" "$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)" loaded ok
+    row "NVIDIA driver" \
+      "$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)" loaded ok
     return
   fi
   row "NVIDIA driver" "not loaded" loaded missing
@@ -232,7 +243,8 @@ install_toolkit() {
   if ! apt-cache show nvidia-container-toolkit >/dev/null 2>&1; then
     apt_install ca-certificates curl || return
     curl -fsSL --retry 3 "$TOOLKIT_REPOSITORY/gpgkey" -o "$key" || return
-    echo "deb [signed-by=$key] $TOOLKIT_REPOSITORY/stable/deb/$(dpkg --print-architecture) /" >"$list"
+    echo "deb [signed-by=$key] $TOOLKIT_REPOSITORY/stable/deb/$(dpkg --print-architecture) /" \
+      >"$list"
     apt_fresh=no
   fi
   apt_install nvidia-container-toolkit
@@ -292,7 +304,8 @@ apt_install() {
     apt-get "${options[@]}" update -qq || return
     apt_fresh=yes
   fi
-  DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install -y -qq --no-install-recommends "$@" >&2
+  DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install -y -qq \
+    --no-install-recommends "$@" >&2
 }
 
 # Runs a command as `set -e` does not: a failing one ends the script with the table and the reason.
@@ -318,7 +331,8 @@ summary() {
   for item in "${done_list[@]}"; do echo "did: $item"; done
   for item in "${missing_list[@]}"; do echo "missing: $item"; done
   if [[ -n ${SUDO_USER:-} && $mode == install ]] && ! id -nG "$SUDO_USER" | grep -qw docker; then
-    echo "note: $SUDO_USER may not use Docker yet: sudo usermod -aG docker $SUDO_USER, then log in again"
+    echo "note: $SUDO_USER may not use Docker yet:" \
+      "run sudo usermod -aG docker $SUDO_USER, then log in again"
   fi
   if [[ $mode == dry-run ]]; then echo "nothing was changed"; exit 0; fi
   if [[ ${#missing_list[@]} -gt 0 ]]; then exit 1; fi

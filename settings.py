@@ -9,8 +9,8 @@ Popper 2.5.0 imports this file and gives ``ENGINE`` to Docker for every step. En
     MIRROR       another source of the dataset: a URL, or a local folder (mounted read-only)
     SHA256       checksum of a mirror's archive that is not the published one
     REQUIRE_GPU  1: stop when there is no usable GPU
-    DROP_CACHES  0: leave the page cache alone; the run is marked
-    KEEP_CONTAINERS  1: keep the containers of the steps for a look at them
+    DROP_CACHES  0: do not drop the page cache; the results say so
+    KEEP_CONTAINERS  1: keep the containers of the steps, for inspection
 
 Newer Popper reads YAML instead: ``python settings.py > config.yml`` prints the same settings.
 """
@@ -55,7 +55,7 @@ def engine(env: Mapping[str, str], gpu: dict[str, Any]) -> dict[str, Any]:
     options: dict[str, Any] = {
         "environment": environment(env, gpu),
         "volumes": mounts,
-        # Hands SIGTERM on to the step and reaps its orphans.
+        # Passes SIGTERM on to the step and reaps its orphans.
         "init": True,
         **{key: value for key, value in gpu.items() if key != "environment"},
     }
@@ -191,7 +191,7 @@ def twin(options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def prepare(env: Mapping[str, str], gpu: Mapping[str, Any]) -> None:
-    """Make the data folder, mark the train image's accelerator and say what was chosen."""
+    """Make the data folder, mark the train image's accelerator and print what was chosen."""
     make_data_dir(env)
     mark_accelerator("cuda" if gpu else "")
     reason = "as asked" if env.get("PRESET") else "GPU found" if gpu else "no usable GPU"
@@ -231,7 +231,7 @@ def require_gpu(env: Mapping[str, str], info: Mapping[str, Any], gpu: Mapping[st
     if not info:
         found = "Docker does not answer"
     elif has_nvidia_gpu():
-        found = "Docker cannot hand on the NVIDIA GPU of this machine"
+        found = "Docker cannot pass on the NVIDIA GPU of this machine"
     else:
         found = "this machine has no NVIDIA GPU with a loaded driver"
     stop(f"REQUIRE_GPU=1: {found}; run sudo ./install_cuda_docker.sh, or unset it", code=6)

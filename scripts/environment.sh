@@ -11,7 +11,8 @@ fail() {
 }
 
 apt_install() {
-  command -v apt-get >/dev/null || fail 6 "$* is missing and there is no apt-get: install it by hand"
+  command -v apt-get >/dev/null ||
+    fail 6 "$* is missing and there is no apt-get: install it yourself"
   local as_root=()
   if [[ $(id -u) != 0 ]]; then
     command -v sudo >/dev/null || fail 6 "$* is missing: install it (neither root nor sudo here)"
@@ -19,15 +20,16 @@ apt_install() {
   fi
   say "installing $*"
   "${as_root[@]}" apt-get -o DPkg::Lock::Timeout=300 update -qq
-  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
-    --no-install-recommends "$@" >/dev/null
+  "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install \
+    -y -qq --no-install-recommends "$@" >/dev/null
 }
 
 # The caller's own python3 where it is a supported one.
 find_python() {
   local name
   for name in python3 python3.12 python3.11 python3.10; do
-    if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' 2>/dev/null; then
+    if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
+      2>/dev/null; then
       command -v "$name"
       return
     fi
@@ -50,8 +52,9 @@ make_environment() {
   # A resolver has nothing to resolve here: every package is pinned, and by hash.
   "$folder/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
     -r "$requirements" || fail 6 "$folder: pip could not install $requirements (see above)"
-  # Also where the caller forbids bytecode: TensorFlow's import then takes 6 s instead of 10 s, and the
-  # tests start it a hundred times. Some packages carry files for other Pythons: those do not count.
+  # Also where the caller forbids bytecode: TensorFlow's import then takes 6 s instead of 10 s, and
+  # the tests start it a hundred times. Some packages contain files for other Pythons; errors in
+  # those do not matter.
   "$folder/bin/python" -m compileall -qq -j 0 "$folder"/lib/python*/site-packages || true
   echo "$wanted" >"$folder/.installed"
 }

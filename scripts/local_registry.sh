@@ -10,13 +10,13 @@ Serves debian:bookworm-slim on 127.0.0.1:5000 and makes Docker look there first,
 unchanged Dockerfiles build where no image registry answers. The image is made by debootstrap from
 the Debian mirror that this machine's own apt uses. Running it again does only what is missing.
 
-The image carries what a container needs to reach the site's package mirrors: the machine's
-certificate bundle (at a path of its own) where the site has its own authority, apt's and the
-environment's proxies, and the pip index that pip is configured with. It is not meant to leave the site.
+The image contains what a container needs to reach the site's package mirrors: the machine's
+certificate bundle (at a path of its own) where the site has its own authority, the proxies of apt
+and of the environment, and the pip index that pip is configured with. Do not use it elsewhere.
 
-  --check    say what is there; change nothing
+  --check    change nothing; list what is there and what is missing
   --stop     stop the registry and take it out of Docker's configuration; the image is kept
-  --dry-run  say what would be done
+  --dry-run  print what would be done
   --help     this text
 
 Environment: DEBIAN_MIRROR (needed where apt uses no Debian mirror, on Ubuntu for example),
@@ -64,14 +64,18 @@ serve() {
   start_registry
   has_current_image || make_image
   point_docker_here
-  docker pull -q debian:bookworm-slim >/dev/null || fail "Docker does not find the image through $MIRROR_URL"
+  docker pull -q debian:bookworm-slim >/dev/null ||
+    fail "Docker does not find the image through $MIRROR_URL"
   say "ready: debian:bookworm-slim comes from $MIRROR_URL"
 }
 
 check() {
   local state=0
   answers || { say "no registry answers on $MIRROR_URL"; state=1; }
-  [[ $state == 0 ]] && ! has_current_image && { say "the registry has no current debian:bookworm-slim"; state=1; }
+  if [[ $state == 0 ]] && ! has_current_image; then
+    say "the registry has no current debian:bookworm-slim"
+    state=1
+  fi
   configured || { say "$DAEMON_JSON does not name $MIRROR_URL"; state=1; }
   [[ $state == 0 ]] && say "ready on $MIRROR_URL"
   return $state
@@ -107,7 +111,9 @@ install_tools() {
   DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq \
     --no-install-recommends "${missing[@]}" >/dev/null
   # The package's own service listens on every address; ours listens on loopback only.
-  if [[ -d /run/systemd/system ]]; then systemctl disable --now docker-registry >/dev/null 2>&1 || true; fi
+  if [[ -d /run/systemd/system ]]; then
+    systemctl disable --now docker-registry >/dev/null 2>&1 || true
+  fi
 }
 
 start_registry() {
@@ -160,13 +166,13 @@ has_current_image() {
 inputs() { { debian_mirror; image_settings; cat "$(site_ca)" 2>/dev/null; } | sha256sum; }
 
 make_image() {
-  local root start=$SECONDS options=() setting
+  local root start=$SECONDS options=() setting log=$HOME_DIR/debootstrap.log
   root=$(mktemp -d "$HOME_DIR/rootfs.XXXXXX")
   # shellcheck disable=SC2064  # the folder's name is known now
   trap "rm -rf '$root'" EXIT
   say "making debian:bookworm-slim from this machine's Debian mirror (about half a minute)"
-  debootstrap --variant=minbase --include="$(https_needs)" bookworm "$root" "$(debian_mirror)" >"$HOME_DIR/debootstrap.log" 2>&1 ||
-    fail "debootstrap: $(tail -n 1 "$HOME_DIR/debootstrap.log") (whole log: $HOME_DIR/debootstrap.log)"
+  debootstrap --variant=minbase --include="$(https_needs)" bookworm "$root" "$(debian_mirror)" \
+    >"$log" 2>&1 || fail "debootstrap: $(tail -n 1 "$log") (whole log: $log)"
   slim "$root"
   write_sources "$root"
   if [[ -n $(site_ca) ]]; then install -D -m 644 "$(site_ca)" "$root$CA_IN_IMAGE"; fi
@@ -186,10 +192,13 @@ debian_mirror() {
 
 apt_uris() {
   sed -n 's/^URIs: *//p' /etc/apt/sources.list.d/*.sources 2>/dev/null | tr ' ' '\n' || true
-  sed -n -E 's/^deb +(\[[^]]*\] +)?([^ ]+).*/\2/p' /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null || true
+  sed -n -E 's/^deb +(\[[^]]*\] +)?([^ ]+).*/\2/p' \
+    /etc/apt/sources.list /etc/apt/sources.list.d/*.list 2>/dev/null || true
 }
 
-https_needs() { if [[ $(debian_mirror) == https:* ]]; then echo ca-certificates; else echo apt; fi; }
+https_needs() {
+  if [[ $(debian_mirror) == https:* ]]; then echo ca-certificates; else echo apt; fi
+}
 
 slim() {
   rm -rf "$1"/usr/share/{doc,man,info,locale,lintian}/* "$1"/var/cache/apt/archives/*.deb \
@@ -201,9 +210,11 @@ write_sources() {
   {
     echo "deb $(debian_mirror) bookworm main"
     echo "deb $(debian_mirror) bookworm-updates main"
-    security=$(apt_uris | grep -m 1 -E 'debian-security/?$') && echo "deb $security bookworm-security main"
+    security=$(apt_uris | grep -m 1 -E 'debian-security/?$') &&
+      echo "deb $security bookworm-security main"
   } >"$1/etc/apt/sources.list" || true
-  apt-config dump 2>/dev/null | grep -E '^Acquire::(https?::Proxy|Check-Valid-Until)' >"$1/etc/apt/apt.conf.d/90site" || true
+  apt-config dump 2>/dev/null | grep -E '^Acquire::(https?::Proxy|Check-Valid-Until)' \
+    >"$1/etc/apt/apt.conf.d/90site" || true
 }
 
 # The machine's bundle where the site has an authority of its own; nothing elsewhere.
@@ -268,7 +279,11 @@ PY
 # The daemon takes other mirrors on reload: running containers go on.
 reload_docker() {
   local wanted=$1
-  if [[ -d /run/systemd/system ]]; then systemctl reload docker; else kill -HUP "$(cat /var/run/docker.pid)"; fi
+  if [[ -d /run/systemd/system ]]; then
+    systemctl reload docker
+  else
+    kill -HUP "$(cat /var/run/docker.pid)"
+  fi
   for _ in {1..25}; do
     [[ $(mirrored) == "$wanted" ]] && return
     sleep 0.2

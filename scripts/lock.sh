@@ -6,9 +6,10 @@ usage() {
   cat <<'TEXT'
 Usage: scripts/lock.sh [--upgrade | --help]
 
-Resolves pyproject.toml into requirements.lock, then each containers/*/requirements*.in into its .txt
-with the same versions. Without --upgrade, versions that still fit stay as they are.
-Needs the development environment (./scripts/test.sh makes it). Exit codes: 0 written; 1 failed; 2 usage.
+Resolves pyproject.toml into requirements.lock, then each containers/*/requirements*.in into its
+.txt with the same versions. Without --upgrade, versions that still fit stay as they are.
+Needs the development environment (./scripts/test.sh makes it).
+Exit codes: 0 written; 1 failed; 2 usage.
 Example: scripts/lock.sh --upgrade
 TEXT
 }
@@ -27,7 +28,8 @@ compile() {
     --no-header "$@"
 }
 
-compile "${upgrade[@]}" --python-version 3.10 --extra train --extra report --extra mllog --extra dev \
+compile "${upgrade[@]}" --python-version 3.10 \
+  --extra train --extra report --extra mllog --extra dev \
   --output-file requirements.lock pyproject.toml
 echo "wrote requirements.lock"
 
@@ -40,6 +42,6 @@ for source in containers/*/requirements*.in; do
 done
 
 # Popper lives in an environment of its own where the development environment is absent.
-compile --python-version 3.10 --constraint requirements.lock --output-file scripts/requirements-popper.txt \
-  scripts/requirements-popper.in
+compile --python-version 3.10 --constraint requirements.lock \
+  --output-file scripts/requirements-popper.txt scripts/requirements-popper.in
 echo "wrote scripts/requirements-popper.txt"

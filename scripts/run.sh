@@ -10,13 +10,14 @@ Usage: scripts/run.sh [--images] [STEP] [--dry-run] [any other option of popper 
 Sets up Docker (install_cuda_docker.sh) and Popper 2.5.0 where they are missing, uses a local image
 registry where none answers (scripts/local_registry.sh), builds the images with visible output, runs
   popper run -f wf.yml -c settings.py [STEP] [OPTION ...]
-and says where the report is. STEP: download, preprocess, train, stitch, report.
+and prints where the report is. STEP: download, preprocess, train, stitch, report.
 
   --images   first: run image_classification/wf.yml instead (its second step is convert)
   --dry-run  set nothing up and run nothing: print what Popper would do
   --help     this text
 
-Environment: PRESET, RUNS, SEED, SETTINGS, DATA_DIR, MIRROR, SHA256, REQUIRE_GPU, DROP_CACHES (settings.py).
+Environment (see settings.py): PRESET, RUNS, SEED, SETTINGS, DATA_DIR, MIRROR, SHA256, REQUIRE_GPU,
+             DROP_CACHES.
 Exit codes: the failed step's own: 0 ok; 1 failed; 2 usage or configuration; 3 data integrity;
             4 target not reached; 5 not compliant; 6 environment; 130 interrupted.
 Example: PRESET=quick scripts/run.sh
@@ -58,8 +59,10 @@ resolve_folders() {
 }
 
 dry_run() {
-  docker version >/dev/null 2>&1 || fail 6 "Docker does not answer; run ./install_cuda_docker.sh (see its --dry-run)"
-  [[ -x $(environment)/bin/popper ]] || fail 6 "Popper is not set up yet; run scripts/run.sh once without --dry-run"
+  docker version >/dev/null 2>&1 ||
+    fail 6 "Docker does not answer; run ./install_cuda_docker.sh (see its --dry-run)"
+  [[ -x $(environment)/bin/popper ]] ||
+    fail 6 "Popper is not set up yet; run scripts/run.sh once without --dry-run"
   popper=$HERE/$(environment)/bin/popper
   cd "$workspace"
   exec "$popper" run -f wf.yml -c settings.py "$@"
@@ -73,10 +76,10 @@ ensure_docker() {
   docker version >/dev/null 2>&1 || use_docker_group "$@"
 }
 
-# Whether a daemon is there and it is this user that it does not answer.
+# Whether a daemon runs but this user may not use it.
 denied() {
   [[ -S /var/run/docker.sock && ! -w /var/run/docker.sock ]] || return 1
-  # A socket may outlive its daemon; who may not ask has to believe it.
+  # A socket may outlive its daemon. Without sudo there is no way to ask, so assume that it runs.
   ! command -v sudo >/dev/null || sudo -n docker version >/dev/null 2>&1
 }
 
@@ -86,10 +89,11 @@ use_docker_group() {
     export TRAINBENCH_REGROUPED=1
     exec sg docker -c "$(printf '%q ' "$HERE/scripts/run.sh" "$@")"
   fi
-  fail 6 "this user may not use Docker: sudo usermod -aG docker $(id -un), log in again, or use sudo $0"
+  fail 6 "this user may not use Docker: run sudo usermod -aG docker $(id -un) and log in again," \
+    "or use sudo $0"
 }
 
-# The development environment carries Popper; where it is absent Popper gets one of its own.
+# The development environment contains Popper; without it Popper gets an environment of its own.
 environment() { if [[ -x .venv/bin/popper ]]; then echo .venv; else echo .venv-popper; fi; }
 
 ensure_popper() {
@@ -98,8 +102,10 @@ ensure_popper() {
 
 ensure_registry() {
   registry_answers && return
-  say "no image registry answers within $REGISTRY_WAIT_S s: using a local one (scripts/local_registry.sh)"
-  ./scripts/local_registry.sh || fail 6 "no image registry: scripts/local_registry.sh failed (above)"
+  say "no image registry answers within $REGISTRY_WAIT_S s:" \
+    "using a local one (scripts/local_registry.sh)"
+  ./scripts/local_registry.sh ||
+    fail 6 "no image registry: scripts/local_registry.sh failed (see above)"
 }
 
 registry_answers() {
@@ -158,7 +164,12 @@ our_containers() {
 }
 
 checkout_hash() {
-  "$(environment)/bin/python" -c 'import hashlib, sys; print(hashlib.shake_256(sys.argv[1].encode()).hexdigest(4))' "$workspace"
+  "$(environment)/bin/python" - "$workspace" <<'PY'
+import hashlib
+import sys
+
+print(hashlib.shake_256(sys.argv[1].encode()).hexdigest(4))
+PY
 }
 
 remove_containers() {

@@ -10,7 +10,7 @@ Trains once (train step of the workflow in this process tree) and prints
   STARTING TIMING RUN AT ...
   ENDING TIMING RUN AT ...
   RESULT,RECOMMENDATION,<seed>,<seconds>,<user>,<start>
-The dataset must be downloaded and preprocessed. RESULT is printed only where the target was reached.
+The dataset must be downloaded and preprocessed. RESULT is printed only if the target was reached.
 Environment: PRESET, SETTINGS, DATA_DIR as in settings.py. Exit codes: those of trainbench train.
 Example: PRESET=ml-1m scripts/run_and_time.sh 1
 TEXT

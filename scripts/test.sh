@@ -4,11 +4,15 @@ set -euo pipefail
 
 usage() {
   cat <<'TEXT'
-Usage: scripts/test.sh [option of pytest ...]
+Usage: scripts/test.sh [--lint | option of pytest ...]
 
-Sets up .venv from requirements.lock (every package by hash) where it is missing or out of date, then:
-shellcheck, ruff check, ruff format --check, mypy, codespell, pytest.
-Tests that need Docker run only where an engine answers. With options, only pytest gets to run.
+Sets up .venv from requirements.lock (every package by hash) where it is missing or out of date,
+then: shellcheck, ruff check, ruff format --check, mypy, lint-imports, codespell, pytest.
+Tests that need Docker run only where an engine answers.
+
+  --lint          all but pytest; what the pre-commit hook runs
+  other options   pytest alone, with these options
+
 Exit codes: 0 all passed; otherwise that of the first tool that failed; 6 the set-up failed.
 Example: scripts/test.sh tests/unit -k cache
 TEXT
@@ -25,14 +29,17 @@ main() {
   command -v git >/dev/null || apt_install git
   make_environment .venv requirements.lock
   install_project
-  if [[ $# == 0 ]]; then lint; fi
-  tests "$@"
+  case ${1:-} in
+    --lint) lint ;;
+    "") lint; tests ;;
+    *) tests "$@" ;;
+  esac
 }
 
-# Editable, so once is enough unless pyproject.toml changes.
+# Editable, so once is enough unless pyproject.toml or the version changes.
 install_project() {
   local wanted
-  wanted=$(sha256sum <pyproject.toml)
+  wanted=$(cat pyproject.toml src/trainbench/__init__.py | sha256sum)
   [[ $(cat .venv/.project 2>/dev/null) == "$wanted" ]] && return
   say "installing trainbench into .venv"
   .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable . ||
@@ -45,6 +52,7 @@ lint() {
   check "ruff check" .venv/bin/ruff check --quiet
   check "ruff format" .venv/bin/ruff format --check --quiet
   check mypy .venv/bin/mypy
+  check lint-imports quietly .venv/bin/lint-imports --no-logo
   check codespell .venv/bin/codespell
 }
 
@@ -52,8 +60,16 @@ check() {
   local name=$1 start=$SECONDS code=0
   shift
   "$@" || code=$?
-  [[ $code == 0 ]] || fail "$code" "$name found something to mend (above)"
+  [[ $code == 0 ]] || fail "$code" "$name found problems (see above)"
   say "$name: clean ($((SECONDS - start)) s)"
+}
+
+# Tools that print on success too.
+quietly() {
+  local code=0 output
+  output=$("$@" 2>&1) || code=$?
+  [[ $code == 0 ]] || echo "$output" >&2
+  return "$code"
 }
 
 tests() {

@@ -7,7 +7,7 @@ if [[ ${1:-} == -h || ${1:-} == --help ]]; then
 Usage: scripts/verify_dataset.sh [option of trainbench download ...]
 
 Verifies the dataset in the data directory (DATA_DIR, default ./data) and changes nothing.
-Exit codes: 0 verified; 3 it is not what it claims to be; 6 there is none.
+Exit codes: 0 verified; 3 damaged, or not the dataset it claims to be; 6 nothing downloaded.
 Example: scripts/verify_dataset.sh --dataset ml-20m
 TEXT
   exit 0

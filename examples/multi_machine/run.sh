@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# NCF on two containers, as compose.yml has it, with docker alone. Arguments go to `trainbench train`.
+# NCF on two containers, like compose.yml but with docker alone. Arguments go to `trainbench train`.
 #
 #   PRESET=quick DATA_DIR=/tmp/two examples/multi_machine/run.sh --seed=5
 #
@@ -24,7 +24,12 @@ options=(
 )
 if (($# == 0)); then set -- --seed=1; fi
 
-trap 'docker rm -f "$name-0" "$name-1" >/dev/null 2>&1; docker network rm "$name" >/dev/null 2>&1' EXIT
+# shellcheck disable=SC2329  # handed to trap
+clean_up() {
+  docker rm -f "$name-0" "$name-1" >/dev/null 2>&1
+  docker network rm "$name" >/dev/null 2>&1
+}
+trap clean_up EXIT
 
 for step in download preprocess; do
   docker run --rm "${options[@]}" "trainbench-$step:local" python -m trainbench "$step"
@@ -32,7 +37,8 @@ done
 docker network create --internal "$name" >/dev/null
 for index in 1 0; do
   docker run -d --name "$name-$index" --network "$name" "${options[@]}" \
-    -e TF_CONFIG='{"cluster": {"worker": '"$hosts"'}, "task": {"type": "worker", "index": '$index'}}' \
+    -e TF_CONFIG='{"cluster": {"worker": '"$hosts"'},
+                   "task": {"type": "worker", "index": '$index'}}' \
     trainbench-train:local python -m trainbench train "$@" >/dev/null
 done
 docker logs -f "$name-0"

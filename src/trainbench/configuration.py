@@ -127,7 +127,10 @@ def from_json(kind: type[Config], text: str) -> Config:
     hints = get_type_hints(kind)
     try:
         fields = json.loads(text)
-        return kind(**{key: _typed(value, hints.get(key)) for key, value in fields.items()})
+        config: Config = kind(
+            **{key: _typed(value, hints.get(key)) for key, value in fields.items()}
+        )
+        return config
     except (ValueError, TypeError, AttributeError) as error:
         raise ConfigError(f"config.json: {error}") from None
 

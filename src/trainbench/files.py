@@ -7,7 +7,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,13 +36,12 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         raise
 
 
-def sha256_of(path: Path, on_block: Callable[[int], object] = lambda size: None) -> str:
-    """SHA-256 of a file, in hexadecimal; ``on_block`` hears of every block's size in bytes."""
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(BLOCK_BYTES):
             digest.update(block)
-            on_block(len(block))
     return digest.hexdigest()
 
 

@@ -1,4 +1,4 @@
-"""How sure a mean or a difference is: Student's t for a mean, Welch's t for two.
+"""Confidence intervals: Student's t for a mean, Welch's t for a difference of two.
 
 Speeds are compared by their logarithms: the difference of two means is then a ratio, "3 % slower",
 and so are the ends of its confidence interval.

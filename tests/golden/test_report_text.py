@@ -1,25 +1,22 @@
 """The report's text files, byte for byte. After a wanted change, write them anew:
 
-python tests/golden/test_report_text.py
+PYTHONPATH=src:tests/fixtures python tests/golden/test_report_text.py
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
+from run_dir import build_run
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "unit"))
+from trainbench.ncf.config import reference
+from trainbench.reporting.render import write_report
 
-from run_dir import build_run  # noqa: E402
-
-from trainbench.reporting.render import write_report  # noqa: E402
-
-GOLDEN = HERE / "report"
+GOLDEN = CHECKOUT / "tests" / "golden" / "report"
 NAMES = ("report.md", "results.json", "results.csv", "epochs.csv")
 
 
@@ -32,7 +29,7 @@ def written(folder: Path) -> dict[str, str]:
     """The files by name. The list of rules is left out: docs/rules.md and its tests hold it."""
     run = build_run(folder / "a", trials=2)
     other = build_run(folder / "b", trials=1, run_id="20261117-080000-ml-1m")
-    report = write_report(run, compare=[other]).html.parent
+    report = write_report(run, compare=[other], reference=reference()).html.parent
     texts = {name: (report / name).read_text() for name in NAMES}
     results = {**json.loads(texts["results.json"]), "rules": []}
     texts["results.json"] = json.dumps(results, indent=2, sort_keys=True) + "\n"

@@ -9,7 +9,9 @@ from v05_log import run
 from trainbench.compliance.check import check
 from trainbench.compliance.dialects.mllog import format_lines
 from trainbench.compliance.dialects.mllog import parse_line as parse_mllog
-from trainbench.compliance.parse import Event, Finding, format_line, parse_line
+from trainbench.compliance.dialects.v05 import format_line
+from trainbench.compliance.event import Event, Finding
+from trainbench.compliance.parse import parse_line
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, ruleset
 from trainbench.compliance.stitch import stitch
 from trainbench.compliance.tags import ncf as tags

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -11,11 +10,9 @@ from xml.etree import ElementTree as ET
 import jsonschema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-
 from run_dir import build_run
 
+from trainbench.ncf.config import reference
 from trainbench.reporting.collect import collect
 from trainbench.reporting.junit import junit
 from trainbench.reporting.render import html, markdown, results_json
@@ -60,7 +57,7 @@ def test_whatever_a_file_holds_the_results_keep_to_the_schema(data: st.DataObjec
         path = run.root / data.draw(st.sampled_from(FILES))
         keys = st.sampled_from(sorted(json.loads(lines(path)[0]))) | st.text()
         damage(path, data.draw(st.dictionaries(keys, anything, min_size=1, max_size=3)))
-        results = collect(run)
+        results = collect(run, reference())
         SCHEMA.validate(json.loads(results_json(results)))
         assert markdown(results).encode()
         ET.fromstring(junit(results))
@@ -75,4 +72,4 @@ def test_whatever_an_epoch_or_a_phase_holds_the_page_is_drawn(data: st.DataObjec
         keys = st.sampled_from(sorted(json.loads(lines(path)[0])))
         numbers = st.integers() | st.floats()
         damage(path, data.draw(st.dictionaries(keys, numbers | anything, min_size=1)))
-        assert html(collect(run)).encode()
+        assert html(collect(run, reference())).encode()

@@ -5,18 +5,20 @@ import re
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 from run_dir import build_run
 
+from trainbench.ncf.config import reference
 from trainbench.reporting.records import CacheDrop, Epoch, Phase, Run, Status
 from trainbench.reporting.render import write_report
 
-TEXT = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text()
+TEXT = (CHECKOUT / "docs" / "outputs.md").read_text()
 QUOTED = set(re.findall(r"`([^`]+)`", TEXT))
 
 
 def test_every_file_of_a_run_is_documented(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run", trials=1)
-    write_report(run)
+    write_report(run, reference=reference())
     names = {re.sub(r"_\d+\.txt$", "_<i>.txt", p.name) for p in run.root.rglob("*") if p.is_file()}
     documented = {name.rsplit("/", 1)[-1] for name in QUOTED}
     assert names <= documented

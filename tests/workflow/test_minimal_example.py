@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from checkout import CHECKOUT
 from small_cache import on_disk, random_cache
 
 from trainbench.movielens import split, synthetic
@@ -24,7 +25,7 @@ from trainbench.ncf.tables import RowTables, SweptTables
 from trainbench.ncf.train import Trainer, build
 from trainbench.trials.paths import DataDir
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "ncf_minimal.py"
+EXAMPLE = CHECKOUT / "examples" / "ncf_minimal.py"
 SEED = 7
 
 

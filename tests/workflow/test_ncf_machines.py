@@ -14,10 +14,10 @@ from typing import Any
 
 import psutil
 import pytest
+from checkout import CHECKOUT
 
 from trainbench.trials.paths import DataDir, RunDir
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / "examples" / "multi_machine" / "run.sh"
 SMALL = {
     "synthetic": "200x120x6000",
@@ -144,10 +144,8 @@ def kill_trial(parent: subprocess.Popen[bytes]) -> None:
     trial.send_signal(signal.SIGKILL)
 
 
-# It needs no container, but half a minute a case: left to the tests that CI alone runs.
-@pytest.mark.docker
 @pytest.mark.parametrize("killed", [0, 1])
-def test_a_worker_that_dies_ends_the_other_within_a_minute(
+def test_a_worker_that_is_killed_ends_the_other_with_its_name(
     data: Path, logs: Path, killed: int
 ) -> None:
     addresses = free_addresses(2)
@@ -162,26 +160,31 @@ def test_a_worker_that_dies_ends_the_other_within_a_minute(
             assert time.monotonic() < deadline, log[0].read_text()[-3_000:]
             time.sleep(0.1)
         kill_trial(workers[killed])
-        since = time.monotonic()
-        code = workers[1 - killed].wait(timeout=60)
-        took_s = time.monotonic() - since
+        code = workers[1 - killed].wait(timeout=180)
     finally:
         for worker in workers:
             worker.terminate()
             worker.wait(timeout=30)
     text = log[1 - killed].read_text()
-    print(f"ended {took_s:.1f} s after: {text.splitlines()[-1]}")
     assert code == MACHINE, text[-3_000:]
-    assert f"worker {killed} ({addresses[killed]}) is gone" in text
+    said = f"worker {1 - killed}: worker {killed} ({addresses[killed]}) is gone"
+    assert [line for line in text.splitlines() if line.startswith(f"error: {said}")], text[-3_000:]
+    if killed == 1:
+        status = json.loads(RunDir(DataDir(data).latest.resolve()).trial(0).status.read_text())
+        assert (status["state"], status["exit_code"]) == ("failed", MACHINE)
+        assert status["message"].startswith(said)
 
 
-def test_a_worker_that_never_comes_is_not_waited_for_for_ever(data: Path, logs: Path) -> None:
+def test_a_worker_that_never_comes_is_named_after_the_stated_time(data: Path, logs: Path) -> None:
     addresses, log = free_addresses(2), logs / "alone"
     worker = start_worker(data, log, addresses, 0, "--seed=5", "--join-timeout-s=3")
     assert worker.wait(timeout=60) == MACHINE, log.read_text()
-    assert "the workers were not all there after 3 s" in log.read_text()
+    said = f"worker 0: worker 1 ({addresses[1]}) did not answer within 3.0 s; start it"
+    assert f"error: {said}" in log.read_text()
+    assert "(--join-timeout-s waits longer)" in log.read_text()
     status = json.loads(RunDir(DataDir(data).latest.resolve()).trial(0).status.read_text())
     assert (status["state"], status["exit_code"]) == ("failed", MACHINE)
+    assert status["message"].startswith(said)
 
 
 @pytest.fixture

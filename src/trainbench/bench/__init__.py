@@ -1,1 +1,1 @@
-"""Benchmarks of the benchmark: what each part costs on this machine."""
+"""Benchmarks of the parts of this project: what each costs on this machine."""

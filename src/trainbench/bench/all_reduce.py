@@ -1,4 +1,4 @@
-"""What combining the gradients costs: the reduction of a run alone, on the shapes of its model.
+"""The cost of combining gradients: the reduction of a run alone, with its model's shapes.
 
 The reduction is the one that training uses, local or between processes, whatever the flags name.
 """
@@ -44,7 +44,7 @@ class Timing:
         return sum(self.times_s) / len(self.times_s)
 
     def lines(self) -> list[str]:
-        """The result as it is printed; the first line is the document's."""
+        """The result as it is printed; the first line is that of tf_cnn_benchmarks."""
         each = self.average_s / self.reductions
         return [
             f"Average time per step: {_SECONDS.format(self.average_s)}",

@@ -1,4 +1,4 @@
-"""How fast the image classifiers run here, beside stock Keras doing the same work.
+"""The speed of the image classifiers here, against stock Keras doing the same work.
 
 Absolute figures move with the machine and with what else runs on it, so each row times a step of
 ``keras.applications`` in turn with one of ours, in the same process, and the ratio is the figure
@@ -232,7 +232,6 @@ def stock_step(batch: int, *, training: bool) -> Step:
     labels = tf.constant(np.arange(batch) % 1000)
     entropy = keras.losses.SparseCategoricalCrossentropy()
 
-    @tf.function
     def train() -> Any:
         with tf.GradientTape() as tape:
             loss = entropy(labels, model(images, training=True))
@@ -240,11 +239,11 @@ def stock_step(batch: int, *, training: bool) -> Step:
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
         return loss
 
-    @tf.function
     def forward() -> Any:
         return tf.reduce_sum(model(images, training=False))
 
-    return lambda: float(train() if training else forward())
+    step = tf.function(train if training else forward)
+    return lambda: float(step())
 
 
 def overhead_us(steps: int = OVERHEAD_STEPS) -> float:
@@ -260,7 +259,8 @@ def overhead_us(steps: int = OVERHEAD_STEPS) -> float:
         num_batches=steps,
         display_every=10,
     )
-    whole, alone = [], []
+    whole: list[float] = []
+    alone: list[float] = []
     for _ in range(REPEATS):
         benchmark = BenchmarkCNN(params)
         with contextlib.redirect_stdout(io.StringIO()):

@@ -1,4 +1,4 @@
-"""What the input costs: negatives, evaluation candidates and epochs, from 1 M to 100 M ratings.
+"""The cost of the input: negatives, evaluation candidates, epochs, for 1 M to 100 M ratings.
 
 The ratings are drawn with ml-20m's shape (its items, its ratings per user, a long tail of busy
 users) and grow by users. Each size is measured in a process of its own, so that its peak memory is
@@ -32,7 +32,7 @@ from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.input.sampling import Sampler, chunk_bounds
 from trainbench.progress import heartbeat, log_line
 
-# ml-20m: users, items, training pairs (facts of the published dataset with one rating held out).
+# ml-20m: users, items, training pairs (of the published dataset with one rating held out).
 USERS, ITEMS, PAIRS = 138_493, 26_744, 19_861_770
 SIZES = (1_000_000, 5_000_000, PAIRS, 100_000_000)
 # The pace at which a trainer is simulated, in samples/s, and on how many ratings.

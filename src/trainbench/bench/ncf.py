@@ -1,9 +1,9 @@
-"""How fast NCF trains and is evaluated here, beside the plain form of the same work.
+"""The speed of NCF's training and evaluation here, against a plain form of the same work.
 
 Absolute figures move with the machine and with what else runs on it, so each row times the plain
 form (dense Adam over whole tables; a full forward pass per candidate) in turn with ours, in the
 same process, and the ratio is the figure that counts. The machine's own limits come first, and
-beside each figure what they allow it to be. A row "worth" leaves one way to less work out of the
+beside each figure what they allow it to be. A row "worth" leaves one optimization out of the
 form it compares with; a row "cost" adds something to ours.
 """
 

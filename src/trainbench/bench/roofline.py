@@ -1,4 +1,4 @@
-"""What the machine does at best, and what that allows: the roofline beside each figure.
+"""The machine's highest rates and the limits that follow: the roofline of each figure.
 
 A rate is bounded by the arithmetic of the matrix products and by the bytes of parameters and
 moments that have to be read and written; activations count as if they stayed in the cache.

@@ -29,7 +29,7 @@ _MIRROR = click.option(
 )
 _SHA256 = click.option("--sha256", envvar="SHA256", help="Checksum of a mirror's own archive.")
 _RUNS = click.option("--runs", envvar="RUNS", default=1, type=click.IntRange(1), show_default=True)
-_SEED = click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Replay a set.")
+_SEED = click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Seed; repeats a run.")
 _REQUIRE_GPU = click.option("--require-gpu/--no-require-gpu", envvar="REQUIRE_GPU", default=False)
 _DROP = click.option("--drop-caches/--no-drop-caches", envvar="DROP_CACHES", default=True)
 _DROP_LOCATION = click.option(
@@ -51,7 +51,7 @@ def images() -> None:
 def download_command(
     data_dir: Path, mirror: str | None, sha256: str | None, **options: Any
 ) -> None:
-    """Download and verify the images, or draw them."""
+    """Download and verify the images, or generate them."""
     from trainbench.image_classification.source import download
 
     config, data = _resolved(options), opened(data_dir)
@@ -86,7 +86,7 @@ def _training(command: Any) -> Any:
 @click.option(
     "--defer-verdict",
     is_flag=True,
-    help="Exit 0 when the target is missed: a later report gives the verdict.",
+    help="Exit 0 even if the target is missed; the report gives the verdict.",
 )
 def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
     """Train to the target, once or several times."""

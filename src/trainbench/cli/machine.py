@@ -17,10 +17,10 @@ from trainbench.ncf import config as configs
     envvar="TRAINBENCH_DATA_DIR",
     default=Path("data"),
     show_default=True,
-    help="The data volume.",
+    help="The data directory.",
 )
 def doctor(data_dir: Path) -> int:
-    """Say what this machine lacks: one line per requirement with its fix."""
+    """List what this machine lacks: one line per requirement, with its fix."""
     from trainbench.machine import doctor as requirements
 
     return requirements.run(data_dir)
@@ -37,7 +37,7 @@ def bench() -> None:
 @click.option("--repeats", default=3, type=click.IntRange(1), show_default=True)
 @click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Path | None) -> None:
-    """What the input costs: negatives, shuffle, write; 1 M to 100 M ratings."""
+    """Time NCF's input (negatives, shuffle, writing) for 1 M to 100 M ratings."""
     from trainbench.bench import data
 
     sizes = [n * 1_000_000 for n in millions] or data.SIZES
@@ -49,7 +49,7 @@ def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Pa
 @click.option("--repeats", default=5, type=click.IntRange(1), show_default=True)
 @click.option("--devices", default="auto", type=click.Choice(configs.CHOICES["devices"]))
 def bench_ncf(only: str, repeats: int, devices: str) -> None:
-    """Training and evaluation beside the plain form of the same work, with the ratio."""
+    """Time NCF's training and evaluation against a plain form of the same computation."""
     # TensorFlow reads it when imported: its start-up notes would bury the table.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainbench.bench import ncf
@@ -64,7 +64,7 @@ def bench_ncf(only: str, repeats: int, devices: str) -> None:
 )
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 def bench_all_reduce(flags: tuple[str, ...]) -> None:
-    """What combining gradients costs, on a model's shapes; takes the flags of trainbench cnn."""
+    """Time the reduction of a model's gradients; takes the flags of trainbench cnn."""
     from trainbench.cnn import environment
     from trainbench.cnn.flags import arguments
 
@@ -83,7 +83,7 @@ def bench_all_reduce(flags: tuple[str, ...]) -> None:
 @bench.command("cnn")
 @click.argument("rows", nargs=-1)
 def bench_cnn(rows: tuple[str, ...]) -> None:
-    """Images per second beside stock Keras, and the harness's own cost a step."""
+    """Time training against stock Keras, and the overhead of trainbench cnn per step."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainbench.bench import cnn
 

@@ -1,4 +1,4 @@
-"""What the commands have in common: their options, and what these mean together."""
+"""Options that several commands share, and what they mean together."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from trainbench.cli import pipeline
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S
+from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.machine.system import nvidia_gpus
 from trainbench.movielens import datasets
@@ -27,9 +27,9 @@ DATA_DIR = click.option(
     envvar="TRAINBENCH_DATA_DIR",
     default=Path("data"),
     show_default=True,
-    help="The data volume.",
+    help="The data directory.",
 )
-DATASET = click.option("--dataset", help="Take this dataset instead of the preset's.")
+DATASET = click.option("--dataset", help="Use this dataset instead of the preset's.")
 PRESET = click.option(
     "--preset",
     envvar="PRESET",
@@ -71,7 +71,7 @@ def train_options(command: Command) -> Command:
     """What decides how a set of trials runs."""
     for option in (
         click.option("--runs", envvar="RUNS", default=1, type=click.IntRange(1), show_default=True),
-        click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Replay a set."),
+        click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Seed; repeats a run."),
         click.option("--require-gpu/--no-require-gpu", envvar="REQUIRE_GPU", default=False),
         click.option("--drop-caches/--no-drop-caches", envvar="DROP_CACHES", default=True),
         click.option(
@@ -107,7 +107,7 @@ def train_options(command: Command) -> Command:
             default=JOIN_TIMEOUT_S,
             show_default=True,
             type=click.FloatRange(1),
-            help="How long to wait until all machines of the run are there.",
+            help="Seconds to wait for the other machines of the run.",
         ),
         *(
             click.option(f"--{key.replace('_', '-')}", key, type=click.Choice(configs.CHOICES[key]))
@@ -119,7 +119,7 @@ def train_options(command: Command) -> Command:
 
 
 def git_options(command: Command) -> Command:
-    """What a container cannot see of the checkout; settings.py hands it in."""
+    """Git state of the checkout, which settings.py passes in: containers cannot see it."""
     for option in (
         click.option("--git-revision", envvar="TRAINBENCH_GIT_REVISION", hidden=True),
         click.option("--git-dirty", envvar="TRAINBENCH_GIT_DIRTY", type=bool, hidden=True),

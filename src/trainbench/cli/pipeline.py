@@ -12,8 +12,9 @@ from pathlib import Path
 
 from trainbench.configuration import to_json
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
+from trainbench.image_classification.config import imagenet
 from trainbench.movielens import archive, datasets, split, synthetic
-from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.config import NcfConfig, reference
 from trainbench.progress import log_line
 from trainbench.trials.paths import DataDir, RunDir
 
@@ -97,9 +98,9 @@ def report(
     if benchmark_of(run) == "resnet":
         from trainbench.reporting.images import write_report as write_images_report
 
-        files = write_images_report(run, out)
+        files = write_images_report(run, out, reference=imagenet())
     else:
-        files = write_report(run, out, compare=compare)
+        files = write_report(run, out, reference=reference(), compare=compare)
     if summary is not None:
         with open(summary, "a") as page:
             page.write(step_summary(files.markdown.read_text()))

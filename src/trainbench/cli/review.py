@@ -19,7 +19,7 @@ _CHECKER = click.option(
     type=click.Choice(["2018-11", "2019-04"]),
     default="2019-04",
     show_default=True,
-    help="Decide as this published version of the v0.5 checker.",
+    help="Decide like this published version of the v0.5 checker.",
 )
 
 
@@ -31,7 +31,7 @@ _CHECKER = click.option(
     type=click.Choice(["v05", "mllog"]),
     default="v05",
     show_default=True,
-    help="mllog: also write the events as MLPerf 0.7 and later has them.",
+    help="mllog: also write the log in the format of MLPerf 0.7 and later.",
 )
 @click.option(
     "--log",
@@ -39,13 +39,13 @@ _CHECKER = click.option(
     multiple=True,
     envvar="COMPLIANCE_FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="Stitch these raw logs and no run; repeatable.",
+    help="Stitch this raw log instead of a run; repeatable.",
 )
 @click.option(
     "--out",
     envvar="STITCHED_COMPLIANCE_FILE",
     type=click.Path(path_type=Path, dir_okay=False),
-    help="The stitched file of --log. Default: standard output.",
+    help="Write what --log gives to this file. Default: standard output.",
 )
 def stitch(
     data_dir: Path, run_path: Path | None, dialect: str, logs: tuple[Path, ...], out: Path | None
@@ -127,13 +127,13 @@ def check(
     type=click.Choice(["run_start", "index"]),
     default="run_start",
     show_default=True,
-    help="What makes a run of NCF one of the first 50.",
+    help="Order that decides which 50 converged runs of NCF are the first.",
 )
-@click.option("--legacy-reference", is_flag=True, help="Compare with the 2,803 s of May 2018.")
+@click.option("--legacy-reference", is_flag=True, help="Compare with 2,803 s, from May 2018.")
 def score(folder: Path, as_json: bool, order: str, legacy_reference: bool) -> None:
     """The v0.5 statistic of a folder of result_*.txt.
 
-    Of NCF the rules want 100 runs, of ResNet 5; which it is, the logs say.
+    The rules require 100 runs of NCF and 5 of ResNet; the logs name the benchmark.
     """
     from trainbench.compliance import score as scoring
 
@@ -151,23 +151,23 @@ def score(folder: Path, as_json: bool, order: str, legacy_reference: bool) -> No
     type=click.FloatRange(0, 100, max_open=True),
     default=0.0,
     show_default=True,
-    help="A slowdown up to this is none.",
+    help="Ignore slowdowns up to this percentage.",
 )
 @click.option(
     "--confidence",
     type=click.FloatRange(0.5, 1, max_open=True),
     default=0.95,
     show_default=True,
-    help="Of the intervals; 1 minus this is the level of the test.",
+    help="Confidence of the intervals; 1 minus this is the test's level.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
 def compare(
     baseline: Path, other: Path, threshold_percent: float, confidence: float, as_json: bool
 ) -> None:
-    """Is OTHER slower than BASELINE? Both are written by trainbench cnn --result_json.
+    """Test whether OTHER is slower than BASELINE, two files of trainbench cnn --result_json.
 
-    Welch's test on the speeds of whole runs (--repeat), or else on blocks of steps. Exit 7: OTHER
-    is significantly slower by more than the threshold.
+    Welch's test on the speeds of whole runs (--repeat), otherwise on blocks of steps. Exit code 7:
+    OTHER is significantly slower by more than the threshold.
     """
     from trainbench.cnn.series.compare import compare_speeds
 
@@ -204,7 +204,7 @@ def submission_verify(folder: Path, checker: str) -> None:
 @click.option("--run", "run_path", required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
 @click.option("--org", required=True, help="The submitter's organisation.")
-@click.option("--email", required=True, help="Whom to ask.")
+@click.option("--email", required=True, help="Contact e-mail.")
 @click.option("--division", type=click.Choice(["closed", "open"]), default="closed")
 @click.option("--status", default="on-premise", show_default=True)
 def submission_build(

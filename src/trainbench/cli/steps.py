@@ -23,7 +23,8 @@ from trainbench.cli.options import (
     source_options,
     train_options,
 )
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster, from_tf_config
+from trainbench.distribution.cluster import Cluster, from_tf_config
+from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.errors import ConfigError
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.ncf import config as configs
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
 @PRESET
 @SETTINGS
 @source_options
-@click.option("--verify", is_flag=True, help="Only verify what is there.")
+@click.option("--verify", is_flag=True, help="Only verify files that are already there.")
 def download_command(data_dir: Path, verify: bool, **options: Any) -> None:
     """Download and verify a dataset, or generate one."""
     config = resolved_config(options)
@@ -77,7 +78,7 @@ def preprocess_command(data_dir: Path, **options: Any) -> None:
 @click.option(
     "--defer-verdict",
     is_flag=True,
-    help="Exit 0 when the target is missed: a later report gives the verdict.",
+    help="Exit 0 even if the target is missed; the report gives the verdict.",
 )
 def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
     """Train to the target, once or several times."""
@@ -104,14 +105,14 @@ def train_command(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
 @click.option("--hash-pipeline", is_flag=True)
 @click.option("--git", default="null")
 @click.option("--profile", type=click.Path(path_type=Path))
-@click.option("--cluster", default="null")
+@click.option("--cluster", default="")
 @click.option("--join-timeout-s", type=float, default=JOIN_TIMEOUT_S)
 def trial_command(data_dir: Path, run_path: Path, git: str, cluster: str, **options: Any) -> int:
     """One trial in a process of its own; started by train."""
     _prepare_child()
     from trainbench.ncf.trial import TrialSpec, run_trial
 
-    options |= {"git": json.loads(git), "cluster": _cluster(cluster)}
+    options |= {"git": json.loads(git), "cluster": from_tf_config(cluster)}
     return run_trial(TrialSpec(RunDir(run_path), data=DataDir(data_dir), **options)).exit_code
 
 
@@ -128,7 +129,7 @@ def worker_command(data_dir: Path, config_json: str, cluster: str, **options: An
     _prepare_child()
     from trainbench.ncf.worker import WorkerSpec, run_worker
 
-    found = _cluster(cluster)
+    found = from_tf_config(cluster)
     assert found
     config = configs.from_json(config_json)
     run_worker(WorkerSpec(config, found, data=DataDir(data_dir), **options))
@@ -140,11 +141,6 @@ def _prepare_child() -> None:
     die_with_parent()
     # TensorFlow reads it when imported: its start-up notes would bury the progress lines.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-
-def _cluster(text: str) -> Cluster | None:
-    found = json.loads(text)
-    return Cluster(tuple(found["workers"]), found["index"]) if found else None
 
 
 @click.command("pipeline")
@@ -194,7 +190,7 @@ def pipeline_command(data_dir: Path, dry_run: bool, **options: Any) -> int:
 def evaluate_command(
     data_dir: Path, weights: Path, negatives: int, seed: int, **options: Any
 ) -> None:
-    """HR@10 and NDCG@10 of saved weights; 99 negatives is the NeuMF paper's protocol."""
+    """HR@10 and NDCG@10 of saved weights. He et al. 2017 (NeuMF) use 99 negatives."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainbench.ncf.evaluate import evaluate_saved
 
@@ -253,8 +249,8 @@ def _check_cluster(config: NcfConfig, cluster: Cluster, seed: int | None) -> Non
     if config.tpu or config.cpu_devices > 1:
         name = "tpu" if config.tpu else "cpu_devices"
         raise ConfigError(f"{name} is for one machine, and TF_CONFIG names several")
-    if config.batch_size % len(cluster.workers):
-        raise ConfigError(configs.indivisible(config.batch_size, len(cluster.workers)))
+    if config.batch_size % cluster.num_workers:
+        raise ConfigError(configs.indivisible(config.batch_size, cluster.num_workers))
 
 
 def _train(spec: SetSpec) -> RunDir:

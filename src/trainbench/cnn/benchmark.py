@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from trainbench.cnn import console, environment, rules, runs
-from trainbench.cnn.cluster import Cluster
+from trainbench.cnn.cluster import cluster_of, own_files
 from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.input import datasets
@@ -32,7 +32,7 @@ class BenchmarkCNN:
         model: the same for the model; see ``models.registry``.
 
     Raises:
-        ParamError: (a ``ValueError``) parameters that cannot be run, with the document's message.
+        ParamError: (a ``ValueError``) unusable parameters, with tf_cnn_benchmarks' message.
     """
 
     def __init__(self, params: Params, dataset: Any = None, model: Any = None) -> None:
@@ -46,8 +46,8 @@ class BenchmarkCNN:
         mlperf.offset(params, self.plan)
         for note in rules.notes(params):
             log_line(note)
-        cluster = Cluster.of(params)
-        self.params = cluster.own(params) if cluster else params
+        cluster = cluster_of(params)
+        self.params = own_files(params, cluster) if cluster else params
         self.membership = Membership(cluster, self.params) if cluster else None
         self.printed_devices, self.devices = environment.devices(
             self.params, before_start=self.membership.join if self.membership else None
@@ -70,7 +70,7 @@ class BenchmarkCNN:
         return self._session
 
     def print_info(self) -> None:
-        """Print the block of facts above the run."""
+        """Print the header of the run."""
         for line in console.info_lines(self.params, self._info()):
             console.print_result(line)
 

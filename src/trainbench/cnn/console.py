@@ -1,4 +1,4 @@
-"""The text that scripts have parsed for years, to the character, and the formulas behind it."""
+"""The output of tf_cnn_benchmarks, character for character, and the formulas behind it."""
 
 from __future__ import annotations
 
@@ -39,26 +39,19 @@ class Speed:
         )
 
 
-def speed(
-    batch_size: int, times_s: Sequence[float], *, ewma: float | None = None, scale: float = 1
-) -> Speed:
+def speed(batch_size: int, times_s: Sequence[float], *, ewma: float | None = None) -> Speed:
     """The speed of steps of ``batch_size`` images that took ``times_s`` seconds.
 
-    ``ewma`` is the weight of the newest step in the mean; ``scale`` multiplies the mean only.
+    ``ewma`` is the weight of the newest step in the mean.
     """
     times = np.asarray(times_s, np.float64)
     speeds = batch_size / times
     weights = np.power(1 - ewma, np.arange(len(times) - 1, -1, -1.0)) if ewma else None
     return Speed(
-        float(scale * batch_size / np.average(times, weights=weights)),
+        float(batch_size / np.average(times, weights=weights)),
         float(np.std(speeds) / np.sqrt(len(speeds))),
         float(1.4826 * np.median(np.abs(speeds - np.median(speeds)))),
     )
-
-
-def speed_text(value: Speed, *, scale: float = 1) -> str:
-    """The middle column of a step line; a scaled speed stands without its spread."""
-    return str(value) if scale == 1 else f"images/sec: {value.mean:.1f}"
 
 
 def header(params: Params) -> str:
@@ -114,7 +107,7 @@ class Info:
 
 
 def info_lines(params: Params, info: Info) -> list[str]:
-    """The block above the run, one fact a line."""
+    """The header of the run, one line per item."""
     rows = [
         ("Model", info.model),
         ("Dataset", info.dataset),
@@ -124,7 +117,7 @@ def info_lines(params: Params, info: Info) -> list[str]:
         ("", f"{info.batch_size // params.num_gpus} per device"),
     ]
     if params.batch_group_size > 1:
-        # The spelling is the document's, and so are the scripts that look for it.
+        # The misspelling is tf_cnn_benchmarks'; scripts look for it.
         rows.append(("", f"{params.batch_group_size} batches per prepocessing group"))
     rows += [
         ("Num batches", info.num_batches),

@@ -1,7 +1,7 @@
 """Devices, threads and environment variables, set before TensorFlow starts.
 
-TensorFlow reads most of these once, when it is imported or first used. In a process where it runs
-already, what can no longer be set is said and left.
+TensorFlow reads most of these once, when it is imported or first used. In a process where it
+runs already, settings that come too late are reported and left as they are.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from trainbench.cnn.cluster import Cluster
+from trainbench.cnn.cluster import cluster_of
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.threads import Threads
 from trainbench.machine.system import nvidia_gpus
@@ -48,7 +48,7 @@ def variables(params: Params) -> dict[str, str]:
         wanted["TF_FORCE_UNIFIED_MEMORY"] = "1"
     if params.mkl:
         wanted["TF_ENABLE_ONEDNN_OPTS"] = "1"
-    cluster = Cluster.of(params)
+    cluster = cluster_of(params)
     if cluster is not None:
         wanted["TF_CONFIG"] = cluster.tf_config()
     return wanted
@@ -58,7 +58,7 @@ def set_variables(wanted: Mapping[str, str], *, given: Collection[str] = ()) -> 
     """Put ``wanted`` into the environment, saying what was requested and what it replaces.
 
     ``given`` are the flags that were set: a variable of the environment that only a default
-    replaces gets the document's warning.
+    replaces gets tf_cnn_benchmarks' warning.
     """
     for name, value in wanted.items():
         before, flag = os.environ.get(name), FLAG_OF.get(name, "")
@@ -73,7 +73,7 @@ def set_variables(wanted: Mapping[str, str], *, given: Collection[str] = ()) -> 
                     f"{name}={before} of the environment is replaced by {value}, from the flags"
                 )
         os.environ[name] = value
-    # Requested and no more: what cuDNN and the runtime make of them is theirs to say.
+    # Only requested: cuDNN and the runtime may use others.
     asked = [name for name in wanted if FLAG_OF.get(name, "job_name") in given]
     if asked:
         log_line("requested: " + " ".join(f"{name}={wanted[name]}" for name in asked))
@@ -126,7 +126,7 @@ def _configure(params: Params, gpus: list[Any]) -> None:
     threads = Threads.of(params, on_gpu=bool(gpus))
     if threads != Threads(0, 0, 0, 0):
         log_line(str(threads))
-    settings = [
+    settings: list[Callable[[], None]] = [
         lambda: _threads(threads),
         lambda: _cpus(params) if not gpus else _gpus(params, gpus),
     ]

@@ -1,4 +1,4 @@
-"""What happens between two training steps: checkpoints, evaluations, summaries, the end."""
+"""Work between two training steps: checkpoints, evaluations, summaries, the end."""
 
 from __future__ import annotations
 
@@ -44,11 +44,7 @@ class Hooks:
         if self.lines is not None:
             self.observers = (*self.observers, self.lines)
         self._evaluates = self.session.plan.mode == rules.TRAINING_AND_EVALUATION
-        params = self.session.params
-        training = bool(self.session.step.optimizers)
-        self._summaries = (
-            Summaries(params, self.session.step) if training and Summaries.wanted(params) else None
-        )
+        self._summaries = Summaries.of(self.session.params, self.session.step)
 
     @property
     def accuracy(self) -> Accuracy | None:
@@ -66,7 +62,12 @@ class Hooks:
         return self._summaries is not None and (local_step + 1) % every == 0
 
     def summarise(
-        self, global_step: int, results: dict[str, Any], rate: float, gradients: list, images: Any
+        self,
+        global_step: int,
+        results: dict[str, Any],
+        rate: float,
+        gradients: list[Any],
+        images: Any,
     ) -> None:
         """Write the summaries of one step."""
         assert self._summaries is not None

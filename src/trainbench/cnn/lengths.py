@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -73,11 +74,6 @@ def rounded_warmup(steps: int, group: int, stages: int) -> int:
     return -(-(steps + stages - 1) // group) * group - stages + 1
 
 
-def shift_ratio(task_index: int, num_workers: int) -> float:
-    """Where in the data worker ``task_index`` starts, as a share of all of it."""
-    return task_index / num_workers
-
-
 def roll(batches: np.ndarray, batch_size: int, ratio: float) -> np.ndarray:
     """``batches`` flattened to examples, started ``ratio`` of the batches later.
 
@@ -103,7 +99,7 @@ def eval_steps(params: Params, global_batch: int, num_examples: int, num_epochs:
     return {whole_steps(epoch, global_batch, num_examples) for epoch in epochs}
 
 
-def _numbers(params: Params, name: str, kind: type, plural: str) -> list:
+def _numbers(params: Params, name: str, kind: type, plural: str) -> list[Any]:
     value = getattr(params, name)
     try:
         return [kind(part) for part in value]

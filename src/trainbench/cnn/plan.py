@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainbench.cnn import lengths, rules
-from trainbench.cnn.cluster import Cluster
+from trainbench.cnn.cluster import cluster_of
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.lengths import Length
 
@@ -41,7 +41,7 @@ class Plan:
             ParamError: parameters that do not go together.
         """
         rules.check(params)
-        cluster = Cluster.of(params)
+        cluster = cluster_of(params)
         workers = cluster.num_workers if cluster else 1
         mode = rules.mode_of(params)
         batch = (params.batch_size or model.default_batch_size) * params.num_gpus

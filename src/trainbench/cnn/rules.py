@@ -1,4 +1,4 @@
-"""Which parameters go together: the constructor's rules, in the document's order and words."""
+"""Which parameters go together: the rules, their order and messages of tf_cnn_benchmarks."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _refuse(condition: object, message: str) -> None:
 def _check_learning_rate(params: Params) -> None:
     both = params.num_epochs_per_decay and params.learning_rate_decay_factor
     complete = params.init_learning_rate is not None and both
-    # The missing space in the message is the document's; scripts may look for it.
+    # The missing space in the message is tf_cnn_benchmarks'; scripts may look for it.
     _refuse(
         (params.num_epochs_per_decay or params.learning_rate_decay_factor) and not complete,
         "If one of num_epochs_per_decay or learning_rate_decay_factor is set, both must be set"
@@ -101,7 +101,7 @@ def _check_learning_rate(params: Params) -> None:
         "learning_rate_decay_factor to be set",
     )
     if params.piecewise_learning_rate_schedule:
-        piecewise_parts(params)
+        piecewise_parts(params, params.piecewise_learning_rate_schedule)
     _refuse(
         params.learning_rate_decay
         and (params.init_learning_rate is None or both or params.piecewise_learning_rate_schedule),

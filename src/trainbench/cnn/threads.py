@@ -1,7 +1,7 @@
-"""How many threads each kind of work gets: the document's arithmetic, without TensorFlow.
+"""How many threads each kind of work gets: the arithmetic of tf_cnn_benchmarks.
 
-Each GPU has host threads of its own (two, if nothing is said); what is left of the cores runs
-operations, and what is left after two more for each GPU, which watch it, prepares images.
+Each GPU has host threads of its own (two by default). The other cores run operations. Two more
+for each GPU watch it, and the rest prepare images. This module imports no TensorFlow.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class Threads:
         if not on_gpu:
             return cls(within, between, 0, images)
         if params.num_intra_threads is None:
-            # The document's: a GPU's operations have nothing to share out among host threads.
+            # As tf_cnn_benchmarks: host threads cannot share the work of a GPU's operations.
             within = 1
         if params.gpu_thread_mode == "global":
             return cls(within, between, 0, images)

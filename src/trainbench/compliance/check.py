@@ -8,22 +8,11 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from trainbench.compliance.dialects import v05
+from trainbench.compliance.event import Event, Finding, Line, excerpt, shown, unreadable
 from trainbench.compliance.event_index import Breach, EventIndex
 from trainbench.compliance.outcome import run_time_s
-from trainbench.compliance.parse import (
-    V05_TOKEN,
-    Event,
-    Finding,
-    Line,
-    Log,
-    excerpt,
-    parse_line,
-    parse_v05_line,
-    read_lines,
-    shown,
-    sort_out,
-    unreadable,
-)
+from trainbench.compliance.parse import Log, parse_line, read_lines, sort_out
 from trainbench.compliance.rules.levels import (
     BENCHMARKS,
     CHECKERS,
@@ -88,10 +77,10 @@ def check(lines: Iterable[str | Line | Finding], rules: RuleSet) -> list[Finding
 
 @dataclass(frozen=True)
 class _Parsed:
-    """A line and what it says; ``line`` is None for what could not be a line."""
+    """A line and what was read in it; ``line`` is None where the file held no readable line."""
 
     line: Line | None
-    said: Event | Finding | None
+    content: Event | Finding | None
 
 
 def _parsed(line: str | Line | Finding, number: int) -> _Parsed:
@@ -103,7 +92,7 @@ def _parsed(line: str | Line | Finding, number: int) -> _Parsed:
 
 
 def _strict_findings(parsed: list[_Parsed], rules: RuleSet) -> Iterator[Finding]:
-    index = EventIndex(p.said for p in parsed if isinstance(p.said, Event))
+    index = EventIndex(p.content for p in parsed if isinstance(p.content, Event))
     benchmark = index.events[0].benchmark if index.events else tags.BENCHMARK
     for rule in rules.strict_of(benchmark):
         for found, event in rule.judge(index):
@@ -121,30 +110,30 @@ def _as_checker_reads(parsed: list[_Parsed], checker: str) -> Log:
 
     Neither looks at the lines of later dialects.
     """
-    damage = [p.said for p in parsed if p.line is None]
-    lines = [(p.line, p.said) for p in parsed if p.line and V05_TOKEN in p.line.text]
+    damage = [p.content for p in parsed if p.line is None]
+    lines = [(p.line, p.content) for p in parsed if p.line and v05.TOKEN in p.line.text]
     read = _sorted_as_text(lines) if checker == "2019-04" else _from_line_start(lines)
     return sort_out((*damage, *read))
 
 
 def _from_line_start(lines: list[tuple[Line, Event | Finding | None]]) -> Iterator[Event | Finding]:
-    for line, said in lines:
-        if isinstance(said, Event) and not line.text.lstrip().startswith(V05_TOKEN):
+    for line, content in lines:
+        if isinstance(content, Event) and not line.text.lstrip().startswith(v05.TOKEN):
             wanted = "the token at the start of the line"
-            yield unreadable(line.text, line.number, f"text before {V05_TOKEN}", wanted)
-        elif said is not None:
-            yield said
+            yield unreadable(line.text, line.number, f"text before {v05.TOKEN}", wanted)
+        elif content is not None:
+            yield content
 
 
 def _sorted_as_text(lines: list[tuple[Line, Event | Finding | None]]) -> Iterator[Event | Finding]:
     """Each line once, from its last token on, in the order of the text."""
     unique: dict[str, tuple[Line, Event | Finding | None]] = {}
-    for line, said in lines:
+    for line, content in lines:
         # That checker sorted the lines with their line ends, which are below any other character
         # that can follow a tag; comparing without them gives the same order.
-        unique.setdefault(line.text[line.text.rindex(V05_TOKEN) :], (line, said))
-    for text, (line, said) in sorted(unique.items(), key=itemgetter(0)):
-        yield said if isinstance(said, Event) else parse_v05_line(text, line.number)
+        unique.setdefault(line.text[line.text.rindex(v05.TOKEN) :], (line, content))
+    for text, (line, content) in sorted(unique.items(), key=itemgetter(0)):
+        yield content if isinstance(content, Event) else v05.parse_line(text, line.number)
 
 
 def _benchmark_rules(log: Log, rules: RuleSet) -> tuple[Rule, ...]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.compliance.check import check_file
+from trainbench.compliance.event import Event, Finding
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import Event, Finding, read_log
+from trainbench.compliance.parse import read_log
 from trainbench.compliance.rules.cross_log import check_set
 from trainbench.compliance.rules.levels import NEWEST_CHECKER, RuleSet, ruleset
 
@@ -34,7 +35,7 @@ class FileCheck:
         count = len(self.findings)
         verdict = f"{count} finding{'' if count == 1 else 's'}" if count else "compliant"
         checker = f"level {rules.level}, checker {rules.checker}"
-        lines.append(f"{self.file}: {verdict} ({checker}); {_told(self.outcome)}")
+        lines.append(f"{self.file}: {verdict} ({checker}); {_sentence(self.outcome)}")
         return "\n".join(lines)
 
 
@@ -100,7 +101,7 @@ def check_logs(
     return CheckReport(rules, tuple(checked), tuple(as_set))
 
 
-def _told(run: Outcome) -> str:
+def _sentence(run: Outcome) -> str:
     time_s = "no run time" if run.time_s is None else f"{run.time_s:.2f} s"
     best = "no eval_accuracy" if run.best is None else f"best {run.best:.5f}"
     target = "no single target" if run.target is None else f"target {run.target}"

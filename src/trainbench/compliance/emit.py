@@ -1,7 +1,7 @@
 """Write v0.5 compliance lines: a thin layer over ``mlperf_compliance``.
 
 ``emit`` does nothing outside ``logging_to``, so the code that does the work can name its tags
-without knowing whether anybody listens. Every process of a run opens its own file; ``stitch``
+without knowing whether a log is written. Every process of a run opens its own file; ``stitch``
 makes one log of them.
 
     with logging_to(trial.compliance_raw, root_dir=package_root):
@@ -78,7 +78,7 @@ def logging_to(
     handler = _LineHandler(path, echo)
     outer = _active
     try:
-        with _borrowed(mlperf_log, handler, root_dir, benchmark):
+        with _configured(mlperf_log, handler, root_dir, benchmark):
             _active = _Sink(_writer(mlperf_log, benchmark), raw_prefix)
             yield
     finally:
@@ -156,24 +156,24 @@ def _parsable_call_site(match: re.Match[str]) -> str:
 
 
 @contextlib.contextmanager
-def _borrowed(
+def _configured(
     mlperf_log: Any, handler: logging.Handler, root_dir: Path, benchmark: str
 ) -> Iterator[None]:
-    """Lend the package's module-wide state to one context and give it back as it was.
+    """Set the package's module-wide state for one context and restore it afterwards.
 
     The package writes through one logger whose file is fixed at import, trims call sites by one
     global regular expression, and refuses every tag outside one global set.
     """
     logger = mlperf_log.LOGGER
-    lent = {
+    changed = {
         f"ROOT_DIR_{benchmark.upper()}": re.escape(str(root_dir).rstrip("/")),
         f"{benchmark.upper()}_TAG_SET": set(_TAGS[benchmark]),
         "get_caller": _call_site,
     }
-    before = {name: getattr(mlperf_log, name) for name in lent}
+    before = {name: getattr(mlperf_log, name) for name in changed}
     handlers, propagate = logger.handlers, logger.propagate
     logger.handlers, logger.propagate = [handler], False
-    vars(mlperf_log).update(lent)
+    vars(mlperf_log).update(changed)
     try:
         yield
     finally:

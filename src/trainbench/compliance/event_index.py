@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from trainbench.compliance.parse import Event
+from trainbench.compliance.event import Event
 from trainbench.compliance.tags import ncf as tags
 
 # What was found, with the event that shows it.
@@ -38,7 +38,7 @@ class EventIndex:
 
 
 def is_number(value: Any) -> bool:
-    """Whether a JSON value is a finite number that a float can hold; true and false are none."""
+    """Whether a JSON value is a finite number that a float can hold; a boolean is no number."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return False
     try:

@@ -1,4 +1,4 @@
-"""What a log says of its run: when, how long, how good, and whether that was good enough."""
+"""The outcome of a run by its log: times, best quality, target and convergence."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from trainbench.compliance.event import Event
 from trainbench.compliance.event_index import is_number
-from trainbench.compliance.parse import Event
 from trainbench.compliance.tags import ncf as tags
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run as its log tells it. Times in seconds; None where the log does not say."""
+    """A run by its log. Times in seconds; None where the log does not say."""
 
     run_start_unix_s: float | None
     run_stop_unix_s: float | None

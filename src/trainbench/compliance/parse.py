@@ -1,4 +1,4 @@
-"""Read and write compliance lines; what cannot be read becomes a finding with its line number.
+"""Read compliance logs of any dialect; what cannot be read becomes a finding with its line number.
 
 A line is looked for by its token, ``:::MLPv0.5.0`` or ``:::MLLOG``. Whatever stands before it (a
 progress bar, the raw prefix of a log that is still to be stitched) is not part of it. Lines without
@@ -13,197 +13,37 @@ from __future__ import annotations
 
 import functools
 import itertools
-import json
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.dialects import mllog, v05
+from trainbench.compliance.event import Event, Finding, Line, excerpt, unreadable
 
 TOKEN = ":::ML"
-V05_TOKEN = ":::MLP"
-MLLOG_TOKEN = ":::MLLOG "
 
 MAX_LINE = 2**16
 MAX_LINES = 2**16
 MAX_LOG = 2**22
-MAX_DEPTH = 32
 MAX_FINDINGS = 100
-EXCERPT = 200
 
-# The grammar of the v0.5 checker, spelling for spelling: one digit for the minor and the patch
-# version, lower-case benchmark, no space or colon in the file name, an optional space before the
-# colon, white space after it.
-_V05_LINE = re.compile(
-    r"^:::MLPv(?P<version>\d+\.[\d+]\.[\d+]) (?P<benchmark>[a-z]+) (?P<timestamp>[\d.]+) "
-    r"\((?P<file>[^: ]+):(?P<line>\d+)\) (?P<key>[A-Za-z0-9_]+) ?(?::\s+(?P<value>.+))?$"
-)
-_TIMESTAMP = re.compile(r"\d{1,15}(\.\d{0,30})?|\.\d{1,30}")
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
-_UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\udc80-\udcff]")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One breach of one rule, with the line that breaks it when there is one."""
-
-    rule: str
-    found: str
-    wanted: str
-    line_number: int | None = None
-    line: str | None = None
-
-    def __str__(self) -> str:
-        where = "" if self.line_number is None else f"line {self.line_number}: "
-        return f"{where}{self.rule}: found {self.found}, wanted {self.wanted}"
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of a file that holds a token: its number from 1 and its text without line end."""
-
-    number: int
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What a compliance line says. ``timestamp`` keeps its digits: seconds since 1970.
-
-    Two events are equal when they say the same, wherever they were read.
-    """
-
-    key: str
-    value: Any = None
-    timestamp: str = "0.000000000"
-    file: str = "unknown"
-    line: int = 0
-    benchmark: str = tags.BENCHMARK
-    version: str = tags.VERSION
-    source: Line = field(default=Line(0, ""), compare=False, repr=False)
-
-    @property
-    def time(self) -> Decimal:
-        """``timestamp``, exactly."""
-        return Decimal(self.timestamp)
-
-    @property
-    def scalar(self) -> Any:
-        """The value, or what it holds under "value" when it is given per epoch."""
-        return (
-            self.value["value"]
-            if isinstance(self.value, dict) and "value" in self.value
-            else (self.value)
-        )
-
-    @property
-    def epoch(self) -> Any:
-        """The epoch it names: its value's "epoch", or the value itself."""
-        return self.value.get("epoch") if isinstance(self.value, dict) else self.value
 
 
 def parse_line(text: str, number: int = 0) -> Event | Finding | None:
-    """What ``text`` says in any spelling; None when it is not a compliance line at all.
+    """What ``text`` says in any dialect; None when it is not a compliance line at all.
 
     Understood are ``tag``, ``tag: json`` and ``tag : json`` of v0.5, behind any prefix, and the
     ``:::MLLOG {...}`` lines of 0.7 and later.
     """
     if TOKEN not in text:
         return None
-    if MLLOG_TOKEN in text:
-        # Here and not above: the dialect is written in terms of this module.
-        from trainbench.compliance.dialects import mllog
-
+    if mllog.TOKEN in text:
         return mllog.parse_line(text, number)
-    if text.count(V05_TOKEN) > 1:
+    if text.count(v05.TOKEN) > 1:
         return unreadable(text, number, "two compliance lines in one", "one compliance line")
-    return parse_v05_line(text[max(text.find(V05_TOKEN), 0) :], number)
-
-
-def parse_v05_line(text: str, number: int = 0) -> Event | Finding:
-    """What the v0.5 grammar makes of a line that starts with its token."""
-    match = _V05_LINE.match(text.strip())
-    if match is None:
-        return unreadable(
-            text, number, "another form", "':::MLPv0.5.0 ncf TIME (FILE:N) TAG: JSON'"
-        )
-    if not _TIMESTAMP.fullmatch(match["timestamp"]):
-        return unreadable(text, number, f"timestamp {match['timestamp'][:40]}", "seconds")
-    if len(match["line"]) > 9 or _UNPRINTABLE.search(match["file"]):
-        return unreadable(text, number, "no call site", "the name of a file and a line number")
-    try:
-        value = parse_json(match["value"]) if match["value"] is not None else None
-    except ValueError as error:
-        return unreadable(text, number, f"value {match['value'][:40]} ({error})", "JSON")
-    return Event(
-        key=match["key"],
-        value=value,
-        timestamp=match["timestamp"],
-        file=match["file"],
-        line=int(match["line"]),
-        benchmark=match["benchmark"],
-        version=match["version"],
-        source=Line(number, text),
-    )
-
-
-def parse_json(text: str) -> Any:
-    """The value of a JSON text; NaN and infinity are read as the v0.5 checker reads them.
-
-    Raises:
-        ValueError: not JSON, or nested deeper than ``MAX_DEPTH``.
-    """
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError(f"nested deeper than {MAX_DEPTH}") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH}")
-    return value
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        # What is empty or no container counts with its holder, so it need not be looked into.
-        held = (inner for outer in level for inner in _children(outer))
-        level = [inner for inner in held if inner and isinstance(inner, (dict, list))]
-    return depth
-
-
-def _children(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
-
-
-def format_line(event: Event, *, prefix: str = "") -> str:
-    """The v0.5 line of ``event``; ``parse_line`` gives the event back."""
-    value = "" if event.value is None else f": {json.dumps(event.value)}"
-    return (
-        f"{prefix}{V05_TOKEN}v{event.version} {event.benchmark} {event.timestamp} "
-        f"({event.file}:{event.line}) {event.key}{value}"
-    )
-
-
-def unreadable(text: str, number: int, found: str, wanted: str) -> Finding:
-    """The finding for a line with a token that says nothing readable."""
-    return Finding("parse/line", excerpt(found), wanted, number, excerpt(text))
-
-
-def excerpt(text: str) -> str:
-    """``text`` cut to what a report can show, without control characters and broken encoding."""
-    start = _UNPRINTABLE.sub("\ufffd", text[:EXCERPT])
-    return start if len(text) <= EXCERPT else start + " ..."
-
-
-def shown(value: Any) -> str:
-    """A value as a finding shows it: its JSON, cut; ``no value`` for a bare tag."""
-    return "no value" if value is None else excerpt(json.dumps(value))
+    return v05.parse_line(text[max(text.find(v05.TOKEN), 0) :], number)
 
 
 def read_lines(path: Path) -> Iterator[Line | Finding]:
@@ -297,16 +137,16 @@ def sort_out(parsed: Iterable[Event | Finding | None]) -> Log:
     """Events and findings apart, in order; findings beyond ``MAX_FINDINGS`` are only counted."""
     events: list[Event] = []
     findings: list[Finding] = []
-    untold = 0
+    not_listed = 0
     for item in parsed:
         if isinstance(item, Event):
             events.append(item)
         elif item is not None and len(findings) < MAX_FINDINGS:
             findings.append(item)
         elif item is not None:
-            untold += 1
-    if untold:
-        findings.append(Finding("parse/more", f"{untold:,} more findings", "none"))
+            not_listed += 1
+    if not_listed:
+        findings.append(Finding("parse/more", f"{not_listed:,} more findings", "none"))
     return Log(tuple(events), tuple(findings))
 
 

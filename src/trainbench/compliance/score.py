@@ -1,4 +1,4 @@
-"""The v0.5 statistic of a folder of result logs, or an honest description of what there is.
+"""The v0.5 statistic of a folder of result logs, or the mean of the runs that converged.
 
 Rules (training_rules.adoc@6e02163): run NCF 100 times, take the first 50 runs that converge, drop
 the fastest and the slowest of them, and average the other 48. Of the other benchmarks there are
@@ -18,8 +18,9 @@ from typing import Any
 
 import numpy as np
 
+from trainbench.compliance.event import Event
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import Event, read_log
+from trainbench.compliance.parse import read_log
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 
@@ -31,7 +32,7 @@ UNVERIFIED = "Unverified: result not verified by MLPerf."
 
 @dataclass(frozen=True)
 class Wanted:
-    """How many runs the rules ask for, and how many of those that converge are looked at."""
+    """How many runs the rules ask for, and how many of those that converge are counted."""
 
     runs: int
     counted: int
@@ -51,7 +52,7 @@ WANTED: Mapping[str, Wanted] = {
 
 @dataclass(frozen=True)
 class Reference:
-    """A denominator: a time in seconds that is never shown without its name."""
+    """A time in seconds to compare a result with; it is always shown with its name."""
 
     benchmark: str
     name: str
@@ -67,7 +68,7 @@ LEGACY_REFERENCE = Reference(
 
 @dataclass(frozen=True)
 class RunScore:
-    """One log: its file, its index (the number in its name) and what it says."""
+    """One log: its file, its index (the number in its name) and its outcome."""
 
     file: str
     index: int
@@ -138,7 +139,7 @@ def score(folder: Path, *, order: str = "run_start", benchmark: str | None = Non
 
     Args:
         order: what makes a run one of the first.
-        benchmark: what the logs are of, one of ``WANTED``; by default what they say themselves.
+        benchmark: the logs' benchmark, one of ``WANTED``; by default the one that they name.
 
     Raises:
         ConfigError: an unknown order.
@@ -148,7 +149,7 @@ def score(folder: Path, *, order: str = "run_start", benchmark: str | None = Non
     if order not in ORDERS:
         raise ConfigError(f"unknown order {order!r} (known: {', '.join(ORDERS)})")
     logs = _logs(folder)
-    benchmark = benchmark or _said_benchmark(folder, [events for *_, events in logs])
+    benchmark = benchmark or _named_benchmark(folder, [events for *_, events in logs])
     runs = [RunScore(name, index, outcome(events)) for index, name, events in logs]
     return _scored(folder.as_posix(), benchmark, order, sorted(runs, key=_ORDER[order]))
 
@@ -176,21 +177,21 @@ def _logs(folder: Path) -> list[tuple[int, str, Sequence[Event]]]:
         raise DataIntegrityError(f"{error.filename}: cannot be read ({error.strerror})") from None
 
 
-def _said_benchmark(folder: Path, logs: Iterable[Sequence[Event]]) -> str:
-    said = {_benchmark(events) for events in logs}
-    if len(said) > 1 or not said <= set(WANTED):
+def _named_benchmark(folder: Path, logs: Iterable[Sequence[Event]]) -> str:
+    named = {_benchmark(events) for events in logs}
+    if len(named) > 1 or not named <= set(WANTED):
         raise DataIntegrityError(
-            f"{folder}: logs of {', '.join(sorted(said))}; wanted logs of one of "
+            f"{folder}: logs of {', '.join(sorted(named))}; wanted logs of one of "
             f"{', '.join(WANTED)}"
         )
-    return said.pop()
+    return named.pop()
 
 
 def _benchmark(events: Sequence[Event]) -> str:
-    """What the log is of: v0.5 says so in every line, ResNet's later dialect in one."""
-    said = next((event.value for event in events if event.key == "submission_benchmark"), None)
-    if isinstance(said, str):
-        return said
+    """The benchmark that a log names: v0.5 in every line, ResNet's later dialect in one."""
+    named = next((event.value for event in events if event.key == "submission_benchmark"), None)
+    if isinstance(named, str):
+        return named
     return events[0].benchmark if events else tags.BENCHMARK
 
 
@@ -237,9 +238,9 @@ def _bootstrap(runs: Sequence[RunScore], wanted: Wanted, *, official: bool) -> I
     hits = np.isfinite(samples)
     complete = float((hits.sum(axis=1) >= wanted.counted).mean())
     if official:
-        # Runs after the last hit that counts are not looked at.
+        # Runs after the last one that counts are ignored.
         samples = np.where(hits.cumsum(axis=1) <= wanted.counted, samples, np.inf)
-    # What does not count is infinite and stands last.
+    # Runs that do not count are infinite and come last.
     samples = np.sort(samples, axis=1)
     number = np.isfinite(samples).sum(axis=1)
     samples, number = samples[number >= 3], number[number >= 3]
@@ -259,9 +260,11 @@ def _notes(runs: Sequence[RunScore], converged: Sequence[RunScore], wanted: Want
             f"{_plural(len(converged), 'converged run')}, "
             f"wanted {wanted.runs} and {wanted.counted}"
         )
-    liars = [run.index for run in runs if run.outcome.success not in (None, run.outcome.converged)]
-    if liars:
-        notes.append(f"run_stop contradicts eval_accuracy in runs {_list(liars)}")
+    contradicted = [
+        run.index for run in runs if run.outcome.success not in (None, run.outcome.converged)
+    ]
+    if contradicted:
+        notes.append(f"run_stop contradicts eval_accuracy in runs {_list(contradicted)}")
     gaps = sorted(set(range(max(run.index for run in runs) + 1)) - {run.index for run in runs})
     if gaps:
         notes.append(f"no log for runs {_list(gaps)}")

@@ -2,8 +2,8 @@
 
 The trainer, the producer and the preprocessing each have a raw log. The stitched one holds every
 line of all of them once, in the order of time, without the raw prefix, and with the values filled
-in that one process announced and another one logged. What cannot be read is a finding: nothing is
-lost.
+in that one process announced and another one logged. What cannot be read becomes a finding, so that
+nothing is lost.
 """
 
 from __future__ import annotations
@@ -17,18 +17,12 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.compliance.check import judge
+from trainbench.compliance.dialects import v05
 from trainbench.compliance.dialects.mllog import format_lines
 from trainbench.compliance.dialects.mllog_resnet import Submission
+from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import (
-    Event,
-    Finding,
-    Line,
-    excerpt,
-    format_line,
-    other_lines,
-    read_log,
-)
+from trainbench.compliance.parse import other_lines, read_log
 from trainbench.compliance.rules.cross_log import check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS
 from trainbench.compliance.tags import ncf as tags
@@ -68,7 +62,7 @@ class StitchResult:
 
     @property
     def summary(self) -> str:
-        """``MLPerf time: 210.4 sec.``, the line that people look for."""
+        """``MLPerf time: 210.4 sec.``, a line that scripts search for."""
         return _time(self.outcome)
 
 
@@ -113,12 +107,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def stitch(events: Iterable[Event], findings: Iterable[Finding] = ()) -> StitchResult:
-    """Complete, single out and order the events of the raw logs, given log after log.
+    """Fill in, deduplicate and sort the events of the raw logs, given log after log.
 
     Events of the same instant keep the order in which they come.
     """
     resolved, unresolved = _resolved(list(events))
-    unique = {format_line(event): event for event in resolved}
+    unique = {v05.format_line(event): event for event in resolved}
     ordered = sorted(unique.items(), key=lambda item: item[1].time)
     stitched = tuple(
         replace(event, source=Line(number, line))
@@ -128,7 +122,7 @@ def stitch(events: Iterable[Event], findings: Iterable[Finding] = ()) -> StitchR
 
 
 def _resolved(events: list[Event]) -> tuple[list[Event], list[Finding]]:
-    """The events with announced values filled in, and findings for those nobody logged."""
+    """The events with announced values filled in, and findings for those that no process logged."""
     announced = {event.key for event in events if _is_deferred(event)}
     logged: dict[str, dict[str, Any]] = {}
     for event in events:
@@ -185,7 +179,7 @@ class TrialFindings:
 
     @property
     def summary(self) -> str:
-        """One line for people."""
+        """One line for a terminal."""
         if self.outcome is None:
             return f"trial {self.index}: {self.stitch[0]}"
         end = "Converged" if self.outcome.converged else "Not converged"

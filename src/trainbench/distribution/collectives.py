@@ -11,32 +11,23 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainbench.cnn.cluster import Cluster
-from trainbench.cnn.flags.params import Params
-
 Tensors = list[Any]
 
 
 class Collectives:
-    """The collectives of one worker; making it waits until all workers have made theirs."""
+    """The collectives of one worker.
 
-    def __init__(self, cluster: Cluster, params: Params) -> None:
-        self.count, self.index = cluster.num_workers, cluster.index
-        gpus = len(tf.config.list_physical_devices("GPU")) if _on_gpu(params) else 0
-        resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-            tf.train.ClusterSpec(cluster.jobs()),
-            task_type=cluster.job,
-            task_id=cluster.index,
-            # More would be as many replicas, each with a step of its own.
-            num_accelerators={"GPU": min(gpus, 1)},
-            rpc_layer=cluster.protocol,
-        )
-        self._options = tf.distribute.experimental.CommunicationOptions(
-            implementation=_implementation(params, gpus)
-        )
-        self._strategy = tf.distribute.MultiWorkerMirroredStrategy(
-            cluster_resolver=resolver, communication_options=self._options
-        )
+    Args:
+        strategy: of all workers; see ``join``.
+        options: how the tensors are sent.
+        count, index: how many workers there are, and which of them this is.
+    """
+
+    def __init__(
+        self, strategy: tf.distribute.Strategy, options: Any, *, count: int, index: int
+    ) -> None:
+        self._strategy, self._options = strategy, options
+        self.count, self.index = count, index
 
     def replica(self, function: Callable[..., Any]) -> Callable[..., Any]:
         """``function`` as the body of a replica, where the other methods may be called."""
@@ -91,16 +82,3 @@ def _summable(variable: Any) -> Any:
     """The value in a type that collectives take: they know no unsigned integers and no booleans."""
     value = tf.convert_to_tensor(variable)
     return value if value.dtype.is_floating else tf.cast(value, tf.int64)
-
-
-def _on_gpu(params: Params) -> bool:
-    return bool(params.device.lower() == "gpu")
-
-
-def _implementation(params: Params, gpus: int) -> Any:
-    """NCCL on GPUs where the specification says so, a ring over the network otherwise."""
-    kinds = tf.distribute.experimental.CommunicationImplementation
-    spec = params.all_reduce_spec or ""
-    if gpus and "nccl" in spec:
-        return kinds.NCCL
-    return kinds.AUTO if gpus else kinds.RING

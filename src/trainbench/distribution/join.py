@@ -1,119 +1,114 @@
-"""Connecting this process with the other machines of a run, or with a TPU.
+"""Workers that are equals: how they meet, train together and part.
 
-Both come before the producer, the page cache and ``run_start``: they touch neither data nor model,
-and how long other machines take to start is not the benchmark's time.
+How long the others take to start is nobody's training time: a benchmark joins before its clock
+starts.
 """
 
 from __future__ import annotations
 
-import signal
+import contextlib
+import faulthandler
 import socket
+import time
+from collections.abc import Callable, Iterator
 from typing import Any
-from urllib.parse import urlsplit
 
 import tensorflow as tf
 
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster
+from trainbench.distribution.cluster import Cluster, Member
+from trainbench.distribution.liveness import Liveness, blame, first_line
 from trainbench.errors import MachineError
-from trainbench.ncf.config import NcfConfig
-from trainbench.ncf.replicas import Replicas, check_divisible
-from trainbench.progress import log_line
 
-_TPU_TIMEOUT_S = 20.0
+_LINGER_S = 0.2
+"""The others' time to fetch the last of what they need from here: only their log is at stake."""
 
 
-def check_devices(config: NcfConfig, cluster: Cluster | None = None) -> None:
-    """Raise for what this machine cannot do, before any work; no device is initialised.
+def join(watch: Liveness, *, gpus: int, options: Any = None) -> tf.distribute.Strategy:
+    """The strategy of all workers, once each of them is there; ``watch`` looks on from then.
+
+    TensorFlow must be configured and not yet running.
+
+    Args:
+        gpus: how many of this process are a replica each; with 0 the CPU is the only one.
+        options: ``CommunicationOptions``; TensorFlow chooses where there are none.
 
     Raises:
-        MachineError: a GPU is asked for and TensorFlow sees none.
-        ConfigError: the batch cannot be divided among the replicas.
+        MachineError: this process cannot listen at its address, or another came with another
+            cluster.
     """
-    if config.devices == "gpu" and not _gpus(config):
-        raise no_gpu()
-    if cluster:
-        check_divisible(config, len(cluster.workers) * max(1, len(_gpus(config))))
-    elif config.devices == "all" and config.cpu_devices == 1:
-        check_divisible(config, max(1, len(_gpus(config))))
-
-
-def no_gpu() -> MachineError:
-    """The error for a GPU that was asked for and is not there."""
-    return MachineError(
-        "devices=gpu: TensorFlow sees no GPU on this machine; run with devices=cpu, or check "
-        "nvidia-smi and that the CUDA wheels of TensorFlow are installed"
-    )
-
-
-def _gpus(config: NcfConfig) -> list[Any]:
-    return [] if config.devices == "cpu" else tf.config.list_physical_devices("GPU")
-
-
-def join(config: NcfConfig, cluster: Cluster, *, timeout_s: float = JOIN_TIMEOUT_S) -> Replicas:
-    """The replicas of all machines, once every worker of ``cluster`` is there.
-
-    After ``timeout_s`` the process is ended by ``SIGALRM``, which its parent explains
-    (``cluster.missing``): TensorFlow waits with the interpreter's lock held, so that no thread and
-    no handler of ours could run.
-    """
-    if config.devices == "cpu":
-        tf.config.set_visible_devices([], "GPU")
+    cluster = watch.cluster
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
-        tf.train.ClusterSpec({"worker": list(cluster.workers)}),
-        task_type="worker",
-        task_id=cluster.index,
-        rpc_layer="grpc",
-        num_accelerators={"GPU": len(_gpus(config))},
+        tf.train.ClusterSpec(cluster.jobs()),
+        task_type=cluster.me.job,
+        task_id=cluster.me.index,
+        num_accelerators={"GPU": gpus},
+        rpc_layer=cluster.protocol,
     )
-    log_line(f"{cluster.own_name} waits for the others, at most {timeout_s:.0f} s")
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    signal.setitimer(signal.ITIMER_REAL, timeout_s)
+    with refusals_explained(cluster):
+        # TensorFlow would wait without a word and without an end, and would let no thread of
+        # Python run meanwhile: nothing here could say who is missing.
+        with listening(cluster.me):
+            # Between this server and TensorFlow's, the others answer for a moment no more.
+            watch.start(armed=False).wait()
+        # Should one die in the moment that is left, this process ends where it stands.
+        faulthandler.dump_traceback_later(watch.timeout_s, exit=True)
+        try:
+            strategy = tf.distribute.MultiWorkerMirroredStrategy(
+                cluster_resolver=resolver, communication_options=options
+            )
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+    watch.arm()
+    return strategy
+
+
+@contextlib.contextmanager
+def refusals_explained(cluster: Cluster) -> Iterator[None]:
+    """Turn what TensorFlow or the system raises when processes meet into a ``MachineError``."""
     try:
-        strategy = _strategy(resolver, cluster.own_name)
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-    check_divisible(config, strategy.num_replicas_in_sync)
-    replicas = Replicas(strategy, tuple(strategy.extended.worker_devices), cluster)
-    log_line(f"{cluster.own_name} has joined: {replicas.label}")
-    return replicas
+        yield
+    except (tf.errors.OpError, RuntimeError, OSError) as error:
+        raise MachineError(
+            f"{cluster.me}: cannot join the others ({first_line(error)}); is another process "
+            "running on that port, and has every process the same addresses?"
+        ) from None
 
 
-def _strategy(resolver: Any, own: str) -> tf.distribute.Strategy:
-    try:
-        return tf.distribute.MultiWorkerMirroredStrategy(cluster_resolver=resolver)
-    except (tf.errors.OpError, RuntimeError) as error:
-        raise MachineError(f"{own}: could not join the others: {_first_line(error)}") from None
+@contextlib.contextmanager
+def together(watch: Liveness, meet: Callable[[], object] | None = None) -> Iterator[None]:
+    """The run itself; ``watch.lost`` is called when another process is lost in it.
 
-
-def connect_tpu(name: str) -> Replicas:
-    """The cores of the TPU ``name``, reset to a clean state.
-
-    Raises:
-        MachineError: there is no such TPU, or it does not answer.
+    Args:
+        meet: returns once every worker has called it; ``None`` where one process waits for none.
     """
     try:
-        resolver = tf.distribute.cluster_resolver.TPUClusterResolver(tpu=name)
-        _require_answer(resolver.master())
-        if name != "local":
-            tf.config.experimental_connect_to_cluster(resolver)
-        log_line(f"resetting the TPU {name} to a clean state")
-        tf.tpu.experimental.initialize_tpu_system(resolver)
-        strategy = tf.distribute.TPUStrategy(resolver)
-    except Exception as error:  # noqa: BLE001  urllib, google-auth and TensorFlow: their own each
-        raise MachineError(
-            f"--tpu {name}: no TPU answers ({_first_line(error)}); check the name, the zone and "
-            "that this machine may use it, or run without --tpu"
-        ) from None
-    return Replicas(strategy, tuple(strategy.extended.worker_devices), scoped=True)
+        yield
+        if meet is not None:
+            _part(watch, meet)
+    except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError):
+        raise
+    except tf.errors.OpError as error:
+        watch.stop()
+        watch.lost(blame(watch.cluster, error))
+        raise
+    finally:
+        watch.stop()
 
 
-def _require_answer(master: str) -> None:
-    # TensorFlow itself would wait for minutes where nobody listens.
-    found = urlsplit(master)
-    if found.hostname and found.port:
-        socket.create_connection((found.hostname, found.port), timeout=_TPU_TIMEOUT_S).close()
+def _part(watch: Liveness, meet: Callable[[], object]) -> None:
+    # The first to end must not look lost to those that still write their files.
+    meet()
+    watch.stop()
+    # Nor to one that is still fetching its part of that sum: who leaves the second has seen
+    # everyone leave the first, and what fails in the second no longer matters.
+    with contextlib.suppress(tf.errors.OpError):
+        meet()
+        time.sleep(_LINGER_S)
 
 
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+def listening(me: Member) -> socket.socket:
+    """A server at this process's address that says no more than that it is there."""
+    host, port = me.host_and_port
+    return socket.create_server(
+        ("", port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
+    )

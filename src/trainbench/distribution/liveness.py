@@ -12,12 +12,15 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NoReturn
 
-from trainbench.cnn.cluster import Cluster, Member
+from trainbench.distribution.cluster import Cluster, Member
 from trainbench.errors import MachineError
 from trainbench.progress import LINE_INTERVAL_S, duration, log_line
 
+JOIN_TIMEOUT_S = 300.0
 PROBE_INTERVAL_S = 2.0
 LOST_AFTER_S = 10.0
 """A process whose port has been silent for so long is gone."""
@@ -25,10 +28,21 @@ LOST_AFTER_S = 10.0
 
 def answers(member: Member, *, timeout_s: float = PROBE_INTERVAL_S) -> bool:
     """Whether something listens at ``member``'s address."""
-    host, _, port = member.address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=timeout_s):
+        with socket.create_connection(member.host_and_port, timeout=timeout_s):
             return True
+    except OSError:
+        return False
+
+
+def greets(member: Member, *, timeout_s: float) -> bool:
+    """Whether TensorFlow's server at ``member``'s address is at work.
+
+    gRPC speaks first. Of a process that hangs, the kernel takes connections all the same.
+    """
+    try:
+        with socket.create_connection(member.host_and_port, timeout=timeout_s) as connection:
+            return bool(connection.recv(1))
     except OSError:
         return False
 
@@ -45,7 +59,8 @@ class Liveness:
 
     Args:
         timeout_s: seconds until each of them has to answer for the first time.
-        lost: what to do about one that is missing or gone.
+        option: the command's name for ``timeout_s``.
+        lost: what to do about one that is missing or gone; it is called in the thread.
     """
 
     def __init__(
@@ -53,15 +68,17 @@ class Liveness:
         cluster: Cluster,
         *,
         timeout_s: float,
+        option: str,
         lost: Callable[[MachineError], object] = end_process,
     ) -> None:
-        self._cluster, self._timeout_s, self._lost = cluster, timeout_s, lost
+        self.cluster, self.timeout_s, self.lost = cluster, timeout_s, lost
+        self._option = option
         self._started = self._said = time.monotonic()
         self._seen: dict[Member, float | None] = dict.fromkeys(cluster.needed())
         self._stop = threading.Event()
         self._all_seen = threading.Event()
         self._armed_s: float | None = None
-        self._thread = threading.Thread(target=self._run, daemon=True, name="watch")
+        self._thread = threading.Thread(target=self._run, daemon=True, name="liveness")
 
     def start(self, *, armed: bool = True) -> Liveness:
         """Begin to look for the others; those that are lost count from when it is ``armed``."""
@@ -87,7 +104,7 @@ class Liveness:
         while not self._stop.is_set():
             error = self._round(time.monotonic())
             if error is not None and not self._stop.is_set():
-                self._lost(error)
+                self.lost(error)
                 return
             # At the start a process is looked for more often, not to wait longer than it takes.
             self._stop.wait(PROBE_INTERVAL_S if self._all_seen.is_set() else 0.1)
@@ -96,16 +113,16 @@ class Liveness:
         for member, before in self._seen.items():
             if answers(member):
                 self._seen[member] = time.monotonic()
-            elif before is None and now - self._started > self._timeout_s:
-                return never_came(self._cluster, member, self._timeout_s)
+            elif before is None and now - self._started > self.timeout_s:
+                return self._never_came(member)
             elif self._is_overdue(before, now):
-                return gone(self._cluster, member)
+                return gone(self.cluster, [member])
         missing = [member for member, seen in self._seen.items() if seen is None]
         if not missing:
             self._all_seen.set()
         elif now - self._said > LINE_INTERVAL_S:
             self._said = now
-            left = duration(max(self._timeout_s - (now - self._started), 0))
+            left = duration(max(self.timeout_s - (now - self._started), 0))
             log_line(f"waiting for {', '.join(map(str, missing))}; {left} left")
         return None
 
@@ -115,31 +132,41 @@ class Liveness:
             return False
         return now - max(before, armed_s) > LOST_AFTER_S
 
+    def _never_came(self, member: Member) -> MachineError:
+        return MachineError(
+            f"{self.cluster.me.role}: {member} did not answer within {duration(self.timeout_s)}; "
+            f"start it, open its port, or fix the addresses ({self._option} waits longer)"
+        )
 
-def never_came(cluster: Cluster, member: Member, timeout_s: float) -> MachineError:
-    """The error of a process that never answered."""
+
+def gone(cluster: Cluster, members: Sequence[Member], reason: str = "") -> MachineError:
+    """The error of processes that answered once and do so no more."""
+    named = f"{', '.join(map(str, members))} {'is' if len(members) == 1 else 'are'} gone"
     return MachineError(
-        f"{cluster.me.role}: {member} did not answer within {duration(timeout_s)}; start it, open "
-        "its port, or mend the addresses (--cluster_timeout_s waits longer)"
-    )
-
-
-def gone(cluster: Cluster, member: Member, reason: str = "") -> MachineError:
-    """The error of a process that answered once and does so no more."""
-    return MachineError(
-        f"{cluster.me.role}: {member} is gone{reason and f' ({reason})'}; look at its own last "
-        "lines, then start all processes again"
+        f"{cluster.me.role}: {named}{reason and f' ({reason})'}; look at its own last lines, then "
+        "start all processes again"
     )
 
 
 def blame(cluster: Cluster, error: Exception) -> MachineError:
-    """What TensorFlow's ``error`` means: which process is gone, found by asking each."""
-    reason = next((line for line in str(error).splitlines() if line.strip()), "")[:200]
-    members: Sequence[Member] = cluster.needed()
+    """What TensorFlow's ``error`` means: which processes are gone or hang, found by asking each.
+
+    All are named: some may have ended because one was lost.
+    """
+    needed = cluster.needed()
     deadline = time.monotonic() + LOST_AFTER_S
     while time.monotonic() < deadline:
-        for member in members:
-            if not answers(member):
-                return gone(cluster, member, type(error).__name__)
+        # All at once: the others end while one that hangs is waited for.
+        with ThreadPoolExecutor(len(needed) or 1) as pool:
+            heard = pool.map(partial(greets, timeout_s=LOST_AFTER_S), needed)
+            silent = [m for m, greeted in zip(needed, heard, strict=True) if not greeted]
+        if silent:
+            return gone(cluster, silent, type(error).__name__)
         time.sleep(0.2)
-    return MachineError(f"{cluster.me.role}: the processes lost touch: {reason}")
+    return MachineError(f"{cluster.me.role}: the processes lost touch: {first_line(error)}")
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what ``error`` says, cut to fit a line of ours; TensorFlow's are long."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__

@@ -19,7 +19,7 @@ SIDE = 32
 # ResNet v1.5 as for ImageNet, with fewer blocks: its first layers suit images of 32 pixels less
 # than CIFAR's own networks do, but every line of a ResNet log has something to say.
 SMALL = {
-    name: CnnModel(name, "cifar10", SIDE, 64, 0.05, resnet.resnet("v1.5", counts))
+    name: CnnModel(name, SIDE, 64, 0.05, resnet.resnet("v1.5", counts))
     for name, counts in {"resnet14_v1.5": (1, 1, 1, 1), "resnet26_v1.5": (2, 2, 2, 2)}.items()
 }
 

@@ -1,4 +1,4 @@
-"""Images to learn without a network: ten classes, five shapes in two textures.
+"""Generated images, which need no network: ten classes, five shapes in two textures.
 
 Place, size, colours and brightness of a shape are drawn for each image, and noise lies over all of
 it, so that no pixel tells the class and a linear model stays near chance (docs/decisions.md).

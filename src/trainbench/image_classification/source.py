@@ -1,4 +1,4 @@
-"""The images as their publisher has them: downloaded, found on a disk, or drawn here.
+"""The images as published: downloaded, found on a disk, or generated here.
 
     DATA/raw/<dataset>/manifest.json   what lies there and where it came from; written last
 
@@ -49,7 +49,7 @@ def download(
 
     Args:
         mirror: a base URL or a folder with the archive; for ImageNet, the folder of its TFRecords.
-        sha256: the user's word for an archive that is not the published one.
+        sha256: the checksum that the user states for an archive that is not the published one.
 
     Raises:
         MachineError: network or disk. ConfigError: ImageNet without a folder.

@@ -1,4 +1,4 @@
-"""One trial: caches dropped, clock started, the harness run to its target, everything recorded."""
+"""One trial: caches dropped, clock started, trained to its target, everything recorded."""
 
 from __future__ import annotations
 
@@ -153,6 +153,7 @@ class _Trial:
         write_status(self.status, self.trial.status)
 
     def _degrade(self, code: str, text: str) -> None:
+        emit(tags.DEGRADED, code)
         self.status = degraded_status(self.status, code, text)
 
 

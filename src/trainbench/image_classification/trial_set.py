@@ -1,4 +1,4 @@
-"""A set of trials, each in a fresh process with a seed of its own; an interrupted set goes on."""
+"""A set of trials, each in a fresh process with its own seed; an interrupted set is continued."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run_set(spec: SetSpec) -> RunDir:
 
 
 def require_target(run: RunDir) -> None:
-    """Raise unless one trial of ``run`` reached its top-1 accuracy; see ``trial_sets``."""
+    """Raise unless one trial of ``run`` reached its top-1 accuracy."""
     trial_set.require_target(run, measure="top-1", best="best_top_1", target="target_top_1")
 
 

@@ -27,7 +27,7 @@ ML_20M_MEMORY_GIB = 6
 
 @dataclass(frozen=True)
 class Check:
-    """One requirement: how it stands, what was found and how to mend it."""
+    """One requirement: how it stands, what was found and how to fix it."""
 
     name: str
     state: str
@@ -80,7 +80,7 @@ def _git() -> Check:
         fix = "install git and run from a clone, so that results name their code"
         return Check("git", WARN, "revision unknown", fix)
     if state["dirty"]:
-        return Check("git", WARN, "uncommitted changes", "commit them: results will say 'dirty'")
+        return Check("git", WARN, "uncommitted changes", "commit them; else results say 'dirty'")
     return Check("git", OK, state["revision"][:12])
 
 
@@ -94,7 +94,7 @@ def _popper() -> Check:
 
 
 def _tensorflow() -> Check:
-    fix = "pip install tensorflow (the train image brings its own)"
+    fix = "pip install 'trainbench[train]' (the train image brings its own)"
     if importlib.util.find_spec("tensorflow") is None:
         return Check("tensorflow", WARN, "not in this environment (train and pipeline)", fix)
     return Check("tensorflow", OK, _version("tensorflow") or "unknown version", fix)
@@ -143,14 +143,14 @@ def _data_dir(data_dir: Path) -> Check:
     if os.access(folder, os.W_OK):
         there = "writable" if folder == data_dir else "can be made"
         return Check("data directory", OK, f"{data_dir}: {there}")
-    return Check("data directory", FAIL, f"{data_dir}: not writable", "set DATA_DIR or its owner")
+    return Check("data directory", FAIL, f"{data_dir}: not writable", "choose another DATA_DIR")
 
 
 def _drop_caches() -> Check:
     if os.access(DROP_CACHES, os.W_OK):
         return Check("page cache", OK, "can be dropped")
     fix = "run as root, allow sudo, or use the workflow (its sidecar can); else DROP_CACHES=0"
-    return Check("page cache", WARN, "this user cannot drop it: runs will be marked", fix)
+    return Check("page cache", WARN, "this user cannot drop it; results will say so", fix)
 
 
 def _version(package: str) -> str | None:

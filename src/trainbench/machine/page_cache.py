@@ -1,8 +1,8 @@
 """Drop the page cache before the clock starts, and prove it.
 
 The rules want data to start on durable storage, not in memory (training_rules.adoc@6e02163, "Data
-State at Start of Run"). In a container that takes a neighbour with the right to write the host's
-``drop_caches``: a sidecar, started through the Docker SDK from the container's own image.
+State at Start of Run"). In a container this needs another container that may write the
+host's ``drop_caches``: a sidecar, started through the Docker SDK from the container's own image.
 """
 
 from __future__ import annotations
@@ -140,7 +140,7 @@ def _mount() -> dict[str, str]:
 
 def _own_image(client: Any) -> str:
     # A container's host name is the start of its id unless somebody renamed it.
-    return client.containers.get(socket.gethostname()).image.id
+    return str(client.containers.get(socket.gethostname()).image.id)
 
 
 def _write_directly(location: str) -> None:

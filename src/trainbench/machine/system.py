@@ -1,4 +1,4 @@
-"""The machine a run ran on: what a reviewer needs to judge it, and nothing that names its owner.
+"""The machine of a run: what a reviewer needs, and nothing that identifies its owner.
 
 No host name, user name or serial number is recorded.
 """

@@ -54,8 +54,8 @@ def download(
     """The manifest of ``dataset`` in ``data``, fetched where it is not there yet.
 
     ``mirror`` is a base URL (http, https, file) or a folder that has the archive under its
-    published name; ``archive`` is the archive itself. ``sha256`` is the user's word for an archive
-    that is not the published one.
+    published name; ``archive`` is the archive itself. ``sha256`` is the checksum that the user
+    states for an archive that is not the published one.
 
     Raises:
         ConfigError: options that contradict each other. MachineError: network or disk.
@@ -156,7 +156,7 @@ def digest_of(path: Path) -> Digest:
 def _stated(
     dataset: Dataset, mirror: str | None, archive: Path | None, sha256: str | None
 ) -> str | None:
-    """The user's SHA-256 in lower case, after the options were found to make sense."""
+    """The user's SHA-256 in lower case, after a check of the options."""
     if dataset.url is None:
         raise ConfigError(f"dataset {dataset.name} is generated, there is nothing to download")
     if mirror and archive:

@@ -1,7 +1,7 @@
 """Readers of the MovieLens layouts: a ratings file in, three arrays out.
 
 Ratings are implicit feedback: that a user rated an item counts, the value does not. It is parsed
-all the same, because a line whose rating is no number is a damaged line.
+all the same, because a line whose rating is not a number is damaged.
 """
 
 from __future__ import annotations

@@ -126,7 +126,7 @@ _ORDERS: dict[str, Callable[[IntArray, IntArray], IntArray]] = {
 def held_out_sha256(split: Split) -> str:
     """SHA-256 of the test set as int64 pairs (user id, item id), little-endian, in user order.
 
-    The ids are the dataset's own, so that the hash does not depend on how anybody numbers them.
+    The ids are the dataset's own, so that the hash does not depend on how they are numbered.
     """
     pairs = np.stack([split.user_ids, split.item_ids[split.test_items]], axis=1)
     return hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
@@ -148,7 +148,7 @@ def run(spec: SplitSpec, data: DataDir) -> Path:
             log_line(f"preprocess: {folder} is complete and unchanged ({_summary(record)})")
             return folder
         except DataIntegrityError as error:
-            log_line(f"preprocess: building the cache anew, because it is damaged: {error}")
+            log_line(f"preprocess: rebuilding the cache, because it is damaged: {error}")
     record = _build(spec, data, manifest, folder)
     log_line(f"preprocess: wrote {folder} ({_summary(record)})")
     return folder

@@ -36,7 +36,7 @@ VERSION = 1
 MIN_RATINGS = 20
 MIN_ITEMS = 2 * MIN_RATINGS
 
-# Measured effect on learnability: see tests/unit/test_synthetic.py.
+# Measured effect on learnability: see tests/unit/movielens/test_synthetic.py.
 _TASTE_SHARE = 0.85
 _GENRE_ROOM = 1.6
 _USERS_PER_CHUNK = 4_096
@@ -154,7 +154,7 @@ def _chosen(world: _World, per_user: Ints, first_user: int) -> Ints:
     """Slots that a chunk of users rated, grouped by user: draws without replacement.
 
     Users draw in rounds until each has enough distinct slots; the few who have not after the last
-    round, because they know their genres by heart, are filled from all slots alike.
+    round, because they have rated nearly all of their genres, are filled from all slots alike.
     """
     rng = _rng(world.seed, "tastes", first_user)
     likes = _likes(rng, world, per_user)
@@ -322,6 +322,6 @@ def _times(rng: np.random.Generator, users: Ints, per_user: Ints) -> Ints:
     ends = np.cumsum(per_user)
     began = rng.integers(800_000_000, 1_400_000_000, len(per_user))
     in_order = sums - sums[ends - per_user][users] + began[users]
-    times = np.empty_like(in_order)
+    times: Ints = np.empty_like(in_order)
     times[np.lexsort((rng.random(len(users)), users))] = in_order
     return times

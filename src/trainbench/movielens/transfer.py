@@ -1,6 +1,6 @@
 """Bring one file here: over http or https, resuming what was broken off, or from a local folder.
 
-What has arrived lies in ``<name>.part``; ``<name>.part.json`` beside it holds the validator
+What has arrived is in ``<name>.part``; ``<name>.part.json`` beside it holds the validator
 (ETag or Last-Modified) without which a resumed download could be two files glued together.
 """
 
@@ -37,7 +37,7 @@ class Retry:
 
 
 class _TryAgainError(Exception):
-    """A failure that another attempt may mend."""
+    """A failure that another attempt may fix."""
 
 
 def without_credentials(url: str) -> str:
@@ -157,7 +157,7 @@ def _start_and_total(
         start, (_, total) = have, _content_range(response)
         if total != have:
             forget(part)
-            raise _TryAgainError(f"the file has {total} bytes, {have:,} were here; starting anew")
+            raise _TryAgainError(f"the file has {total} bytes, {have:,} were here; starting again")
     elif status == 200:
         length = response.headers.get("Content-Length", "")
         start, total = 0, int(length) if length.isdigit() else None

@@ -1,7 +1,7 @@
-"""Take one ratings file out of a zip that nobody trusts yet.
+"""Extract the one ratings file from an untrusted zip archive.
 
 Only one member is ever written, under a name of our own; an archive with a hostile member is
-refused all the same, because nothing else in it deserves belief.
+refused all the same, because its other members cannot be trusted either.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def ratings_member(path: Path, layout: Layout, *, shown: str | None = None) -> z
         with heartbeat(f"testing {path.name}"):
             damaged = archive.testzip()
         if damaged:
-            raise DataIntegrityError(f"{name}: member {damaged!r} is damaged; get it anew")
+            raise DataIntegrityError(f"{name}: member {damaged!r} is damaged; download it again")
     found = [m for m in members if PurePosixPath(m.filename).name == layout.ratings_file]
     found = [m for m in found if "__MACOSX" not in m.filename]
     if len(found) != 1:
@@ -92,7 +92,7 @@ def _zip_errors_told(name: str) -> Iterator[None]:
         yield
     except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise DataIntegrityError(
-            f"{name}: not a whole zip archive ({error}); delete it and get it anew"
+            f"{name}: not a whole zip archive ({error}); delete it and download it again"
         ) from None
 
 

@@ -1,7 +1,7 @@
 """The configuration of a run: frozen dataclasses, presets as functions, one validation.
 
 A preset derives from another by ``replace``; ``--set key=value`` changes one field. What comes out
-is written beside the results as config.json and is the only thing the later code looks at.
+is written beside the results as config.json and is all that later code reads.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ def mlperf() -> NcfConfig:
 
 
 def ml_1m() -> NcfConfig:
-    """The reference's hyperparameters on MovieLens 1M: the real thing in minutes on two cores."""
+    """The reference's hyperparameters on MovieLens 1M: real ratings, minutes on two cores."""
     return replace(
         reference(), preset="ml-1m", dataset="ml-1m", target_hit_rate=0.225, max_epochs=12
     )

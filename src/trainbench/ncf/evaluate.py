@@ -284,7 +284,8 @@ class ReplicatedRanks:
         return [(first, np.asarray(ranks)) for first, ranks in zip(starts, ranked, strict=True)]
 
     def _one_ready(self, tensors: dict[str, Any]) -> dict[str, Any]:
-        return tensors | self._ranker.project(tensors)
+        projected: dict[str, Any] = self._ranker.project(tensors)
+        return tensors | projected
 
 
 def evaluate_saved(

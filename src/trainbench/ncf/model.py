@@ -65,7 +65,7 @@ class Geometry:
 
     @property
     def num_parameters(self) -> int:
-        """Number of trained numbers: 31,832,577 for the reference on ml-20m."""
+        """Number of parameters: 31,832,577 for the reference on ml-20m."""
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
 

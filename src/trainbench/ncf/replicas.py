@@ -7,24 +7,19 @@ replica applies the same update to its own copy. The mathematics is that of one 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from trainbench.distribution.tf_config import Cluster, require_equal
-from trainbench.errors import ConfigError, MachineError
-from trainbench.ncf.config import NcfConfig, indivisible
+from trainbench.distribution.cluster import Cluster
+from trainbench.errors import MachineError
 from trainbench.ncf.model import Weights
 from trainbench.ncf.step import Step, sum_of_losses
-
-# What TensorFlow's words for a lost worker have in common.
-_OTHERS = re.compile(r"ollective|oordination|task:\d|onnection|Socket")
 
 MEAN, SUM = tf.distribute.ReduceOp.MEAN, tf.distribute.ReduceOp.SUM
 
@@ -50,18 +45,19 @@ class Replicas:
     @property
     def first(self) -> int:
         """The number, among all replicas, of this process's first."""
-        return self.cluster.index * len(self.devices) if self.cluster else 0
+        return self.cluster.me.index * len(self.devices) if self.cluster else 0
 
     @property
     def label(self) -> str:
         """What the trial's record calls the device: ``2 x GPU`` or ``4 x GPU, 2 workers``."""
         kind = tf.DeviceSpec.from_string(self.devices[0]).device_type
-        workers = f", {len(self.cluster.workers)} workers" if self.cluster else ""
+        workers = f", {self.cluster.num_workers} workers" if self.cluster else ""
         return f"{self.count} x {kind}{workers}"
 
     def scope(self) -> AbstractContextManager[Any]:
         """Where work goes that belongs to no replica: the host."""
-        return tf.device("CPU:0")
+        host: AbstractContextManager[Any] = tf.device("CPU:0")
+        return host
 
     def each(self, make: Callable[[], Any]) -> list[Any]:
         """What ``make`` gives on each device of this process; once where they are ``scoped``."""
@@ -95,8 +91,7 @@ class Replicas:
         # As float32, because NCCL knows it and it holds such integers exactly.
         mine = [tf.constant(values, tf.float32)]
         mine += [tf.zeros_like(mine[0])] * (len(self.devices) - 1)
-        with self.guarded():
-            return np.asarray(self.local(self._add(self.distribute(mine)))[0]).astype(values.dtype)
+        return np.asarray(self.local(self._add(self.distribute(mine)))[0]).astype(values.dtype)
 
     @cached_property
     def _add(self) -> Callable[[Any], Any]:
@@ -104,14 +99,21 @@ class Replicas:
             # The copy has a device, which an argument lacks and the reduction asks for.
             return tf.distribute.get_replica_context().all_reduce(SUM, tf.identity(part))
 
-        return tf.function(lambda parts: self.strategy.run(meet, args=(parts,)), autograph=False)
+        add: Callable[[Any], Any] = tf.function(
+            lambda parts: self.strategy.run(meet, args=(parts,)), autograph=False
+        )
+        return add
 
     def gathered(self, values: np.ndarray) -> np.ndarray:
         """``values`` of every worker, [workers, ...]; the same on all of them."""
-        workers, own = (len(self.cluster.workers), self.cluster.index) if self.cluster else (1, 0)
+        workers, own = (self.cluster.num_workers, self.cluster.me.index) if self.cluster else (1, 0)
         table = np.zeros((workers, *values.shape), values.dtype)
         table[own] = values
         return self.total(table)
+
+    def meet(self) -> None:
+        """Return once every worker has come here."""
+        self.total(np.zeros(1, np.int32))
 
     def require_agreement(self, what: str, value: bytes) -> None:
         """Return when every worker has the same ``value``; it is also a barrier.
@@ -121,26 +123,6 @@ class Replicas:
         """
         rows = self.gathered(np.frombuffer(value, np.uint8).astype(np.int32))
         require_equal(what, [bytes(row.astype(np.uint8)) for row in rows])
-
-    @contextmanager
-    def guarded(self) -> Iterator[None]:
-        """Turn what TensorFlow raises when a worker is gone into a ``MachineError``."""
-        try:
-            yield
-        except tf.errors.OpError as error:
-            text = str(error)
-            if self.cluster is None or not _OTHERS.search(text):
-                raise
-            raise MachineError(self.lost(text)) from None
-
-    def lost(self, text: str) -> str:
-        """The message for ``text``, TensorFlow's own on a worker that is gone."""
-        workers = self.cluster.workers if self.cluster else ()
-        own = self.cluster.index if self.cluster else 0
-        tasks = {int(number) for number in re.findall(r"task:(\d+)", text)} - {own}
-        named = [f"worker {task} ({workers[task]})" for task in tasks if task < len(workers)]
-        who = ", ".join(named) or "another worker"
-        return f"{who} is gone, so this worker stops: look at its log, then start all workers again"
 
 
 class ReplicatedStep:
@@ -219,56 +201,11 @@ class _Part:
         self.step.finish(start, (users, items), gradients)
 
 
-def check_divisible(config: NcfConfig, replicas: int) -> None:
-    """A ``ConfigError`` unless a batch has the same number of samples for each replica."""
-    if config.batch_size % replicas:
-        raise ConfigError(indivisible(config.batch_size, replicas))
-
-
-def local_devices(config: NcfConfig) -> tuple[str, ...]:
-    """Every local GPU, or ``config.cpu_devices`` logical CPU devices.
-
-    Raises:
-        MachineError: TensorFlow's devices were initialised before, with fewer CPU devices.
-    """
-    if config.cpu_devices > 1:
-        _split_cpu(config.cpu_devices)
-        return tuple(f"CPU:{index}" for index in range(config.cpu_devices))
-    gpus = tf.config.list_physical_devices("GPU") if config.devices != "cpu" else []
-    return tuple(f"GPU:{index}" for index in range(len(gpus))) or ("CPU:0",)
-
-
-def _split_cpu(count: int) -> None:
-    cpu = tf.config.list_physical_devices("CPU")[0]
-    parts = [tf.config.LogicalDeviceConfiguration()] * count
-    try:
-        tf.config.set_logical_device_configuration(cpu, parts)
-    except RuntimeError:
-        found = len(tf.config.list_logical_devices("CPU"))
-        if found < count:
-            raise MachineError(
-                f"cpu_devices={count}: TensorFlow was initialised with {found}; "
-                "make it the process's first use of TensorFlow"
-            ) from None
-
-
-def local_replicas(config: NcfConfig) -> Replicas | None:
-    """The replicas of ``devices=all`` on this machine; ``None`` where one device is all there is.
-
-    Raises:
-        ConfigError: the batch cannot be divided among them.
-    """
-    if config.devices != "all":
-        return None
-    devices = local_devices(config)
-    check_divisible(config, len(devices))
-    if len(devices) == 1:
-        return None
-    return Replicas(_mirrored(devices), devices)
-
-
-@cache
-def _mirrored(devices: tuple[str, ...]) -> tf.distribute.Strategy:
-    # One per process: a second strategy would number its collectives from the start again, and
-    # TensorFlow keeps what it knows of the first one's by number.
-    return tf.distribute.MirroredStrategy(list(devices))
+def require_equal(what: str, values: Sequence[bytes]) -> None:
+    """A ``MachineError`` that says who has what unless all workers have the same value."""
+    if len(set(values)) > 1:
+        found = ", ".join(f"worker {i} {value.hex()[:12]}" for i, value in enumerate(values))
+        raise MachineError(
+            f"the workers differ in {what}: {found}; start all of them with the same code, "
+            "dataset, settings and --seed"
+        )

@@ -16,7 +16,7 @@ from trainbench.ncf.tables import Own, RowTables, SweptTables, Tables, zero_stat
 
 @dataclass(frozen=True)
 class Form:
-    """Which ways to less work a step takes; the numbers are the same with each and without."""
+    """Which optimizations a step uses; the numbers are the same with and without each."""
 
     by_rows: bool = True
     project: bool = True
@@ -36,8 +36,8 @@ SWEEP_ROWS_PER_SAMPLE = 4
 class Step:
     """The parameters, the optimizer's state and the compiled function that moves them.
 
-    ``form`` is a name of ``FORMS``: "plain" is dense Adam over whole tables, "fast" takes all
-    ways to less work.
+    ``form`` is a name of ``FORMS``: "plain" is dense Adam over whole tables, "fast" uses all
+    optimizations.
     """
 
     def __init__(self, config: NcfConfig, geometry: Geometry, weights: Weights, *, form: str):

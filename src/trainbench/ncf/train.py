@@ -13,12 +13,12 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from trainbench.distribution.join import connect_tpu, no_gpu
 from trainbench.errors import MachineError, TrainbenchError
 from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.devices import connect_tpu, local_replicas, no_gpu
 from trainbench.ncf.input.producer import Producer
 from trainbench.ncf.model import Geometry, Weights, initial_weights
-from trainbench.ncf.replicas import Replicas, ReplicatedStep, local_replicas
+from trainbench.ncf.replicas import Replicas, ReplicatedStep
 from trainbench.ncf.step import FORMS, Step
 from trainbench.ncf.weights import read_weights, save_weights
 from trainbench.progress import duration, log_line, scaled

@@ -7,9 +7,11 @@ data or the model happens before ``run_stop``.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,12 +19,15 @@ from typing import Any
 import trainbench
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
-from trainbench.distribution.join import check_devices, join
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster
+from trainbench.distribution.cluster import Cluster
+from trainbench.distribution.join import together
+from trainbench.distribution.liveness import JOIN_TIMEOUT_S, Liveness, end_process
+from trainbench.errors import MachineError
 from trainbench.files import write_atomically, write_json
 from trainbench.machine import page_cache, system
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import NcfConfig, from_json
+from trainbench.ncf.devices import check_devices, join_workers
 from trainbench.ncf.evaluate import Evaluation, Evaluator
 from trainbench.ncf.input.epochs import hash_batches
 from trainbench.ncf.input.producer import Producer, start_producer
@@ -116,15 +121,32 @@ class _Trial:
 
     def run(self) -> TrialStatus:
         check_devices(self.config, self.spec.cluster)
-        if self.spec.cluster is None:
-            return self._run()
-        with self.clock.phase("join_workers"):
-            timeout_s = self.spec.join_timeout_s
-            self.replicas = join(self.config, self.spec.cluster, timeout_s=timeout_s)
-        with self.replicas.guarded():
-            return self._run()
+        with self._joined():
+            trainer, converged, seconds = self._run()
+        with self.clock.phase("save_model"):
+            trainer.save(self.trial.model)
+        return self._final(converged, seconds)
 
-    def _run(self) -> TrialStatus:
+    @contextlib.contextmanager
+    def _joined(self) -> Iterator[None]:
+        """The part of the trial that needs the other machines, where there are any."""
+        spec = self.spec
+        if spec.cluster is None:
+            yield
+            return
+        watch = Liveness(
+            spec.cluster, timeout_s=spec.join_timeout_s, option="--join-timeout-s", lost=self._lost
+        )
+        with self.clock.phase("join_workers"):
+            self.replicas = join_workers(self.config, watch)
+        with together(watch, self.replicas.meet):
+            yield
+
+    def _lost(self, error: MachineError) -> None:
+        write_status(failed_status(self.status, error), self.trial.status)
+        end_process(error)
+
+    def _run(self) -> tuple[Trainer, bool, float]:
         cache = self._open_cache()
         with self.clock.phase("start_producer"):
             producer = start_producer(
@@ -150,9 +172,7 @@ class _Trial:
             emit(tags.RUN_STOP, {"success": converged})
             seconds = self.clock.stop()
             emit(tags.RUN_FINAL)
-        with self.clock.phase("save_model"):
-            trainer.save(self.trial.model)
-        return self._final(converged, seconds)
+        return trainer, converged, seconds
 
     def _open_cache(self) -> RatingsCache:
         folder = find_cache(self.config.split_spec, self.spec.data)
@@ -173,6 +193,7 @@ class _Trial:
             emit(tags.RUN_CLEAR_CACHES)
 
     def _degrade(self, code: str, text: str) -> None:
+        emit(tags.DEGRADED, code)
         self.status = degraded_status(self.status, code, text)
 
     def _build(self, cache: RatingsCache) -> Trainer:
@@ -205,7 +226,7 @@ class _Trial:
         manifest = _manifest(self.spec.run)
         found = system.record(git=self.spec.git, device=device)
         if self.spec.cluster:
-            found["workers"] = len(self.spec.cluster.workers)
+            found["workers"] = self.spec.cluster.num_workers
         found["data"] = {
             "dataset": self.config.dataset,
             "ratings_sha256": manifest.get("ratings_sha256"),

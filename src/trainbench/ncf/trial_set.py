@@ -1,10 +1,8 @@
-"""A set of NCF trials (``trial_sets``), and a worker's part in those of another machine."""
+"""A set of NCF trials, and a worker's part in the trials of another machine."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from trainbench import configuration
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster, missing
-from trainbench.errors import MachineError, TrainbenchError
+from trainbench.distribution.cluster import Cluster
+from trainbench.distribution.liveness import JOIN_TIMEOUT_S
+from trainbench.errors import TrainbenchError
 from trainbench.machine import page_cache
 from trainbench.movielens.cache import find_cache, open_cache
 from trainbench.ncf.config import NcfConfig
@@ -65,7 +64,6 @@ def run_set(spec: SetSpec) -> RunDir:
         runs=spec.runs,
         seed=spec.seed,
         command=lambda index, seed: _command(spec, run, index, seed),
-        own_error=lambda code: _not_joined(spec, code),
     )
     return run
 
@@ -79,10 +77,12 @@ def work_for_chief(spec: SetSpec) -> None:
     assert spec.cluster
     with heartbeat("verifying the cache"):
         open_cache(find_cache(spec.config.split_spec, spec.data), verify=True)
-    log_file = spec.data.worker_log(spec.cluster.index)
+    log_file = spec.data.worker_log(spec.cluster.me.index)
     log_file.parent.mkdir(parents=True, exist_ok=True)
     for index in range(spec.runs):
-        log_line(f"worker {spec.cluster.index}, trial {index + 1} of {spec.runs}; log: {log_file}")
+        log_line(
+            f"worker {spec.cluster.me.index}, trial {index + 1} of {spec.runs}; log: {log_file}"
+        )
         seed = trial_set.trial_seed(spec.seed, index)
         command = [sys.executable, "-m", "trainbench", "worker"]
         command += [
@@ -96,7 +96,7 @@ def work_for_chief(spec: SetSpec) -> None:
         code = trial_set.follow(command, log_file)
         if code:
             kind = trial_set.HOPELESS.get(code, TrainbenchError)
-            raise _not_joined(spec, code) or kind(
+            raise kind(
                 f"trial {index}: the worker ended with {trial_set.ending(code)}; see {log_file}"
             )
 
@@ -126,12 +126,4 @@ def _command(spec: SetSpec, run: RunDir, index: int, seed: int) -> list[str]:
 def _cluster_options(spec: SetSpec) -> list[str]:
     if spec.cluster is None:
         return []
-    cluster = json.dumps(dataclasses.asdict(spec.cluster))
-    return ["--cluster", cluster, "--join-timeout-s", str(spec.join_timeout_s)]
-
-
-def _not_joined(spec: SetSpec, code: int) -> MachineError | None:
-    """The error of a trial's process that waited in vain for other machines; see ``join``."""
-    if spec.cluster is None or code != -signal.SIGALRM:
-        return None
-    return missing(spec.cluster, spec.join_timeout_s)
+    return ["--cluster", spec.cluster.tf_config(), "--join-timeout-s", str(spec.join_timeout_s)]

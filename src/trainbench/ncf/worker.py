@@ -15,11 +15,13 @@ from typing import Any
 import numpy as np
 
 from trainbench import __version__, configuration
-from trainbench.distribution.join import check_devices, join
-from trainbench.distribution.tf_config import JOIN_TIMEOUT_S, Cluster
+from trainbench.distribution.cluster import Cluster
+from trainbench.distribution.join import together
+from trainbench.distribution.liveness import JOIN_TIMEOUT_S, Liveness
 from trainbench.machine import page_cache
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.devices import check_devices, join_workers
 from trainbench.ncf.evaluate import Evaluator
 from trainbench.ncf.input.producer import Producer, start_producer
 from trainbench.ncf.replicas import Replicas
@@ -48,9 +50,10 @@ def run_worker(spec: WorkerSpec) -> None:
         MachineError: another worker is gone, or the workers differ in what they train on.
     """
     check_devices(spec.config, spec.cluster)
-    replicas = join(spec.config, spec.cluster, timeout_s=spec.join_timeout_s)
+    watch = Liveness(spec.cluster, timeout_s=spec.join_timeout_s, option="--join-timeout-s")
+    replicas = join_workers(spec.config, watch)
     cache = open_cache(find_cache(spec.config.split_spec, spec.data), verify=False)
-    with tempfile.TemporaryDirectory() as scratch, replicas.guarded():
+    with tempfile.TemporaryDirectory() as scratch, together(watch, replicas.meet):
         producer = start_producer(
             cache,
             spec.config,

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from trainbench.reporting.records import Epoch, Results, Trial
-from trainbench.reporting.tables import Table, mean_of
+from trainbench.reporting.tables import Table, mean, mean_of
 from trainbench.reporting.text import NA, count, fixed, plural, scaled, seconds, shown
 from trainbench.reporting.verdict import judge
 
@@ -58,10 +58,7 @@ def _outcomes(runs: Sequence[Results]) -> list[tuple[str, ...]]:
         row("Level-2 findings", lambda r: count(judge(r).level_findings["2"])),
         row("Time to train, median", lambda r: seconds(_median([t.time_s for t in r.trials]))),
         row("Epochs to target, median", lambda r: fixed(_median(_epochs_to_target(r)), 1)),
-        row(
-            "Best HR@10",
-            lambda r: fixed(max(_known(t.best_hit_rate for t in r.trials), default=None)),
-        ),
+        row("Best HR@10", lambda r: fixed(r.best_hit_rate)),
         row(
             "Best NDCG@10",
             lambda r: fixed(max(_known(e.ndcg for e in _all_epochs(r)), default=None)),
@@ -136,5 +133,4 @@ def _median(values: Sequence[float | None]) -> float | None:
 
 
 def _mean(results: Results, name: str) -> float | None:
-    known = _known(mean_of(t, name) for t in results.trials)
-    return sum(known) / len(known) if known else None
+    return mean(mean_of(t, name) for t in results.trials)

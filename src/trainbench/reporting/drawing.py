@@ -1,7 +1,7 @@
-"""SVG text that is the same for the same drawing, readable on a light and on a dark ground.
+"""SVG text that is the same for the same drawing, readable on a light and on a dark background.
 
 matplotlib draws with fixed ids, no date and text as text. Colours become CSS variables of the page
-(templates/style.css), so that one drawing serves both grounds.
+(templates/style.css), so that one drawing serves both.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The stitched logs of a run, judged anew, whatever the trial or an earlier step said of them."""
+"""The stitched logs of a run, checked again: what an earlier step found is not believed."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 from trainbench.compliance import score as scoring
 from trainbench.compliance.check import check
+from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.outcome import outcome
-from trainbench.compliance.parse import Event, Finding, Line, excerpt, parse_lines, read_lines
+from trainbench.compliance.parse import parse_lines, read_lines
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
@@ -50,10 +51,10 @@ def evidence(
             logs[index], events[index] = check_log(path, name)
         else:
             missing.append(f"{name}: file not there (run the stitch step)")
-    of_set = check_set({f"result_{index}.txt": said for index, said in events.items()})
+    of_set = check_set({f"result_{index}.txt": log for index, log in events.items()})
     return Evidence(
         logs=logs,
-        epochs={index: tuple(_epochs(said)) for index, said in events.items()},
+        epochs={index: tuple(_epochs(log)) for index, log in events.items()},
         set_findings=tuple(_with_context(finding, []) for finding in of_set),
         score=_score(folder, benchmark) if logs else None,
     )
@@ -80,10 +81,10 @@ def results_folder(run: RunDir, system: str | None, benchmark: str = tags.BENCHM
 
 
 def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
-    """Which rules of any level and checker the log at ``path`` breaks, and what it says."""
+    """Which rules of any level and checker the log at ``path`` breaks, and what it contains."""
     lines = list(read_lines(path))
     events = parse_lines(lines).events
-    said = outcome(events)
+    run = outcome(events)
     known = [line for line in lines if isinstance(line, Line)]
     found = dict.fromkeys(
         finding
@@ -93,14 +94,14 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     judged = LogCheck(
         file=name,
         sha256=sha256_of(path),
-        time_s=said.time_s,
-        run_start_unix_s=said.run_start_unix_s,
-        run_stop_unix_s=said.run_stop_unix_s,
-        best_hit_rate=said.best,
-        target_hit_rate=said.target,
-        converged=said.converged,
-        success=said.success,
-        seed=said.seed if type(said.seed) is int else None,
+        time_s=run.time_s,
+        run_start_unix_s=run.run_start_unix_s,
+        run_stop_unix_s=run.run_stop_unix_s,
+        best_hit_rate=run.best,
+        target_hit_rate=run.target,
+        converged=run.converged,
+        success=run.success,
+        seed=run.seed if type(run.seed) is int else None,
         findings=tuple(_with_context(finding, known) for finding in found),
     )
     return judged, events

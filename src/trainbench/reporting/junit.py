@@ -10,9 +10,9 @@ from trainbench.reporting.text import shown
 from trainbench.reporting.verdict import judge
 
 
-def junit(results: Results, benchmark: str = "ncf") -> str:
+def junit(results: Results) -> str:
     """The rules of every level and the outcome of every trial as test cases."""
-    root = ET.Element("testsuites", name=f"trainbench {benchmark}")
+    root = ET.Element("testsuites", name=f"trainbench {results.benchmark}")
     _trials(root, results)
     for level in LEVELS:
         _level(root, results, level)
@@ -29,7 +29,7 @@ def _trials(root: ET.Element, results: Results) -> None:
         cases.append((name, message, message or ""))
     if not cases:
         cases.append(("a trial was started", judge(results).headline, ""))
-    _suite(root, "outcome", cases)
+    _suite(root, results.benchmark, "outcome", cases)
 
 
 def _level(root: ET.Element, results: Results, level: str) -> None:
@@ -44,16 +44,18 @@ def _level(root: ET.Element, results: Results, level: str) -> None:
         found.setdefault(finding.rule, []).append(_sentence("all logs", finding))
     if logs:
         cases = [(rule, says[0] if says else None, "\n".join(says)) for rule, says in found.items()]
-        _suite(root, f"level {level}", cases)
+        _suite(root, results.benchmark, f"level {level}", cases)
 
 
-def _suite(root: ET.Element, name: str, cases: list[tuple[str, str | None, str]]) -> None:
+def _suite(
+    root: ET.Element, benchmark: str, name: str, cases: list[tuple[str, str | None, str]]
+) -> None:
     failures = sum(message is not None for _, message, _ in cases)
     suite = ET.SubElement(
         root, "testsuite", name=name, tests=str(len(cases)), failures=str(failures), errors="0"
     )
     for case, message, detail in cases:
-        element = ET.SubElement(suite, "testcase", classname=f"ncf.{name}", name=case)
+        element = ET.SubElement(suite, "testcase", classname=f"{benchmark}.{name}", name=case)
         if message is not None:
             failure = ET.SubElement(element, "failure", message=message)
             failure.text = detail

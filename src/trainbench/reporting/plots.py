@@ -1,4 +1,4 @@
-"""The figures of the report, each with its legend, its data table and words in its stead."""
+"""The figures of the report, each with a legend, a data table and an alternative text."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class LogFinding:
 
 @dataclass(frozen=True)
 class LogCheck:
-    """A stitched log judged anew: its time, its outcome and the findings of all levels.
+    """A stitched log checked again: its time, its outcome and the findings of all levels.
 
     ``converged`` is the log's own evidence, HR@10 >= target; ``success`` what ``run_stop`` claims.
     """
@@ -256,10 +256,16 @@ class Results:
 
     @property
     def target(self) -> float | None:
-        """The HR@10 that stops training."""
-        value = self.config.get("target_hit_rate")
+        """The HR@10, or the top-1 accuracy, that stops training."""
+        value = self.config.get("target_hit_rate", self.config.get("target_top_1"))
         logged = [t.log.target_hit_rate for t in self.trials if t.log and t.log.target_hit_rate]
         return value if isinstance(value, float) else next(iter(logged), None)
+
+    @property
+    def best_hit_rate(self) -> float | None:
+        """The highest HR@10 of any trial."""
+        rates = [t.best_hit_rate for t in self.trials if t.best_hit_rate is not None]
+        return max(rates, default=None)
 
     @property
     def degraded(self) -> tuple[str, ...]:

@@ -19,14 +19,14 @@ from markupsafe import Markup
 
 from trainbench import files
 from trainbench.compliance.rules.levels import LEVELS
+from trainbench.compliance.score import UNVERIFIED
 from trainbench.reporting import plots, tables, text
 from trainbench.reporting.collect import collect
 from trainbench.reporting.compare import Comparison, compare_runs
-from trainbench.reporting.findings import found_by, grouped, trials_of
 from trainbench.reporting.junit import junit
 from trainbench.reporting.records import SCHEMA_VERSION, Results
 from trainbench.reporting.summary import summary
-from trainbench.reporting.verdict import UNVERIFIED, judge
+from trainbench.reporting.verdict import found_by, grouped, judge, trials_of
 from trainbench.trials.paths import RunDir
 
 SUMMARY_LIMIT = 2**20
@@ -64,19 +64,21 @@ def write_files(folder: Path, texts: Mapping[str, str], *, exit_code: int) -> Re
 
 
 def write_report(
-    run: RunDir, out: Path | None = None, *, compare: Sequence[RunDir] = ()
+    run: RunDir, out: Path | None = None, *, reference: Any, compare: Sequence[RunDir] = ()
 ) -> ReportFiles:
     """Writes the report of ``run`` into ``out`` (default: the run's ``report`` folder).
 
     Args:
+        reference: the configuration that the run's own is compared with.
         compare: further runs, shown beside this one.
 
     Raises:
         DataIntegrityError: ``run`` or one of ``compare`` is not the folder of a run.
     """
     folder = out or run.report
-    results = collect(run)
-    comparison = compare_runs([results, *map(collect, compare)]) if compare else None
+    results = collect(run, reference)
+    others = [collect(other, reference) for other in compare]
+    comparison = compare_runs([results, *others]) if others else None
     texts = {
         "html": html(results, comparison),
         "markdown": markdown(results, comparison),
@@ -90,16 +92,38 @@ def write_report(
 
 def html(results: Results, comparison: Comparison | None = None) -> str:
     """The page, complete in itself: no script, no request to anywhere."""
-    figures = plots.figures(results)
-    template = environment(escape=True).get_template("report.html.j2")
-    style = resources.files(__package__).joinpath("templates/style.css").read_text("utf-8")
-    return template.render(_context(results, comparison), figures=figures, style=Markup(style))
+    return html_page("report.html.j2", _context(results, comparison), plots.figures(results))
 
 
 def markdown(results: Results, comparison: Comparison | None = None) -> str:
     """The page's Markdown twin, without drawings."""
-    template = environment(escape=False).get_template("report.md.j2")
-    return template.render(_context(results, comparison))
+    return markdown_page("report.md.j2", _context(results, comparison))
+
+
+def html_page(template: str, context: Mapping[str, Any], figures: Sequence[plots.Figure]) -> str:
+    """The page of a benchmark; ``context`` has its results, its summary and its own tables."""
+    style = resources.files(__package__).joinpath("templates/style.css").read_text("utf-8")
+    page = _environment(escape=True).get_template(template)
+    return page.render(_of_any(context), figures=figures, style=Markup(style))
+
+
+def markdown_page(template: str, context: Mapping[str, Any]) -> str:
+    """The Markdown page of a benchmark; ``context`` as for ``html_page``."""
+    return _environment(escape=False).get_template(template).render(_of_any(context))
+
+
+def _of_any(context: Mapping[str, Any]) -> dict[str, Any]:
+    """``context`` with what the pages of all benchmarks show."""
+    results = context["results"]
+    return {
+        **context,
+        "verdict": judge(results),
+        "findings": grouped(results),
+        "trials_of": trials_of,
+        "found_by": found_by,
+        "unverified": UNVERIFIED,
+        "regenerate": REGENERATE,
+    }
 
 
 def step_summary(page: str, limit: int = SUMMARY_LIMIT) -> str:
@@ -181,19 +205,13 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
     return {
         "results": results,
-        "verdict": judge(results),
         "summary": summary(results),
+        "trials": tables.trials(results),
         "comparison": comparison,
-        "findings": grouped(results),
-        "trials_of": trials_of,
-        "found_by": found_by,
-        "levels": LEVELS,
-        "unverified": UNVERIFIED,
-        "regenerate": REGENERATE,
     }
 
 
-def environment(*, escape: bool) -> Environment:
+def _environment(*, escape: bool) -> Environment:
     """The templates, with every value escaped for HTML or none."""
     made = Environment(
         loader=PackageLoader("trainbench.reporting", "templates"),

@@ -1,4 +1,4 @@
-"""The sentences of the report: what a reader asks first, answered once for page and Markdown."""
+"""The sentences of the report: the reader's first questions, answered for page and Markdown."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.reporting.findings import grouped
 from trainbench.reporting.records import Epoch, Results, Score, Trial
-from trainbench.reporting.tables import mean_of
+from trainbench.reporting.tables import mean, mean_of
 from trainbench.reporting.text import (
     NA,
     count,
@@ -22,7 +21,7 @@ from trainbench.reporting.text import (
     seconds,
     yes,
 )
-from trainbench.reporting.verdict import Verdict, judge, level_findings
+from trainbench.reporting.verdict import grouped, judge, level_findings
 
 TIME_TOLERANCE_S = 0.1
 LEAST_COVERED = 0.95
@@ -45,36 +44,51 @@ class Summary:
     subtitle: str
     tone: str
     answers: tuple[Answer, ...]
-    degraded: tuple[str, ...]
     score: tuple[str, ...]
     compliance: tuple[str, ...]
 
 
 def summary(results: Results) -> Summary:
-    """The sentences for ``results``."""
-    verdict = judge(results)
-    return Summary(
-        subtitle=_subtitle(results),
-        tone={0: "good", 4: "warn"}.get(verdict.exit_code, "bad"),
-        answers=(
-            _target(results, verdict),
-            _time(results),
-            _rules("Level 2 of the v0.5 checker", "2", results),
-            _rules("Strict rules", "strict", results),
-            _speed(results),
-        ),
-        degraded=results.degraded,
-        score=score_sentences(results),
-        compliance=tuple(_compliance(results)),
+    """The sentences for a run of NCF."""
+    return summary_of(
+        results,
+        model="NeuMF",
+        quality=f"best HR@10 {fixed(results.best_hit_rate)}, target {fixed(results.target, 3)}",
+        speed=_speed(results),
+        compliance=_compliance(results),
     )
 
 
-def _subtitle(results: Results) -> str:
+def summary_of(
+    results: Results, *, model: str, quality: str, speed: Answer, compliance: Sequence[str] = ()
+) -> Summary:
+    """The sentences for a run of any benchmark.
+
+    Args:
+        quality: the best quality of all trials and the target, in words.
+        compliance: what a comparison of the logs with the trials' own records found.
+    """
+    return Summary(
+        subtitle=_subtitle(results, model),
+        tone={0: "good", 4: "warn"}.get(judge(results).exit_code, "bad"),
+        answers=(
+            _target(results, quality),
+            _time(results),
+            _rules("Level 2 of the v0.5 checker", "2", results),
+            _rules("Strict rules", "strict", results),
+            speed,
+        ),
+        score=_score(results),
+        compliance=tuple(compliance),
+    )
+
+
+def _subtitle(results: Results, model: str) -> str:
     run = results.run
     if not (run.run_id or results.config):
-        return "NeuMF, from stitched logs alone"
+        return f"{model}, from stitched logs alone"
     parts = [
-        f"NeuMF on {results.config.get('dataset', NA)}",
+        f"{model} on {results.config.get('dataset', NA)}",
         f"preset {run.preset or NA}",
         f"run {run.run_id or NA}",
         moment(run.created_unix_s),
@@ -82,11 +96,8 @@ def _subtitle(results: Results) -> str:
     return ", ".join(parts)
 
 
-def _target(results: Results, verdict: Verdict) -> Answer:
-    best = max(
-        (t.best_hit_rate for t in results.trials if t.best_hit_rate is not None), default=None
-    )
-    detail = f"best HR@10 {fixed(best)}, target {fixed(results.target, 3)}"
+def _target(results: Results, detail: str) -> Answer:
+    verdict = judge(results)
     unfinished = verdict.expected - verdict.finished
     if unfinished:
         detail += f"; {plural(unfinished, 'trial')} did not finish"
@@ -125,7 +136,7 @@ def _rules(question: str, level: str, results: Results) -> Answer:
 
 
 def _speed(results: Results) -> Answer:
-    trained = _mean([mean_of(t, "samples_per_s") for t in results.trials])
+    trained = mean(mean_of(t, "samples_per_s") for t in results.trials)
     if trained is None:
         return Answer("Training speed", NA)
     devices = dict.fromkeys(t.status.device for t in results.trials if t.status.device)
@@ -135,16 +146,11 @@ def _speed(results: Results) -> Answer:
     return Answer(
         "Training speed",
         speed,
-        f"{percent(_mean(shares))} of the time of training spent waiting for input",
+        f"{percent(mean(shares))} of the time of training spent waiting for input",
     )
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if known else None
-
-
-def score_sentences(results: Results) -> tuple[str, ...]:
+def _score(results: Results) -> tuple[str, ...]:
     """What the logs of all trials together come to, and what is missing for the rules."""
     sentences = [f"{name} was cut off and started anew." for name in results.set_aside]
     score = results.score
@@ -181,7 +187,7 @@ def _compliance(results: Results) -> list[str]:
     if sentences or not results.trials:
         return sentences
     if all(trial.status.state is None for trial in results.trials):
-        return ["There is nothing but the logs: no record of a trial to compare them with."]
+        return ["Only logs were found: there is no record of a trial to compare them with."]
     return ["Time, HR@10 and phases in the logs agree with what the trials recorded."]
 
 
@@ -191,9 +197,9 @@ def _cross_checks(trial: Trial) -> list[str]:
     if log is None:
         return [f"Trial {trial.index}: no stitched log; run the stitch step."]
     found = []
-    said = trial.status.time_to_train_s
-    if said is not None and log.time_s is not None and abs(said - log.time_s) > TIME_TOLERANCE_S:
-        found.append(f"the log says {seconds(log.time_s)}, status.json {seconds(said)}")
+    own = trial.status.time_to_train_s
+    if own is not None and log.time_s is not None and abs(own - log.time_s) > TIME_TOLERANCE_S:
+        found.append(f"the log says {seconds(log.time_s)}, status.json {seconds(own)}")
     state = trial.status.state
     if trial.finished and state and log.converged != (state == "converged"):
         found.append(f"the log says target reached: {yes(log.converged)}, status.json {state}")

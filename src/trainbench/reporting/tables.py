@@ -53,8 +53,8 @@ def trials(results: Results) -> Table:
             count(len(t.epochs)),
             fixed(t.best_hit_rate),
             NA if t.seed is None else str(t.seed),
-            _level(t, "2"),
-            _level(t, "strict"),
+            level(t, "2"),
+            level(t, "strict"),
         )
         for t in results.trials
     )
@@ -69,10 +69,11 @@ def outcome(trial: Trial) -> str:
     return "running or killed" if state == "running" else state or NA
 
 
-def _level(trial: Trial, level: str) -> str:
+def level(trial: Trial, name: str) -> str:
+    """What a trial's log is worth at a level: ``passed`` or a number of findings."""
     if trial.log is None:
         return NA
-    number = len(trial.log.of_level(level))
+    number = len(trial.log.of_level(name))
     return "passed" if number == 0 else f"{number} found"
 
 
@@ -124,10 +125,10 @@ def phases(trial: Trial) -> Table:
     return Table(columns, tuple(rows), numeric_from=2)
 
 
-def differences(results: Results) -> Table:
-    """The configuration as a difference from the v0.5 reference."""
+def differences(results: Results, reference: str) -> Table:
+    """The configuration as a difference from that called ``reference``."""
     rows = tuple((d.key, d.reference, d.this) for d in results.differences or ())
-    return Table(("Setting", "v0.5 reference", "This run"), rows, numeric_from=3)
+    return Table(("Setting", reference, "This run"), rows, numeric_from=3)
 
 
 def quality(results: Results) -> Table:
@@ -165,7 +166,7 @@ def settings(results: Results) -> Table:
 
 
 def facts(pairs: Iterable[tuple[str, str]]) -> Table:
-    """Two columns without ado."""
+    """Two columns without headings."""
     return Table(("", ""), tuple(pairs), numeric_from=2)
 
 
@@ -289,7 +290,12 @@ def logs(results: Results) -> Table:
 
 def mean_of(trial: Trial, name: str) -> float | None:
     """The mean of a field of a trial's epochs; ``None`` when no epoch has it."""
-    known = [v for e in trial.epochs if (v := getattr(e, name)) is not None]
+    return mean(getattr(e, name) for e in trial.epochs)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are known; ``None`` when none is."""
+    known = [v for v in values if v is not None]
     return fmean(known) if known else None
 
 

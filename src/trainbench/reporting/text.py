@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: with units, rounded once, "n/a" where there is none."""
+"""Numbers as text: with units, rounded once, "n/a" where there is none."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """One step at a time in a data directory, and a record of each step's end.
 
 The lock is the kernel's (``flock``): it ends with the process that holds it, however that process
-dies, so no stale lock ever has to be judged.
+dies, so there are no stale locks.
 """
 
 from __future__ import annotations

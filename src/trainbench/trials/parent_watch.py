@@ -15,7 +15,7 @@ _GRACE_S = 20.0
 
 
 def die_with_parent(parent: int | None = None, *, number: signal.Signals = signal.SIGTERM) -> None:
-    """Get a signal when the parent process ends, even by SIGKILL, and SIGKILL if that is no use.
+    """Get a signal when the parent ends, even by SIGKILL, and SIGKILL if that has no effect.
 
     Linux signals the moment the parent's thread that started this process ends; everywhere else,
     and as a second line, a thread looks once a second whether the parent is still the same.

@@ -10,15 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainbench.compliance.emit import emit
-from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import TrainbenchError
 from trainbench.files import write_json
 from trainbench.trials import signals
 
 StatusT = TypeVar("StatusT", bound=Any)
 Notes = list[tuple[str, str, Any]]
-"""(code, sentence, whether it applies) of what makes a result less than the benchmark's own."""
+"""(code, sentence, whether it applies) of each reason why a result is degraded."""
 
 
 def write_status(status: Any, path: Path) -> None:
@@ -36,13 +34,12 @@ def failed_status(status: StatusT, error: BaseException) -> StatusT:
 
 
 def degraded_status(status: StatusT, code: str, text: str) -> StatusT:
-    """``status`` with one note more on what makes the result less, which is also logged."""
-    emit(tags.DEGRADED, code)
+    """``status`` with one more reason why the result is degraded."""
     return _replaced(status, degraded=(*status.degraded, {"code": code, "text": text}))
 
 
 def code_notes(division: str, machine: Mapping[str, Any]) -> Notes:
-    """The notes on the rules and the code that a result stands for.
+    """The notes on the rules and the code of a result.
 
     Args:
         machine: the content of system.json.

@@ -1,8 +1,8 @@
 """A set of trials, whatever they train: its run folder, and each trial in a process of its own.
 
-A trial that misses its target, or fails by its own doing, is a result like any other. An
+A trial that misses its target, or fails, is a result like any other. An
 interrupted set is continued by the next call with the same configuration; finished trials are
-never touched, and a trial that was cut off starts anew beside its remains.
+never touched, and a trial that was cut off starts again beside its remains.
 """
 
 from __future__ import annotations
@@ -34,15 +34,12 @@ from trainbench.progress import duration, log_line
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 
 FINISHED = ("converged", "not_converged", "failed")
-# Exit codes of a trial after which the next one would fail alike: configuration, data, machine.
+# Exit codes of a trial after which the next one would also fail: configuration, data, machine.
 HOPELESS = {kind.exit_code: kind for kind in (ConfigError, DataIntegrityError, MachineError)}
 # What TensorFlow says of itself before its log level counts; stdout.log keeps it.
 _START_UP_NOTE = re.compile(r"[IWE]\d{4} 00:00:|WARNING: All log messages before absl::")
 # Docker kills ten seconds after it asks; the trial must be gone before.
 _GRACE_S = 8
-
-OwnError = Callable[[int], TrainbenchError | None]
-"""The error that the exit code of a trial's process stands for, where it is none of the usual."""
 
 
 def trial_seed(seed: int | None, index: int) -> int:
@@ -130,7 +127,6 @@ def run_missing(
     runs: int,
     seed: int | None,
     command: Callable[[int, int], list[str]],
-    own_error: OwnError = lambda code: None,
 ) -> None:
     """Run the trials of ``run`` that are not finished.
 
@@ -149,7 +145,7 @@ def run_missing(
             _set_aside(trial)
             own_seed = trial_seed(seed, index)
             log_line(f"trial {index + 1} of {runs}, seed {own_seed}")
-            status = _run_in_process(trial, command(index, own_seed), own_seed, own_error)
+            status = _run_in_process(trial, command(index, own_seed), own_seed)
         _say_progress(run, runs, index + 1, time.monotonic() - started)
         if status["state"] == "failed" and status["exit_code"] in HOPELESS:
             kind = HOPELESS[status["exit_code"]]
@@ -222,13 +218,11 @@ def _set_aside(trial: TrialDir) -> None:
     status = read_status(trial)
     trial.root.rename(trial.root.with_name(f"{trial.root.name}.aborted-{len(remains)}"))
     log_line(
-        f"{trial.root.name} was cut off ({status.get('state', 'no status')}); starting it anew"
+        f"{trial.root.name} was cut off ({status.get('state', 'no status')}); starting it again"
     )
 
 
-def _run_in_process(
-    trial: TrialDir, command: list[str], seed: int, own_error: OwnError
-) -> dict[str, Any]:
+def _run_in_process(trial: TrialDir, command: list[str], seed: int) -> dict[str, Any]:
     trial.root.mkdir()
     try:
         code = follow(command, trial.stdout)
@@ -238,9 +232,7 @@ def _run_in_process(
     status = read_status(trial)
     if status.get("state") in FINISHED:
         return status
-    error = own_error(code) or TrainbenchError(
-        f"the trial's process ended with {ending(code)}; see {trial.stdout}"
-    )
+    error = TrainbenchError(f"the trial's process ended with {ending(code)}; see {trial.stdout}")
     status = {"seed": seed, **status, "state": "failed"}
     status |= {"exit_code": error.exit_code, "message": str(error)}
     write_json(trial.status, status, sort_keys=False)

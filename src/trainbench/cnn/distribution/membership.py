@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import faulthandler
-import socket
-import time
 from collections.abc import Iterator
 from typing import Any
 
 import tensorflow as tf
 
-from trainbench.cnn.cluster import Cluster
+from trainbench.cnn.cluster import is_coordinated
 from trainbench.cnn.distribution import server
 from trainbench.cnn.distribution.coordinator import Coordinator
 from trainbench.cnn.flags.params import Params
+from trainbench.distribution.cluster import Cluster
 from trainbench.distribution.collectives import Collectives
-from trainbench.distribution.liveness import Liveness, blame, end_process
-from trainbench.errors import MachineError
-
-_LINGER_S = 0.2
-"""The others' time to fetch the last of what they need from here: only their log is at stake."""
+from trainbench.distribution.join import join, refusals_explained, together
+from trainbench.distribution.liveness import Liveness
 
 
 class Membership:
@@ -28,7 +23,7 @@ class Membership:
 
     Attributes:
         workers: the collectives, where workers are equals.
-        coordinator: the devices of others, where this process drives them.
+        coordinator: the devices of others, where this process coordinates them.
     """
 
     def __init__(self, cluster: Cluster, params: Params) -> None:
@@ -36,7 +31,7 @@ class Membership:
         self.workers: Collectives | None = None
         self.coordinator: Coordinator | None = None
         self._server: Any = None
-        self._watch = Liveness(cluster, timeout_s=params.cluster_timeout_s)
+        self._watch = server.watch(cluster, params)
 
     def join(self) -> None:
         """Meet the others; TensorFlow must be configured and not yet running.
@@ -47,50 +42,24 @@ class Membership:
         """
         if self.cluster.is_serving:
             return
-        if self.cluster.is_driven and self.cluster.job == "worker":
+        if not is_coordinated(self._params):
+            self.workers = _collectives(self._watch, self._params)
+            return
+        if self.cluster.me.job == "worker":
             self._server = server.start(self.cluster, self._params)
-        try:
-            if self.cluster.is_driven:
-                self._watch.start().wait()
-                self.coordinator = Coordinator(self.cluster, self._params)
-            else:
-                self._meet()
-                self.workers = Collectives(self.cluster, self._params)
-                self._watch.arm()
-        except (tf.errors.OpError, RuntimeError, OSError) as error:
-            reason = str(error).splitlines()[0]
-            raise MachineError(
-                f"{self.cluster.me}: cannot join the others ({reason}); is another process running "
-                "on that port, and has every process the same --worker_hosts?"
-            ) from None
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-    def _meet(self) -> None:
-        """Wait until all workers are there: TensorFlow would, without a word and without an end.
-
-        While it waits it lets no thread of Python run, so that no watch could say who is missing.
-        Should one die in the moment that is left, the process ends where it stands.
-        """
-        port = int(self.cluster.me.address.rpartition(":")[2])
-        with socket.create_server(("", port)):
-            # Between this server and TensorFlow's, the others answer for a moment no more.
-            self._watch.start(armed=False).wait()
-        faulthandler.dump_traceback_later(self._params.cluster_timeout_s, exit=True)
+        self._watch.start().wait()
+        with refusals_explained(self.cluster):
+            self.coordinator = Coordinator(self.cluster, self._params)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[None]:
         """The run itself; when another process is lost in it, this one ends with one line."""
-        try:
-            yield
-            self._part()
-        except (tf.errors.ResourceExhaustedError, tf.errors.InvalidArgumentError):
-            raise
-        except tf.errors.OpError as error:
-            end_process(blame(self.cluster, error))
-        finally:
+        with contextlib.ExitStack() as stack:
             if self.coordinator is not None:
-                server.dismiss(self.cluster)
+                stack.callback(server.dismiss, self.cluster)
+            meet = self.workers.meet if self.workers else None
+            stack.enter_context(together(self._watch, meet))
+            yield
 
     def serve(self) -> None:
         """Lend the devices of this process until the run has ended."""
@@ -101,7 +70,7 @@ class Membership:
         if self.coordinator is not None:
             used = self.coordinator.devices
             return (printed if self.coordinator.cluster_coordinator else used), used
-        task = f"/job:{self.cluster.job}/replica:0/task:{self.cluster.index}"
+        task = f"/job:{self.cluster.me.job}/replica:0/task:{self.cluster.me.index}"
         return [task + name for name in printed], used
 
     def share(self, variables: Any, number: int) -> int:
@@ -110,14 +79,27 @@ class Membership:
             return number
         return self.workers.from_first(variables, number)
 
-    def _part(self) -> None:
-        if self.workers is not None:
-            # The first to end must not look lost to those that still write their files.
-            self.workers.meet()
-            self._watch.stop()
-            # Nor to one that is still fetching its part of that sum: who leaves the second has
-            # seen everyone leave the first, and what fails in the second no longer matters.
-            with contextlib.suppress(tf.errors.OpError):
-                self.workers.meet()
-                time.sleep(_LINGER_S)
-        self._watch.stop()
+
+def _collectives(watch: Liveness, params: Params) -> Collectives:
+    """The collectives of all workers, once each of them is there.
+
+    Each is one replica, whatever devices it computes on: it combines the gradients of its own
+    devices first, so that only one copy crosses the network. More GPUs would be as many replicas,
+    each with a step of its own.
+    """
+    on_gpu = params.device.lower() == "gpu"
+    gpus = len(tf.config.list_physical_devices("GPU")) if on_gpu else 0
+    options = tf.distribute.experimental.CommunicationOptions(
+        implementation=_implementation(params.all_reduce_spec or "", gpus)
+    )
+    strategy = join(watch, gpus=min(gpus, 1), options=options)
+    cluster = watch.cluster
+    return Collectives(strategy, options, count=cluster.num_workers, index=cluster.me.index)
+
+
+def _implementation(spec: str, gpus: int) -> Any:
+    """NCCL on GPUs where the specification says so, a ring over the network otherwise."""
+    kinds = tf.distribute.experimental.CommunicationImplementation
+    if gpus and "nccl" in spec:
+        return kinds.NCCL
+    return kinds.AUTO if gpus else kinds.RING

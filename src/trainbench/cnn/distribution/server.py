@@ -10,10 +10,11 @@ from typing import Any
 import tensorflow as tf
 
 from trainbench.cnn import console
-from trainbench.cnn.cluster import Cluster
+from trainbench.cnn.cluster import is_coordinated
 from trainbench.cnn.distribution.coordinator import threads_wanted
 from trainbench.cnn.flags.params import Params
-from trainbench.distribution.liveness import Liveness
+from trainbench.distribution.cluster import Cluster
+from trainbench.distribution.liveness import Liveness, first_line
 from trainbench.errors import MachineError
 from trainbench.progress import log_line
 
@@ -21,26 +22,32 @@ _NAME = "/proc/self/comm"
 _ENDED = "run-has-ended"
 
 
+def watch(cluster: Cluster, params: Params) -> Liveness:
+    """Whether the processes that this one needs are there; ``start`` begins to look."""
+    return Liveness(cluster, timeout_s=params.cluster_timeout_s, option="--cluster_timeout_s")
+
+
 def serve(cluster: Cluster, params: Params) -> None:
-    """Serve until the driving process says that the run has ended.
+    """Serve until the coordinator says that the run has ended.
 
     Raises:
         MachineError: the port is taken.
     """
-    if cluster.job == "ps":
-        console.print_result(f"Running parameter server {cluster.index}")
+    if cluster.me.job == "ps":
+        console.print_result(f"Running parameter server {cluster.me.index}")
     else:
-        console.print_result(f"Starting worker {cluster.index}")
-    if not cluster.is_driven:
+        console.print_result(f"Starting worker {cluster.me.index}")
+    if not is_coordinated(params):
         log_line(
-            f"variable_update={cluster.update}: workers keep the variables, none are kept here"
+            f"variable_update={params.variable_update}: workers keep the variables, none are kept "
+            "here"
         )
         return
     server = start(cluster, params)
-    watch = Liveness(cluster, timeout_s=params.cluster_timeout_s).start()
+    looking = watch(cluster, params).start()
     while Path(_NAME).read_text().strip() != _ENDED:
         time.sleep(0.1)
-    watch.stop()
+    looking.stop()
     log_line("the run has ended")
     del server
 
@@ -57,15 +64,16 @@ def start(cluster: Cluster, params: Params) -> Any:
     options.inter_op_parallelism_threads = threads_wanted(cluster, params)
     try:
         return tf.distribute.Server(
-            tf.train.ClusterSpec(cluster.jobs()),
-            job_name=cluster.job,
-            task_index=cluster.index,
+            # The controller is no server: it connects to those that are.
+            tf.train.ClusterSpec({j: a for j, a in cluster.jobs().items() if j != "chief"}),
+            job_name=cluster.me.job,
+            task_index=cluster.me.index,
             protocol=cluster.protocol,
             config=options,
         )
     except tf.errors.OpError as error:
         raise MachineError(
-            f"{cluster.me}: cannot listen there ({error.message.splitlines()[0]}); is another "
+            f"{cluster.me}: cannot listen there ({first_line(error)}); is another "
             "process running on that port?"
         ) from None
 

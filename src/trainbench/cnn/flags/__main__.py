@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from trainbench.cnn.flags import DROP, FLAGS, KEEP, MAP, NOTE, OURS, Flag
 
 MEANINGS = {
     KEEP: "the same meaning as in tf_cnn_benchmarks",
     MAP: "the same purpose, by another mechanism",
-    NOTE: "accepted; one warning says that there is no effect, and why",
-    DROP: "refused, with the replacement named",
+    NOTE: "accepted without effect; one warning gives the reason",
+    DROP: "refused; the message names a replacement",
     OURS: "not in tf_cnn_benchmarks",
 }
+REMARKS = {MAP: "Mechanism", NOTE: "Reason", DROP: "Reason or replacement"}
 
 
 def page() -> str:
     """The flags by verdict, as Markdown."""
     parts = [
         "# Flags of `trainbench cnn`, by verdict",
-        "Written by `python -m trainbench.cnn.flags`; a test compares. `--help` lists the same "
-        "flags by concern.",
+        "A verdict says what has become of a flag of tf_cnn_benchmarks. `--help` lists the same\n"
+        "flags by subject. `python -m trainbench.cnn.flags` writes this page; a test compares.\n"
+        "`--flagfile`, `--undefok`, `--helpshort` and `--helpfull` are absl's and not listed.",
     ]
     for verdict, meaning in MEANINGS.items():
         flags = [flag for flag in FLAGS.values() if flag.verdict == verdict]
-        remark = "Today" if verdict == MAP else "Why, or what instead"
-        last = "" if verdict in (KEEP, OURS) else f" {remark} |"
-        rule = "" if verdict in (KEEP, OURS) else "---|"
-        rows = [f"| Flag | Type | Default | What it does |{last}", f"|---|---|---|---|{rule}"]
-        rows += [_row(flag, remark=bool(last)) for flag in flags]
-        parts += [f"## {verdict}: {meaning} ({len(flags)})", "\n".join(rows)]
+        parts += [f"## {verdict}: {meaning} ({len(flags)})", "\n".join(map(_item, flags))]
     return "\n\n".join(parts) + "\n"
 
 
-def _row(flag: Flag, *, remark: bool) -> str:
-    default = "" if flag.default in (None, "", ()) else f"`{flag.default}`"
-    end = f" {flag.remark} |" if remark else ""
-    return f"| `{flag.name}` | {flag.kind} | {default} | {flag.help} |{end}"
+def _item(flag: Flag) -> str:
+    default = "" if flag.default in (None, "", ()) else f", default `{flag.default}`"
+    remark = f" *{REMARKS[flag.verdict]}:* {flag.remark}." if flag.verdict in REMARKS else ""
+    text = f"- `{flag.name}` ({flag.kind}{default}): {flag.help}{remark}"
+    return textwrap.fill(text, 100, subsequent_indent="  ", break_on_hyphens=False)
 
 
 if __name__ == "__main__":

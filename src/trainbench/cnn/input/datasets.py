@@ -88,7 +88,7 @@ def create(params: Params, *, image_size: int | None = None) -> Dataset:
         image_size: taken in place of the size of ``params.model``.
 
     Raises:
-        ParamError: an unknown data set, or one that cannot be told from the folder's name.
+        ParamError: an unknown data set, or one that the folder's name does not tell.
         DataIntegrityError: the folder does not exist.
     """
     name = _name(params)

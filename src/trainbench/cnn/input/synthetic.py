@@ -1,4 +1,4 @@
-"""Images that are made once, on the device that uses them: input that costs nothing."""
+"""Synthetic images, made once on the device that uses them, so that input costs no time."""
 
 from __future__ import annotations
 

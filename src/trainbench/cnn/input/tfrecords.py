@@ -1,7 +1,4 @@
-"""TFRecord files of images: their names, their fields, what is wrong with them, small ones.
-
-generate(Path("images"))   # a hundred kilobytes of black and white ones, for tests
-"""
+"""TFRecord files of images: their names, their fields, what is wrong with them."""
 
 from __future__ import annotations
 
@@ -11,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from trainbench.errors import DataIntegrityError
@@ -19,8 +15,6 @@ from trainbench.progress import heartbeat
 
 FRAME_BYTES = 16
 """Of each record beside its data: the length, and a checksum of either."""
-BLACK, WHITE = 1, 2
-"""Labels of the images that ``generate`` writes; 0 is the background."""
 _CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
@@ -40,7 +34,7 @@ def files(folder: Path, subset: str) -> list[Path]:
         raise DataError(f"Found no files in --data_dir matching: {folder / pattern}")
     empty = [file for file in found if file.stat().st_size == 0]
     if empty:
-        raise DataError(f"{empty[0]}: the file is empty; write it again or take it away")
+        raise DataError(f"{empty[0]}: the file is empty; write it again or remove it")
     return found
 
 
@@ -64,40 +58,8 @@ def damage(files: list[Path], cause: tf.errors.OpError) -> DataError:
         for file in files:
             fault = _fault(file, decode)
             if fault:
-                return DataError(f"{file}: {fault}; write the file again or take it away")
+                return DataError(f"{file}: {fault}; write the file again or remove it")
     return DataError(f"{files[0].parent}: an image could not be read: {_plain(cause)}")
-
-
-def generate(
-    folder: Path,
-    *,
-    train: int = 512,
-    validation: int = 128,
-    shards: tuple[int, int] = (8, 2),
-    mixed: bool = False,
-    seed: int = 0,
-) -> list[Path]:
-    """Write small JPEG images of one colour and return the files.
-
-    Training images are black and validation images white, so that a mix-up of the two shows;
-    ``mixed``: every other image of both is white. Sides are of 30 to 299 pixels; each image has a
-    box from 0.1 to 0.9. Same seed, same bytes.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    rng = np.random.default_rng(seed)
-    written = []
-    for subset, count, parts in zip(
-        ("train", "validation"), (train, validation), shards, strict=True
-    ):
-        alone = BLACK if subset == "train" else WHITE
-        labels = [WHITE if index % 2 else BLACK for index in range(count)]
-        labels = labels if mixed else [alone] * count
-        examples = [_example(label, rng) for label in labels]
-        for part in range(parts):
-            name = folder / f"{subset}-{part:05d}-of-{parts:05d}"
-            write(name, examples[part::parts])
-            written.append(name)
-    return written
 
 
 def write(file: Path, examples: list[bytes]) -> None:
@@ -121,12 +83,6 @@ def example(encoded: bytes, label: int, box: tuple[float, float, float, float]) 
     features = tf.train.Features(feature=fields)
     serialized: bytes = tf.train.Example(features=features).SerializeToString(deterministic=True)
     return serialized
-
-
-def _example(label: int, rng: np.random.Generator) -> bytes:
-    height, width = rng.integers(30, 300, 2)
-    pixels = np.full((height, width, 3), 255 if label == WHITE else 0, np.uint8)
-    return example(tf.io.encode_jpeg(pixels).numpy(), label, (0.1, 0.1, 0.9, 0.9))
 
 
 def _fault(file: Path, decode: bool) -> str | None:

@@ -51,14 +51,14 @@ class BenchmarkLog:
         }
         write_atomically(self._folder / RUN_FILE, json.dumps(record, indent=1) + "\n")
 
-    def metric(self, name: str, value: float, *, unit: str | None = None, step: int) -> None:
+    def metric(self, name: str, value: float, *, step: int) -> None:
         """Add one metric; a value that is not finite is left out, as JSON has none."""
         if not math.isfinite(value):
             return
         line = {
             "name": name,
             "value": float(value),
-            "unit": unit,
+            "unit": None,
             "global_step": step,
             "timestamp": _now(),
             "extras": [],

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import tensorflow as tf
 
+import trainbench
 from trainbench.cnn import console
 from trainbench.cnn.flags.params import Params
 from trainbench.errors import TrainbenchError
 
+_PACKAGE = Path(trainbench.__file__).parent
 # Tensors kept of each operation: the newest, so that a long run does not fill the disk.
 _KEPT = 1000
 
@@ -32,7 +35,8 @@ def numerics_checked(params: Params) -> Iterator[None]:
     dump = None
     if params.debugger is not None:
         console.print_result("Every tensor is checked for NaN and infinity.")
-        tf.debugging.enable_check_numerics()
+        # Whole paths: by default TensorFlow shows the last 50 characters only.
+        tf.debugging.enable_check_numerics(path_length_limit=None)
     if params.debug_dump_dir is not None:
         console.print_result(f"Writing debug information to {params.debug_dump_dir}")
         dump = tf.debugging.experimental.enable_dump_debug_info(
@@ -65,6 +69,10 @@ def summary(message: str) -> str | None:
     text = f"{found[1]} in output {found[2]} of operation {found[3]}"
     shape = re.search(r"shape: (.+)", message)
     # The innermost of our own lines: what is below them is TensorFlow's and Keras's.
-    own = re.findall(r"\+ \S*?(trainbench/\S+) \(L(\d+)\)", message)
+    frames = [(Path(file), line) for file, line in re.findall(r"\+ (.+) \(L(\d+)\)", message)]
+    own = [(file, line) for file, line in frames if file.is_relative_to(_PACKAGE)]
     text += f", shape {shape[1]}" if shape else ""
-    return text + (f", made at {own[-1][0]}:{own[-1][1]}" if own else "")
+    if own:
+        file, line = own[-1]
+        text += f", made at {file.relative_to(_PACKAGE.parent)}:{line}"
+    return text

@@ -57,7 +57,7 @@ def planes(content: bytes) -> list[Any]:
 def name_of(plane: Any, event: Any) -> str:
     """What ``event`` is called."""
     metadata = plane.event_metadata[event.metadata_id]
-    return metadata.display_name or metadata.name
+    return str(metadata.display_name or metadata.name)
 
 
 def operation_of(plane: Any, event: Any) -> tuple[str, str] | None:

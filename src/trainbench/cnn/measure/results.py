@@ -32,7 +32,7 @@ def record(
     batches: list[Batch],
     evaluations: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Everything about one run, ready for JSON; docs/cnn.md describes each key.
+    """Everything about one run, ready for JSON; docs/cnn_measuring.md describes each key.
 
     ``flops_per_image`` counts multiplications and additions of the forward pass; training takes
     about three times as many, which ``percent_of_measured_peak`` assumes.
@@ -136,7 +136,7 @@ def measured_peak_flops(size: int = 1024, seconds: float = 0.3) -> float:
 
 
 def degraded(params: Params) -> list[dict[str, str]]:
-    """What keeps the result from being what its flags say."""
+    """Why the result is less than its flags say."""
     found = []
     if params.device.lower() == "gpu" and not tf.config.list_physical_devices("GPU"):
         found.append({"code": "no_gpu", "text": "device=gpu, but it ran on the CPU"})

@@ -25,18 +25,17 @@ _IMAGES = 3
 
 
 class Summaries:
-    """Summaries of one training in ``train_dir``."""
+    """Summaries of one training in ``folder``."""
 
-    def __init__(self, params: Params, step: Step) -> None:
+    def __init__(self, folder: str, params: Params, step: Step) -> None:
         self._params, self._step = params, step
-        self._file = EventFile(params.train_dir)
+        self._file = EventFile(folder)
 
-    @staticmethod
-    def wanted(params: Params) -> bool:
-        """Whether ``params`` ask for summaries."""
-        return bool(params.summary_verbosity and params.train_dir) and (
-            params.save_summaries_steps > 0
-        )
+    @classmethod
+    def of(cls, params: Params, step: Step) -> Summaries | None:
+        """The summaries that ``params`` ask for; none where nothing is trained."""
+        asked = params.summary_verbosity and params.save_summaries_steps > 0 and step.optimizers
+        return cls(params.train_dir, params, step) if asked and params.train_dir else None
 
     def add(
         self,
@@ -102,7 +101,7 @@ class EventFile:
 
     def __init__(self, folder: str) -> None:
         Path(folder).mkdir(parents=True, exist_ok=True)
-        # TensorBoard finds files by "tfevents"; a host's name, usual here, is nobody's business.
+        # TensorBoard finds files by "tfevents"; no host name, which is usual here but identifying.
         name = f"events.out.tfevents.{time.time_ns()}.trainbench"
         self._writer = tf.io.TFRecordWriter(str(Path(folder) / name))
         self._write(event_pb2.Event(wall_time=time.time(), file_version="brain.Event:2"))

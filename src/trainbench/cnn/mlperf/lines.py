@@ -1,10 +1,10 @@
-"""The MLPerf lines of a run: what is said of it, and at which point (docs/cnn.md).
+"""The MLPerf lines of a run: what is logged, and at which point (docs/cnn.md).
 
-harness.__init__   start, offset          run_start, eval_offset
-harness.run        training, evaluation   seeds, input, model, optimizer; the same of the evaluation
+benchmark.__init__ start, offset          run_start, eval_offset
+benchmark.run      training, evaluation   seeds, input, model, optimizer; the same of the evaluation
 runs.train         TrainingLines          train_loop, the rate, every evaluation, the end
 
-Every line goes through ``compliance.log``, which writes nothing unless somebody listens.
+Every line goes through ``compliance.emit``, which writes nothing unless somebody listens.
 """
 
 from __future__ import annotations

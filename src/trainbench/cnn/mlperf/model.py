@@ -1,4 +1,4 @@
-"""The MLPerf lines of a residual network, read from the Keras model that is really trained.
+"""The MLPerf lines of a residual network, read from the Keras model that is trained.
 
 Shapes are those of one image, channels first as in the public v0.5 logs, whatever the layout in
 memory. A convolution has two lines: its shapes, and how it is set up.

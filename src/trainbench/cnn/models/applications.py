@@ -41,7 +41,6 @@ class KerasModel:
     """A model of ``keras.applications`` with the attributes of the registry's own."""
 
     name: str
-    dataset_name: str
     image_size: int
     make: Callable[..., keras.Model]
     default_batch_size: int = 32
@@ -49,11 +48,6 @@ class KerasModel:
     learning_rate_fn: None = None
     scales_rate: bool = False
     fp16_loss_scale: float = 128.0
-
-    @property
-    def is_cifar(self) -> bool:
-        """Whether the model is for images of CIFAR-10."""
-        return self.dataset_name == "cifar10"
 
     def build(self, num_classes: int, *, data_format: str = "channels_last") -> keras.Model:
         """The network with fresh weights, logits out.
@@ -87,7 +81,7 @@ def model(name: str, dataset_name: str) -> KerasModel:
         hint = f"; did you mean '{PREFIX}{folded[near[0]]}'?" if near else ""
         raise ParamError(f"Invalid model name '{name}': keras.applications has no {short!r}{hint}")
     size = 32 if dataset_name == "cifar10" else SIZES.get(short, DEFAULT_SIZE)
-    return KerasModel(name, dataset_name, size, getattr(keras.applications, short))
+    return KerasModel(name, size, getattr(keras.applications, short))
 
 
 def names() -> list[str]:

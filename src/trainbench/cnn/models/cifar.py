@@ -13,7 +13,7 @@ _DENSENET_RATE = StepRate(0.1, (1.0, 0.1, 0.01, 0.001), (150, 225, 300), whole_b
 
 
 def _model(name: str, batch_size: int, rate: float, body: Body, **kwargs: Any) -> CnnModel:
-    return CnnModel(name, "cifar10", 32, batch_size, rate, body, **kwargs)
+    return CnnModel(name, 32, batch_size, rate, body, **kwargs)
 
 
 def _resnets() -> list[CnnModel]:

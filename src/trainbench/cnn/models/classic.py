@@ -12,7 +12,7 @@ from trainbench.cnn.models.net import Net, Tensor
 
 
 def trivial(net: Net, x: Tensor) -> Tensor:
-    """Two dense layers, for measuring everything but the network."""
+    """Two dense layers, for measuring everything except the network."""
     return net.dense(net.dense(net.flatten(x), 1), 4096)
 
 
@@ -24,7 +24,7 @@ def lenet(net: Net, x: Tensor) -> Tensor:
 
 
 def alexnet(net: Net, x: Tensor) -> Tensor:
-    """AlexNet on one device (arXiv:1404.5997); 227 pixels leave no padding."""
+    """AlexNet on one device (arXiv 1404.5997); 227 pixels leave no padding."""
     x = net.max_pool(net.conv(x, 64, 11, 4, padding="valid"), 3)
     x = net.max_pool(net.conv(x, 192, 5), 3)
     for filters in (384, 384, 256):
@@ -44,7 +44,7 @@ def alexnet_cifar(net: Net, x: Tensor) -> Tensor:
 
 
 def overfeat(net: Net, x: Tensor) -> Tensor:
-    """The fast model of OverFeat (arXiv:1312.6229)."""
+    """The fast model of OverFeat (arXiv 1312.6229)."""
     x = net.max_pool(net.conv(x, 96, 11, 4, padding="valid"), 2)
     x = net.max_pool(net.conv(x, 256, 5, padding="valid"), 2)
     for filters in (512, 1024, 1024):
@@ -53,7 +53,7 @@ def overfeat(net: Net, x: Tensor) -> Tensor:
 
 
 def vgg(*convolutions: int) -> Callable[[Net, Tensor], Tensor]:
-    """VGG with so many convolutions in each of its five stages (arXiv:1409.1556)."""
+    """VGG with so many convolutions in each of its five stages (arXiv 1409.1556)."""
 
     def body(net: Net, x: Tensor) -> Tensor:
         for count, filters in zip(convolutions, (64, 128, 256, 512, 512), strict=True):

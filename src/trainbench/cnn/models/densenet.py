@@ -1,4 +1,4 @@
-"""Densely connected networks for CIFAR (arXiv:1608.06993), as tf_cnn_benchmarks has them."""
+"""Densely connected networks for CIFAR (arXiv 1608.06993), as tf_cnn_benchmarks has them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NORM = Norm(decay=0.9, epsilon=1e-5, scale=True)
 def densenet(layers: int, growth: int) -> Callable[[Net, Tensor], Tensor]:
     """Three dense blocks of ``layers`` layers that each add ``growth`` channels.
 
-    Unlike the paper's, a transition narrows to twice the growth, and convolutions have a bias.
+    Unlike the paper: a transition narrows to twice the growth, and convolutions have a bias.
     """
 
     def body(net: Net, x: Tensor) -> Tensor:

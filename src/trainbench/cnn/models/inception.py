@@ -1,4 +1,4 @@
-"""GoogLeNet, Inception-v3 and Inception-v4 (arXiv:1409.4842, 1512.00567, 1602.07261)."""
+"""GoogLeNet, Inception-v3 and Inception-v4 (arXiv 1409.4842, 1512.00567, 1602.07261)."""
 
 from __future__ import annotations
 

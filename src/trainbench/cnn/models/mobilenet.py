@@ -1,4 +1,4 @@
-"""MobileNet v2 (arXiv:1801.04381)."""
+"""MobileNet v2 (arXiv 1801.04381)."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STAGES = (
     (6, 160, 3, 2),
     (6, 320, 1, 1),
 )
-"""Table 2 of the paper: expansion, channels, blocks, stride of the first block."""
+"""Table 2 of arXiv 1801.04381: expansion, channels, blocks, stride of the first block."""
 
 
 def mobilenet(net: Net, x: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""NASNet-A (arXiv:1707.07012): two kinds of cells, found by search, in a row.
+"""NASNet-A (arXiv 1707.07012): two kinds of cells, found by search, in a row.
 
 A cell joins its input (state 0) and the input of the cell before (state 1) in five sums of two
 operations each; what no sum has used is put side by side.

@@ -1,4 +1,4 @@
-"""The words in which the networks are written: one method for each kind of layer."""
+"""The builder of all networks: one method for each kind of layer."""
 
 from __future__ import annotations
 

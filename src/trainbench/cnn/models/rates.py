@@ -1,4 +1,4 @@
-"""Learning rates that models bring along, in float32 as TensorFlow 1 computed them."""
+"""Learning rate schedules of the models, in float32 as TensorFlow 1 computed them."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Residual networks: v1, v1.5 and v2 of the document, those of the official models, CIFAR's.
+"""Residual networks: v1, v1.5 and v2 of tf_cnn_benchmarks, the official models', CIFAR's.
 
-v1    the stride of a block is in its first convolution, 1x1 (arXiv:1512.03385)
+v1    the stride of a block is in its first convolution, 1x1 (arXiv 1512.03385)
 v1.5  it is in the 3x3 convolution
-v2    normalization and rectifier come before the convolutions (arXiv:1603.05027)
+v2    normalization and rectifier come before the convolutions (arXiv 1603.05027)
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def official_resnet(version: int, counts: Counts, *, bottleneck: bool) -> Body:
 
 
 def cifar_resnet(version: str, blocks: int) -> Body:
-    """The network of section 4.2 of the paper: three stages of ``blocks`` blocks, 32x32 images."""
+    """The network of arXiv 1512.03385, section 4.2: three stages of ``blocks``, 32x32 images."""
 
     def body(net: Net, x: Tensor) -> Tensor:
         net = net.normed(NORM)

@@ -1,4 +1,4 @@
-"""What the harness knows about a model before it is built."""
+"""What is known about a model before it is built."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ class CnnModel:
     """
 
     name: str
-    dataset_name: str
     image_size: int
     default_batch_size: int
     default_learning_rate: float
@@ -40,11 +39,6 @@ class CnnModel:
     learning_rate_fn: ModelRate | None = None
     scales_rate: bool = False
     fp16_loss_scale: float = 128.0
-
-    @property
-    def is_cifar(self) -> bool:
-        """Whether the model is for images of CIFAR-10."""
-        return self.dataset_name == "cifar10"
 
     def build(self, num_classes: int, *, data_format: str = "channels_last") -> keras.Model:
         """The network under Keras' current dtype policy.

@@ -1,7 +1,7 @@
-"""Two result files of ``trainbench cnn`` side by side: is the second slower, and how sure is that?
+"""Two result files of ``trainbench cnn``: whether the second is slower, with confidence intervals.
 
-Whole runs are the samples where both files hold several (``--repeat``). Otherwise they are blocks
-of consecutive steps, which know nothing of what differs between processes.
+Whole runs are the samples where both files hold several (``--repeat``). Otherwise blocks of
+consecutive steps are, which do not show how processes differ.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class SpeedComparison:
 
     @property
     def slower(self) -> bool:
-        """Whether the second is slower by more than the threshold, surely enough."""
+        """Whether the second is significantly slower by more than the threshold."""
         return self.change.p_slowdown < 1 - self.confidence
 
     @property
@@ -56,7 +56,7 @@ class SpeedComparison:
             return "no significant difference"
         if self.change.percent > 0:
             return "faster"
-        return f"slower, but not surely by more than {self.threshold_percent:g} %"
+        return f"slower, but not significantly by more than {self.threshold_percent:g} %"
 
     def to_json(self) -> str:
         """Everything as JSON; speeds in images per second."""
@@ -101,7 +101,7 @@ def compare_speeds(
     """Compare two files of ``--result_json``.
 
     Raises:
-        ConfigError: a file that is none, or holds too few steps.
+        ConfigError: a file that is not a result, or holds too few steps.
     """
     records = read(baseline), read(other)
     kind = RUNS if all(_runs(record) >= 2 for record in records) else BLOCKS
@@ -183,11 +183,11 @@ def _cautions(kind: str, records: Sequence[dict[str, Any]], settings: Table) -> 
     found = []
     if kind == BLOCKS:
         found.append(
-            "one run each at least on one side: steps of one run resemble one another, and say "
-            "nothing of how processes differ; measure both with --repeat=5"
+            "at least one side has a single run: steps of one run resemble one another and do not "
+            "show how processes differ; measure both with --repeat=5"
         )
     elif min(_runs(record) for record in records) < 4:
-        found.append("fewer than 4 runs on one side: only large differences can be told")
+        found.append("fewer than 4 runs on one side: only large differences can be detected")
     if any(row[0].startswith("--") or row[0] == "batch_size" for row in settings.rows):
         found.append("the two did not do the same work; see the settings")
     if any(row[0].startswith("system") for row in settings.rows):

@@ -17,7 +17,7 @@ from trainbench.reporting.drawing import MUTED, SERIES, style
 Row = Mapping[str, str]
 _PANEL, _HEIGHT = 4.2, 3.6
 _WIDE = 30
-"""Speeds further apart than this share a logarithmic axis: small ones would lie on the ground."""
+"""Speeds further apart than this share a logarithmic axis: small ones would be invisible."""
 _MARKERS = "osD^vP"
 
 

@@ -65,7 +65,7 @@ def run(params: Params, *, quiet: bool, limit_bytes: int | None = None) -> Outco
         limit_bytes: end it when it holds more host memory than that.
 
     Raises:
-        Interrupted: the run was; what was to follow is not to.
+        Interrupted: the run was interrupted, and the runs that follow must not start.
     """
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
@@ -97,7 +97,7 @@ def last_error(text: str) -> str:
     return last.removeprefix("error: ")[:300]
 
 
-def _watch(process: subprocess.Popen, limit_bytes: int | None) -> tuple[int, bool]:
+def _watch(process: subprocess.Popen[Any], limit_bytes: int | None) -> tuple[int, bool]:
     """Wait for the end; the most memory held, and whether that was too much."""
     most = 0
     while process.poll() is None:

@@ -1,4 +1,4 @@
-"""``--repeat N``: whole runs in fresh processes, and how sure their mean speed is.
+"""``--repeat N``: whole runs in fresh processes, and the confidence interval of their speed.
 
 Fresh processes, because much of what makes two runs differ is decided once in a process: the
 kernels that are chosen, where memory lies, which threads run on which cores.

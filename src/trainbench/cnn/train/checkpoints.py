@@ -51,7 +51,7 @@ class Checkpoints:
     Args:
         folder: where they are; made on the first save.
         variables: name to variable, the model's own.
-        state: the same for what training needs to go on: optimizer and loss scale.
+        state: the same for what training needs to continue: optimizer and loss scale.
         keep: how many to keep; 0 keeps all.
     """
 
@@ -114,7 +114,7 @@ def _here() -> Any:
 
 
 def _check(path: str, variables: Mapping[str, Any], part: str, other: str) -> None:
-    """Compare names and shapes first: TensorFlow itself skips in silence what does not match."""
+    """Compare names and shapes first: TensorFlow itself silently skips what does not match."""
     found = _shapes(path, part)
     for name, variable in variables.items():
         wanted = variable.shape.as_list()

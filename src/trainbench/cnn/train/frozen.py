@@ -37,4 +37,4 @@ def freeze(step: Step, batches: list[Batch]) -> Any:
 def fits(step: Step) -> bool:
     """Whether the weights are few enough to be constants of a graph."""
     variables = [v for copy in step.copies for v in (*copy.trainable, *copy.state)]
-    return sum(v.shape.num_elements() * v.dtype.size for v in variables) <= LARGEST_BYTES
+    return bool(sum(v.shape.num_elements() * v.dtype.size for v in variables) <= LARGEST_BYTES)

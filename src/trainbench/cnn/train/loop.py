@@ -1,4 +1,4 @@
-"""The training loop: warm-up, timed steps, and nothing else; a watcher does what else there is."""
+"""The training loop: warm-up and timed steps. A watcher does everything else."""
 
 from __future__ import annotations
 
@@ -27,7 +27,12 @@ class Watcher(Protocol):
         """Whether step ``local_step`` (from 0; below 0 in the warm-up) is summarised."""
 
     def summarise(
-        self, global_step: int, results: dict[str, Any], rate: float, gradients: list, images: Any
+        self,
+        global_step: int,
+        results: dict[str, Any],
+        rate: float,
+        gradients: list[Any],
+        images: Any,
     ) -> None:
         """Take the results of a step that is summarised."""
 

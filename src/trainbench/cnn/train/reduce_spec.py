@@ -42,7 +42,7 @@ def parse(spec: str) -> list[Range]:
     """The ranges of ``spec``, smallest limit first.
 
     Raises:
-        ParamError: a malformed specification, a limit that is no number, an unknown algorithm.
+        ParamError: a malformed specification, a limit that is not a number, an unknown algorithm.
     """
     parts = spec.split(":")
     if len(parts) % 2 == 0:
@@ -71,7 +71,9 @@ def _range(text: str, limit: int, spec: str) -> Range:
     return Range(algorithm, int(shards or 1), limit)
 
 
-def extract_ranges(indices: Sequence[int], *, longest: int | None = None) -> tuple[list, list]:
+def extract_ranges(
+    indices: Sequence[int], *, longest: int | None = None
+) -> tuple[list[list[int]], list[int]]:
     """Runs of consecutive numbers in the ascending ``indices``, and the numbers that stand alone.
 
     A run is ``[first, last]``; none spans more than ``longest`` numbers.
@@ -87,16 +89,15 @@ def extract_ranges(indices: Sequence[int], *, longest: int | None = None) -> tup
     return [run for run in runs if run[0] != run[1]], singles
 
 
-def packs(sizes: Sequence[int], *, max_bytes: int, max_group: int, width: int = 4) -> list:
+def packs(sizes: Sequence[int], *, max_bytes: int, max_group: int) -> list[list[int]]:
     """Which tensors are summed together: lists of indices, in order.
 
     Args:
-        sizes: elements of each tensor.
+        sizes: elements, of four bytes, of each tensor.
         max_bytes: a tensor of at most this many bytes is small.
         max_group: the most tensors in one pack.
-        width: bytes of an element.
     """
-    small = [i for i, size in enumerate(sizes) if size * width <= max_bytes]
+    small = [i for i, size in enumerate(sizes) if size * 4 <= max_bytes]
     runs, _ = extract_ranges(small, longest=max_group)
     first_of = {run[0]: list(range(run[0], run[1] + 1)) for run in runs}
     packed = {i for group in first_of.values() for i in group[1:]}

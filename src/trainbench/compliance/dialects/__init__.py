@@ -1,1 +1,1 @@
-"""Later spellings of compliance lines."""
+"""The spellings of compliance lines, by MLPerf version."""

@@ -1,4 +1,4 @@
-"""The modern dialect: ``:::MLLOG {...}`` lines of MLPerf 0.7 and later, and the way there.
+"""The modern dialect: ``:::MLLOG {...}`` lines of MLPerf 0.7 and later, read and written.
 
 No rule set of ``mlperf_logging`` knows NCF, which left the suite after v0.5. What has a modern name
 is renamed (``TAGS``), everything else keeps its v0.5 name, so nothing is lost in either direction.
@@ -16,17 +16,12 @@ from typing import Any
 
 from trainbench.compliance.dialects import mllog_resnet
 from trainbench.compliance.dialects.mllog_resnet import RESEARCH, Entry, Submission
-from trainbench.compliance.parse import (
-    MLLOG_TOKEN,
-    Event,
-    Finding,
-    Line,
-    parse_json,
-    unreadable,
-)
+from trainbench.compliance.event import Event, Finding, Line, parse_json, unreadable
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.errors import MachineError
+
+TOKEN = ":::MLLOG "
 
 # v0.5 tag -> key of mlperf_logging.mllog.constants.
 TAGS = {
@@ -51,7 +46,7 @@ _EPOCH_VALUED = frozenset({tags.TRAIN_EPOCH, tags.EVAL_START, tags.EVAL_STOP})
 def parse_line(text: str, number: int = 0) -> Event | Finding:
     """The event of a ``:::MLLOG`` line in the terms of v0.5, or the finding that it is not one."""
     try:
-        entry = parse_json(text[text.index(MLLOG_TOKEN) + len(MLLOG_TOKEN) :].strip())
+        entry = parse_json(text[text.index(TOKEN) + len(TOKEN) :].strip())
         milliseconds, key, metadata = entry["time_ms"], entry["key"], dict(entry["metadata"] or {})
         if not isinstance(key, str) or not 0 <= milliseconds < _MAX_TIME_MS:
             return unreadable(text, number, "no key or no time", "text and milliseconds")
@@ -73,7 +68,7 @@ def parse_line(text: str, number: int = 0) -> Event | Finding:
 def format_lines(events: Iterable[Event], submission: Submission = RESEARCH) -> list[str]:
     """The ``:::MLLOG`` lines of ``events``, by ``mlperf_logging``; times to the millisecond.
 
-    ``submission`` stands in a ResNet log; NCF's has none, for no rules ask for it.
+    ``submission`` is written into a ResNet log; no rules ask for it in a log of NCF.
 
     Raises:
         MachineError: ``mlperf-logging`` is not installed.

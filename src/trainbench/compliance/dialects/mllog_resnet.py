@@ -11,14 +11,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from trainbench.compliance.parse import Event
+from trainbench.compliance.event import Event
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
 
 
 @dataclass(frozen=True)
 class Submission:
-    """What a log says of its submission; ``research`` is the status of what nobody can buy."""
+    """What a log says of its submission; systems that are not for sale have the status research."""
 
     org: str = "trainbench"
     platform: str = "unnamed"
@@ -55,7 +55,7 @@ ONCE = {
     tags.SEED: "seed",
 }
 _OPTIMIZERS = {resnet_tags.MOMENTUM: "sgd", resnet_tags.SGD: "sgd", resnet_tags.LARS: "lars"}
-# There is no training inside epochs that are logged when all is over, and no epoch in a bare size.
+# These lines are logged after the run, so no training lies between them.
 _LEFT_OUT = (tags.TRAIN_EPOCH,)
 
 
@@ -75,13 +75,13 @@ def _submitted(first: Event, submission: Submission) -> Iterator[Entry]:
 
 
 def _translated(events: Sequence[Event]) -> Iterator[Entry]:
-    said: set[str] = set()
+    written: set[str] = set()
     blocks = _Blocks([e.epoch for e in events if e.key == tags.EVAL_ACCURACY])
     for event in events:
         if event.key in ONCE:
             key = ONCE[event.key]
-            if key not in said:
-                said.add(key)
+            if key not in written:
+                written.add(key)
                 yield Entry(key, _once(event), event)
                 if key == "global_batch_size":
                     yield Entry("gradient_accumulation_steps", 1, event)
@@ -130,7 +130,7 @@ class _Blocks:
 
     @property
     def _epoch(self) -> int:
-        """Of the evaluation that comes, or is going on."""
+        """The epoch of the current evaluation, or of the next one."""
         known = self._epochs[min(self._done, len(self._epochs) - 1) :]
         return int(known[0]) if known else 0
 

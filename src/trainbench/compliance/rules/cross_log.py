@@ -1,4 +1,4 @@
-"""Rules on a set of logs: the runs of one result are many runs of one thing, one after another."""
+"""Rules on a set of logs: the runs of one result, one configuration, one after another."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from trainbench.compliance.event import Event, Finding, excerpt
 from trainbench.compliance.outcome import outcome
-from trainbench.compliance.parse import Event, Finding, excerpt
 from trainbench.compliance.tags import ncf as tags
 
 SEEDS = "set/seeds"

@@ -30,7 +30,7 @@ BENCHMARKS = ("gnmt", "maskrcnn", "minigo", "ncf", "resnet", "ssd", "transformer
 
 @dataclass(frozen=True)
 class ExactlyOne:
-    """The tag stands in the log once."""
+    """The tag appears in the log once."""
 
     tag: str
 
@@ -41,13 +41,13 @@ class ExactlyOne:
 
     @property
     def wanted(self) -> str:
-        """In words."""
+        """What its findings say is wanted."""
         return f"{self.tag} exactly once"
 
 
 @dataclass(frozen=True)
 class AtLeastOne:
-    """The tag stands in the log, whatever its value."""
+    """The tag appears in the log, whatever its value."""
 
     tag: str
 
@@ -58,7 +58,7 @@ class AtLeastOne:
 
     @property
     def wanted(self) -> str:
-        """In words."""
+        """What its findings say is wanted."""
         return f"{self.tag} at least once"
 
 
@@ -76,7 +76,7 @@ class Pair:
 
     @property
     def wanted(self) -> str:
-        """In words."""
+        """What its findings say is wanted."""
         return f"every {self.first} followed by one {self.second}"
 
 
@@ -94,7 +94,7 @@ class HasKeys:
 
     @property
     def wanted(self) -> str:
-        """In words."""
+        """What its findings say is wanted."""
         return f"every {self.tag} with {' and '.join(self.names)}"
 
 
@@ -112,7 +112,7 @@ class SomeEpochZero:
 
     @property
     def wanted(self) -> str:
-        """In words."""
+        """What its findings say is wanted."""
         return f"{self.tag} of epoch 0"
 
 
@@ -126,7 +126,7 @@ class KnownBenchmark:
 
     @property
     def wanted(self) -> str:
-        """In words."""
+        """What its findings say is wanted."""
         return f"{' or '.join(self.tags)} of one of {', '.join(BENCHMARKS)}"
 
 
@@ -138,7 +138,7 @@ class FirstLineBenchmark:
 
     @property
     def wanted(self) -> str:
-        """In words."""
+        """What its findings say is wanted."""
         return f"a first line of one of {', '.join(BENCHMARKS)}"
 
 
@@ -152,7 +152,7 @@ class RunTime:
 
     @property
     def wanted(self) -> str:
-        """In words."""
+        """What its findings say is wanted."""
         return f"run_stop after run_start, by at most {self.longest_s:,} s"
 
 

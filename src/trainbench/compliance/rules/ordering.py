@@ -1,4 +1,4 @@
-"""How a run went: the order of its log, its epochs and its outcome, as the strict rules want them.
+"""The strict rules on order: of the lines of a log, of its epochs, and of its outcome.
 
 Every function gives the breaches of one rule of ``strict.STRICT``.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trainbench.compliance.event import shown
 from trainbench.compliance.event_index import Breach, EventIndex, hit_rates, target, users
-from trainbench.compliance.parse import shown
 from trainbench.compliance.tags import ncf as tags
 
 # Users of MovieLens 20M.
@@ -132,9 +132,9 @@ def success_is_true(index: EventIndex) -> Iterator[Breach]:
     if not stops or not rates or wanted is None:
         return
     value = stops[0].value
-    said = value.get("success") if isinstance(value, dict) else None
-    if said is not (rates[-1][0] >= wanted):
-        yield f"{shown(said)} with a last HR@10 of {rates[-1][0]}", stops[0]
+    success = value.get("success") if isinstance(value, dict) else None
+    if success is not (rates[-1][0] >= wanted):
+        yield f"{shown(success)} with a last HR@10 of {rates[-1][0]}", stops[0]
 
 
 def stops_at_first_hit(index: EventIndex) -> Iterator[Breach]:

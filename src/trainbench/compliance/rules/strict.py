@@ -13,8 +13,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from trainbench.compliance.event import shown
 from trainbench.compliance.event_index import Breach, EventIndex, is_number
-from trainbench.compliance.parse import shown
 from trainbench.compliance.rules import ordering
 from trainbench.compliance.rules.ordering import USERS
 from trainbench.compliance.tags import ncf as tags

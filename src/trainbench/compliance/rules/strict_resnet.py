@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from trainbench.compliance.event import shown
 from trainbench.compliance.event_index import Breach, EventIndex
-from trainbench.compliance.parse import shown
 from trainbench.compliance.rules import ordering
 from trainbench.compliance.rules.strict import StrictRule
 from trainbench.compliance.tags import ncf as tags

@@ -34,7 +34,7 @@ _NOT_CODE = shutil.ignore_patterns("__pycache__", "*.pyc", "*.egg-info", ".*")
 
 @dataclass(frozen=True)
 class Submitter:
-    """What a submission says that no file of a run knows."""
+    """The parts of a submission that are in no file of a run."""
 
     org: str
     poc_email: str

@@ -5,7 +5,7 @@
     results/<entry>/entry.json
     results/<entry>/ncf/result_0.txt ... result_99.txt
 
-Rules: mlcommons/training@v0.5 compliance/verify_submission. ``packing`` builds such a folder.
+Rules: mlcommons/training@v0.5 compliance/verify_submission. ``build`` makes such a folder.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.compliance.check import check_file
-from trainbench.compliance.parse import Finding, excerpt, shown
+from trainbench.compliance.event import Finding, excerpt, shown
 from trainbench.compliance.rules.levels import BENCHMARKS, NEWEST_CHECKER, ruleset
 from trainbench.compliance.score import WANTED, score
 
@@ -76,7 +76,7 @@ class Verification:
 
 
 def verify(root: Path, *, checker: str = NEWEST_CHECKER) -> Verification:
-    """Everything in a submission folder that the v0.5 tool would have objected to.
+    """Everything in a submission folder that the v0.5 tool would have refused.
 
     Beyond it, keys that are missing are found as well as those that are too many, and one bad log
     does not hide the others.

@@ -4,7 +4,7 @@ A sample is one unsigned 64-bit number until it is written: user, item, label fr
 epoch is every training pair once and ``train_negatives`` fresh negatives for each, in uniformly
 random order. Batches have one constant size. What does not fill the last batch is, with ``pad``,
 completed by repeated random samples of the epoch, and the batch that holds the repeats comes first
-(tensorflow/models#5576: better than last); with ``spillover`` it opens the next epoch instead, and
+(models#5576: better than last); with ``spillover`` it opens the next epoch instead, and
 the leftover of the last epoch is not trained on.
 """
 

@@ -22,7 +22,7 @@ import trainbench
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import TrainbenchError
-from trainbench.files import disk_errors_told, require_space
+from trainbench.files import disk_errors_told, require_space, write_atomically
 from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.ncf.input.epochs import EpochMaker, EpochRecord, epoch_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
@@ -38,7 +38,7 @@ _TRAINER_GONE = signal.SIGHUP
 
 
 class Heartbeat:
-    """Touches a file at most once a second, when told that work went on."""
+    """Touches a file at most once a second, when told of progress."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._last = path, 0.0
@@ -105,7 +105,7 @@ def disk_line(cache: RatingsCache, options: GenerationOptions) -> str:
 
 
 def _publish(folder: Path, needed_bytes: int, write: Callable[[Path], object]) -> Path:
-    """``write`` into a folder under another name, then give it its own in one stroke."""
+    """``write`` into a folder under another name, then rename it atomically."""
     part = folder.with_name(folder.name + ".part")
     started = time.perf_counter()
     part.mkdir()
@@ -171,7 +171,7 @@ def main(argv: list[str] | None = None) -> int:
     work_dir = WorkDir(given.work_dir)
     _stop_cleanly(work_dir)
     die_with_parent(given.parent, number=_TRAINER_GONE)
-    work_dir.alive.write_text(f"process {os.getpid()}\n")
+    write_atomically(work_dir.alive, f"process {os.getpid()}\n")
     log_line(f"alive as process {os.getpid()}, waiting for {work_dir.flagfile}")
     try:
         _produce(work_dir)

@@ -38,7 +38,7 @@ HUNG_AFTER_S = 45.0
 LAST_LINES = 20
 _POLL_S = 0.01
 _GRACE_S = 5.0
-# A gap between two looks longer than this says nothing about the producer: we were stopped too.
+# A longer gap between two checks tells nothing about the producer: we were stopped too.
 _LONGEST_GAP_S = 5.0
 
 
@@ -54,13 +54,13 @@ class _Source(Protocol):
     """What makes the folders: another process, or this one."""
 
     def release(self) -> None:
-        """Let it touch data."""
+        """Let the producer read data."""
 
     def check(self) -> None:
-        """Raise if it is in trouble."""
+        """Raise if the producer failed or hangs."""
 
     def wait_for(self, folder: Path) -> None:
-        """Return when ``folder`` is there."""
+        """Return when ``folder`` exists."""
 
     def stop(self) -> None:
         """End it; may be called twice."""
@@ -153,7 +153,7 @@ def start_producer(
     """Start the producer and return once it has said that it is alive; it touches no data yet.
 
     Folders of dead runs in ``work_dir`` are removed. Call it from a thread that lives as long as
-    the producer shall: Linux ends the producer with the thread that started it. With
+    the producer should: Linux ends the producer with the thread that started it. With
     ``config.use_subprocess`` False the same work is done in this process when it is asked for.
 
     Raises:
@@ -232,7 +232,7 @@ class _Process:
         self._work_dir, self._options, self._log = work_dir, options, log_file
         self._hung_after_s = hung_after_s
         self._beat, self._silent_s, self._looked = 0.0, 0.0, time.monotonic()
-        # It has no use for a GPU, and whatever it might load must not take the trainer's memory.
+        # It needs no GPU, and whatever it might load must not take the trainer's GPU memory.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         paths = [str(PACKAGE.parent), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
@@ -252,7 +252,7 @@ class _Process:
             if self._child.poll() is not None:
                 raise self._failure(f"ended with {self._ending()} before it was alive")
             if time.monotonic() > deadline:
-                raise self._failure(f"gave no sign of life in {timeout_s:.0f} s")
+                raise self._failure(f"did not start within {timeout_s:.0f} s")
             time.sleep(_POLL_S)
 
     def release(self) -> None:
@@ -272,7 +272,7 @@ class _Process:
             if beat != self._beat:
                 self._beat, self._silent_s = beat, 0.0
         if self._silent_s > self._hung_after_s:
-            failure = self._failure(f"hangs: no sign of work for {self._silent_s:.0f} s")
+            failure = self._failure(f"hangs: no progress for {self._silent_s:.0f} s")
             self._child.kill()
             raise failure
 

@@ -29,7 +29,7 @@ _ROUNDS = 16
 
 
 class Purpose(enum.IntEnum):
-    """What a random stream is for; the first word of its key."""
+    """The purpose of a random stream; the first word of its key."""
 
     EVAL_NEGATIVES = 1
     TRAIN_NEGATIVES = 2

@@ -1,8 +1,7 @@
-"""Where trainer and producer of one run meet: a folder of that run alone.
+"""The folder that trainer and producer of one run share.
 
-The trainer holds a lock of the kernel's on a file in it. A folder whose lock is free belongs to a
-run that is dead, however it died, and is removed by the next run; one whose lock is held is never
-touched.
+The trainer holds a kernel lock on a file in it. A folder whose lock is free belongs to a dead run,
+however it died, and is removed by the next run. A folder whose lock is held is never touched.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ class WorkDir:
 
     @property
     def heartbeat(self) -> Path:
-        """Touched by the producer while its work goes on."""
+        """Touched by the producer while it makes progress."""
         return self.root / "heartbeat"
 
     @property
@@ -111,7 +110,7 @@ def remove_stale(parent: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def _one_at_a_time(parent: Path) -> Iterator[None]:
-    # Without it a folder could be judged between its creation and its lock.
+    # Without it another process could remove a folder between its creation and its lock.
     descriptor = _opened(parent / ".lock")
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

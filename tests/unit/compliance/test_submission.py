@@ -1,0 +1,232 @@
+"""The v0.5 submission folder: built from a run, and verified rule by rule."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from checkout import CHECKOUT
+from v05_log import lines, many, run, without
+
+from trainbench.compliance.score import score
+from trainbench.compliance.submission.build import Submitter, build, entry
+from trainbench.compliance.submission.verify import ENTRY_KEYS, NODE_KEYS, verify
+from trainbench.compliance.tags import ncf as tags
+from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.trials.paths import RunDir
+
+SYSTEM = {
+    "cpu": {"model": "Xeon 8180", "sockets": 2, "cores": 56, "threads": 112},
+    "memory_bytes": 384 * 2**30,
+    "gpus": [{"name": "A100", "memory_bytes": 40 * 2**30, "driver": "550.1"}] * 2,
+    "cuda": "12.4",
+    "os": "Debian GNU/Linux 12",
+    "packages": {"tensorflow": "2.19.0", "trainbench": "0.1.0", "keras": None},
+    "git": {"revision": "abc123", "dirty": False},
+}
+SUBMITTER = Submitter("An Org", "someone@example.org")
+
+
+def make_run(root: Path, *, runs: int = 100, converged: int = 60) -> RunDir:
+    found = RunDir(root)
+    trial = found.trial(0)
+    trial.root.mkdir(parents=True)
+    trial.system.write_text(json.dumps(SYSTEM))
+    folder = found.results("box")
+    folder.mkdir(parents=True)
+    for index, events in enumerate(many(runs, converged=converged)):
+        (folder / f"result_{index}.txt").write_text("".join(lines(events)))
+    return found
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("submission")
+    source = make_run(folder / "run")
+    return build(source, folder / "out", system="box", submitter=SUBMITTER, code=folder)
+
+
+@pytest.fixture
+def copy(built: Path, tmp_path: Path) -> Path:
+    """A submission folder to be broken, with one of its logs."""
+    others = shutil.ignore_patterns("result_[1-9]*.txt")
+    return Path(shutil.copytree(built, tmp_path / "submission", ignore=others))
+
+
+def found(root: Path) -> list[str]:
+    return [finding.rule for finding in verify(root).findings]
+
+
+def test_built_folder_is_verified_and_scored(built: Path) -> None:
+    verification = verify(built)
+    assert verification.findings == ()
+    assert verification.exit_code == 0
+    expected = score(built / "results" / "box" / "ncf").mean_s
+    assert verification.results == {("box", "ncf"): expected}
+    assert verification.to_text() == f"{built}: box ncf: {expected:.2f} s\n{built}: 0 findings\n"
+
+
+def test_layout_is_the_v05_one(built: Path) -> None:
+    for name in (
+        "submission.json",
+        "code/ncf/README.md",
+        "code/ncf/preproc_dataset.sh",
+        "code/ncf/setup_box.sh",
+        "code/ncf/run_and_time_box.sh",
+        "results/box/entry.json",
+        "results/box/ncf/result_99.txt",
+    ):
+        assert (built / name).is_file(), name
+
+
+def test_code_is_the_checkouts_without_its_litter(tmp_path: Path) -> None:
+    source = make_run(tmp_path / "run", runs=1, converged=1)
+    out = build(source, tmp_path / "out", system="box", submitter=SUBMITTER, code=CHECKOUT)
+    code = out / "code" / "ncf"
+    module = "src/trainbench/compliance/submission/build.py"
+    assert (code / module).read_bytes() == (CHECKOUT / module).read_bytes()
+    assert (code / "pyproject.toml").is_file()
+    assert not list(code.rglob("__pycache__"))
+    assert not (code / "tests").exists()
+
+
+def test_entry_is_filled_from_the_system_record() -> None:
+    meta = entry(SYSTEM, SUBMITTER)
+    assert set(meta) == set(ENTRY_KEYS)
+    assert set(meta["nodes"][0]) == set(NODE_KEYS)
+    assert (meta["hardware"], meta["framework"]) == ("2x A100", "TensorFlow 2.19.0")
+    assert meta["nodes"][0]["sys_mem_size"] == "384 GiB"
+    assert "CUDA 12.4" in meta["libraries"]
+
+
+def test_entry_of_an_unknown_machine_has_all_keys() -> None:
+    meta = entry({}, SUBMITTER)
+    assert set(meta) == set(ENTRY_KEYS)
+    assert meta["nodes"][0]["cpu"] == "N/A"
+
+
+def _edit(path: str, change: Callable[[dict[str, object]], None]) -> Callable[[Path], None]:
+    def edit(root: Path) -> None:
+        content = json.loads((root / path).read_text())
+        change(content)
+        (root / path).write_text(json.dumps(content))
+
+    return edit
+
+
+def _log(name: str, text: str) -> Callable[[Path], None]:
+    return lambda root: (root / "results/box/ncf" / name).write_text(text)  # type: ignore[return-value]
+
+
+ENTRY = "results/box/entry.json"
+
+BREAKS: dict[str, tuple[Callable[[Path], object], str]] = {
+    "no results": (lambda r: shutil.rmtree(r / "results"), "submission/exists/results"),
+    "no code": (lambda r: shutil.rmtree(r / "code"), "submission/exists/code"),
+    "no submission.json": (lambda r: (r / "submission.json").unlink(), "submission/json"),
+    "submission.json is a list": (
+        lambda r: (r / "submission.json").write_text("[]"),
+        "submission/json",
+    ),
+    "extra key": (
+        _edit("submission.json", lambda c: c.update(name="x")),
+        "submission/keys/name",
+    ),
+    "missing key": (_edit("submission.json", lambda c: c.pop("org")), "submission/keys/org"),
+    "code of another benchmark": (
+        lambda r: (r / "code" / "chess").mkdir(),
+        "submission/benchmark",
+    ),
+    "no README": (
+        lambda r: (r / "code/ncf/README.md").unlink(),
+        "submission/exists/README.md",
+    ),
+    "no preprocessing": (
+        lambda r: (r / "code/ncf/preproc_dataset.sh").unlink(),
+        "submission/exists/preproc_dataset.sh",
+    ),
+    "no setup": (
+        lambda r: (r / "code/ncf/setup_box.sh").unlink(),
+        "submission/exists/setup_box.sh",
+    ),
+    "no run script": (
+        lambda r: (r / "code/ncf/run_and_time_box.sh").unlink(),
+        "submission/exists/run_and_time_box.sh",
+    ),
+    "broken entry.json": (lambda r: (r / ENTRY).write_text("{"), "submission/json"),
+    "power in the entry": (_edit(ENTRY, lambda c: c.update(power=1)), "submission/keys/power"),
+    "no hardware": (_edit(ENTRY, lambda c: c.pop("hardware")), "submission/keys/hardware"),
+    "extra node key": (
+        _edit(ENTRY, lambda c: c["nodes"][0].update(colour="red")),  # type: ignore[index]
+        "submission/keys/colour",
+    ),
+    "nodes no list": (_edit(ENTRY, lambda c: c.update(nodes=3)), "submission/nodes"),
+    "unknown division": (
+        _edit(ENTRY, lambda c: c.update(division=["closed"])),
+        "submission/division",
+    ),
+    "level 2 in the open division": (
+        _edit(ENTRY, lambda c: c.update(division="open")),
+        "submission/level",
+    ),
+    "results of another benchmark": (
+        lambda r: (r / "results/box/chess").mkdir(),
+        "submission/benchmark",
+    ),
+    "missing log": (lambda r: None, "submission/exists/result_7.txt"),
+    "level 1 in the closed division": (
+        _log("result_0.txt", "".join(lines(without(tags.RUN_CLEAR_CACHES)(run())))),
+        "level2/at-least-one/run_clear_caches",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+def test_broken_folder_is_found(name: str, copy: Path) -> None:
+    change, rule = BREAKS[name]
+    change(copy)
+    assert rule in found(copy)
+    assert verify(copy).exit_code == 1
+
+
+def test_too_few_converged_runs_are_found(tmp_path: Path) -> None:
+    source = make_run(tmp_path / "run", converged=49)
+    out = build(source, tmp_path / "out", system="box", submitter=SUBMITTER, code=tmp_path)
+    assert found(out) == ["submission/converged"]
+    assert verify(out).results == {("box", "ncf"): None}
+
+
+def test_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:
+    source = make_run(tmp_path / "run", runs=1, converged=1)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").touch()
+    with pytest.raises(ConfigError, match="not empty"):
+        build(source, tmp_path / "out", system="box", submitter=SUBMITTER, code=CHECKOUT)
+
+
+def test_run_that_is_not_stitched_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataIntegrityError, match="stitch"):
+        build(RunDir(tmp_path), tmp_path / "out", system="x", submitter=SUBMITTER, code=CHECKOUT)
+    assert not (tmp_path / "out").exists()
+
+
+def test_unknown_division_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="division"):
+        build(
+            RunDir(tmp_path),
+            tmp_path / "out",
+            system="x",
+            submitter=Submitter("o", "e", division="half"),
+            code=CHECKOUT,
+        )
+
+
+def test_empty_folder_is_described_not_a_crash(tmp_path: Path) -> None:
+    assert sorted(found(tmp_path)) == [
+        "submission/exists/code",
+        "submission/exists/results",
+        "submission/json",
+    ]

@@ -1,0 +1,99 @@
+"""Claims about several devices: they train and evaluate one model as one device does."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from checkout import FIXTURES
+
+from trainbench.errors import ConfigError
+from trainbench.ncf.config import NcfConfig, reference, validated, with_settings
+
+PROCESS = FIXTURES / "replicas_process.py"
+TWO = {"devices": "all", "cpu_devices": 2}
+LAZY = {"optimizer": "lazy_adam", "deterministic": True}
+CASES: dict[str, dict[str, Any]] = {
+    "one": {},
+    "two": TWO,
+    "one, lazy": LAZY,
+    "one, lazy, again": LAZY,
+    "two, lazy": {**TWO, **LAZY},
+    "two, lazy, again": {**TWO, **LAZY},
+    "two, lazy, compiled": {**TWO, **LAZY, "xla": True},
+}
+
+
+@pytest.fixture(scope="module")
+def found() -> dict[str, Any]:
+    done = subprocess.run(
+        [sys.executable, str(PROCESS), json.dumps(CASES)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3_000:]
+    outcomes: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return outcomes
+
+
+def assert_same_numbers(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    np.testing.assert_allclose(found["losses"], expected["losses"], rtol=1e-5)
+    for name, values in expected["copies"][0].items():
+        size = np.abs(values).max()
+        np.testing.assert_allclose(
+            found["copies"][0][name], values, rtol=0, atol=1e-5 * size, err_msg=name
+        )
+
+
+@pytest.mark.parametrize(
+    ("several", "one"),
+    [("two", "one"), ("two, lazy", "one, lazy"), ("two, lazy, compiled", "one, lazy")],
+)
+def test_two_devices_train_as_one_does(found: dict[str, Any], several: str, one: str) -> None:
+    assert found[several]["device"] == "2 x CPU"
+    assert_same_numbers(found[several], found[one])
+
+
+@pytest.mark.parametrize("several", ["two", "two, lazy", "two, lazy, compiled"])
+def test_the_copies_of_the_model_stay_equal_to_the_last_bit(
+    found: dict[str, Any], several: str
+) -> None:
+    first, second = found[several]["copies"]
+    assert first == second
+
+
+def test_two_devices_count_the_hits_that_one_counts(found: dict[str, Any]) -> None:
+    assert found["two"]["users"] == found["one"]["users"] == 397
+    assert found["two"]["hits"] == found["one"]["hits"] > 0
+    assert found["two"]["ndcg"] == pytest.approx(found["one"]["ndcg"], rel=1e-12)
+
+
+def test_evaluation_ends_where_the_process_is_asked_to_stop(found: dict[str, Any]) -> None:
+    assert {name: case["stops"] for name, case in found.items()} == dict.fromkeys(CASES, True)
+
+
+@pytest.mark.parametrize("devices", ["one, lazy", "two, lazy"])
+def test_deterministic_repeats_are_equal_to_the_last_bit(
+    found: dict[str, Any], devices: str
+) -> None:
+    assert found[f"{devices}, again"]["copies"] == found[devices]["copies"]
+
+
+def several(**changes: Any) -> NcfConfig:
+    return replace(reference(), devices="all", **changes)
+
+
+def test_a_batch_that_cannot_be_divided_is_refused_with_one_that_can() -> None:
+    with pytest.raises(ConfigError, match=r"among 3 replicas; try --set batch_size=2049"):
+        validated(several(cpu_devices=3))
+
+
+def test_several_cpu_devices_without_devices_all_are_refused() -> None:
+    with pytest.raises(ConfigError, match="cpu_devices=2: several devices train with devices=all"):
+        with_settings(reference(), ["cpu_devices=2"])

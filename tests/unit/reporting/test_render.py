@@ -1,0 +1,243 @@
+from __future__ import annotations
+
+import csv
+import itertools
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+from importlib import resources
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import jsonschema
+import pytest
+from run_dir import SYSTEM_NAME, build_run, change, change_config
+
+from trainbench.ncf.config import reference
+from trainbench.reporting.collect import collect
+from trainbench.reporting.render import (
+    html,
+    markdown,
+    markdown_cell,
+    step_summary,
+    write_report,
+)
+from trainbench.trials.paths import RunDir
+
+HOSTILE = '</pre><script>alert("x")</script><img src=x onerror=alert(1)>'
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunDir:
+    return build_run(tmp_path / "run")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The page of an untouched run."""
+    return html(collect(build_run(tmp_path_factory.mktemp("page") / "run"), reference()))
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in sorted(folder.iterdir())}
+
+
+def schema() -> dict[str, object]:
+    text = resources.files("trainbench.reporting").joinpath("results.schema.json").read_text()
+    loaded: dict[str, object] = json.loads(text)
+    return loaded
+
+
+class Page(HTMLParser):
+    """The tags of a page, with attributes, and a check that they nest."""
+
+    VOID = frozenset({"meta", "img", "link", "wbr"})
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attrs for name, attrs in self.tags if name == tag]
+
+
+def test_a_copied_run_gives_the_same_bytes(run: RunDir, tmp_path: Path) -> None:
+    first = write_report(run, tmp_path / "first", reference=reference())
+    copy = RunDir(Path(shutil.copytree(run.root, tmp_path / "elsewhere" / "copy")))
+    second = write_report(copy, tmp_path / "second", reference=reference())
+    assert contents(first.html.parent) == contents(second.html.parent)
+    assert all(str(tmp_path).encode() not in data for data in contents(tmp_path / "first").values())
+
+
+def test_the_report_lies_in_the_run_unless_told_otherwise(run: RunDir) -> None:
+    files = write_report(run, reference=reference())
+    assert files.html == run.report / "report.html"
+    assert sorted(contents(run.report)) == [
+        "epochs.csv",
+        "junit.xml",
+        "report.html",
+        "report.md",
+        "results.csv",
+        "results.json",
+    ]
+    assert files.exit_code == 0
+
+
+def test_the_page_needs_nothing_but_itself(page: str) -> None:
+    found = Page(page)
+    assert found.open == []
+    assert not found.all("script") + found.all("link") + found.all("img") + found.all("iframe")
+    assert all((a.get("href") or "").startswith("#") for a in found.all("a") + found.all("use"))
+    assert not [
+        value for _, attrs in found.tags for name, value in attrs.items() if name[:2] == "on"
+    ]
+    assert "@import" not in page
+    assert "url(http" not in page
+
+
+def test_every_link_of_the_page_leads_somewhere(page: str) -> None:
+    found = Page(page)
+    ids = [attrs["id"] for _, attrs in found.tags if "id" in attrs]
+    assert len(ids) == len(set(ids))
+    assert {(a["href"] or "")[1:] for a in found.all("a")} <= set(ids)
+
+
+def test_the_page_can_be_read_by_ear(page: str) -> None:
+    found = Page(page)
+    assert found.all("html") == [{"lang": "en"}]
+    drawings = [attrs for _, attrs in found.tags if attrs.get("role") == "img"]
+    assert len(drawings) == len(found.all("figure")) == 4
+    assert all(attrs["aria-label"] for attrs in drawings)
+    for figure in re.findall(r"<figure.*?</figure>", page, flags=re.DOTALL):
+        assert "<figcaption>" in figure
+        assert "<table" in figure
+    headings = [int(tag[1]) for tag, _ in found.tags if re.fullmatch(r"h\d", tag)]
+    assert headings[0] == 1
+    assert headings.count(1) == 1
+    assert all(b - a <= 1 for a, b in itertools.pairwise(headings))
+
+
+def test_the_verdict_comes_first_and_says_unverified(page: str, run: RunDir) -> None:
+    for text in (page, markdown(collect(run, reference()))):
+        top = text[text.index("NCF training report") :]
+        assert "Target reached in 2 of 3 trials" in top[:4_000]
+        assert "Unverified: result not verified by MLPerf." in top[:4_000]
+        assert "trained on a CPU" in top[:4_000]
+
+
+def test_hostile_text_is_shown_and_never_markup(run: RunDir) -> None:
+    change(run.run_file, run_id=HOSTILE, preset=HOSTILE, command=[HOSTILE])
+    change(run.trial(0).status, message=HOSTILE, state="failed", device=HOSTILE)
+    change(run.trial(0).system, cpu={"model": HOSTILE}, packages={HOSTILE: HOSTILE})
+    change(run.manifest, url=HOSTILE, **{HOSTILE: HOSTILE})
+    log = run.results(SYSTEM_NAME) / "result_0.txt"
+    log.write_text(log.read_text() + f':::MLPv0.5.0 ncf 1.0 (a:1) seed: "{HOSTILE}\n')
+    text = html(collect(run, reference()))
+    page = Page(text)
+    assert not page.all("script")
+    assert not page.all("img")
+    assert "&lt;script&gt;" in text
+
+
+def test_hostile_text_is_no_markdown_either(run: RunDir) -> None:
+    change(run.trial(0).status, device="| a **b** [c](d) <e> `f`\n# g")
+    assert "\\| a \\*\\*b\\*\\* \\[c\\](d) \\<e\\> \\`f\\` \\# g" in markdown(
+        collect(run, reference())
+    )
+    assert markdown_cell("a\n|b") == "a \\|b"
+
+
+def test_results_json_keeps_to_its_published_schema(run: RunDir, tmp_path: Path) -> None:
+    jsonschema.Draft202012Validator.check_schema(schema())
+    other = build_run(tmp_path / "other", trials=1)
+    files = write_report(run, compare=[other], reference=reference())
+    jsonschema.validate(json.loads(files.results_json.read_text()), schema())
+    for path in [*run.root.glob("*.json"), *run.root.glob("trial_*/*.json*")]:
+        path.unlink()
+    files = write_report(run, reference=reference())
+    jsonschema.validate(json.loads(files.results_json.read_text()), schema())
+
+
+def test_results_csv_has_one_row_per_trial_and_epochs_csv_one_per_epoch(run: RunDir) -> None:
+    files = write_report(run, reference=reference())
+    with open(files.results_csv, newline="") as file:
+        trials = list(csv.DictReader(file))
+    with open(files.epochs_csv, newline="") as file:
+        epochs = list(csv.DictReader(file))
+    assert [row["state"] for row in trials] == ["converged", "converged", "not_converged"]
+    assert float(trials[0]["time_to_train_s"]) == pytest.approx(292.65)
+    assert trials[2]["time_to_train_s"] == ""
+    assert [row["trial"] for row in epochs] == ["0"] * 6 + ["1"] * 6 + ["2"] * 5
+
+
+def test_junit_has_one_case_per_rule_and_fails_the_broken_ones(run: RunDir) -> None:
+    results = collect(run, reference())
+    suites = ET.parse(write_report(run, reference=reference()).junit).getroot()
+    cases = [case.get("name") for case in suites.iter("testcase")]
+    assert len(cases) == len(set(cases))
+    assert {rule.rule for rule in results.rules} <= set(cases)
+    failed = {
+        case.get("name") for case in suites.iter("testcase") if case.find("failure") is not None
+    }
+    broken = {f.rule for t in results.trials if t.log for f in t.log.findings}
+    assert failed == broken | {"trial 2 reached its target"}
+
+
+def test_junit_holds_no_character_that_xml_forbids(run: RunDir) -> None:
+    change(run.trial(2).status, message="bad \x00 \x1b \ud800 <&>")
+    ET.parse(write_report(run, reference=reference()).junit)
+
+
+@pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
+def test_a_trial_without_an_end_is_said_with_where_to_look(run: RunDir, state: str) -> None:
+    change(run.trial(1).status, state=state, exit_code=1, message="the producer died")
+    page = html(collect(run, reference()))
+    assert "1 did not finish" in page
+    assert "the producer died" in page
+    assert "trial_1/stdout.log" in page
+
+
+def test_a_finding_links_to_its_log_line_and_names_the_setting_behind_it(page: str) -> None:
+    row = next(r for r in re.findall(r"<tr>.*?</tr>", page) if "value/<wbr>eval_target" in r)
+    assert "target_hit_rate" in row
+    (anchor,) = re.findall(r'href="#(finding-\d+)"', row)
+    excerpt = page[page.index(f'id="{anchor}"') :]
+    assert '<span class="line hit">' in excerpt[: excerpt.index("</pre>")]
+    assert "eval_target" in excerpt[: excerpt.index("</pre>")]
+
+
+def test_a_preset_with_the_references_own_settings_says_so(run: RunDir) -> None:
+    change_config(run, dataset="ml-20m", target_hit_rate=0.635, max_epochs=20)
+    assert "exactly the v0.5 reference" in html(collect(run, reference()))
+
+
+def test_a_step_summary_is_cut_at_a_line_within_its_limit(run: RunDir) -> None:
+    page = markdown(collect(run, reference()))
+    assert step_summary(page) == page
+    cut = step_summary(page, limit=2_000)
+    assert len(cut.encode()) <= 2_000
+    assert page.startswith(cut[: cut.index("\n\nThe rest is in report.md")])
+    assert step_summary("é" * 500 + "\n" + "é" * 500, limit=600).endswith("1 MiB.\n")
+
+
+def test_a_full_disk_leaves_no_half_report(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_report(run, reference=reference())
+    before = contents(run.report)
+    monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space")))
+    with pytest.raises(OSError, match="No space"):
+        write_report(run, reference=reference())
+    assert contents(run.report) == before

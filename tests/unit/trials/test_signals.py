@@ -1,0 +1,104 @@
+"""A request to stop is heeded, whatever code the signal falls into."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from trainbench.trials import signals
+from trainbench.trials.lock import locked
+from trainbench.trials.paths import DataDir
+
+PRELUDE = """
+import os, signal, sys, time
+import click
+from trainbench.cli import main as cli
+from trainbench.trials import signals
+
+def stop():
+    os.kill(os.getpid(), signal.SIGNUMBER)
+
+def loop():
+    for _ in range(600):
+        signals.raise_if_requested()
+        time.sleep(0.1)
+"""
+
+IN_A_FINALISER = """
+class Ends:
+    def __del__(self):
+        stop()
+
+@cli.cli.command("wait")
+def wait():
+    thing = Ends()
+    del thing
+    loop()
+"""
+
+IN_CODE_THAT_MAKES_ANOTHER_ERROR_OF_IT = """
+@cli.cli.command("wait")
+def wait():
+    try:
+        stop()
+        time.sleep(60)
+    except BaseException:
+        raise TypeError("binding inputs failed") from None
+"""
+
+IN_PLAIN_CODE = """
+@cli.cli.command("wait")
+def wait():
+    stop()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.parametrize("number", ["INT", "TERM"])
+@pytest.mark.parametrize(
+    "code", [IN_PLAIN_CODE, IN_A_FINALISER, IN_CODE_THAT_MAKES_ANOTHER_ERROR_OF_IT]
+)
+def test_a_signal_ends_the_command_as_interrupted(code: str, number: str) -> None:
+    script = PRELUDE.replace("SIGNUMBER", f"SIG{number}") + code
+    script += "\nsys.argv = ['trainbench', 'wait']\ncli.main()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert done.returncode == 130, done.stderr
+    assert done.stderr.splitlines()[-1] == "error: interrupted"
+
+
+def test_a_step_that_was_stopped_is_recorded_as_interrupted_whatever_it_raised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(signals, "_asked", True)
+    with pytest.raises(TypeError), locked(DataDir(tmp_path), "train"):
+        raise TypeError("binding inputs failed")
+    line = json.loads(DataDir(tmp_path).steps.read_text())
+    assert (line["exit_code"], line["message"]) == (130, "interrupted")
+
+
+def test_evaluations_end_before_their_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    from trainbench.cnn.train import evaluation
+
+    class Work:
+        """An input and a network that are asked for nothing more."""
+
+        batches = 0
+
+        def next(self) -> None:
+            self.batches += 1
+            signals._asked = self.batches == 2
+
+        def infer(self, batches: None) -> dict[str, float]:
+            return {"top_1_accuracy": 1.0, "top_5_accuracy": 1.0}
+
+    monkeypatch.setattr(signals, "_asked", False)
+    work = Work()
+    with pytest.raises(KeyboardInterrupt):
+        evaluation.evaluate(work, work, num_batches=9, batch_size=1, display_every=9)  # type: ignore[arg-type]
+    assert work.batches == 2
