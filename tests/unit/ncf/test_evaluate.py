@@ -12,6 +12,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from trainbench.errors import TrainbenchError
 from trainbench.ncf import evaluate
 from trainbench.ncf.config import reference
 from trainbench.ncf.evaluate import Evaluator, ranks, rivals
@@ -201,3 +202,29 @@ def test_evaluation_sees_the_rows_that_lazy_adam_owes() -> None:
         trainer.train_epoch(data)
         results.append(Evaluator(trainer, some_candidates()).evaluate().hits)
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_parameter_that_is_not_finite_ends_the_evaluation(trainer: Trainer, bad: float) -> None:
+    kept = trainer.weights()
+    damaged = {name: value.copy() for name, value in kept.items()}
+    # A row of an item that nobody is asked about: it must not pass unseen.
+    damaged["item_mf"][ITEMS - 1] = bad
+    trainer.step.assign(damaged)
+    try:
+        with pytest.raises(TrainbenchError, match="the parameter item_mf is not finite"):
+            Evaluator(trainer, some_candidates()).evaluate()
+    finally:
+        trainer.step.assign(kept)
+
+
+def test_scores_that_overflow_are_no_hits(trainer: Trainer) -> None:
+    kept = trainer.weights()
+    huge = {name: value.copy() for name, value in kept.items()}
+    huge["item_mf"][:] = huge["user_mf"][:] = 1e30
+    trainer.step.assign(huge)
+    try:
+        with pytest.raises(TrainbenchError, match="scores of 37 users are not finite, user 0"):
+            Evaluator(trainer, some_candidates()).evaluate()
+    finally:
+        trainer.step.assign(kept)
