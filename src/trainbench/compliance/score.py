@@ -328,10 +328,10 @@ def _statistic_lines(result: Score) -> list[str]:
         share = 100 * result.standard_deviation_s / result.mean_s
         spread += f"; sd of the averaged {result.standard_deviation_s:.2f} s ({share:.1f} %)"
     lines.append(f"spread: {spread}")
-    # ResNet is not evaluated after every epoch.
-    counted = "epochs" if result.benchmark == tags.BENCHMARK else "evaluations"
+    own = registered().get(result.benchmark)
+    every = own.quality.every if own else "evaluation"
     lines.append(
-        f"{counted} to target: {min(result.epochs)} to {max(result.epochs)}, "
+        f"{every}s to target: {min(result.epochs)} to {max(result.epochs)}, "
         f"mean {sum(result.epochs) / len(result.epochs):.2f}"
     )
     if result.interval is not None:
