@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[1]
+from trainbench.benchmark import registered
+
+
+def pytest_configure() -> None:
+    """Let the processes that tests start hear SIGINT, which a shell's ``&`` makes them ignore."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +25,15 @@ def shared_dir() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"real ratings and logs not found at {folder} (set TRAINBENCH_SHARED)")
     return folder
+
+
+@pytest.fixture
+def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The toy benchmark of tests/toy is registered, here and in processes started from here."""
+    folder = str(CHECKOUT / "tests" / "toy")
+    paths = [folder, os.environ.get("PYTHONPATH", "")]
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(path for path in paths if path))
+    registered.cache_clear()
+    yield
+    registered.cache_clear()

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 from run_dir import build_run
 
 from trainbench.image_classification.benchmark import RESNET
@@ -14,7 +15,7 @@ from trainbench.reporting.records import CacheDrop, Phase, Run
 from trainbench.reporting.render import write_report
 from trainbench.reporting.resnet import ImagesStatus
 
-TEXT = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text()
+TEXT = (CHECKOUT / "docs" / "outputs.md").read_text()
 QUOTED = set(re.findall(r"`([^`]+)`", TEXT))
 
 

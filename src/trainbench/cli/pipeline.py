@@ -45,15 +45,15 @@ def train(spec: SetSpec, *, defer_verdict: bool) -> None:
             trial_set.require_target(run, spec.benchmark.quality)
 
 
-def run_all(spec: SetSpec, source: Source) -> int:
-    """All five steps; the verdict's exit code."""
+def run_all(spec: SetSpec, source: Source) -> tuple[RunDir, int]:
+    """All five steps; the run's folder and the verdict's exit code."""
     benchmark, config, data = spec.benchmark, spec.config, spec.data
     with locked(data, "pipeline"):
         load(benchmark.download)(config, data, source)
         load(benchmark.prepare)(config, data)
         run = trial_set.run_set(spec)
         stitch(run)
-        return report(run)
+        return run, report(run)
 
 
 def stitch(run: RunDir, *, dialect: str = "v05") -> None:

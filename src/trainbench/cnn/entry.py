@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from trainbench.cnn import console, environment
 from trainbench.cnn.flags import arguments
@@ -30,6 +31,11 @@ def main(argv: Sequence[str]) -> int:
         return Interrupted.exit_code
 
 
+def run_child(arguments: Mapping[str, Any]) -> int:
+    """The same in a process that another run started (``trials.child``), which it ends with."""
+    return main(arguments["argv"])
+
+
 def _main(argv: Sequence[str]) -> int:
     parsed = arguments.parse(argv)
     if parsed.help is not None:
@@ -43,7 +49,7 @@ def _run(params: Params) -> int:
     if params.sweep:
         from trainbench.cnn.series import sweep
 
-        sweep.run(params)
+        sweep.run(params, params.sweep)
         return 0
     if params.auto_batch_size:
         from trainbench.cnn.series import batch_search

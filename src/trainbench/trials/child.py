@@ -20,6 +20,15 @@ from trainbench.trials import signals
 from trainbench.trials.parent_watch import die_with_parent
 from trainbench.trials.spec import TrialSpec
 
+EXTRAS = {
+    "jinja2": "report",
+    "keras": "train",
+    "matplotlib": "report",
+    "scipy": "report",
+    "tensorflow": "train",
+}
+"""Packages that a plain installation lacks, and the extra that brings each."""
+
 
 def command(path: Path, entry: str, arguments: Mapping[str, Any]) -> list[str]:
     """The command that calls ``entry`` with ``arguments``, which are written to ``path``."""
@@ -42,6 +51,10 @@ def exit_code_of(error: BaseException) -> int | None:
     if isinstance(error, TrainbenchError):
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        extra = f"pip install 'trainbench[{EXTRAS[error.name]}]'"
+        print(f"error: {error.name} is not installed: {extra}", file=sys.stderr)
+        return MachineError.exit_code
     if isinstance(error, OSError) and error.errno is not None:
         print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
         return MachineError.exit_code

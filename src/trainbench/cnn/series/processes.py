@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from trainbench.cnn.flags.arguments import argv_of
 from trainbench.cnn.flags.params import Params
 from trainbench.errors import Interrupted, MachineError
 from trainbench.machine.system import held_bytes
+from trainbench.trials import child
 
 _POLL_S = 0.02
 _KILL = -9
@@ -71,8 +71,9 @@ def run(params: Params, *, quiet: bool, limit_bytes: int | None = None) -> Outco
         result = Path(folder) / "result.json"
         argv = argv_of(params.replace(result_json=str(result)))
         with open(Path(folder) / "stderr.txt", "w+") as errors:
+            spec = Path(folder) / "spec.json"
             process = subprocess.Popen(
-                [sys.executable, "-m", "trainbench.cnn.child", *argv],
+                child.command(spec, "trainbench.cnn.entry:run_child", {"argv": argv}),
                 stdout=subprocess.DEVNULL if quiet else None,
                 stderr=errors if quiet else None,
             )

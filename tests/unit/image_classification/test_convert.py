@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from trainbench import configuration
+from trainbench.benchmark import Source
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.image_classification import config as configs
 from trainbench.image_classification import convert, generated, source
@@ -140,7 +141,7 @@ def test_cifar_10_of_a_mirror_is_taken_with_a_stated_checksum_and_converted(
     data: DataDir, mirror: Path, served: str
 ) -> None:
     config = configs.cifar10()
-    manifest = source.download(config, data, mirror=served, sha256=stated(mirror))
+    manifest = source.download(config, data, Source(mirror=served, sha256=stated(mirror)))
     assert manifest["published"] is False
     folder = convert.convert(config, data)
     assert convert.read_record(folder)["counts"] == {"train": 10, "validation": 2}
@@ -152,7 +153,7 @@ def test_an_archive_that_is_not_the_published_one_is_refused_and_removed(
     data: DataDir, mirror: Path
 ) -> None:
     with pytest.raises(DataIntegrityError, match="wanted 6d958be0"):
-        source.download(configs.cifar10(), data, mirror=str(mirror))
+        source.download(configs.cifar10(), data, Source(mirror=str(mirror)))
     assert list(data.raw("cifar10").iterdir()) == []
 
 
@@ -160,7 +161,7 @@ def test_imagenet_is_never_fetched(data: DataDir, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="--mirror DIR"):
         source.download(configs.imagenet(), data)
     with pytest.raises(DataIntegrityError, match="validation"):
-        source.download(configs.imagenet(), data, mirror=str(tmp_path))
+        source.download(configs.imagenet(), data, Source(mirror=str(tmp_path)))
 
 
 def test_a_configuration_survives_its_file() -> None:

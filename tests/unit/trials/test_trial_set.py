@@ -1,0 +1,114 @@
+"""A set of trials: what is continued, what starts anew, and what ends the set."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from trainbench.benchmark import find, load
+from trainbench.errors import DataIntegrityError, TargetNotReachedError, TrainbenchError
+from trainbench.trials.paths import DataDir
+from trainbench.trials.spec import SetSpec, TrialSpec, benchmark_of
+from trainbench.trials.trial_set import read_status, require_target, run_set, trial_seed
+
+MakeSet = Callable[..., SetSpec]
+
+
+@pytest.fixture
+def make_set(toy: None, tmp_path: Path) -> MakeSet:
+    """A set of toy trials whose data is there; ``settings`` change its configuration."""
+    benchmark = find("toy")
+
+    def make_set(*settings: str, **given: object) -> SetSpec:
+        config = benchmark.with_settings(benchmark.preset("easy"), ["drop_caches=false", *settings])
+        data = DataDir(tmp_path)
+        for step in (benchmark.download, benchmark.prepare):
+            arguments = (config, data, None) if step == benchmark.download else (config, data)
+            load(step)(*arguments)
+        spec = SetSpec(benchmark, config, data, **{"seed": 3, **given})  # type: ignore[arg-type]
+        return spec
+
+    return make_set
+
+
+def states(spec: SetSpec) -> list[str]:
+    run = spec.data.run(spec.data.latest.resolve().name)
+    return [read_status(run.trial(index)).get("state", "") for index in range(spec.runs)]
+
+
+def test_each_trial_has_a_seed_of_its_own_and_finished_ones_are_left_alone(
+    make_set: MakeSet,
+) -> None:
+    spec = make_set(runs=3)
+    run = run_set(spec)
+    found = [read_status(run.trial(index))["seed"] for index in range(3)]
+    assert found == [trial_seed(3, index) for index in range(3)]
+    assert len(set(found)) == 3
+    assert "epoch 1" in run.trial(0).stdout.read_text()
+    (run.trial(2).status).unlink()
+    before = run.trial(0).status.stat().st_mtime_ns
+    assert run_set(spec) == run
+    assert run.trial(0).status.stat().st_mtime_ns == before
+    assert states(spec) == ["converged"] * 3
+
+
+def test_a_trial_is_its_spec_file(make_set: MakeSet) -> None:
+    run = run_set(make_set(runs=1))
+    written = json.loads(run.trial(0).spec.read_text())
+    assert written["entry"] == "trainbench.trials.child:trial"
+    spec = TrialSpec(**written["arguments"])
+    assert (spec.benchmark, spec.index, spec.seed) == ("toy", 0, trial_seed(3, 0))
+    assert benchmark_of(run).name == "toy"
+
+
+@pytest.mark.parametrize("other", [{"runs": 1}, {"seed": None}, {"fresh": True}])
+def test_an_interrupted_set_is_continued_only_by_the_same_request(
+    make_set: MakeSet, other: dict[str, object]
+) -> None:
+    spec = make_set(runs=2)
+    run = run_set(spec)
+    run.trial(1).status.unlink()
+    assert run_set(replace(spec, **other)) != run  # type: ignore[arg-type]
+
+
+def test_another_configuration_begins_a_new_run(make_set: MakeSet) -> None:
+    spec = make_set(runs=1)
+    run = run_set(spec)
+    run.trial(0).status.unlink()
+    assert run_set(make_set("learning_rate=0.2", runs=1)) != run
+
+
+def test_a_trial_that_was_cut_off_starts_anew_beside_its_remains(make_set: MakeSet) -> None:
+    spec = make_set(runs=1)
+    run = run_set(spec)
+    run.trial(0).status.write_text('{"state": "running"}')
+    assert run_set(spec) == run
+    assert read_status(run.trial(0))["state"] == "converged"
+    remains = run.root / "trial_0.aborted-0" / "status.json"
+    assert json.loads(remains.read_text()) == {"state": "running"}
+
+
+def test_a_process_that_dies_is_a_failed_trial_with_its_signal(make_set: MakeSet) -> None:
+    run = run_set(make_set("ends=killed", runs=1))
+    status = read_status(run.trial(0))
+    assert status["state"] == "failed"
+    assert "signal 9 (often the kernel, out of memory" in status["message"]
+    with pytest.raises(TrainbenchError, match="every trial failed"):
+        require_target(run, find("toy").quality)
+
+
+def test_a_failure_that_the_next_trial_would_share_ends_the_set(make_set: MakeSet) -> None:
+    spec = make_set("ends=damaged", runs=2)
+    with pytest.raises(DataIntegrityError, match="trial 0 failed: points"):
+        run_set(spec)
+    assert states(spec) == ["failed", ""]
+
+
+def test_a_target_that_no_trial_reached_is_named_with_the_best(make_set: MakeSet) -> None:
+    run = run_set(make_set("target_r2=1.1", runs=1))
+    with pytest.raises(TargetNotReachedError, match=r"best R2 0\.9\d* is below the target 1\.1"):
+        require_target(run, find("toy").quality)
