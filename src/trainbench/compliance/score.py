@@ -318,8 +318,8 @@ def to_text(result: Score, *, reference: Reference | None = None) -> str:
 def _statistic_lines(result: Score) -> list[str]:
     kept = len(result.counted) - len(result.dropped)
     if result.official:
-        first = f"v0.5 statistic: {result.mean_s:.2f} s, mean of {kept} runs; dropped the fastest "
-        lines = [first + f"and the slowest, runs {_list(result.dropped)}"]
+        first = f"v0.5 statistic: {result.mean_s:.2f} s, mean of {_plural(kept, 'run')}; dropped "
+        lines = [first + f"the fastest and the slowest, runs {_list(result.dropped)}"]
     else:
         lines = [f"time to train: {result.mean_s:.2f} s, mean of all {kept} converged runs"]
     lines.append(f"counted runs: {', '.join(str(index) for index in result.counted)}")

@@ -122,8 +122,8 @@ def _score(results: Results) -> tuple[str, ...]:
 def _statistic(score: Score) -> str:
     kept = len(score.counted) - len(score.dropped)
     if score.official:
-        text = f"v0.5 statistic: {seconds(score.mean_s)}, the mean of {plural(kept, 'run')}, first by "
-        text += f"{score.order}, without the fastest and the slowest ({_list(score.dropped)})"
+        text = f"v0.5 statistic: {seconds(score.mean_s)}, the mean of {plural(kept, 'run')}, first "
+        text += f"by {score.order}, without the fastest and the slowest ({_list(score.dropped)})"
     else:
         text = f"Mean of {'the only' if kept == 1 else f'all {kept}'} converged run"
         text += f"{'' if kept == 1 else 's'}: {seconds(score.mean_s)}"
