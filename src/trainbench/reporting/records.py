@@ -221,17 +221,11 @@ class Trial:
         What is left of a phase after ``run_stop`` was not on the clock.
         """
         zero, total = self.zero_s, self.time_on_clock_s
-        spans = [
-            (p.start_unix_s - zero, p.start_unix_s - zero + p.duration_s)
-            for p in phases
-            if p.timed
-            and p.start_unix_s is not None
-            and p.duration_s is not None
-            and zero is not None
-        ]
-        if not spans or not total:
+        timed = [(p.start_unix_s, p.duration_s) for p in phases if p.timed]
+        spans = [(at, for_s) for at, for_s in timed if at is not None and for_s is not None]
+        if zero is None or not total or not spans:
             return None
-        return sum(min(end, total) - min(start, total) for start, end in spans) / total
+        return sum(min(for_s, max(0.0, zero + total - at)) for at, for_s in spans) / total
 
     @property
     def zero_s(self) -> float | None:

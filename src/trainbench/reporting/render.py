@@ -40,13 +40,13 @@ REGENERATE = "python -m trainbench report --run DIR"
 class ReportFiles:
     """The files that ``write_report`` wrote, and the exit code that the results deserve."""
 
+    exit_code: int
     html: Path
     markdown: Path
     results_json: Path
     results_csv: Path
     epochs_csv: Path
     junit: Path
-    exit_code: int
 
 
 def write_report(
@@ -66,26 +66,17 @@ def write_report(
     comparison = compare_runs([results, *others]) if others else None
     folder = out or run.report
     folder.mkdir(parents=True, exist_ok=True)
-    written = ReportFiles(
-        html=folder / "report.html",
-        markdown=folder / "report.md",
-        results_json=folder / "results.json",
-        results_csv=folder / "results.csv",
-        epochs_csv=folder / "epochs.csv",
-        junit=folder / "junit.xml",
-        exit_code=judge(results).exit_code,
-    )
     texts = {
-        written.html: html(results, comparison),
-        written.markdown: markdown(results, comparison),
-        written.results_json: results_json(results, comparison),
-        written.results_csv: results_csv(results),
-        written.epochs_csv: epochs_csv(results),
-        written.junit: junit(results),
+        folder / "report.html": html(results, comparison),
+        folder / "report.md": markdown(results, comparison),
+        folder / "results.json": results_json(results, comparison),
+        folder / "results.csv": results_csv(results),
+        folder / "epochs.csv": epochs_csv(results),
+        folder / "junit.xml": junit(results),
     }
     for path, content in texts.items():
         files.write_atomically(path, content)
-    return written
+    return ReportFiles(judge(results).exit_code, *texts)
 
 
 def _same(other: RunDir, run: RunDir, benchmark: Benchmark) -> Benchmark:

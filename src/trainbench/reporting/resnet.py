@@ -116,10 +116,6 @@ def _speed(results: Results) -> Answer:
     )
 
 
-def _median_step_s(measured: Measured) -> float | None:
-    return median(measured.step_times_s) if measured.step_times_s else None
-
-
 def _milliseconds(values: Sequence[float]) -> tuple[str, ...]:
     return tuple(f"{1e3 * value:,.1f} ms" for value in values)
 
@@ -191,9 +187,10 @@ def _step_times(trials: Sequence[Trial]) -> Figure:
 
 
 def _trial_columns(trial: Trial) -> Mapping[str, Any]:
+    steps = trial.measured.step_times_s
     return {
         "images_per_s": trial.measured.images_per_s,
-        "median_step_s": _median_step_s(trial.measured),
+        "median_step_s": median(steps) if steps else None,
     }
 
 

@@ -171,8 +171,10 @@ def _cross_checks(results: Results, trial: Trial) -> list[str]:
 
 def _uncovered(trial: Trial) -> list[str]:
     """A pause would show as time on the clock that no phase accounts for."""
-    share = trial.covered(trial.phases)
+    share, total = trial.covered(trial.phases), trial.time_on_clock_s or 0.0
     if share is None or LEAST_COVERED <= share <= 1 + 1e-3:
+        return []
+    if abs(1 - share) * total <= TIME_TOLERANCE_S:
         return []
     text = f"the phases on the clock add up to {percent(share)} of the time"
     return [f"{text} from run_start to run_stop"]
