@@ -1,26 +1,22 @@
 """The report's text files, byte for byte. After a wanted change, write them anew:
 
-python tests/golden/test_report_text.py
+PYTHONPATH=src:tests/fixtures python tests/golden/test_report_text.py
 """
 
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
+from run_dir import build_run
 
-HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent / "unit"))
+from trainbench.ncf.config import reference
+from trainbench.reporting.render import write_report
 
-from run_dir import build_run  # noqa: E402
-
-from trainbench.ncf.config import reference  # noqa: E402
-from trainbench.reporting.render import write_report  # noqa: E402
-
-GOLDEN = HERE / "report"
+GOLDEN = CHECKOUT / "tests" / "golden" / "report"
 NAMES = ("report.md", "results.json", "results.csv", "epochs.csv")
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import tempfile
 from importlib import resources
 from pathlib import Path
@@ -11,9 +10,6 @@ from xml.etree import ElementTree as ET
 import jsonschema
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
-
 from run_dir import build_run
 
 from trainbench.ncf.config import reference

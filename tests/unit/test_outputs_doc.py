@@ -5,13 +5,14 @@ import re
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 from run_dir import build_run
 
 from trainbench.ncf.config import reference
 from trainbench.reporting.records import CacheDrop, Epoch, Phase, Run, Status
 from trainbench.reporting.render import write_report
 
-TEXT = (Path(__file__).parents[2] / "docs" / "outputs.md").read_text()
+TEXT = (CHECKOUT / "docs" / "outputs.md").read_text()
 QUOTED = set(re.findall(r"`([^`]+)`", TEXT))
 
 

@@ -3,11 +3,25 @@
 from __future__ import annotations
 
 import io
+import queue
+import sys
 import time
 
 import pytest
 
 from trainbench import progress
+
+
+class Heard(io.StringIO):
+    """A stream that another thread can wait for."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: queue.Queue[str] = queue.Queue()
+
+    def write(self, text: str) -> int:
+        self.lines.put(text)
+        return len(text)
 
 
 class Terminal(io.StringIO):
@@ -71,7 +85,8 @@ def test_a_failure_says_stopped_not_done() -> None:
     assert "stopped" in stream.getvalue()
 
 
-def test_heartbeat_breaks_the_silence(capsys: pytest.CaptureFixture[str]) -> None:
+def test_heartbeat_breaks_the_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Heard()
+    monkeypatch.setattr(sys, "stderr", stream)
     with progress.heartbeat("compiling", interval_s=0.01):
-        time.sleep(0.1)
-    assert "still compiling (" in capsys.readouterr().err
+        assert "still compiling (" in stream.lines.get(timeout=60)

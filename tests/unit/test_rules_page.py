@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from checkout import CHECKOUT
 
 from trainbench.compliance.rules.cross_log import SET_RULES
 from trainbench.compliance.rules.levels import described
@@ -10,7 +10,7 @@ from trainbench.compliance.rules.strict import STRICT
 from trainbench.compliance.rules.strict_resnet import STRICT_RESNET
 from trainbench.compliance.tags import ncf as tags
 
-PAGE = (Path(__file__).parents[2] / "docs" / "rules.md").read_text()
+PAGE = (CHECKOUT / "docs" / "rules.md").read_text()
 
 
 def test_every_strict_rule_has_its_row() -> None:
@@ -39,7 +39,7 @@ def test_every_required_tag_and_every_own_tag_is_named() -> None:
 
 
 def test_every_named_module_exists() -> None:
-    package = Path(__file__).parents[2] / "src" / "trainbench"
+    package = CHECKOUT / "src" / "trainbench"
     named = {part for part in PAGE.split("`") if part.endswith(".py") and "/" in part}
     assert named
     assert [name for name in named if not (package / name).exists()] == []

@@ -14,13 +14,13 @@ from typing import Any
 import jsonschema
 import pytest
 import yaml
+from checkout import CHECKOUT, FIXTURES
 from processes import processes_in, wait_until
 
 from trainbench.compliance.check import check
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.trials.paths import DataDir
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 STEPS = ["download", "convert", "train", "stitch", "report"]
 
 
@@ -37,7 +37,7 @@ def clone(tmp_path: Path) -> Path:
 def popper(clone: Path, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
     """The literal command line in the workflow's folder, with a Docker that takes notes."""
     inherited = {k: v for k, v in os.environ.items() if k not in ("MIRROR", "DATA_DIR", "PRESET")}
-    program = Path(__file__).with_name("popper_with_fake_docker.py")
+    program = FIXTURES / "popper_with_fake_docker.py"
     return subprocess.run(
         [sys.executable, program, "run", "-f", "wf.yml", "-c", "settings.py"],
         cwd=clone / "image_classification",

@@ -7,8 +7,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 
-SCRIPT = Path(__file__).resolve().parents[2] / "install_cuda_docker.sh"
+SCRIPT = CHECKOUT / "install_cuda_docker.sh"
 
 # Each fake notes its call. The machine's state is files in STATE: engine, runtime, driver.
 FAKES = {

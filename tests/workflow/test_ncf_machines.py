@@ -14,10 +14,10 @@ from typing import Any
 
 import psutil
 import pytest
+from checkout import CHECKOUT
 
 from trainbench.trials.paths import DataDir, RunDir
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPT = CHECKOUT / "examples" / "multi_machine" / "run.sh"
 SMALL = {
     "synthetic": "200x120x6000",
@@ -160,7 +160,7 @@ def test_a_worker_that_is_killed_ends_the_other_with_its_name(
             assert time.monotonic() < deadline, log[0].read_text()[-3_000:]
             time.sleep(0.1)
         kill_trial(workers[killed])
-        code = workers[1 - killed].wait(timeout=60)
+        code = workers[1 - killed].wait(timeout=180)
     finally:
         for worker in workers:
             worker.terminate()

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from producer_process import eventually, pid_of, take_all
+from producer_process import await_beat, eventually, pid_of, suspend, take_all
 from small_cache import small_config
 
 from trainbench.compliance.tags import ncf as tags
@@ -36,7 +38,7 @@ def test_the_producer_touches_no_data_before_the_flagfile(
 ) -> None:
     producer = start()
     pid = pid_of(producer)
-    time.sleep(0.5)
+    await_beat(producer)
     assert [p.name for p in producer._work_dir.root.glob("*") if p.is_dir()] == []
     assert str(cache.folder) not in Path(f"/proc/{pid}/maps").read_text()
     producer.release()
@@ -102,14 +104,26 @@ def test_another_seed_gives_other_bytes(start: Callable[..., Producer]) -> None:
     assert len(set(hashes)) == 8
 
 
-def test_the_wait_is_measured(start: Callable[..., Producer]) -> None:
-    producer = start()
+def test_the_wait_is_measured(
+    start: Callable[..., Producer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a clock that goes on only while somebody sleeps."""
+    producer, now_s, real = start(), 0.0, time.sleep
+
+    def sleep(seconds: float) -> None:
+        nonlocal now_s
+        now_s += seconds
+        os.kill(pid_of(producer), signal.SIGCONT)
+        real(seconds)
+
+    suspend(producer)
     producer.release()
-    assert producer.eval_candidates().wait_s > 0
-    waited = producer.next_epoch().wait_s
-    assert waited > 0
-    assert eventually(lambda: producer._work_dir.cycle(1).exists())
-    assert producer.next_epoch().wait_s < 0.2
+    monkeypatch.setattr(time, "perf_counter", lambda: now_s)
+    monkeypatch.setattr(time, "sleep", sleep)
+    assert producer.eval_candidates().wait_s == now_s > 0
+    producer.next_epoch()
+    assert eventually(producer._work_dir.cycle(1).exists)
+    assert producer.next_epoch().wait_s == 0
 
 
 def test_the_compliance_log_says_what_was_generated(
@@ -153,7 +167,7 @@ def test_the_disk_holds_no_more_than_was_stated(
     root = producer._work_dir.root
     for _ in range(3):
         producer.next_epoch()
-        time.sleep(0.3)
+        assert eventually(lambda: producer._work_dir.cycles_waiting() == 1)
         on_disk_now = sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
         assert on_disk_now <= bound
         assert len(list(root.glob("*cycle_*")) + list(root.glob("in_use_*"))) <= 2

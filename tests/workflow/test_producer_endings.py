@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from checkout import FIXTURES
 from producer_process import (
     await_beat,
     eventually,
@@ -164,9 +165,8 @@ TRAINER = textwrap.dedent(
 @contextlib.contextmanager
 def trainer(cache: RatingsCache, base: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A trainer in a process of its own, with the number of its producer's process."""
-    tests = Path(__file__).resolve().parents[1]
     command = [sys.executable, "-c", TRAINER, str(cache.folder), str(base)]
-    environment = {**os.environ, "PYTHONPATH": str(tests)}
+    environment = {**os.environ, "PYTHONPATH": str(FIXTURES)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         try:

@@ -13,8 +13,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = ["install_cuda_docker.sh", *(f"scripts/{p.name}" for p in CHECKOUT.glob("scripts/*.sh"))]
 COMMANDS = [name for name in SCRIPTS if name != "scripts/environment.sh"]
 # Loopback, and the one vendor that a GPU machine has to fetch its toolkit from.

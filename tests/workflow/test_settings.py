@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import yaml
+from checkout import CHECKOUT
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 NVIDIA_RUNTIME = {"ServerVersion": "28.2.2", "Runtimes": {"runc": {}, "nvidia": {}}}
 CPU_ENGINE = {"ServerVersion": "20.10.24", "Runtimes": {"runc": {}}}
 NO_GPU: dict[str, Any] = {}

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+from checkout import CHECKOUT, FIXTURES
 
-CHECKOUT = Path(__file__).resolve().parents[2]
 STEPS = ["download", "preprocess", "train", "stitch", "report"]
 Popper = Callable[..., "subprocess.Popen[str]"]
 
@@ -37,7 +37,7 @@ def popper(clone: Path, tmp_path: Path) -> Popper:
 
     def start(*options: str, **env: str) -> subprocess.Popen[str]:
         inherited = {k: v for k, v in os.environ.items() if k not in ("MIRROR", "DATA_DIR")}
-        program = Path(__file__).with_name("popper_with_fake_docker.py")
+        program = FIXTURES / "popper_with_fake_docker.py"
         return subprocess.Popen(
             [sys.executable, program, "run", "-f", "wf.yml", "-c", "settings.py", *options],
             cwd=clone,

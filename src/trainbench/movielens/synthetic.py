@@ -36,7 +36,7 @@ VERSION = 1
 MIN_RATINGS = 20
 MIN_ITEMS = 2 * MIN_RATINGS
 
-# Measured effect on learnability: see tests/unit/test_synthetic.py.
+# Measured effect on learnability: see tests/unit/movielens/test_synthetic.py.
 _TASTE_SHARE = 0.85
 _GENRE_ROOM = 1.6
 _USERS_PER_CHUNK = 4_096

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 
 from trainbench import cnn
 
-GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "cnn"
+GOLDEN = CHECKOUT / "tests" / "golden" / "cnn"
 COMMON = ["--device=cpu", "--data_name=cifar10", "--model=trivial", "--batch_size=4"]
 # As many digits as tf_cnn_benchmarks prints in each place.
 NUMBERS = (

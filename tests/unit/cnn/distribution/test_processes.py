@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import numpy as np
 import process_runs
 import pytest
+from closed_form import DECAY, IMAGES, RATE, expected
 from cnn_standins import losses
-from process_runs import IMAGES, started
-from test_cnn_updates import expected
+from process_runs import started
 
-RATE = DECAY = 2.0**-4
 MOMENTUM = {"optimizer": "momentum", "weight_decay": DECAY, "init_learning_rate": RATE}
 COLLECTIVE = {"variable_update": "collective_all_reduce", "all_reduce_spec": "collective"}
 CONTROLLED = {"variable_update": "distributed_all_reduce", "all_reduce_spec": "pscpu:2k:xring"}
@@ -149,11 +147,8 @@ def test_a_process_that_is_killed_ends_the_others_with_its_name(
     printing = "controller0" if "controller0" in roles else "worker0"
     with started(tmp_path, *roles, **MOMENTUM, **flags, **ENDLESS) as runs:
         runs.wait_for(printing, "images/sec:")
-        killed = time.monotonic()
         runs.kill(victim)
-        runs.require({role: -9 if role == victim else 6 for role in roles}, 50)
-        took_s = time.monotonic() - killed
-    assert took_s < 60
+        runs.require({role: -9 if role == victim else 6 for role in roles})
     last = runs.text(printing if printing != victim else "worker1").splitlines()[-1]
     assert last.startswith("error: ")
     assert f"{named} (localhost:" in last
@@ -163,7 +158,7 @@ def test_a_process_that_is_killed_ends_the_others_with_its_name(
 def test_a_worker_that_fails_by_itself_says_why_and_ends_the_others(tmp_path: Path) -> None:
     flags = {**MOMENTUM, **COLLECTIVE, **ENDLESS}
     with started(tmp_path, "worker0", "worker1", standin="ending", **flags) as runs:
-        runs.require({"worker0": 6, "worker1": 1}, 30)
+        runs.require({"worker0": 6, "worker1": 1})
     assert "the input ended before the run did" in runs.text("worker1")
     assert "worker 0: worker 1 (localhost:" in runs.text("worker0").splitlines()[-1]
 
@@ -174,7 +169,7 @@ def test_a_process_that_never_comes_is_named_after_the_stated_time(
 ) -> None:
     roles = ("worker0", "ps0") if "parameter_server" in flags.values() else ("worker0",)
     with started(tmp_path, *roles, **MOMENTUM, **flags, cluster_timeout_s=2) as runs:
-        runs.require({"worker0": 6}, 30)
+        runs.require({"worker0": 6})
     last = runs.text("worker0").splitlines()[-1]
     assert re.search(r"worker 0: worker 1 \(localhost:\d+\) did not answer within 2.0 s", last)
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -66,13 +65,11 @@ def wait():
 def test_a_signal_ends_the_command_as_interrupted(code: str, number: str) -> None:
     script = PRELUDE.replace("SIGNUMBER", f"SIG{number}") + code
     script += "\nsys.argv = ['trainbench', 'wait']\ncli.main()\n"
-    started = time.monotonic()
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False
     )
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1] == "error: interrupted"
-    assert time.monotonic() - started < 30
 
 
 def test_a_step_that_was_stopped_is_recorded_as_interrupted_whatever_it_raised(

@@ -6,16 +6,16 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from checkout import FIXTURES
 
 from trainbench.errors import ConfigError
 from trainbench.ncf.config import NcfConfig, reference, validated, with_settings
 
-PROCESS = Path(__file__).with_name("replicas_process.py")
+PROCESS = FIXTURES / "replicas_process.py"
 TWO = {"devices": "all", "cpu_devices": 2}
 LAZY = {"optimizer": "lazy_adam", "deterministic": True}
 CASES: dict[str, dict[str, Any]] = {

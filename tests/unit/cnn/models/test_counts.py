@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from pathlib import Path
 
 import keras
 import pytest
+from checkout import CHECKOUT
 
 from trainbench.cnn.models import registry
 from trainbench.cnn.models.layers import batch_norm_variables
@@ -255,7 +255,7 @@ def test_nasnets_differ_from_those_of_keras_by_one_class():
 
 
 def test_the_table_in_cnn_models_md_is_that_of_the_registry():
-    text = (Path(__file__).parents[3] / "docs" / "cnn_models.md").read_text()
+    text = (CHECKOUT / "docs" / "cnn_models.md").read_text()
     sections = text.split("\n## ")
     for title, dataset in (("ImageNet", "imagenet"), ("CIFAR-10", "cifar10")):
         [section] = [part for part in sections if part.startswith(title)]

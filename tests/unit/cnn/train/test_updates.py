@@ -1,14 +1,11 @@
-"""Exact sequences of losses for every update rule and strategy.
-
-The model is loss = mean(x) * a * b with a = 1, b = 2 and both regularised. The expectation is
-computed here in float64 from the written rules alone.
-"""
+"""Exact sequences of losses for every update rule and strategy."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from closed_form import DECAY, IMAGES, RATE, expected
 from cnn_standins import Linear, Listed, Synthetic, Trivial, losses
 
 from trainbench import cnn
@@ -16,55 +13,8 @@ from trainbench.cnn import console
 from trainbench.cnn.train.optimizers import Optimizer
 from trainbench.cnn.train.strategies import Strategy
 
-DECAY = RATE = 2.0**-4
-IMAGES = np.arange(-1.0, 15.0)
 OPTIMIZERS = ("sgd", "momentum", "rmsprop", "adam")
 REDUCTIONS = {"parameter_server": "mean", "replicated": "sum", "independent": "none"}
-
-
-def updated(optimizer: str, value: np.ndarray, slots: dict, grad: np.ndarray, t: int) -> np.ndarray:
-    if optimizer == "sgd":
-        return value - RATE * grad
-    if optimizer == "momentum":
-        slots["a"] = 0.9 * slots.get("a", 0.0) + grad
-        return value - RATE * (grad + 0.9 * slots["a"])
-    if optimizer == "rmsprop":
-        slots["s"] = 0.9 * slots.get("s", 1.0) + 0.1 * grad**2
-        slots["m"] = 0.9 * slots.get("m", 0.0) + RATE * grad / np.sqrt(slots["s"] + 1.0)
-        return value - slots["m"]
-    slots["m"] = 0.9 * slots.get("m", 0.0) + 0.1 * grad
-    slots["s"] = 0.999 * slots.get("s", 0.0) + 0.001 * grad**2
-    rate = RATE * np.sqrt(1 - 0.999**t) / (1 - 0.9**t)
-    return value - rate * slots["m"] / (np.sqrt(slots["s"]) + 1e-8)
-
-
-def expected(
-    optimizer: str, reduction: str, loss_type: str, *, devices: int = 2, batch: int = 2,
-    steps: int = 4, decay: float = DECAY, clip: float = np.inf, delay: bool = False,
-) -> list[float]:  # fmt: skip
-    copies = 1 if reduction == "mean" else devices
-    values, slots = [np.array([1.0, 2.0]) for _ in range(copies)], [{} for _ in range(copies)]
-    late, reported = np.zeros(2), []
-    for step in range(steps):
-        grads, total = [], 0.0
-        for device in range(devices):
-            first = (step * devices + device) * batch
-            x = np.take(IMAGES, range(first, first + batch), mode="wrap").mean()
-            a, b = values[device % copies]
-            last = device == devices - 1
-            grads.append(np.array([x * b, x * a]) + last * devices * decay * np.array([a, b]))
-            l2 = last * devices * decay * (a * a + b * b) / 2
-            total += x * a * b + (l2 if loss_type == "total_loss" else 0)
-        reported.append(total / devices)
-        if reduction != "none":
-            combined = np.sum(grads, 0) / (devices if reduction == "mean" else 1)
-            if delay:
-                combined, late = late, combined
-            grads = [combined] * copies
-        for i in range(copies):
-            clipped = np.clip(grads[i], -clip, clip)
-            values[i] = updated(optimizer, values[i], slots[i], clipped, step + 1)
-    return reported
 
 
 def run(capsys: pytest.CaptureFixture, **values: object) -> list[float]:

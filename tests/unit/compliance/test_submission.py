@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from checkout import CHECKOUT
 from v05_log import lines, many, run, without
 
 from trainbench.compliance.score import score
@@ -17,7 +18,6 @@ from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.trials.paths import RunDir
 
-CHECKOUT = Path(__file__).parents[2]
 SYSTEM = {
     "cpu": {"model": "Xeon 8180", "sockets": 2, "cores": 56, "threads": 112},
     "memory_bytes": 384 * 2**30,
