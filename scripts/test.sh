@@ -36,10 +36,10 @@ main() {
   esac
 }
 
-# Editable, so once is enough unless pyproject.toml changes.
+# Editable, so once is enough unless pyproject.toml or the version changes.
 install_project() {
   local wanted
-  wanted=$(sha256sum <pyproject.toml)
+  wanted=$(cat pyproject.toml src/trainbench/__init__.py | sha256sum)
   [[ $(cat .venv/.project 2>/dev/null) == "$wanted" ]] && return
   say "installing trainbench into .venv"
   .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable . ||

@@ -46,7 +46,7 @@ class Progress:
     """Counts work done towards a total and reports value, rate and ETA.
 
     Args:
-        total: the amount to do, or ``None`` when nobody knows.
+        total: the amount to do, or ``None`` when it is unknown.
         unit: what is counted, in the singular (``B``, ``samples``).
         label: what is being done.
         done: the amount that was there before (a resumed download); not part of the rate.

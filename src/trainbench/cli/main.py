@@ -17,6 +17,14 @@ from trainbench.configuration import unknown
 from trainbench.errors import Interrupted, MachineError, TrainbenchError
 from trainbench.trials import signals
 
+EXTRAS = {
+    "jinja2": "report",
+    "keras": "train",
+    "matplotlib": "report",
+    "scipy": "report",
+    "tensorflow": "train",
+}
+"""Packages that a plain installation lacks, and the extra that brings each."""
 EXAMPLES = {
     "download": "trainbench download --dataset ml-20m",
     "preprocess": "trainbench preprocess --preset ml-1m",
@@ -84,6 +92,10 @@ def _said(error: BaseException) -> int | None:
     if isinstance(error, TrainbenchError):
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+        extra = f"pip install 'trainbench[{EXTRAS[error.name]}]'"
+        print(f"error: {error.name} is not installed: {extra}", file=sys.stderr)
+        return MachineError.exit_code
     if isinstance(error, OSError) and error.errno is not None:
         print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
         return MachineError.exit_code

@@ -43,7 +43,7 @@ def _run(params: Params) -> int:
     if params.sweep:
         from trainbench.cnn.series import sweep
 
-        sweep.run(params)
+        sweep.run(params, params.sweep)
         return 0
     if params.auto_batch_size:
         from trainbench.cnn.series import batch_search

@@ -44,11 +44,7 @@ class Hooks:
         if self.lines is not None:
             self.observers = (*self.observers, self.lines)
         self._evaluates = self.session.plan.mode == rules.TRAINING_AND_EVALUATION
-        params = self.session.params
-        training = bool(self.session.step.optimizers)
-        self._summaries = (
-            Summaries(params, self.session.step) if training and Summaries.wanted(params) else None
-        )
+        self._summaries = Summaries.of(self.session.params, self.session.step)
 
     @property
     def accuracy(self) -> Accuracy | None:

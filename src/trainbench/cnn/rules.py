@@ -101,7 +101,7 @@ def _check_learning_rate(params: Params) -> None:
         "learning_rate_decay_factor to be set",
     )
     if params.piecewise_learning_rate_schedule:
-        piecewise_parts(params)
+        piecewise_parts(params, params.piecewise_learning_rate_schedule)
     _refuse(
         params.learning_rate_decay
         and (params.init_learning_rate is None or both or params.piecewise_learning_rate_schedule),

@@ -137,9 +137,9 @@ def observers(session: Session, first_step: int) -> list[Observer]:
     if params.trace_file:
         found.append(StepTrace(params, first_step))
     if params.tfprof_file:
-        found.append(StepProfile(params))
+        found.append(StepProfile(params.tfprof_file))
     if params.partitioned_graph_file_prefix:
-        found.append(graphs.PartitionedGraphs(params))
+        found.append(graphs.PartitionedGraphs(params.partitioned_graph_file_prefix))
     return found
 
 

@@ -40,7 +40,7 @@ class Session:
         place = self._coordinator.place if self._coordinator else None
         self.step = Step.of(params, self.network, devices, workers, place=place)
         if self._coordinator is not None:
-            self._coordinator.hand_out(self.step)
+            self._coordinator.schedule(self.step)
         self.checkpoints = self._checkpoints()
         self._eval_batches: Batches | None = None
 
@@ -51,7 +51,7 @@ class Session:
 
     @property
     def images_per_step(self) -> int:
-        """Images of the steps that this process prints: of all workers, where it drives them."""
+        """Images of the steps that this process prints: of all workers, if it coordinates them."""
         workers = self.plan.num_workers if self._coordinator else 1
         return self.plan.batch_size * workers
 

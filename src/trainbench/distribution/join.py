@@ -47,7 +47,7 @@ def join(watch: Liveness, *, gpus: int, options: Any = None) -> tf.distribute.St
     with refusals_explained(cluster):
         # TensorFlow would wait without a word and without an end, and would let no thread of
         # Python run meanwhile: nothing here could say who is missing.
-        with _listening(cluster.me):
+        with listening(cluster.me):
             # Between this server and TensorFlow's, the others answer for a moment no more.
             watch.start(armed=False).wait()
         # Should one die in the moment that is left, this process ends where it stands.
@@ -106,7 +106,8 @@ def _part(watch: Liveness, meet: Callable[[], object]) -> None:
         time.sleep(_LINGER_S)
 
 
-def _listening(me: Member) -> socket.socket:
+def listening(me: Member) -> socket.socket:
+    """A server at this process's address that says no more than that it is there."""
     host, port = me.host_and_port
     return socket.create_server(
         ("", port), family=socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -11,7 +11,9 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import NoReturn
 
 from trainbench.distribution.cluster import Cluster, Member
@@ -29,6 +31,18 @@ def answers(member: Member, *, timeout_s: float = PROBE_INTERVAL_S) -> bool:
     try:
         with socket.create_connection(member.host_and_port, timeout=timeout_s):
             return True
+    except OSError:
+        return False
+
+
+def greets(member: Member, *, timeout_s: float) -> bool:
+    """Whether TensorFlow's server at ``member``'s address is at work.
+
+    gRPC speaks first. Of a process that hangs, the kernel takes connections all the same.
+    """
+    try:
+        with socket.create_connection(member.host_and_port, timeout=timeout_s) as connection:
+            return bool(connection.recv(1))
     except OSError:
         return False
 
@@ -102,7 +116,7 @@ class Liveness:
             elif before is None and now - self._started > self.timeout_s:
                 return self._never_came(member)
             elif self._is_overdue(before, now):
-                return gone(self.cluster, member)
+                return gone(self.cluster, [member])
         missing = [member for member, seen in self._seen.items() if seen is None]
         if not missing:
             self._all_seen.set()
@@ -125,21 +139,29 @@ class Liveness:
         )
 
 
-def gone(cluster: Cluster, member: Member, reason: str = "") -> MachineError:
-    """The error of a process that answered once and does so no more."""
+def gone(cluster: Cluster, members: Sequence[Member], reason: str = "") -> MachineError:
+    """The error of processes that answered once and do so no more."""
+    named = f"{', '.join(map(str, members))} {'is' if len(members) == 1 else 'are'} gone"
     return MachineError(
-        f"{cluster.me.role}: {member} is gone{reason and f' ({reason})'}; look at its own last "
-        "lines, then start all processes again"
+        f"{cluster.me.role}: {named}{reason and f' ({reason})'}; look at its own last lines, then "
+        "start all processes again"
     )
 
 
 def blame(cluster: Cluster, error: Exception) -> MachineError:
-    """What TensorFlow's ``error`` means: which process is gone, found by asking each."""
+    """What TensorFlow's ``error`` means: which processes are gone or hang, found by asking each.
+
+    All are named: some may have ended because one was lost.
+    """
+    needed = cluster.needed()
     deadline = time.monotonic() + LOST_AFTER_S
     while time.monotonic() < deadline:
-        for member in cluster.needed():
-            if not answers(member):
-                return gone(cluster, member, type(error).__name__)
+        # All at once: the others end while one that hangs is waited for.
+        with ThreadPoolExecutor(len(needed) or 1) as pool:
+            heard = pool.map(partial(greets, timeout_s=LOST_AFTER_S), needed)
+            silent = [m for m, greeted in zip(needed, heard, strict=True) if not greeted]
+        if silent:
+            return gone(cluster, silent, type(error).__name__)
         time.sleep(0.2)
     return MachineError(f"{cluster.me.role}: the processes lost touch: {first_line(error)}")
 

@@ -1,4 +1,4 @@
-"""A set of trials, each in a fresh process with a seed of its own; an interrupted set goes on."""
+"""A set of trials, each in a fresh process with its own seed; an interrupted set is continued."""
 
 from __future__ import annotations
 

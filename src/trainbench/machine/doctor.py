@@ -94,7 +94,7 @@ def _popper() -> Check:
 
 
 def _tensorflow() -> Check:
-    fix = "pip install tensorflow (the train image brings its own)"
+    fix = "pip install 'trainbench[train]' (the train image brings its own)"
     if importlib.util.find_spec("tensorflow") is None:
         return Check("tensorflow", WARN, "not in this environment (train and pipeline)", fix)
     return Check("tensorflow", OK, _version("tensorflow") or "unknown version", fix)

@@ -1,1 +1,1 @@
-"""Ratings: download, formats, generation, preprocessing, cache and negative sampling."""
+"""Ratings: download, formats, generation, preprocessing and cache."""

@@ -1,4 +1,4 @@
-"""The datasets in one table, and the manifest that says which of them lies in a data directory."""
+"""The datasets in one table, and the manifest that says which of them is in a data directory."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def dataset(name: str) -> Dataset:
 
 @dataclass(frozen=True)
 class Manifest:
-    """manifest.json: what lies in a raw folder and where it came from.
+    """manifest.json: what is in a raw folder and where it came from.
 
     ``source`` is where the bytes were read: the publisher, a mirror, a local file or the generator.
     ``published`` is True only for the archive whose checksum the publisher states, or which came

@@ -1,6 +1,6 @@
 """Bring one file here: over http or https, resuming what was broken off, or from a local folder.
 
-What has arrived lies in ``<name>.part``; ``<name>.part.json`` beside it holds the validator
+What has arrived is in ``<name>.part``; ``<name>.part.json`` beside it holds the validator
 (ETag or Last-Modified) without which a resumed download could be two files glued together.
 """
 

@@ -1,7 +1,7 @@
 """A request to stop, by SIGINT or SIGTERM, that cannot get lost.
 
 The exception that a signal raises can: Python ignores it in a finaliser, and C code that it passes
-through makes another error of it. So the request is remembered too, and long loops heed it.
+through makes another error of it. So the request is also remembered, and long loops check for it.
 """
 
 from __future__ import annotations

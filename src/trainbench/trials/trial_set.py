@@ -2,7 +2,7 @@
 
 A trial that misses its target, or fails, is a result like any other. An
 interrupted set is continued by the next call with the same configuration; finished trials are
-never touched, and a trial that was cut off starts anew beside its remains.
+never touched, and a trial that was cut off starts again beside its remains.
 """
 
 from __future__ import annotations
@@ -218,7 +218,7 @@ def _set_aside(trial: TrialDir) -> None:
     status = read_status(trial)
     trial.root.rename(trial.root.with_name(f"{trial.root.name}.aborted-{len(remains)}"))
     log_line(
-        f"{trial.root.name} was cut off ({status.get('state', 'no status')}); starting it anew"
+        f"{trial.root.name} was cut off ({status.get('state', 'no status')}); starting it again"
     )
 
 

@@ -193,5 +193,22 @@ def test_an_error_of_tensorflow_is_put_down_to_the_process_that_does_not_answer(
         address = f"localhost:{unused.getsockname()[1]}"
         found = cluster(**COLLECTIVE, worker_hosts=f"here:1,{address}")
         error = liveness.blame(found, RuntimeError("Socket closed\nmore"))
-    assert str(error).startswith(f"worker 0: worker 1 ({address}) is gone (RuntimeError)")
+    assert str(error).startswith(f"worker 0: worker 1 ({address}) is gone (RuntimeError); look at")
     assert Member("worker", 1, address) == found.needed()[0]
+
+
+def test_a_process_that_hangs_with_its_port_open_is_named_as_well(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(liveness, "LOST_AFTER_S", 0.2)
+    with (
+        socket.create_server(("localhost", 0)) as hangs,
+        socket.create_server(("localhost", 0)) as ended,
+    ):
+        ports = [server.getsockname()[1] for server in (hangs, ended)]
+        ended.close()
+        hosts = f"here:1,localhost:{ports[0]},localhost:{ports[1]}"
+        error = liveness.blame(cluster(**COLLECTIVE, worker_hosts=hosts), RuntimeError())
+    assert str(error).startswith(
+        f"worker 0: worker 1 (localhost:{ports[0]}), worker 2 (localhost:{ports[1]}) are gone"
+    )

@@ -1,1 +1,1 @@
-"""The CNN benchmark in several processes: who lends devices, who drives them, who is there."""
+"""The CNN benchmark in several processes: who serves, who coordinates, who is there."""

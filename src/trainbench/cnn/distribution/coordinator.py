@@ -32,7 +32,7 @@ class Coordinator:
     def __init__(self, cluster: Cluster, params: Params) -> None:
         self._cluster, self._params = cluster, params
         self.cluster_coordinator: Any = None
-        _enough_threads(cluster, params)
+        _set_threads(cluster, params)
         spec = tf.train.ClusterSpec(with_chief(cluster))
         if params.variable_update == "distributed_all_reduce":
             tf.config.experimental_connect_to_cluster(
@@ -58,7 +58,7 @@ class Coordinator:
     def batches(self, dataset: Dataset, subset: str, *, batch_size: int) -> Any:
         """Batches for every worker, each from its own place in the data."""
         if self.cluster_coordinator is not None and is_synthetic(dataset):
-            return OnWorkers(self, dataset, subset, self._params, batch_size=batch_size)
+            return SyntheticBatches(self, dataset, subset, self._params, batch_size=batch_size)
         sources = []
         for index, params in enumerate(places(self._params, self._cluster)):
             count = self._params.num_gpus
@@ -66,7 +66,7 @@ class Coordinator:
             if self.cluster_coordinator is None:
                 devices = devices[index * count : (index + 1) * count]
             sources.append(Batches(dataset, subset, params, batch_size=batch_size, devices=devices))
-        return Places(sources, apart=self.cluster_coordinator is not None)
+        return BatchesOfWorkers(sources, apart=self.cluster_coordinator is not None)
 
     def place(self, copy: Copy) -> Copy:
         """``copy`` with each variable on the server that holds the fewest bytes so far."""
@@ -86,13 +86,13 @@ class Coordinator:
         # Operations that belong to no variable run on the worker that takes the step.
         return Copy("/cpu:0", [moved(v) for v in copy.trainable], [moved(v) for v in copy.state])
 
-    def hand_out(self, step: Step) -> None:
+    def schedule(self, step: Step) -> None:
         """Let workers run the functions of ``step``."""
         if self.cluster_coordinator is not None:
             waits = self._params.cross_replica_sync
             towers = len(step.strategy.devices)
             for name in ("train", "train_with_gradients", "infer"):
-                rounds = Rounds(
+                rounds = Scheduled(
                     self.cluster_coordinator, getattr(step, name), towers=towers, waits=waits
                 )
                 setattr(step, name, rounds)
@@ -116,8 +116,8 @@ class Coordinator:
         return wanted and any("job:worker" in d.name for d in tf.config.list_logical_devices("GPU"))
 
 
-class Places:
-    """The feeds of all workers as one.
+class BatchesOfWorkers:
+    """The batches of all workers as one input.
 
     Args:
         apart: one list of batches for each worker, instead of one for all.
@@ -132,7 +132,7 @@ class Places:
         return each if self._apart else [batch for batches in each for batch in batches]
 
 
-class OnWorkers:
+class SyntheticBatches:
     """Synthetic images that every worker makes for itself, so that none cross the network."""
 
     def __init__(
@@ -159,7 +159,7 @@ class OnWorkers:
         return [self._iterator] * self._workers
 
 
-class Rounds:
+class Scheduled:
     """A function of a step, run by every worker on its own batches.
 
     Args:
@@ -202,7 +202,7 @@ def _drawn(source: Iterator[Batch]) -> tuple[Any, Any]:
     return images.numpy(), tf.stack(labels).numpy()
 
 
-def _enough_threads(cluster: Cluster, params: Params) -> None:
+def _set_threads(cluster: Cluster, params: Params) -> None:
     """Fewer threads than peers could all be waiting for one another."""
     wanted = threads_wanted(cluster, params)
     if wanted:

@@ -21,7 +21,8 @@ def page() -> str:
     parts = [
         "# Flags of `trainbench cnn`, by verdict",
         "A verdict says what has become of a flag of tf_cnn_benchmarks. `--help` lists the same\n"
-        "flags by subject. `python -m trainbench.cnn.flags` writes this page; a test compares.",
+        "flags by subject. `python -m trainbench.cnn.flags` writes this page; a test compares.\n"
+        "`--flagfile`, `--undefok`, `--helpshort` and `--helpfull` are absl's and not listed.",
     ]
     for verdict, meaning in MEANINGS.items():
         flags = [flag for flag in FLAGS.values() if flag.verdict == verdict]

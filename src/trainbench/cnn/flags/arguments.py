@@ -1,4 +1,4 @@
-"""The command line: ``--flag=value``, ``--flag value``, ``--flag``, ``--noflag``, and the help."""
+"""The command line of ``trainbench cnn``, on absl.flags, and its help."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from absl import flags as absl_flags
 
 from trainbench.cnn.flags import DROP, FLAGS, GROUPS, KEEP, NOTE, OURS, Flag
 from trainbench.cnn.flags.params import ParamError, Params, make_params, unknown_flag
@@ -22,7 +24,9 @@ Confidence interval:         trainbench cnn --model=resnet50 --repeat=5 --result
 Has the speed changed?       trainbench compare a.json b.json
 Largest batch that fits:     trainbench cnn --model=resnet50 --auto_batch_size
 A table and a plot:          trainbench cnn --sweep=sweep.csv --sweep_models=resnet50,vgg16
-                             --sweep_batch_sizes=8,16,32 --sweep_precisions=fp32,bf16"""
+                             --sweep_batch_sizes=8,16,32 --sweep_precisions=fp32,bf16
+Flags from a file:           trainbench cnn --flagfile=resnet50.flags (see --helpfull)"""
+_HELP = ("help", "helpshort", "helpfull")
 
 
 @dataclass(frozen=True)
@@ -37,28 +41,27 @@ def parse(argv: Sequence[str]) -> Parsed:
     """Parameters from the arguments after the program's name.
 
     Raises:
-        ParamError: an unknown flag (with the nearest known one), a value of the wrong type, or an
-            argument that belongs to no flag.
+        ParamError: an unknown flag (with the nearest known one), a value of the wrong type, an
+            argument that belongs to no flag, or a ``--flagfile`` that cannot be read.
     """
-    given: dict[str, Any] = {}
-    positional: list[str] = []
-    rest = list(argv)
-    while rest:
-        word = rest.pop(0)
-        if word in ("--help", "-h", "--helpfull"):
-            return Parsed(make_params(), help=help_text())
-        if not word.startswith("-") or word == "-":
-            positional.append(word)
-        elif word == "--":
-            positional += rest
-            break
-        else:
-            name, value = _flag_and_value(word, rest)
-            given[name] = value
+    # absl's global FLAGS belong to whoever imports this package.
+    values = _flag_values()
+    try:
+        positional = values(["trainbench cnn", *argv])[1:]
+    except (absl_flags.Error, ValueError) as error:
+        if not any(values[name].value for name in _HELP):
+            raise ParamError(_problem(error, [*values, "flagfile", "undefok"])) from None
+    if any(values[name].value for name in _HELP):
+        return Parsed(make_params(), help=help_text(full=bool(values["helpfull"].value)))
     if positional:
         # Most often "--distortions False", which would leave the flag on.
         raise ParamError(f"Received unknown positional arguments: {positional}")
-    return Parsed(make_params(**given))
+    texts = {name: values[name].value for name in FLAGS}
+    return Parsed(
+        make_params(
+            **{name: _value(FLAGS[name], text) for name, text in texts.items() if text is not None}
+        )
+    )
 
 
 def argv_of(params: Params) -> list[str]:
@@ -70,33 +73,38 @@ def argv_of(params: Params) -> list[str]:
     return argv
 
 
-def help_text() -> str:
-    """Every flag by concern, with its default and what has become of it."""
+def help_text(*, full: bool = False) -> str:
+    """Every flag by concern, with its default and what has become of it; absl's own if ``full``."""
     parts = [USAGE]
     for group in GROUPS:
         parts.append(f"{group.title}:\n" + "\n".join(_help(flag) for flag in group.flags))
+    if full:
+        parts.append("Of every program on absl:\n" + absl_flags.FlagValues().get_help(prefix="  "))
     return "\n\n".join(parts)
 
 
-def _flag_and_value(word: str, rest: list[str]) -> tuple[str, Any]:
-    name, equals, text = word.lstrip("-").partition("=")
-    negated = name[2:] if name.startswith("no") and name not in FLAGS else None
-    if negated in FLAGS and FLAGS[negated].kind == "boolean" and not equals:
-        return negated, False
-    if name not in FLAGS:
-        raise ParamError(unknown_flag(name))
-    flag = FLAGS[name]
-    if flag.kind == "boolean":
-        return name, _boolean(flag, text) if equals else True
-    if not equals:
-        if not rest:
-            raise ParamError(f"Flag --{name} needs a value: --{name}={flag.kind.upper()}")
-        text = rest.pop(0)
-    return name, _value(flag, text)
+def _flag_values() -> absl_flags.FlagValues:
+    """The grammar: every flag holds its text, as given; types and bounds are the table's."""
+    values, text = absl_flags.FlagValues(), absl_flags.ArgumentParser[str]()
+    values.set_gnu_getopt()
+    for flag in FLAGS.values():
+        boolean = flag.kind == "boolean"
+        values[flag.name] = absl_flags.Flag(text, None, flag.name, None, flag.help, boolean=boolean)
+    for name in _HELP:
+        values[name] = absl_flags.BooleanFlag(name, False, name, short_name={"help": "h"}.get(name))
+    return values
+
+
+def _problem(error: Exception, known: Sequence[str]) -> str:
+    if isinstance(error, absl_flags.UnrecognizedFlagError):
+        return unknown_flag(error.flagname, known)
+    return str(error).removeprefix("ERROR:: ")
 
 
 def _value(flag: Flag, text: str) -> Any:
     kinds = {"integer": int, "float": float}
+    if flag.kind == "boolean":
+        return _boolean(flag, text)
     if flag.kind == "list":
         return [part for part in text.split(",") if part]
     if flag.kind not in kinds:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import difflib
 import numbers
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from trainbench.cnn.flags import FLAGS, Flag
+from trainbench.cnn.flags.machine import Compiler, Devices, Traces
+from trainbench.cnn.flags.running import Checkpoints, Data, Evaluation, Mode, Output, Several
+from trainbench.cnn.flags.spec import Flag, Group
+from trainbench.cnn.flags.training import Optimizer, Precision, Processes, Reduction, Schedule
 from trainbench.errors import ConfigError
 
 
@@ -15,40 +19,34 @@ class ParamError(ConfigError, ValueError):
     """A parameter, or a combination of parameters, that cannot be run."""
 
 
-class Params:
-    """One value for each flag, read as an attribute: ``params.batch_size``."""
+@dataclass(frozen=True, repr=False)
+class Params(
+    # Fields begin with those of the last base.
+    Traces,
+    Compiler,
+    Devices,
+    Processes,
+    Reduction,
+    Precision,
+    Schedule,
+    Optimizer,
+    Checkpoints,
+    Output,
+    Several,
+    Evaluation,
+    Data,
+    Mode,
+):
+    """One value for each flag, read as an attribute: ``params.batch_size``.
 
-    __slots__ = ("_values",)
+    Raises:
+        ParamError: (a ``ValueError``) a value of another type, one outside its bounds, or one that
+            its enum does not have.
+    """
 
-    def __init__(self, values: dict[str, Any]) -> None:
-        object.__setattr__(self, "_values", dict(values))
-
-    def __getattr__(self, name: str) -> Any:
-        # Copying and pickling ask for their own names before there are any values.
-        if name.startswith("_"):
-            raise AttributeError(name)
-        try:
-            return self._values[name]
-        except KeyError:
-            raise AttributeError(unknown_flag(name)) from None
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"parameters do not change; use replace({name}={value!r})")
-
-    def __getstate__(self) -> dict[str, Any]:
-        return dict(self._values)
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        object.__setattr__(self, "_values", state)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Params) and self._values == other._values
-
-    def __hash__(self) -> int:
-        return hash(tuple(self._values.items()))
+    def __post_init__(self) -> None:
+        for name, flag in FLAGS.items():
+            object.__setattr__(self, name, _checked(flag, getattr(self, name)))
 
     def __repr__(self) -> str:
         changed = (f"{name}={value!r}" for name, value in self.changed().items())
@@ -56,25 +54,28 @@ class Params:
 
     def replace(self, **changes: Any) -> Params:
         """A copy with ``changes``, checked as ``make_params`` checks them."""
-        return make_params(**{**self._values, **changes})
+        return make_params(**{**vars(self), **changes})
 
     def changed(self) -> dict[str, Any]:
-        """The values that are not the defaults."""
-        return {name: v for name, v in self._values.items() if v != FLAGS[name].default}
+        """The values that are not the defaults, in the order of the flags."""
+        values = {name: getattr(self, name) for name in FLAGS}
+        return {name: value for name, value in values.items() if value != FLAGS[name].default}
+
+
+GROUPS = tuple(Group.of(concern) for concern in reversed(Params.__bases__))
+FLAGS = {flag.name: flag for group in GROUPS for flag in group.flags}
 
 
 def make_params(**values: Any) -> Params:
     """Parameters with the defaults of the flags wherever ``values`` says nothing.
 
     Raises:
-        ParamError: (a ``ValueError``) an unknown name, a value of another type, one outside its
-            bounds, or one that its enum does not have.
+        ParamError: an unknown name, or a value that ``Params`` refuses.
     """
     for name in values:
         if name not in FLAGS:
             raise ParamError(unknown_flag(name))
-    every = {name: values.get(name, flag.default) for name, flag in FLAGS.items()}
-    return Params({name: _checked(FLAGS[name], value) for name, value in every.items()})
+    return Params(**values)
 
 
 def unknown_flag(name: str, known: Iterable[str] = FLAGS) -> str:
@@ -84,7 +85,7 @@ def unknown_flag(name: str, known: Iterable[str] = FLAGS) -> str:
 
 
 def _checked(flag: Flag, value: Any) -> Any:
-    if value is None:
+    if value is None and flag.optional:
         return None
     value = _typed(flag, value)
     if flag.low is not None and value < flag.low:
@@ -108,11 +109,11 @@ def _typed(flag: Flag, value: Any) -> Any:
         return float(value)
     if flag.kind == "boolean" and value in (True, False):
         return bool(value)
-    if flag.kind == "list" and not isinstance(value, numbers.Number):
+    if flag.kind == "list" and isinstance(value, Iterable):
         parts = value.split(",") if isinstance(value, str) else value
         return tuple(part.strip() if isinstance(part, str) else part for part in parts)
     if flag.kind == "enum":
         return value
-    if flag.kind == "string":
+    if flag.kind == "string" and value is not None:
         return str(value)
     raise ParamError(f"Param {flag.name} value of {value!r} is not of type {flag.kind}")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import Field, dataclass, field, fields
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 KEEP = "KEEP"
 """The same meaning as in the TensorFlow 1 program."""
@@ -19,16 +20,49 @@ OURS = "OURS"
 VERDICTS = (KEEP, MAP, NOTE, DROP, OURS)
 
 
+T = TypeVar("T")
+_KINDS = {
+    bool: "boolean",
+    int: "integer",
+    float: "float",
+    str: "string",
+    tuple: "list",
+    Literal: "enum",
+}
+
+
+def flag(
+    default: T,
+    verdict: str,
+    help: str,
+    remark: str = "",
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    refused: tuple[Any, ...] = (),
+) -> T:
+    """The field of a flag in the class of its concern; the arguments are attributes of ``Flag``.
+
+    The field's annotation says the rest: the kind, the values of an enum (``Literal``), and
+    whether the flag may be unset (``None``).
+    """
+    metadata = {"verdict": verdict, "help": help, "remark": remark}
+    return field(
+        default=default, metadata={**metadata, "low": low, "high": high, "refused": refused}
+    )
+
+
 @dataclass(frozen=True)
 class Flag:
     """One flag.
 
     Attributes:
         kind: boolean, integer, float, string, enum or list.
+        optional: whether it may be None.
+        values: what an enum may be.
         remark: for MAP what does the work now, for NOTE why there is no effect, for DROP what to
             use instead.
         low, high: inclusive bounds of a number.
-        values: what an enum may be.
         refused: for DROP, the values that are refused; none given means every value but the
             default.
     """
@@ -36,13 +70,14 @@ class Flag:
     name: str
     kind: str
     default: Any
+    optional: bool
+    values: tuple[str, ...]
     verdict: str
     help: str
-    remark: str = ""
-    low: float | None = None
-    high: float | None = None
-    values: tuple[str, ...] = ()
-    refused: tuple[Any, ...] = ()
+    remark: str
+    low: float | None
+    high: float | None
+    refused: tuple[Any, ...]
 
     def is_refused(self, value: Any) -> bool:
         """Whether ``value`` is one that no longer exists."""
@@ -61,3 +96,17 @@ class Group:
 
     title: str
     flags: tuple[Flag, ...]
+
+    @classmethod
+    def of(cls, concern: type[Any]) -> Group:
+        """The fields of a dataclass; its docstring is the title."""
+        hints = get_type_hints(concern)
+        title = (concern.__doc__ or "").rstrip(".")
+        return cls(title, tuple(_flag(each, hints[each.name]) for each in fields(concern)))
+
+
+def _flag(each: Field[Any], hint: Any) -> Flag:
+    types = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+    kind = _KINDS[get_origin(types[0]) or types[0]]
+    values = get_args(hint) if kind == "enum" else ()
+    return Flag(each.name, kind, each.default, NoneType in types, values, **each.metadata)

@@ -11,7 +11,6 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from trainbench.cnn import console
-from trainbench.cnn.flags.params import Params
 from trainbench.errors import TrainbenchError
 
 
@@ -27,8 +26,8 @@ class PartitionedGraphs:
     The runtime keeps them only when a function is first run, so the first step is the one.
     """
 
-    def __init__(self, params: Params) -> None:
-        self._prefix = Path(params.partitioned_graph_file_prefix)
+    def __init__(self, prefix: str) -> None:
+        self._prefix = Path(prefix)
         self._waiting = True
         context.context().enable_graph_collection()
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.cnn import console
-from trainbench.cnn.flags.params import Params
 from trainbench.cnn.measure import profiler
 from trainbench.cnn.measure.profiler import ProfilerSession
 from trainbench.files import write_atomically
@@ -78,8 +77,8 @@ class Profile:
 class StepProfile:
     """Profiles the first timed steps into ``--tfprof_file``: text if its name ends with txt."""
 
-    def __init__(self, params: Params) -> None:
-        self._path = Path(params.tfprof_file)
+    def __init__(self, path: str) -> None:
+        self._path = Path(path)
         self._recording: ProfilerSession | None = None
         self._calls: list[Call] = []
         self._steps = 0

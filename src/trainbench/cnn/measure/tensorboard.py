@@ -25,18 +25,17 @@ _IMAGES = 3
 
 
 class Summaries:
-    """Summaries of one training in ``train_dir``."""
+    """Summaries of one training in ``folder``."""
 
-    def __init__(self, params: Params, step: Step) -> None:
+    def __init__(self, folder: str, params: Params, step: Step) -> None:
         self._params, self._step = params, step
-        self._file = EventFile(params.train_dir)
+        self._file = EventFile(folder)
 
-    @staticmethod
-    def wanted(params: Params) -> bool:
-        """Whether ``params`` ask for summaries."""
-        return bool(params.summary_verbosity and params.train_dir) and (
-            params.save_summaries_steps > 0
-        )
+    @classmethod
+    def of(cls, params: Params, step: Step) -> Summaries | None:
+        """The summaries that ``params`` ask for; none where nothing is trained."""
+        asked = params.summary_verbosity and params.save_summaries_steps > 0 and step.optimizers
+        return cls(params.train_dir, params, step) if asked and params.train_dir else None
 
     def add(
         self,

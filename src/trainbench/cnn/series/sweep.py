@@ -57,15 +57,15 @@ class Combination:
         return self.model, self.batch_size, self.precision
 
 
-def run(params: Params) -> None:
-    """Run what the file has no row for.
+def run(params: Params, file: str) -> None:
+    """Run what ``file``, the table of ``--sweep``, has no row for.
 
     Raises:
         ParamError: a list holds what cannot be run, or the file is of another sweep.
         TrainbenchError: no run of the sweep succeeded.
     """
     repeats.check_shared(params, "--sweep")
-    path, wanted = Path(params.sweep), combinations(params)
+    path, wanted = Path(file), combinations(params)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows, flags = read(path), " ".join(argv_of(_common(params)))
     _check_same(path, rows, flags)
@@ -93,23 +93,24 @@ def combinations(params: Params) -> list[Combination]:
         ParamError: a batch size that is not a number, an unknown precision, or a flag that a
             sweep of precisions sets itself.
     """
-    for text in params.sweep_batch_sizes:
+    sizes = tuple(str(size) for size in params.sweep_batch_sizes)
+    for text in sizes:
         if not (text == "auto" or (text.isdigit() and int(text) > 0)):
             raise ParamError(f"--sweep_batch_sizes: {text!r} is not a number above 0 or auto")
-    for text in params.sweep_precisions:
-        if text not in PRECISIONS:
-            raise ParamError(f"--sweep_precisions: {text!r} is not one of {', '.join(PRECISIONS)}")
+    for name in params.sweep_precisions:
+        if name not in PRECISIONS:
+            raise ParamError(f"--sweep_precisions: {name!r} is not one of {', '.join(PRECISIONS)}")
     now = next(
-        name
-        for name, flags in PRECISIONS.items()
+        precision
+        for precision, flags in PRECISIONS.items()
         if all(getattr(params, flag) == value for flag, value in flags.items())
     )
     own_size = "auto" if params.auto_batch_size else str(params.batch_size or "default")
     return [
-        Combination(*each)
-        for each in product(
+        Combination(str(model), size, str(precision))
+        for model, size, precision in product(
             params.sweep_models or (params.model,),
-            params.sweep_batch_sizes or (own_size,),
+            sizes or (own_size,),
             params.sweep_precisions or (now,),
         )
     ]

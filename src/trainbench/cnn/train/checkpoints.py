@@ -51,7 +51,7 @@ class Checkpoints:
     Args:
         folder: where they are; made on the first save.
         variables: name to variable, the model's own.
-        state: the same for what training needs to go on: optimizer and loss scale.
+        state: the same for what training needs to continue: optimizer and loss scale.
         keep: how many to keep; 0 keeps all.
     """
 

@@ -39,19 +39,20 @@ def rate(params: Params, horizon: Horizon, *, model_rate: Rate) -> Rate:
     Raises:
         ParamError: a malformed schedule, or two schedules at once.
     """
+    start = params.init_learning_rate
     if params.piecewise_learning_rate_schedule:
-        values, epochs = piecewise_parts(params)
+        values, epochs = piecewise_parts(params, params.piecewise_learning_rate_schedule)
         main, start = _piecewise(values, epochs, horizon.batches_per_epoch), values[0]
-    elif params.init_learning_rate is not None:
-        main, start = _from_initial(params, horizon), params.init_learning_rate
+    elif start is not None:
+        main = _from_initial(params, start, horizon)
     else:
         return lambda step: float(np.float32(model_rate(step)))
     warmup = int(horizon.batches_per_epoch * params.num_learning_rate_warmup_epochs)
     return _warmed(main, start, warmup) if warmup > 0 else main
 
 
-def piecewise_parts(params: Params) -> tuple[list[float], list[int]]:
-    """Rates and whole epochs of ``--piecewise_learning_rate_schedule``.
+def piecewise_parts(params: Params, schedule: str) -> tuple[list[float], list[int]]:
+    """Rates and whole epochs of ``schedule``, the ``--piecewise_learning_rate_schedule``.
 
     Raises:
         ParamError: an even number of parts, a part that is not a number, another schedule as well.
@@ -66,7 +67,7 @@ def piecewise_parts(params: Params) -> tuple[list[float], list[int]]:
             "No other learning rate-related flags can be specified if "
             "--piecewise_learning_rate_schedule is specified"
         )
-    pieces = params.piecewise_learning_rate_schedule.split(";")
+    pieces = schedule.split(";")
     if len(pieces) % 2 == 0:
         raise ParamError("--piecewise_learning_rate_schedule must have an odd number of components")
     values = [_number(piece, float, "learning rate") for piece in pieces[::2]]
@@ -115,10 +116,9 @@ def cosine(start: float, end: float, steps: int) -> Rate:
     return value
 
 
-def _from_initial(params: Params, horizon: Horizon) -> Rate:
-    start = params.init_learning_rate
+def _from_initial(params: Params, start: float, horizon: Horizon) -> Rate:
     if params.learning_rate_decay:
-        return _falling(params, horizon)
+        return _falling(params, start, horizon)
     if params.num_epochs_per_decay > 0 and params.learning_rate_decay_factor > 0:
         steps = max(int(horizon.batches_per_epoch * params.num_epochs_per_decay), 1)
         factor = np.float32(params.learning_rate_decay_factor)
@@ -129,12 +129,12 @@ def _from_initial(params: Params, horizon: Horizon) -> Rate:
     return lambda step: float(np.float32(start))
 
 
-def _falling(params: Params, horizon: Horizon) -> Rate:
+def _falling(params: Params, start: float, horizon: Horizon) -> Rate:
     warmup = int(horizon.batches_per_epoch * params.num_learning_rate_warmup_epochs)
     epochs = params.learning_rate_decay_epochs
     last = horizon.total_steps if epochs is None else int(horizon.batches_per_epoch * epochs)
     steps = max(last - warmup, 1)
-    start, end = params.init_learning_rate, params.end_learning_rate
+    end = params.end_learning_rate
     if params.learning_rate_decay == "cosine":
         curve = cosine(start, end, steps)
     else:

@@ -84,7 +84,7 @@ class Step:
             _assign(list(optimizer.state().values()), list(self.optimizers[0].state().values()))
 
     def training_state(self) -> dict[str, Any]:
-        """What training needs to go on, by name: the first optimizer's state and the loss scale."""
+        """What training needs to continue: the first optimizer's state and the loss scale."""
         state = {}
         for optimizer in self.optimizers[:1]:
             state.update({f"optimizer/{name}": v for name, v in optimizer.state().items()})

@@ -9,7 +9,7 @@ With one process, distributed_all_reduce and collective_all_reduce are replicate
     distributed_replicated   a copy on each device; the mean of each worker's gradients, applied one
                              worker after the other
     collective_all_reduce    a copy on each device, the sum of all workers' gradients
-    distributed_all_reduce   the same, on devices that one process drives
+    distributed_all_reduce   the same, on devices that a coordinator runs
     parameter_server         one copy on the servers; each worker applies the mean of its own
 """
 

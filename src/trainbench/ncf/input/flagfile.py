@@ -49,7 +49,7 @@ class GenerationOptions:
 
 
 def write_flagfile(path: Path, options: GenerationOptions) -> None:
-    """Write ``options`` to ``path`` in one stroke."""
+    """Write ``options`` to ``path`` atomically."""
     pairs = dataclasses.asdict(options).items()
     lines = [f"--{key}={value}" for key, value in pairs]
     if any("\n" in line for line in lines):

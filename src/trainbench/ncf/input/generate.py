@@ -38,7 +38,7 @@ _TRAINER_GONE = signal.SIGHUP
 
 
 class Heartbeat:
-    """Touches a file at most once a second, when told that work went on."""
+    """Touches a file at most once a second, when told of progress."""
 
     def __init__(self, path: Path) -> None:
         self._path, self._last = path, 0.0
@@ -105,7 +105,7 @@ def disk_line(cache: RatingsCache, options: GenerationOptions) -> str:
 
 
 def _publish(folder: Path, needed_bytes: int, write: Callable[[Path], object]) -> Path:
-    """``write`` into a folder under another name, then give it its own in one stroke."""
+    """``write`` into a folder under another name, then rename it atomically."""
     part = folder.with_name(folder.name + ".part")
     started = time.perf_counter()
     part.mkdir()

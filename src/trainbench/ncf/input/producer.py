@@ -153,7 +153,7 @@ def start_producer(
     """Start the producer and return once it has said that it is alive; it touches no data yet.
 
     Folders of dead runs in ``work_dir`` are removed. Call it from a thread that lives as long as
-    the producer shall: Linux ends the producer with the thread that started it. With
+    the producer should: Linux ends the producer with the thread that started it. With
     ``config.use_subprocess`` False the same work is done in this process when it is asked for.
 
     Raises:

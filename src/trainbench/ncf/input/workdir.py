@@ -39,7 +39,7 @@ class WorkDir:
 
     @property
     def heartbeat(self) -> Path:
-        """Touched by the producer while its work goes on."""
+        """Touched by the producer while it makes progress."""
         return self.root / "heartbeat"
 
     @property

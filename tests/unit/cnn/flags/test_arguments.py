@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from trainbench import cnn
@@ -43,9 +47,14 @@ def test_a_flag_is_written_in_any_of_the_usual_ways(words: list, name: str, valu
         (["resnet50"], "Received unknown positional arguments: ['resnet50']"),
         (["--eval", "--", "x"], "Received unknown positional arguments: ['x']"),
         (["--batchsize=3"], "Unknown flag --batchsize; did you mean --batch_size?"),
+        (["--flagfil=x"], "Unknown flag --flagfil; did you mean --flagfile?"),
+        (["--flagfile"], "--flagfile with no argument"),
+        (["--noeval=1"], "--noeval=1 does not take an argument"),
+        (["--undefok=batchsize", "--batch_sise=3"],
+         "Unknown flag --batch_sise; did you mean --batch_size?"),
         (["--nodistortion"], "Unknown flag --nodistortion; did you mean --distortions?"),
         (["--zzzzzz"], "Unknown flag --zzzzzz"),
-        (["--batch_size"], "Flag --batch_size needs a value: --batch_size=INTEGER"),
+        (["--batch_size"], "Missing value for flag --batch_size"),
         (["--batch_size=a"], "Param batch_size value of 'a' is not of type integer"),
         (["--momentum=a"], "Param momentum value of 'a' is not of type float"),
         (["--eval=maybe"], "Param eval value of 'maybe' is not true or false"),
@@ -73,3 +82,60 @@ def test_help_names_every_flag_once_by_concern(capsys: pytest.CaptureFixture) ->
         assert sum(text.count(start) for start in starts) == 1, name
     assert "Learning rate:\n" in text
     assert max(len(line) for line in text.splitlines()) <= 100
+
+
+def test_a_flagfile_may_hold_comments_and_name_another_one(tmp_path: Path) -> None:
+    machine, run = tmp_path / "machine.flags", tmp_path / "run.flags"
+    machine.write_text("# This machine\n--device=cpu\n\n// threads\n--num_intra_threads=2\n")
+    run.write_text(f"--batch_size=8\n--flagfile={machine}\n--nodistortions\n")
+    params = parse([f"--flagfile={run}", "--batch_size=16"]).params
+    assert params.changed() == {
+        "batch_size": 16,
+        "distortions": False,
+        "device": "cpu",
+        "num_intra_threads": 2,
+    }
+    assert parse(["--batch_size=16", "--flagfile", str(run)]).params.batch_size == 8
+
+
+def test_a_flagfile_that_cannot_be_read_is_an_error_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    missing = tmp_path / "missing.flags"
+    assert cnn.main([f"--flagfile={missing}"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: Unable to open flagfile: [Errno 2] No such file or directory: '{missing}'\n"
+    )
+
+
+def test_undefok_names_flags_that_are_no_error_although_unknown() -> None:
+    words = ["--undefok=theirs,switch", "--theirs=3", "--noswitch", "--batch_size=4"]
+    assert parse(words).params.changed() == {"batch_size": 4}
+
+
+def test_the_short_help_is_the_help_and_the_full_one_adds_what_absl_has() -> None:
+    text = parse(["--help"]).help
+    assert text is not None
+    assert parse(["--helpshort"]).help == parse(["-h"]).help == text
+    full = parse(["--helpfull"]).help
+    assert full is not None
+    assert full.startswith(text)
+    assert "--flagfile: " in full
+    assert "--undefok: " in full
+
+
+def test_help_is_given_even_beside_a_wrong_flag() -> None:
+    assert parse(["--batchsize=3", "--help"]).help == parse(["--help"]).help
+
+
+def test_parsing_imports_no_tensorflow_and_leaves_the_flags_of_absl_alone() -> None:
+    program = (
+        "import sys\n"
+        "from absl import flags\n"
+        "from trainbench.cnn.flags.arguments import parse\n"
+        "before = set(flags.FLAGS)\n"
+        "assert parse(['--batch_size=4']).params.batch_size == 4\n"
+        "assert set(flags.FLAGS) == before and not flags.FLAGS.is_parsed()\n"
+        "assert 'tensorflow' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import pickle
 from collections import Counter
+from dataclasses import fields
+from pathlib import Path
 
 import numpy as np
 import pytest
 from checkout import CHECKOUT
+from mypy import api
 
+import trainbench
 from trainbench import cnn
 from trainbench.cnn.flags import DROP, FLAGS, GROUPS, MAP, NOTE, OURS, VERDICTS
 from trainbench.cnn.flags.__main__ import page
-from trainbench.cnn.flags.params import ParamError
+from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.errors import ConfigError
 
 
@@ -91,8 +95,44 @@ def test_parameters_are_immutable_and_replaceable() -> None:
     assert repr(params) == "Params(batch_size=4)"
     with pytest.raises(ParamError):
         params.replace(batch_sise=5)
-    with pytest.raises(AttributeError, match="did you mean --batch_size"):
-        _ = params.batch_sise
+
+
+def test_every_flag_is_a_field_of_one_frozen_dataclass() -> None:
+    assert [field.name for field in fields(Params)] == list(FLAGS)
+    assert Params(batch_size=4) == cnn.make_params(batch_size=4)
+    assert not hasattr(Params, "__getattr__")
+    with pytest.raises(AttributeError):
+        _ = cnn.make_params().batch_sise
+
+
+@pytest.mark.parametrize("value", [None, "4", 4.5])
+def test_a_value_of_another_type_is_refused_however_the_parameters_are_made(value: object) -> None:
+    message = f"Param batch_size value of {value!r} is not of type integer"
+    for make in (Params, cnn.make_params, cnn.make_params().replace):
+        with pytest.raises(ParamError) as caught:
+            make(batch_size=value)
+        assert str(caught.value) == message
+
+
+def test_mypy_knows_the_name_type_and_choices_of_every_flag(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MYPYPATH", str(Path(trainbench.__file__).parents[1]))
+    program = tmp_path / "program.py"
+    program.write_text(
+        "from trainbench.cnn.flags.params import make_params\n"
+        "params = make_params(batch_size=4)\n"
+        "params.batch_size + 1\n"
+        "params.batch_sise\n"
+        "params.num_batches + 1\n"
+        "params.device == 'tpu'\n"
+    )
+    options = ("--strict", "--follow-imports=silent", "--config-file=", f"--cache-dir={tmp_path}")
+    found, _, exit_code = api.run([*options, str(program)])
+    errors = [line.split(":", 1)[1] for line in found.splitlines() if ": error:" in line]
+    assert [error.split(":")[0] for error in errors] == ["4", "5", "6"], found
+    assert "batch_sise" in errors[0]
+    assert exit_code == 1
 
 
 def test_the_page_of_flags_is_the_table() -> None:

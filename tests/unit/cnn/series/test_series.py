@@ -45,7 +45,7 @@ def test_what_runs_cannot_share_is_refused_before_the_first(name: str) -> None:
     with pytest.raises(ParamError, match=f"--{name} does not go with --repeat"):
         repeats.run(cnn.make_params(repeat=2, **{name: "worker"}))
     with pytest.raises(ParamError, match=f"--{name} does not go with --sweep"):
-        sweep.run(cnn.make_params(sweep="s.csv", **{name: "worker"}))
+        sweep.run(cnn.make_params(sweep="s.csv", **{name: "worker"}), "s.csv")
 
 
 def test_one_benchmark_is_one_run() -> None:
