@@ -7,7 +7,6 @@ runs already, settings that come too late are reported and left as they are.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Collection, Mapping
@@ -16,6 +15,7 @@ from typing import Any
 from trainbench.cnn.cluster import cluster_of
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.threads import Threads
+from trainbench.files import parse_object
 from trainbench.machine.system import nvidia_gpus
 from trainbench.progress import log_line
 
@@ -197,12 +197,9 @@ def _gpus(params: Params, gpus: list[Any]) -> None:
 
 def _rewriter(text: str) -> dict[str, Any]:
     try:
-        options = json.loads(text)
+        return parse_object(text)
     except ValueError:
-        options = None
-    if not isinstance(options, dict):
         raise ParamError(
             f"--rewriter_config={text}: not a JSON object; give the options of "
             'tf.config.optimizer.set_experimental_options, such as {"disable_meta_optimizer": true}'
-        )
-    return options
+        ) from None

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,6 +24,7 @@ from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import (
     UNFINISHED,
     disk_errors_told,
+    read_object,
     require_space,
     sha256_of,
     whole_folder,
@@ -177,9 +179,10 @@ def open_cache(folder: Path, *, verify: bool) -> RatingsCache:
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema, described = record["schema"], record["arrays"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        record = read_object(path)
+        schema = record["schema"]
+        described = msgspec.convert(record["arrays"], dict[str, dict[str, Any]])
+    except (ValueError, KeyError) as error:
         raise DataIntegrityError(
             f"{path}: not readable as a cache record ({error}); run preprocess again"
         ) from None
@@ -203,8 +206,9 @@ def _open_array(
     if verify:
         found["sha256"] = sha256_of(path)
     for what, value in found.items():
-        if value != wanted[what]:
+        if value != wanted.get(what):
             raise DataIntegrityError(
-                f"{path}: {what} is {value}, wanted {wanted[what]} ({RECORD}); run preprocess again"
+                f"{path}: {what} is {value}, wanted {wanted.get(what)} ({RECORD}); "
+                "run preprocess again"
             )
     return array

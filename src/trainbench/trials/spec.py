@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainbench.benchmark import DEFAULT, Benchmark, find, registered
+from trainbench.files import object_or_empty
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 
@@ -85,15 +84,27 @@ class TrialSpec:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Run:
+    """Identity of a run, from run.json."""
+
+    run_id: str | None
+    created_unix_s: float | None
+    preset: str | None
+    runs: int | None
+    seed: int | None
+    command: tuple[str, ...] | None
+    trainbench_version: str | None
+    system_name: str | None
+
+
 def benchmark_of(run: RunDir) -> Benchmark:
     """The benchmark that ``run`` is of.
 
     run.json says so. Where it does not, or is not there, the folder of stitched logs does; runs of
     before it was recorded are the default benchmark's.
     """
-    named = None
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        named = json.loads(run.run_file.read_text())["benchmark"]
+    named = object_or_empty(run.run_file).get("benchmark")
     stitched = [path.name for path in sorted(run.root.glob("results/*/*")) if path.is_dir()]
-    known = [name for name in (named, *stitched) if name in registered()]
+    known = [name for name in (str(named), *stitched) if name in registered()]
     return find(known[0] if known else DEFAULT)
