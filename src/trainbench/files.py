@@ -21,7 +21,7 @@ from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from trainbench.errors import MachineError
+from trainbench.errors import DataIntegrityError, MachineError
 
 T = TypeVar("T")
 BLOCK_BYTES = 4 << 20
@@ -220,6 +220,20 @@ def read_object(path: Path) -> dict[str, Any]:
         ValueError: there is none that can be read: in words, without the file's name.
     """
     return parse_object(read_file(path))
+
+
+@contextmanager
+def damage_told(path: Path, kind: str, advice: str) -> Iterator[None]:
+    """Turn what is wrong with the content of ``path``, which is no ``kind``, into an error.
+
+    Raises:
+        DataIntegrityError: the body met a wrong or missing value; with ``advice``.
+    """
+    try:
+        yield
+    except (ValueError, KeyError) as error:
+        reason = f"no {error}" if isinstance(error, KeyError) else error
+        raise DataIntegrityError(f"{path}: not {kind} ({reason}); {advice}") from None
 
 
 def object_or_empty(path: Path) -> dict[str, Any]:

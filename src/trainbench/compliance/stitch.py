@@ -257,7 +257,7 @@ def stitch_run(
     return findings
 
 
-_FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{,199}")
 
 
 def _judged(run: RunDir, index: int, out: Path, result: StitchResult) -> TrialFindings:

@@ -19,7 +19,14 @@ import numpy as np
 
 from trainbench.benchmark import Inputs
 from trainbench.errors import DataIntegrityError, MachineError
-from trainbench.files import disk_errors_told, read_object, sha256_of, whole_folder, write_json
+from trainbench.files import (
+    damage_told,
+    disk_errors_told,
+    read_object,
+    sha256_of,
+    whole_folder,
+    write_json,
+)
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.image_classification.source import ARCHIVE, SUBSETS, raw_name, read_manifest
 from trainbench.progress import heartbeat, log_line
@@ -79,14 +86,10 @@ def read_record(folder: Path) -> dict[str, Any]:
     Raises:
         DataIntegrityError: it is damaged.
     """
-    try:
+    with damage_told(folder / "cache.json", "a cache record", "run convert again"):
         found = read_object(folder / "cache.json")
         msgspec.convert(found["files"], dict[str, str])
         return found
-    except (ValueError, KeyError) as error:
-        raise DataIntegrityError(
-            f"{folder / 'cache.json'}: not a cache record ({error}); run convert again"
-        ) from None
 
 
 def _manifest(config: ImagesConfig, data: DataDir) -> dict[str, Any]:

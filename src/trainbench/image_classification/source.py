@@ -17,7 +17,7 @@ import numpy as np
 
 from trainbench.benchmark import PUBLISHER, Source
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
-from trainbench.files import read_object, sha256_of, write_atomically, write_json
+from trainbench.files import damage_told, read_object, sha256_of, write_atomically, write_json
 from trainbench.image_classification import generated
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.movielens import transfer
@@ -82,14 +82,10 @@ def read_manifest(data: DataDir, name: str) -> dict[str, Any] | None:
     path = data.manifest(name)
     if not path.exists():
         return None
-    try:
+    with damage_told(path, "a manifest", "delete it and run download again"):
         found = read_object(path)
         msgspec.convert(found["files"], dict[str, dict[str, Any]])
         return found if found["schema"] == SCHEMA else None
-    except (ValueError, KeyError) as error:
-        raise DataIntegrityError(
-            f"{path}: not a manifest ({error}); delete it and run download again"
-        ) from None
 
 
 def _unchanged(manifest: dict[str, Any], folder: Path) -> bool:

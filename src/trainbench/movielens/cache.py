@@ -23,6 +23,7 @@ import numpy.typing as npt
 from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import (
     UNFINISHED,
+    damage_told,
     disk_errors_told,
     read_object,
     require_space,
@@ -178,14 +179,10 @@ def open_cache(folder: Path, *, verify: bool) -> RatingsCache:
 
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
-    try:
+    with damage_told(path, "readable as a cache record", "run preprocess again"):
         record = read_object(path)
         schema = record["schema"]
         described = msgspec.convert(record["arrays"], dict[str, dict[str, Any]])
-    except (ValueError, KeyError) as error:
-        raise DataIntegrityError(
-            f"{path}: not readable as a cache record ({error}); run preprocess again"
-        ) from None
     if schema != FORMAT or set(described) != set(ARRAYS):
         raise DataIntegrityError(
             f"{path}: found cache format {schema} with {', '.join(sorted(described))}, wanted "

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.configuration import record, unknown
-from trainbench.errors import ConfigError, DataIntegrityError
-from trainbench.files import read_object, write_json
+from trainbench.errors import ConfigError
+from trainbench.files import damage_told, read_object, write_json
 from trainbench.trials.paths import DataDir
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens"
@@ -165,10 +165,6 @@ def read_manifest(path: Path) -> Manifest | None:
     """
     if not path.exists():
         return None
-    try:
+    with damage_told(path, "a manifest", "delete it and run download again"):
         fields = read_object(path)
         return record(Manifest, fields) if fields["schema"] == MANIFEST_SCHEMA else None
-    except (ValueError, KeyError) as error:
-        raise DataIntegrityError(
-            f"{path}: not a manifest ({error}); delete it and run download again"
-        ) from None

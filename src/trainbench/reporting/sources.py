@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from trainbench.files import fill, parse_object, read_file, read_object
+from trainbench.files import LARGEST, fill, parse_object, read_file, read_object
 
 # What XML 1.0 cannot hold even escaped: control characters, lone surrogates, U+FFFE and U+FFFF.
 UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -76,4 +75,4 @@ def _writable(value: Any) -> Any:
         return [_writable(item) for item in value]
     if isinstance(value, str):
         return UNWRITABLE.sub("\ufffd", value)
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    return None if isinstance(value, int | float) and not abs(value) <= LARGEST else value

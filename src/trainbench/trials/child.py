@@ -15,8 +15,8 @@ from typing import Any
 
 from trainbench.benchmark import find, load
 from trainbench.configuration import record
-from trainbench.errors import ConfigError, Interrupted, MachineError, TrainbenchError
-from trainbench.files import read_object, write_json
+from trainbench.errors import Interrupted, MachineError, TrainbenchError
+from trainbench.files import damage_told, read_object, write_json
 from trainbench.trials import signals
 from trainbench.trials.parent_watch import die_with_parent
 from trainbench.trials.spec import TrialSpec
@@ -53,13 +53,6 @@ def trial(arguments: Mapping[str, Any]) -> int:
     return int(load(find(spec.benchmark).trial)(spec).exit_code)
 
 
-def _read(path: Path) -> Spec:
-    try:
-        return record(Spec, read_object(path))
-    except ValueError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
 def exit_code_of(error: BaseException) -> int | None:
     """Print ``error`` in one line and return its exit code; None for an unexpected error."""
     if signals.caused(error):
@@ -82,7 +75,8 @@ def main(path: Path) -> int:
     """Do what the spec in ``path`` says and return its exit code."""
     signals.listen()
     try:
-        spec = _read(path)
+        with damage_told(path, "a spec", "see trainbench.trials.child"):
+            spec = record(Spec, read_object(path))
         die_with_parent(spec.parent)
         # TensorFlow reads them when imported: its start-up notes would bury the progress lines.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -7,12 +7,14 @@ import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypedDict
+
+import msgspec
 
 from trainbench.benchmark import Benchmark
 from trainbench.compliance.submission.verify import REQUIRED_LEVEL
 from trainbench.errors import ConfigError, DataIntegrityError
-from trainbench.files import object_or_empty, read_object, whole_folder, write_json
+from trainbench.files import damage_told, object_or_empty, read_object, whole_folder, write_json
 from trainbench.trials.paths import RunDir
 from trainbench.trials.spec import benchmark_of
 
@@ -39,6 +41,18 @@ class Submitter:
     poc_email: str
     division: str = "closed"
     status: str = "on-premise"
+
+
+class _Machine(TypedDict, total=False):
+    """What is taken from system.json."""
+
+    cpu: dict[str, Any] | None
+    cuda: str | None
+    git: dict[str, Any] | None
+    gpus: list[dict[str, Any]] | None
+    memory_bytes: Annotated[int, msgspec.Meta(lt=2**63)] | None
+    os: str | None
+    packages: dict[str, Any] | None
 
 
 def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Path) -> Path:
@@ -110,7 +124,7 @@ def _meta(submitter: Submitter) -> dict[str, str]:
     return {"org": submitter.org, "poc_email": submitter.poc_email}
 
 
-def entry(machine: Mapping[str, Any], submitter: Submitter) -> dict[str, Any]:
+def entry(machine: _Machine, submitter: Submitter) -> dict[str, Any]:
     """The content of entry.json, from system.json; what a machine cannot tell is "N/A"."""
     packages = machine.get("packages") or {}
     gpus = machine.get("gpus") or []
@@ -123,12 +137,12 @@ def entry(machine: Mapping[str, Any], submitter: Submitter) -> dict[str, Any]:
         "interconnect": "N/A",
         "nodes": [_node(machine, gpus)],
         "os": machine.get("os") or "N/A",
-        "libraries": ", ".join([*versions, *([f"CUDA {machine['cuda']}"] if gpus else [])]),
+        "libraries": ", ".join([*versions, *([f"CUDA {machine.get('cuda')}"] if gpus else [])]),
         "compilers": "N/A",
     }
 
 
-def _node(machine: Mapping[str, Any], gpus: list[Mapping[str, Any]]) -> dict[str, Any]:
+def _node(machine: _Machine, gpus: list[dict[str, Any]]) -> dict[str, Any]:
     cpu = machine.get("cpu") or {}
     memory = machine.get("memory_bytes")
     return {
@@ -149,26 +163,25 @@ def _node(machine: Mapping[str, Any], gpus: list[Mapping[str, Any]]) -> dict[str
     }
 
 
-def _hardware(machine: Mapping[str, Any]) -> str:
+def _hardware(machine: _Machine) -> str:
     gpus, cpu = machine.get("gpus") or [], machine.get("cpu") or {}
     if gpus:
         return f"{len(gpus)}x {gpus[0].get('name', 'GPU')}"
     return f"{cpu.get('sockets') or 1}x {cpu.get('model') or 'CPU'}"
 
 
-def _system(run: RunDir) -> Mapping[str, Any]:
+def _system(run: RunDir) -> _Machine:
     for trial in run.trials:
         if trial.system.exists():
-            try:
-                return read_object(trial.system)
-            except ValueError as error:
-                raise DataIntegrityError(f"{trial.system}: {error}") from None
+            with damage_told(trial.system, "a system record", "copy the run again"):
+                return msgspec.convert(read_object(trial.system), _Machine)
     raise DataIntegrityError(f"{run.root}: no system.json in any trial; wanted one to describe")
 
 
 def _preset(run: RunDir) -> str:
     """The preset that the run says it had; the benchmark's own when it does not say."""
-    return str(object_or_empty(run.run_file).get("preset") or "mlperf")
+    found = str(object_or_empty(run.run_file).get("preset"))
+    return found if found in benchmark_of(run).presets else "mlperf"
 
 
 def _copy_code(checkout: Path, folder: Path, benchmark: Benchmark) -> None:
