@@ -141,7 +141,7 @@ def test_runs_of_two_benchmarks_are_not_compared(run: RunDir, tmp_path: Path) ->
         with pytest.raises(ConfigError, match="only runs of one benchmark are compared"):
             write_report(first, benchmark=benchmark, compare=[second])
         assert not first.report.exists()
-    with pytest.raises(DataIntegrityError, match="nowhere: no run.json"):
+    with pytest.raises(DataIntegrityError, match=r"nowhere: no run\.json"):
         write_report(run, benchmark=RESNET, compare=[RunDir(tmp_path / "nowhere")])
 
 
