@@ -1,14 +1,10 @@
 """NCF to its quality target, written plainly: what trainbench times, without what makes it fast.
 
 The same data, draws, model, Adam and evaluation as ``trainbench train``: for one seed the same
-samples byte by byte, the same losses up to the rounding of float32 and the same hits
-(tests/workflow/test_minimal_example.py). It reads what ``trainbench preprocess`` wrote and imports
-nothing of trainbench. It keeps an epoch in memory (about 4 GB for ml-20m) and updates all rows of
-all tables in every step.
-
-Sources. "Reference" is MLPerf v0.5's, mlcommons/training@fe17e837 recommendation/pytorch; "rules"
-are mlperf/training_policies training_rules.adoc@6e02163; the model is that of He et al. 2017,
-Neural Collaborative Filtering, arXiv 1708.05031.
+samples byte by byte, and losses and hits that differ by the rounding of float32 alone
+(docs/performance.md). Sources: "reference" is mlcommons/training@fe17e837 recommendation/pytorch;
+"rules" are mlperf/training_policies training_rules.adoc@6e02163; He et al. 2017 is Neural
+Collaborative Filtering, arXiv 1708.05031.
 """
 
 from __future__ import annotations
@@ -22,12 +18,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-EXAMPLE = """example, after ``python -m trainbench preprocess --preset quick --data-dir data``:
+EXAMPLE = """example, after `python -m trainbench preprocess --preset quick --data-dir data`:
   python examples/ncf_minimal.py --data-dir data --target 0.4 --learning-rate 1e-3 --seed 1"""
 Weights = dict[str, tf.Variable]
 Batches = list[tuple[np.ndarray, np.ndarray, np.ndarray]]  # users, items, labels (1: rated)
@@ -54,24 +49,20 @@ class Settings:
 class Split:
     """Who rated what in training, and what was held out; a rating's value does not matter.
 
-    users, items: the training pairs, grouped by user; those of user u are row_starts[u] up to
-    row_starts[u + 1]. test_items: each user's last item by time (reference convert.py).
+    users, items: the training pairs by user; user u has row_starts[u] up to row_starts[u + 1].
+    test_items: each user's last item by time (reference convert.py). item_ids: the dataset's own.
     """
 
     users: np.ndarray
     items: np.ndarray
     row_starts: np.ndarray
     test_items: np.ndarray
-
-    @property
-    def num_items(self) -> int:
-        """Every item is in somebody's training pairs or held out."""
-        return int(max(self.items.max(), self.test_items.max())) + 1
+    item_ids: np.ndarray
 
     @property
     def chunks(self) -> list[tuple[int, int]]:
         """The parts that negatives are drawn for: first users and ends, some 20,000 pairs each."""
-        num_users, most_users = len(self.test_items), max(1, (1 << 22) // self.num_items)
+        num_users, most_users = len(self.test_items), max(1, (1 << 22) // len(self.item_ids))
         bounds = [0]
         while (first := bounds[-1]) < num_users:
             most_pairs = self.row_starts[first] + 20_000
@@ -82,8 +73,8 @@ class Split:
 
 def load_split(cache: Path) -> Split:
     """The split in a cache folder: plain arrays."""
-    names = ("users", "items", "row_starts", "test_items")
-    return Split(**{name: np.load(cache / f"{name}.npy") for name in names})
+    names = ("users", "items", "row_starts", "test_items", "item_ids")
+    return Split(*(np.load(cache / f"{name}.npy") for name in names))
 
 
 # Every draw has a generator of its own by purpose, epoch and part, so that the product may make
@@ -104,17 +95,17 @@ def draw_negatives(
 
     With replacement; the held-out item may be drawn (reference dataset.py and convert.py).
     """
-    first, end = chunk
+    (first, end), num_items = chunk, len(split.item_ids)
     pairs = slice(split.row_starts[first], split.row_starts[end])
-    rated = np.zeros((end - first, split.num_items), dtype=bool)
+    rated = np.zeros((end - first, num_items), dtype=bool)
     rated[split.users[pairs] - first, split.items[pairs]] = True
     rows = users - first
-    drawn = rng.integers(0, split.num_items, len(rows), dtype=np.int32)
+    drawn = rng.integers(0, num_items, len(rows), dtype=np.int32)
     again = np.flatnonzero(rated[rows, drawn])
     for _ in range(16):
         if not again.size:
             return drawn
-        drawn[again] = rng.integers(0, split.num_items, again.size, dtype=np.int32)
+        drawn[again] = rng.integers(0, num_items, again.size, dtype=np.int32)
         again = again[rated[rows[again], drawn[again]]]
     # Whoever is left has rated nearly everything: what is not rated is listed and drawn from.
     for row in np.unique(rows[again]):
@@ -124,10 +115,7 @@ def draw_negatives(
 
 
 def draw_candidates(split: Split, settings: Settings, seed: int) -> np.ndarray:
-    """What each user's held-out item, the last, is ranked among: int32 [users, 999 + 1].
-
-    Drawn once a run. An item may be there twice, the held-out one too (reference convert.py).
-    """
+    """What each user's held-out item is ranked among, drawn once: [users, 999 + 1], it the last."""
     drawn = []
     for part, chunk in enumerate(split.chunks):
         users = np.repeat(np.arange(*chunk), settings.eval_negatives)
@@ -149,24 +137,22 @@ def draw_epoch(split: Split, settings: Settings, seed: int, epoch: int) -> Batch
         labels += [np.ones(len(positives), np.uint8), np.zeros(len(repeated), np.uint8)]
         sizes.append(len(positives) + len(repeated))
     order = draw_order(sizes, settings.batch_size, seed, epoch).reshape(-1, settings.batch_size)
-    arrays = (np.concatenate(parts)[order] for parts in (users, items, labels))
-    return list(zip(*arrays, strict=True))
+    return list(zip(*(np.concatenate(a)[order] for a in (users, items, labels)), strict=True))
 
 
 def draw_order(sizes: list[int], batch_size: int, seed: int, epoch: int) -> np.ndarray:
     """A uniformly random order of the samples of parts of these sizes, in whole batches.
 
     Each sample goes to a random bucket, then every bucket is shuffled (Rao 1961, Sandelius 1962).
-    Random samples are repeated to fill a batch, at the start: before the evaluation they would
-    count for more (tensorflow/models#5576).
+    What fills the last batch is repeated samples; they come first (tensorflow/models#5576).
     """
     total = sum(sizes)
     buckets = 1 << (math.ceil(total / (1 << 17)) - 1).bit_length()
     dtype = np.uint8 if buckets <= 256 else np.uint16
-    streams = [stream(seed, BUCKETS, epoch, part) for part in range(len(sizes))]
-    bucket_of = np.concatenate(
-        [rng.integers(0, buckets, size, dtype) for rng, size in zip(streams, sizes, strict=True)]
-    )
+    drawn = []
+    for part, size in enumerate(sizes):
+        drawn.append(stream(seed, BUCKETS, epoch, part).integers(0, buckets, size, dtype))
+    bucket_of = np.concatenate(drawn)
     order = np.argsort(bucket_of, kind="stable")
     repeated = order[stream(seed, PADDING, epoch, 0).integers(0, total, -total % batch_size)]
     ends = np.cumsum(np.bincount(bucket_of, minlength=buckets))
@@ -176,11 +162,8 @@ def draw_order(sizes: list[int], batch_size: int, seed: int, epoch: int) -> np.n
 
 
 def epoch_sha256(batches: Batches) -> str:
-    """What the product logs under this name: equal hashes, equal samples in equal order."""
-    digest = hashlib.sha256()
-    for part in itertools.chain.from_iterable(batches):
-        digest.update(part.tobytes())
-    return digest.hexdigest()
+    """What the product logs under this name: where it is equal, all samples and batches are."""
+    return hashlib.sha256(b"".join(map(bytes, itertools.chain(*batches)))).hexdigest()
 
 
 def initial_weights(split: Split, settings: Settings, seed: int) -> Weights:
@@ -188,25 +171,23 @@ def initial_weights(split: Split, settings: Settings, seed: int) -> Weights:
 
     The last is PyTorch's default, and so part of the reference's initialisation (neumf.py).
     """
-    rng, sizes = np.random.default_rng(seed), settings.mlp_layer_sizes
-    weights = {}
+    rng, sizes, weights = np.random.default_rng(seed), settings.mlp_layer_sizes, {}
 
-    def uniform(name: str, fan_in: int, fan_out: int, limit: float) -> None:
-        for kind, shape, half in (
-            ("kernel", (fan_in, fan_out), limit),
-            ("bias", (fan_out,), 1 / math.sqrt(fan_in)),
-        ):
-            drawn = 2 * rng.random(shape, np.float32) - 1
-            weights[f"{name}_{kind}"] = tf.Variable(drawn * np.float32(half))
+    def normal(*shape: int) -> tf.Variable:
+        return tf.Variable(rng.standard_normal(shape, np.float32) * np.float32(0.01))
 
-    for side, rows in (("user", len(split.test_items)), ("item", split.num_items)):
-        for table, width in (("mf", settings.mf_dim), ("mlp", sizes[0] // 2)):
-            drawn = rng.standard_normal((rows, width), np.float32)
-            weights[f"{side}_{table}"] = tf.Variable(drawn * np.float32(0.01))
+    def uniform(limit: float, *shape: int) -> tf.Variable:
+        return tf.Variable((2 * rng.random(shape, np.float32) - 1) * np.float32(limit))
+
+    for side, rows in (("user", len(split.test_items)), ("item", len(split.item_ids))):
+        weights[f"{side}_mf"] = normal(rows, settings.mf_dim)
+        weights[f"{side}_mlp"] = normal(rows, sizes[0] // 2)
     for layer, (fan_in, fan_out) in enumerate(itertools.pairwise(sizes), start=1):
-        uniform(f"mlp_{layer}", fan_in, fan_out, math.sqrt(6 / (fan_in + fan_out)))
-    last = settings.mf_dim + sizes[-1]
-    uniform("final", last, 1, math.sqrt(3 / last))
+        weights[f"kernel_{layer}"] = uniform(math.sqrt(6 / (fan_in + fan_out)), fan_in, fan_out)
+        weights[f"bias_{layer}"] = uniform(1 / math.sqrt(fan_in), fan_out)
+    fan_in = settings.mf_dim + sizes[-1]
+    weights["final_kernel"] = uniform(math.sqrt(3 / fan_in), fan_in, 1)
+    weights["final_bias"] = uniform(1 / math.sqrt(fan_in), 1)
     return weights
 
 
@@ -219,9 +200,8 @@ def logits(weights: Weights, users: tf.Tensor, items: tf.Tensor) -> tf.Tensor:
     gmf = tf.gather(weights["user_mf"], users) * tf.gather(weights["item_mf"], items)
     user, item = tf.gather(weights["user_mlp"], users), tf.gather(weights["item_mlp"], items)
     hidden = tf.concat([user, item], axis=1)
-    for layer in range(1, len(weights) // 2 - 2):  # two of a layer, after four tables, before final
-        hidden = hidden @ weights[f"mlp_{layer}_kernel"] + weights[f"mlp_{layer}_bias"]
-        hidden = tf.nn.relu(hidden)
+    for layer in range(1, len(weights) // 2 - 2):  # four tables, two of the last layer, two of each
+        hidden = tf.nn.relu(hidden @ weights[f"kernel_{layer}"] + weights[f"bias_{layer}"])
     both = tf.concat([gmf, hidden], axis=1)
     return (both @ weights["final_kernel"] + weights["final_bias"])[:, 0]
 
@@ -234,17 +214,16 @@ class Adam:
 
     def __init__(self, settings: Settings, weights: Weights) -> None:
         self.settings, self.weights = settings, weights
-        self.m = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in weights.items()}
-        self.v = {name: tf.Variable(tf.zeros_like(weight)) for name, weight in weights.items()}
+        self.m = {name: tf.Variable(tf.zeros_like(value)) for name, value in weights.items()}
+        self.v = {name: tf.Variable(tf.zeros_like(value)) for name, value in weights.items()}
         self.step = tf.Variable(0, dtype=tf.float64)
 
     @tf.function
     def train_step(self, users: tf.Tensor, items: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
         """Take one step; returns the batch's mean binary cross-entropy before it."""
+        truth, cross_entropy = tf.cast(labels, tf.float32), tf.nn.sigmoid_cross_entropy_with_logits
         with tf.GradientTape() as tape:
-            outputs, truth = logits(self.weights, users, items), tf.cast(labels, tf.float32)
-            losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=truth, logits=outputs)
-            loss = tf.reduce_mean(losses)
+            loss = tf.reduce_mean(cross_entropy(truth, logits(self.weights, users, items)))
         gradients = tape.gradient(loss, self.weights)
         beta1, beta2, epsilon = self.settings.beta1, self.settings.beta2, self.settings.epsilon
         # Bias corrections in float64: of 1 - 0.999, float32 has four digits.
@@ -252,82 +231,66 @@ class Adam:
         rate = tf.cast(self.settings.learning_rate / (1 - beta1**step), tf.float32)
         scale = tf.cast(tf.sqrt(1 - beta2**step), tf.float32)
         for name, weight in self.weights.items():
-            gradient = tf.convert_to_tensor(gradients[name])
-            m = self.m[name].assign(beta1 * self.m[name] + (1 - beta1) * gradient)
-            v = self.v[name].assign(beta2 * self.v[name] + (1 - beta2) * gradient**2)
+            gradient, m, v = tf.convert_to_tensor(gradients[name]), self.m[name], self.v[name]
+            m.assign(beta1 * m + (1 - beta1) * gradient)
+            v.assign(beta2 * v + (1 - beta2) * gradient**2)
             weight.assign_sub(rate * m / (tf.sqrt(v) / scale + epsilon))
         return loss
 
 
 def evaluate(weights: Weights, candidates: np.ndarray) -> tuple[int, float]:
-    """Hits, the users whose held-out item is among their ten best candidates, and NDCG@10.
+    """Hits, the users whose held-out item is among their ten best, and mean NDCG@10.
 
-    As the reference ranks (ncf.py): an item that was drawn twice counts once, because it is a key,
-    and nlargest prefers the earlier of equal scores, so the held-out item, the last, loses ties.
+    As in the reference (ncf.py): an item that was drawn twice is one key, and nlargest takes the
+    earlier of equal scores, so the held-out item, the last, loses ties.
     """
-    score, ranks = tf.function(logits), []
+    score, hits, gain = tf.function(logits), 0, 0.0
     for user, items in enumerate(candidates):
         scores = score(weights, np.full_like(items, user), items).numpy()
         score_of = dict(zip(items.tolist(), scores.tolist(), strict=True))
         best = heapq.nlargest(10, score_of, key=score_of.__getitem__)
         if items[-1] in best:
-            ranks.append(best.index(items[-1]))
-    gains = [math.log(2) / math.log(rank + 2) for rank in ranks]
-    return len(ranks), sum(gains) / len(candidates)
+            hits += 1
+            gain += math.log(2) / math.log(best.index(items[-1]) + 2)
+    return hits, gain / len(candidates)
 
 
-class Epoch(NamedTuple):
-    """What one epoch came to."""
-
-    sha256: str
-    mean_loss: float
-    hits: int
-    hit_rate: float
-    ndcg: float
-
-
-def train(split: Split, settings: Settings, seed: int) -> Iterator[Epoch]:
-    """Train and evaluate until the target is reached, at most ``settings.epochs`` times (rules)."""
+def train(split: Split, settings: Settings, seed: int) -> Iterator[tuple[str, float, int, float]]:
+    """Train to the target, evaluating every epoch (rules); yields hash, mean loss, hits, NDCG."""
     candidates = draw_candidates(split, settings, seed)
     weights = initial_weights(split, settings, seed)
     adam = Adam(settings, weights)
     for epoch in range(settings.epochs):
         batches = draw_epoch(split, settings, seed, epoch)
-        mean_loss = float(np.mean([adam.train_step(*batch) for batch in batches]))
+        mean_loss = float(np.mean([adam.train_step(*batch) for batch in batches], dtype=float))
         hits, ndcg = evaluate(weights, candidates)
-        yield Epoch(epoch_sha256(batches), mean_loss, hits, hits / len(candidates), ndcg)
+        yield epoch_sha256(batches), mean_loss, hits, ndcg
         if hits / len(candidates) >= settings.target:
             return
 
 
 def main() -> None:
     """Train on the cache in the data directory; one line per epoch."""
-    parser = argparse.ArgumentParser(
-        description=__doc__.partition("\n")[0],
-        epilog=EXAMPLE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    text = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, epilog=EXAMPLE, formatter_class=text)
     parser.add_argument("--data-dir", type=Path, default=Path("data"), help="has cache/<key>/")
-    parser.add_argument("--cache", default="*", help="the key, where there are several")
-    parser.add_argument("--seed", type=int, default=1, help="decides every draw (default 1)")
+    parser.add_argument("--cache", default="*", help="the key, where there are several caches")
+    parser.add_argument("--seed", type=int, default=1, help="a trial's is in its status.json")
     for name in ("target", "epochs", "batch_size", "learning_rate", "beta1", "beta2", "epsilon"):
-        value = getattr(Settings, name)
-        flag = "--" + name.replace("_", "-")
+        value, flag = getattr(Settings, name), "--" + name.replace("_", "-")
         parser.add_argument(flag, type=type(value), default=value, help=f"default {value}")
     given = vars(parser.parse_args())
-    data, key, seed = given.pop("data_dir"), given.pop("cache"), given.pop("seed")
-    caches = [path.parent for path in data.glob(f"cache/{key}/row_starts.npy")]
+    data_dir, key, seed = (given.pop(name) for name in ("data_dir", "cache", "seed"))
+    caches = [path.parent for path in data_dir.glob(f"cache/{key}/cache.json")]
     if len(caches) != 1:
-        found = ", ".join(cache.name for cache in caches) or "none"
-        parser.error(f"wanted one cache in {data}/cache, found {found}; preprocess, or say --cache")
-    settings, split = Settings(**given), load_split(caches[0])
+        parser.error(f"wanted one cache in {data_dir}/cache, found {[c.name for c in caches]}")
+    split, settings, started = load_split(caches[0]), Settings(**given), time.perf_counter()
     print(f"{caches[0].name}: {len(split.users):,} training pairs, seed {seed}", flush=True)
-    started = time.perf_counter()
-    for number, epoch in enumerate(train(split, settings, seed), start=1):
+    for number, (sha256, loss, hits, ndcg) in enumerate(train(split, settings, seed), start=1):
+        hit_rate, seconds = hits / len(split.test_items), time.perf_counter() - started
         print(
-            f"epoch {number}/{settings.epochs}  hr@10 {epoch.hit_rate:.4f} ({epoch.hits:,} hits, "
-            f"target {settings.target})  ndcg@10 {epoch.ndcg:.4f}  loss {epoch.mean_loss:.6f}  "
-            f"{time.perf_counter() - started:.0f} s  samples {epoch.sha256[:12]}",
+            f"epoch {number}/{settings.epochs}  hr@10 {hit_rate:.4f} (target {settings.target}, "
+            f"{hits:,} hits)  ndcg@10 {ndcg:.4f}  loss {loss:.6f}  {seconds:.0f} s  {sha256[:12]}",
             flush=True,
         )
 

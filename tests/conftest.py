@@ -14,8 +14,11 @@ from trainbench.benchmark import registered
 
 
 def pytest_configure() -> None:
-    """Let the processes that tests start hear SIGINT, which a shell's ``&`` makes them ignore."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Let the processes that tests start hear the signals that ``&`` and ``nohup`` ignore."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # Children inherit that a signal is ignored, but not what else is done about it.
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(scope="session")

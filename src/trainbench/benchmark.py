@@ -34,11 +34,13 @@ class Quality:
         name: as people call it, ``HR@10``.
         best: key in status.json of the best value that a trial reached.
         target: key in status.json and config.json of the value wanted.
+        every: what it is measured once for: ``epoch``, ``evaluation``.
     """
 
     name: str
     best: str
     target: str
+    every: str = "epoch"
 
 
 @dataclass(frozen=True)
@@ -143,6 +145,7 @@ class Benchmark:
     options: tuple[Option, ...] = ()
     tags: frozenset[str] = frozenset()
     required_tags: tuple[str, ...] = ()
+    report: str = "trainbench.reporting.sections:PLAIN"
 
     def preset(self, name: str) -> Any:
         """The configuration called ``name``; a ``ConfigError`` names the nearest otherwise."""

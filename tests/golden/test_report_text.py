@@ -13,7 +13,7 @@ import pytest
 from checkout import CHECKOUT
 from run_dir import build_run
 
-from trainbench.ncf.config import reference
+from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.render import write_report
 
 GOLDEN = CHECKOUT / "tests" / "golden" / "report"
@@ -29,7 +29,7 @@ def written(folder: Path) -> dict[str, str]:
     """The files by name. The list of rules is left out: docs/rules.md and its tests hold it."""
     run = build_run(folder / "a", trials=2)
     other = build_run(folder / "b", trials=1, run_id="20261117-080000-ml-1m")
-    report = write_report(run, compare=[other], reference=reference()).html.parent
+    report = write_report(run, compare=[other], benchmark=NCF).html.parent
     texts = {name: (report / name).read_text() for name in NAMES}
     results = {**json.loads(texts["results.json"]), "rules": []}
     texts["results.json"] = json.dumps(results, indent=2, sort_keys=True) + "\n"

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from run_dir import build_run
 
-from trainbench.ncf.config import reference
+from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
 from trainbench.reporting.junit import junit
 from trainbench.reporting.render import html, markdown, results_json
@@ -57,7 +57,7 @@ def test_whatever_a_file_holds_the_results_keep_to_the_schema(data: st.DataObjec
         path = run.root / data.draw(st.sampled_from(FILES))
         keys = st.sampled_from(sorted(json.loads(lines(path)[0]))) | st.text()
         damage(path, data.draw(st.dictionaries(keys, anything, min_size=1, max_size=3)))
-        results = collect(run, reference())
+        results = collect(run, NCF)
         SCHEMA.validate(json.loads(results_json(results)))
         assert markdown(results).encode()
         ET.fromstring(junit(results))
@@ -72,4 +72,4 @@ def test_whatever_an_epoch_or_a_phase_holds_the_page_is_drawn(data: st.DataObjec
         keys = st.sampled_from(sorted(json.loads(lines(path)[0])))
         numbers = st.integers() | st.floats()
         damage(path, data.draw(st.dictionaries(keys, numbers | anything, min_size=1)))
-        assert html(collect(run, reference())).encode()
+        assert html(collect(run, NCF)).encode()

@@ -8,9 +8,12 @@ import pytest
 from checkout import CHECKOUT
 from run_dir import build_run
 
-from trainbench.ncf.config import reference
-from trainbench.reporting.records import CacheDrop, Epoch, Phase, Run, Status
+from trainbench.image_classification.benchmark import RESNET
+from trainbench.ncf.benchmark import NCF
+from trainbench.reporting.ncf import Epoch, NcfStatus
+from trainbench.reporting.records import CacheDrop, Phase, Run
 from trainbench.reporting.render import write_report
+from trainbench.reporting.resnet import ImagesStatus
 
 TEXT = (CHECKOUT / "docs" / "outputs.md").read_text()
 QUOTED = set(re.findall(r"`([^`]+)`", TEXT))
@@ -18,13 +21,18 @@ QUOTED = set(re.findall(r"`([^`]+)`", TEXT))
 
 def test_every_file_of_a_run_is_documented(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run", trials=1)
-    write_report(run, reference=reference())
+    write_report(run, benchmark=NCF)
     names = {re.sub(r"_\d+\.txt$", "_<i>.txt", p.name) for p in run.root.rglob("*") if p.is_file()}
     documented = {name.rsplit("/", 1)[-1] for name in QUOTED}
     assert names <= documented
 
 
-@pytest.mark.parametrize("record", [Run, Status, Epoch, Phase, CacheDrop])
+@pytest.mark.parametrize("record", [Run, NcfStatus, ImagesStatus, Epoch, Phase, CacheDrop])
 def test_every_field_that_the_report_reads_is_documented(record: type) -> None:
     fields = {field.name for field in dataclasses.fields(record)}  # type: ignore[arg-type]
-    assert fields <= QUOTED
+    assert fields - {"best", "target"} <= QUOTED
+
+
+def test_the_names_of_every_quality_are_documented() -> None:
+    names = {name for b in (NCF, RESNET) for name in (b.quality.best, b.quality.target)}
+    assert names <= QUOTED

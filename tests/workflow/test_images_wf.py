@@ -123,7 +123,7 @@ def test_a_run_that_misses_its_target_ends_with_4_and_a_whole_report(
     run = data / "runs" / "latest"
     page = (run / "report" / "report.html").read_text()
     assert "Target not reached" in page
-    assert page.count("<svg") == 4
+    assert page.count("<svg") == 5
     assert "http" not in page.replace("http://www.w3.org", "")
     status = json.loads((run / "trial_0" / "status.json").read_text())
     assert (status["state"], status["exit_code"]) == ("not_converged", 4)

@@ -13,8 +13,6 @@ from typing import Any
 from trainbench.benchmark import Benchmark, Source, load
 from trainbench.configuration import to_json
 from trainbench.errors import ConfigError, MachineError
-from trainbench.image_classification.config import imagenet
-from trainbench.ncf.config import reference
 from trainbench.progress import log_line
 from trainbench.trials import trial_set
 from trainbench.trials.lock import locked
@@ -47,15 +45,15 @@ def train(spec: SetSpec, *, defer_verdict: bool) -> None:
             trial_set.require_target(run, spec.benchmark.quality)
 
 
-def run_all(spec: SetSpec, source: Source) -> int:
-    """All five steps; the verdict's exit code."""
+def run_all(spec: SetSpec, source: Source) -> tuple[RunDir, int]:
+    """All five steps; the run's folder and the verdict's exit code."""
     benchmark, config, data = spec.benchmark, spec.config, spec.data
     with locked(data, "pipeline"):
         load(benchmark.download)(config, data, source)
         load(benchmark.prepare)(config, data)
         run = trial_set.run_set(spec)
         stitch(run)
-        return report(run)
+        return run, report(run)
 
 
 def stitch(run: RunDir, *, dialect: str = "v05") -> None:
@@ -83,18 +81,13 @@ def report(
 
     Args:
         out: the report's folder; ``None`` is the run's own.
-        compare: further runs, shown beside this one.
+        compare: further runs of the same benchmark, shown beside this one.
         host_data_dir: what the data volume is called outside this container, if it is one.
         summary: a file to which the Markdown page is appended (a CI service's step summary).
     """
     from trainbench.reporting.render import step_summary, write_report
 
-    if benchmark_of(run).name == "resnet":
-        from trainbench.reporting.images import write_report as write_images_report
-
-        files = write_images_report(run, out, reference=imagenet())
-    else:
-        files = write_report(run, out, reference=reference(), compare=compare)
+    files = write_report(run, out, benchmark=benchmark_of(run), compare=compare)
     if summary is not None:
         with open(summary, "a") as page:
             page.write(step_summary(files.markdown.read_text()))

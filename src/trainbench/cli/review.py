@@ -97,7 +97,7 @@ def report(
 ) -> int:
     """Write the report of a run; the exit code is the run's verdict.
 
-    Stitched logs alone (results/<system>/ncf/result_<i>.txt in the folder) are enough.
+    Stitched logs alone (results/<system>/<benchmark>/result_<i>.txt) are enough.
     """
     first, *others = [RunDir(path.resolve()) for path in run_paths or (DataDir(data_dir).latest,)]
     return pipeline.report(

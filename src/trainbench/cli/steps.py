@@ -92,7 +92,7 @@ def _pipeline(benchmark: Benchmark) -> click.Command:
         data_dir.mkdir(parents=True, exist_ok=True)
         data = opened(data_dir)
         spec = _set_spec(benchmark, config, data, options, pipeline=True)
-        return pipeline.run_all(spec, source(options))
+        return pipeline.run_all(spec, source(options))[1]
 
     return run_all
 

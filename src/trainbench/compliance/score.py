@@ -318,8 +318,8 @@ def to_text(result: Score, *, reference: Reference | None = None) -> str:
 def _statistic_lines(result: Score) -> list[str]:
     kept = len(result.counted) - len(result.dropped)
     if result.official:
-        first = f"v0.5 statistic: {result.mean_s:.2f} s, mean of {kept} runs; dropped the fastest "
-        lines = [first + f"and the slowest, runs {_list(result.dropped)}"]
+        first = f"v0.5 statistic: {result.mean_s:.2f} s, mean of {_plural(kept, 'run')}; dropped "
+        lines = [first + f"the fastest and the slowest, runs {_list(result.dropped)}"]
     else:
         lines = [f"time to train: {result.mean_s:.2f} s, mean of all {kept} converged runs"]
     lines.append(f"counted runs: {', '.join(str(index) for index in result.counted)}")
@@ -328,10 +328,10 @@ def _statistic_lines(result: Score) -> list[str]:
         share = 100 * result.standard_deviation_s / result.mean_s
         spread += f"; sd of the averaged {result.standard_deviation_s:.2f} s ({share:.1f} %)"
     lines.append(f"spread: {spread}")
-    # ResNet is not evaluated after every epoch.
-    counted = "epochs" if result.benchmark == tags.BENCHMARK else "evaluations"
+    own = registered().get(result.benchmark)
+    every = own.quality.every if own else "evaluation"
     lines.append(
-        f"{counted} to target: {min(result.epochs)} to {max(result.epochs)}, "
+        f"{every}s to target: {min(result.epochs)} to {max(result.epochs)}, "
         f"mean {sum(result.epochs) / len(result.epochs):.2f}"
     )
     if result.interval is not None:

@@ -18,7 +18,7 @@ RESNET = Benchmark(
     default_preset=lambda options: "quick",
     reference="imagenet",
     task=lambda config: f"{config.model} on {config.dataset}",
-    quality=Quality("top-1", best="best_top_1", target="target_top_1"),
+    quality=Quality("top-1", best="best_top_1", target="target_top_1", every="evaluation"),
     run_rule=RunRule(runs=5, counted=5),
     gpu_setting="device=gpu",
     download="trainbench.image_classification.source:download",
@@ -27,4 +27,5 @@ RESNET = Benchmark(
     inputs="trainbench.image_classification.convert:inputs",
     trial="trainbench.image_classification.trial:run_trial",
     strict_rules="trainbench.compliance.rules.strict_resnet:STRICT_RESNET",
+    report="trainbench.reporting.resnet:RESNET",
 )

@@ -20,7 +20,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from trainbench.errors import MachineError
+from trainbench.errors import MachineError, TrainbenchError
 from trainbench.movielens.cache import find_cache, open_cache
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.input.producer import start_producer
@@ -36,6 +36,7 @@ RANKED_USERS_AT_ONCE = 256
 ITEMS_PER_CANDIDATE = 64
 LARGEST_PRODUCT = 2**26  # 256 MiB of float32
 
+NOT_FINITE = -1
 IGNORED, HIGHER_ONLY, HIGHER_OR_EQUAL = 0, 1, 2
 
 OnProgress = Callable[[int, int], None]
@@ -115,6 +116,9 @@ def _block_rivals(block: np.ndarray) -> Rivals:
 def ranks(scores: Any, code: Any) -> Any:
     """Rank, from 0, of the held-out item of each row: how many of its rivals are ahead of it.
 
+    ``NOT_FINITE`` in a row with a score that is NaN or infinite: no rival is ahead of a NaN, so a
+    model that diverged would have every hit.
+
     Args:
         scores: float [users, width + 1], the held-out item's last.
         code: uint8 [users, width], of ``Rivals``.
@@ -122,7 +126,8 @@ def ranks(scores: Any, code: Any) -> Any:
     others, held_out = scores[:, :-1], scores[:, -1:]
     ahead = (others > held_out) & (code != IGNORED)
     ahead |= (others == held_out) & (code == HIGHER_OR_EQUAL)
-    return tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1)
+    finite = tf.reduce_all(tf.math.is_finite(scores), axis=1)
+    return tf.where(finite, tf.reduce_sum(tf.cast(ahead, tf.int32), axis=1), NOT_FINITE)
 
 
 def picks_from_product(users: int, width: int, num_items: int) -> bool:
@@ -156,10 +161,19 @@ class Evaluator:
 
         ``pairs`` counts what the reference scores: users x (negatives + 1).
         ``on_progress(done_users, total_users)`` is called at most every few seconds.
+
+        Raises:
+            TrainbenchError: a parameter or a score is not finite. MachineError: out of memory.
         """
         started = time.perf_counter()
         with self.trainer.scope():
             found = self._all_ranks(on_progress)
+        if (found == NOT_FINITE).any():
+            lost = np.flatnonzero(found == NOT_FINITE)
+            raise TrainbenchError(
+                f"the scores of {len(lost)} users are not finite, user {lost[0]} first: training "
+                "diverged; lower the learning rate"
+            )
         seconds = time.perf_counter() - started
         users = len(found)
         hits = int((found < TOP).sum())
@@ -175,6 +189,7 @@ class Evaluator:
             if self.replicated:
                 return self.replicated.ranks(on_progress)
             tensors = self.trainer.tensors()
+            _require_finite(tensors)
             tensors |= self.project(tensors)
             for start in range(0, total, self.batch):
                 end = min(start + self.batch, total)
@@ -243,6 +258,15 @@ class Evaluator:
         return tf.reshape(tf.linalg.matvec(tf.cast(hidden, tf.float32), final), [group, width])
 
 
+def _require_finite(tensors: dict[str, Any]) -> None:
+    """Also of rows that no candidate names: a diverged model is no result."""
+    for name, tensor in tensors.items():
+        if not bool(tf.reduce_all(tf.math.is_finite(tensor))):
+            raise TrainbenchError(
+                f"the parameter {name} is not finite: training diverged; lower the learning rate"
+            )
+
+
 class ReplicatedRanks:
     """Ranks every user's held-out item; batches of users go to the replicas in turn."""
 
@@ -262,7 +286,9 @@ class ReplicatedRanks:
         """
         replicas, batch, total = self._replicas, self._ranker.batch, len(self._ranker.held_out)
         found, told = np.zeros(total, np.int64), time.perf_counter()
-        tensors = self._ready(replicas.distribute(self._step.local_tensors()))
+        each = self._step.local_tensors()
+        _require_finite(each[0])
+        tensors = self._ready(replicas.distribute(each))
         for start in range(0, total, batch * replicas.count):
             for first, ranks in self._some_ranks(tensors, start):
                 # Empty for a replica that has no users left; it ranked the last one again.

@@ -8,8 +8,8 @@ from statistics import median
 from typing import Any
 
 from trainbench.reporting.records import Epoch, Results, Trial
-from trainbench.reporting.tables import Table, mean, mean_of
-from trainbench.reporting.text import NA, count, fixed, plural, scaled, seconds, shown
+from trainbench.reporting.tables import Table
+from trainbench.reporting.text import NA, count, fixed, plural, seconds, shown
 from trainbench.reporting.verdict import judge
 
 
@@ -26,7 +26,7 @@ class Comparison:
 
 
 def compare_runs(runs: Sequence[Results]) -> Comparison:
-    """The comparison of the first of ``runs`` with the others."""
+    """The comparison of the first of ``runs`` with the others, all of one benchmark."""
     names = _names(runs)
     settings = tuple(row for row in _settings(runs) if len(set(row[1:])) > 1)
     pairs = [
@@ -53,19 +53,17 @@ def _outcomes(runs: Sequence[Results]) -> list[tuple[str, ...]]:
     def row(label: str, value: Any) -> tuple[str, ...]:
         return label, *(value(r) for r in runs)
 
+    quality = runs[0].quality
     return [
         row("Outcome", lambda r: judge(r).headline),
         row("Level-2 findings", lambda r: count(judge(r).level_findings["2"])),
         row("Time to train, median", lambda r: seconds(_median([t.time_s for t in r.trials]))),
-        row("Epochs to target, median", lambda r: fixed(_median(_epochs_to_target(r)), 1)),
-        row("Best HR@10", lambda r: fixed(r.best_hit_rate)),
         row(
-            "Best NDCG@10",
-            lambda r: fixed(max(_known(e.ndcg for e in _all_epochs(r)), default=None)),
+            f"{quality.every.capitalize()}s to target, median",
+            lambda r: fixed(_median(_epochs_to_target(r)), 1),
         ),
-        row("Training, mean samples/s", lambda r: scaled(_mean(r, "samples_per_s"))),
-        row("Evaluation, mean pairs/s", lambda r: scaled(_mean(r, "eval_pairs_per_s"))),
-        row("Input wait an epoch, mean", lambda r: seconds(_mean(r, "input_wait_s"))),
+        row(f"Best {quality.name}", lambda r: fixed(r.best)),
+        *(row(label, value) for label, value in runs[0].sections.outcomes),
         row(
             "Device",
             lambda r: shown(next((t.status.device for t in r.trials if t.status.device), None)),
@@ -100,8 +98,9 @@ def _inputs(own: Results, other: Results, name: str) -> list[tuple[str, ...]]:
 
 
 def _equal(a: Trial, b: Trial) -> str:
-    def hashes(epochs: Sequence[Epoch]) -> dict[int | None, str]:
-        return {e.epoch: e.epoch_sha256 for e in epochs if e.epoch_sha256}
+    def hashes(epochs: Sequence[Epoch]) -> dict[float | None, str]:
+        told = {e.epoch: getattr(e, "epoch_sha256", None) for e in epochs}
+        return {epoch: sha256 for epoch, sha256 in told.items() if sha256}
 
     left, right = hashes(a.epochs), hashes(b.epochs)
     shared = sorted(left.keys() & right.keys(), key=str)
@@ -115,22 +114,10 @@ def _epochs_to_target(results: Results) -> list[float | None]:
     return [float(len(t.epochs)) for t in results.trials if t.reached]
 
 
-def _all_epochs(results: Results) -> list[Epoch]:
-    return [e for t in results.trials for e in t.epochs]
-
-
 def _system(results: Results) -> dict[str, Any]:
     return dict(next((t.system for t in results.trials if t.system), {}))
 
 
-def _known(values: Any) -> list[float]:
-    return [v for v in values if v is not None]
-
-
 def _median(values: Sequence[float | None]) -> float | None:
-    known = _known(values)
+    known = [v for v in values if v is not None]
     return median(known) if known else None
-
-
-def _mean(results: Results, name: str) -> float | None:
-    return mean(mean_of(t, name) for t in results.trials)

@@ -19,6 +19,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
+from trainbench.reporting.tables import Table
+
 # Inches of 72 px; the page scales a drawing to its column.
 WIDE, HALF = 9.4, 4.6
 # Colours that stand for a variable: they never reach the page, so they only have to be distinct.
@@ -67,6 +69,27 @@ class Panel:
 
     title: str
     svg: str
+
+
+@dataclass(frozen=True)
+class Key:
+    """One entry of a figure's legend: a CSS variable, a stroke and what it stands for."""
+
+    variable: str
+    stroke: str
+    label: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One or two drawings side by side."""
+
+    name: str
+    title: str
+    alt: str
+    panels: tuple[Panel, ...]
+    keys: tuple[Key, ...]
+    table: Table
 
 
 @contextmanager

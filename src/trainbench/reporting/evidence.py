@@ -17,7 +17,7 @@ from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
 from trainbench.files import sha256_of
-from trainbench.reporting.records import Epoch, LogCheck, LogFinding, Rule, Score
+from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule, Score
 from trainbench.reporting.sources import fill
 from trainbench.trials.paths import RunDir
 
@@ -32,14 +32,12 @@ class Evidence:
     """
 
     logs: Mapping[int, LogCheck]
-    epochs: Mapping[int, tuple[Epoch, ...]]
+    epochs: Mapping[int, tuple[LoggedEpoch, ...]]
     set_findings: tuple[LogFinding, ...]
     score: Score | None
 
 
-def evidence(
-    run: RunDir, system: str | None, missing: list[str], benchmark: str = tags.BENCHMARK
-) -> Evidence:
+def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str) -> Evidence:
     """The judgement of every ``result_<i>.txt``; a trial without one goes to ``missing``."""
     folder = results_folder(run, system, benchmark)
     logs: dict[int, LogCheck] = {}
@@ -65,16 +63,14 @@ def _indices(folder: Path) -> Iterable[int]:
     return (int(match[1]) for match in names if match)
 
 
-def _epochs(events: Sequence[Event]) -> Iterable[Epoch]:
-    """The epochs of a log, with HR@10 and nothing else."""
+def _epochs(events: Sequence[Event]) -> Iterable[LoggedEpoch]:
     for event in events:
         if event.key == tags.EVAL_ACCURACY and isinstance(event.value, dict):
-            rate = event.value.get("value")
-            yield fill(Epoch, {"epoch": event.value.get("epoch"), "hit_rate": rate}, set())
+            yield fill(LoggedEpoch, event.value, set(), {"quality": "value"})
 
 
-def results_folder(run: RunDir, system: str | None, benchmark: str = tags.BENCHMARK) -> Path:
-    """``results/<system>/ncf``; the only one there is when run.json does not name the system."""
+def results_folder(run: RunDir, system: str | None, benchmark: str) -> Path:
+    """``results/<system>/<benchmark>``; the only one there is where run.json names no system."""
     folders = sorted(run.root.glob(f"results/*/{benchmark}"))
     named = [folder for folder in folders if folder.parent.name == system]
     return next(iter(named or folders), run.root / "results" / "unnamed" / benchmark)
@@ -97,8 +93,8 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
         time_s=run.time_s,
         run_start_unix_s=run.run_start_unix_s,
         run_stop_unix_s=run.run_stop_unix_s,
-        best_hit_rate=run.best,
-        target_hit_rate=run.target,
+        best=run.best,
+        target=run.target,
         converged=run.converged,
         success=run.success,
         seed=run.seed if type(run.seed) is int else None,
@@ -107,7 +103,7 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     return judged, events
 
 
-def rules(benchmark: str = tags.BENCHMARK) -> tuple[Rule, ...]:
+def rules(benchmark: str) -> tuple[Rule, ...]:
     """Every rule that is applied, each under the lowest level that has it."""
     named = {**dict(described(LEVELS[-1], benchmark=benchmark)), **dict(SET_RULES)}
     return tuple(Rule(level_of(rule), rule, wanted) for rule, wanted in named.items())

@@ -12,7 +12,7 @@ from trainbench.reporting.verdict import judge
 
 def junit(results: Results) -> str:
     """The rules of every level and the outcome of every trial as test cases."""
-    root = ET.Element("testsuites", name=f"trainbench {results.benchmark}")
+    root = ET.Element("testsuites", name=f"trainbench {results.benchmark.name}")
     _trials(root, results)
     for level in LEVELS:
         _level(root, results, level)
@@ -29,7 +29,7 @@ def _trials(root: ET.Element, results: Results) -> None:
         cases.append((name, message, message or ""))
     if not cases:
         cases.append(("a trial was started", judge(results).headline, ""))
-    _suite(root, results.benchmark, "outcome", cases)
+    _suite(root, results.benchmark.name, "outcome", cases)
 
 
 def _level(root: ET.Element, results: Results, level: str) -> None:
@@ -44,7 +44,7 @@ def _level(root: ET.Element, results: Results, level: str) -> None:
         found.setdefault(finding.rule, []).append(_sentence("all logs", finding))
     if logs:
         cases = [(rule, says[0] if says else None, "\n".join(says)) for rule, says in found.items()]
-        _suite(root, results.benchmark, f"level {level}", cases)
+        _suite(root, results.benchmark.name, f"level {level}", cases)
 
 
 def _suite(

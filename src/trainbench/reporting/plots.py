@@ -3,96 +3,65 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
 from matplotlib.axes import Axes
 
 from trainbench.reporting import drawing, tables
-from trainbench.reporting.drawing import HALF, INK, MUTED, SERIES, TARGET, WIDE, Panel
+from trainbench.reporting.drawing import (
+    HALF,
+    INK,
+    MUTED,
+    SERIES,
+    TARGET,
+    WIDE,
+    Figure,
+    Key,
+    Panel,
+)
 from trainbench.reporting.records import Phase, Results, Trial
 from trainbench.reporting.tables import Table
 from trainbench.reporting.text import fixed, plural, seconds
 
-# HR@10 after each epoch of the v0.5 PyTorch reference (mlcommons/training@fe17e837): its example
-# log on ml-20m, and a run on ml-1m with seed 1. Only comparable under the same hyperparameters.
-REFERENCE_CURVES = {
-    "ml-20m": (0.5750, 0.6051, 0.6191, 0.6253, 0.6262, 0.6342, 0.6359),
-    "ml-1m": (0.1586, 0.1892, 0.2050, 0.2127, 0.2237, 0.2318),
-}
-# Settings without influence on that curve: where it ends, and how fast it is computed.
-SAME_CURVE = {
-    *("dataset", "target_hit_rate", "max_epochs", "division", "require_gpu", "drop_caches"),
-    *("xla", "devices", "deterministic", "steps_per_call", "eval_users_per_batch", "initial_eval"),
-    *("epochs_per_cycle", "cycles_ahead", "generator_workers", "use_subprocess"),
-    *("cpu_devices", "tpu"),
-}
 MOST_DOTS = 30
-LEAST_WAIT_SHOWN_S = 0.1  # microseconds of waiting would fill the plot otherwise
-
-
-@dataclass(frozen=True)
-class Key:
-    """One entry of a figure's legend: a CSS variable, a stroke and what it stands for."""
-
-    variable: str
-    stroke: str
-    label: str
-
-
-@dataclass(frozen=True)
-class Figure:
-    """One or two drawings side by side."""
-
-    name: str
-    title: str
-    alt: str
-    panels: tuple[Panel, ...]
-    keys: tuple[Key, ...]
-    table: Table
 
 
 def figures(results: Results) -> list[Figure]:
     """The figures that the results can fill, in the order of the page."""
     with drawing.style():
-        drawn = [quality(results), times(results), timeline(results), throughput(results)]
+        drawn = [quality(results), times(results), timeline(results)]
+        drawn += results.sections.figures(results)
     return [figure for figure in drawn if figure]
 
 
 def quality(results: Results) -> Figure | None:
-    """HR@10 and NDCG@10 after each epoch of every trial, with the target."""
-    trials = [t for t in results.trials if t.epochs]
+    """The quality after each epoch of every trial, with the target, and what is drawn beside it."""
+    trials, name = [t for t in results.trials if t.epochs], results.quality.name
     if not trials:
         return None
-    hit_rate = drawing.axes(HALF, 3.0, left_px=36, xlabel="epoch")
-    ndcg = drawing.axes(HALF, 3.0, left_px=36, xlabel="epoch")
-    _curves(hit_rate, trials, "hit_rate")
-    _curves(ndcg, trials, "ndcg")
-    keys = _trial_keys(trials)
+    shown = dict([(name, "quality"), *filter(None, [results.sections.second])])
+    width = HALF if len(shown) > 1 else WIDE
+    drawn = {title: drawing.axes(width, 3.0, left_px=36, xlabel="epoch") for title in shown}
+    for title, field in shown.items():
+        curves(drawn[title], trials, field)
+    keys = trial_keys(trials)
     if results.target is not None:
-        hit_rate.axhline(results.target, color=TARGET, linewidth=1.2, linestyle=(0, (5, 3)))
+        drawn[name].axhline(results.target, color=TARGET, linewidth=1.2, linestyle=(0, (5, 3)))
         keys.append(Key("--target", "dashed", f"target {results.target:g}"))
-    if reference := reference_curve(results):
-        hit_rate.plot(range(len(reference)), reference, color=MUTED, linewidth=1.2, linestyle=":")
-        keys.append(Key("--muted", "dotted", "v0.5 PyTorch reference, one run"))
-    best = max((t.best_hit_rate for t in trials if t.best_hit_rate is not None), default=None)
+    label, curve = results.sections.curve(results)
+    if curve:
+        drawn[name].plot(range(len(curve)), curve, color=MUTED, linewidth=1.2, linestyle=":")
+        keys.append(Key("--muted", "dotted", label))
+    words = f"{' and '.join(shown)} by epoch for {plural(len(trials), 'trial')}"
     return Figure(
         "quality",
-        "Quality after each epoch",
-        f"HR@10 and NDCG@10 by epoch for {plural(len(trials), 'trial')}; best HR@10 {fixed(best)}",
-        _panels({"HR@10": hit_rate, "NDCG@10": ndcg}, "quality"),
+        f"Quality after each {results.quality.every}",
+        f"{words}; best {name} {fixed(results.best)}",
+        panels(drawn, "quality"),
         tuple(keys),
         tables.quality(results),
     )
-
-
-def reference_curve(results: Results) -> tuple[float, ...]:
-    """The reference's HR@10 per epoch, where this run computes the same thing; else empty."""
-    differences = results.differences
-    if differences is None or {d.key for d in differences} - SAME_CURVE:
-        return ()
-    return REFERENCE_CURVES.get(str(results.config.get("dataset")), ())
 
 
 def times(results: Results) -> Figure | None:
@@ -118,7 +87,7 @@ def times(results: Results) -> Figure | None:
         "times",
         "Times to train",
         f"Times to train of {len(values)} trials: {spread}, median {seconds(middle)}",
-        _panels({"": drawn}, "times"),
+        panels({"": drawn}, "times"),
         keys,
         Table(("Rank", "Time to train"), _ranked(values), numeric_from=0),
     )
@@ -176,7 +145,7 @@ def timeline(results: Results) -> Figure | None:
         "timeline",
         f"Where the time went (trial {trial.index})",
         f"Phases of trial {trial.index}: {seconds(trial.time_on_clock_s)} on the clock",
-        _panels({"": drawn}, "timeline"),
+        panels({"": drawn}, "timeline"),
         keys,
         tables.phases(trial),
     )
@@ -209,31 +178,7 @@ def _bar(drawn: Axes, phase: Phase, row: int, zero: float) -> None:
     )
 
 
-def throughput(results: Results) -> Figure | None:
-    """Training samples per second and seconds waited for input, per epoch of every trial."""
-    trials = [t for t in results.trials if tables.mean_of(t, "samples_per_s") is not None]
-    if not trials:
-        return None
-    top = max(e.samples_per_s or 0 for t in trials for e in t.epochs)
-    unit, size = ("million", 1e6) if top >= 1e6 else ("thousand", 1e3)
-    speed = drawing.axes(HALF, 2.3, left_px=36, xlabel="epoch")
-    wait = drawing.axes(HALF, 2.3, left_px=36, xlabel="epoch")
-    _curves(speed, trials, "samples_per_s", scale=1 / size)
-    _curves(wait, trials, "input_wait_s")
-    for drawn, least in ((speed, 0.0), (wait, LEAST_WAIT_SHOWN_S)):
-        drawn.set_ylim(0, max(drawn.get_ylim()[1] * 1.04, least))
-    titles = {f"Training, {unit} samples per second": speed, "Waiting for input, seconds": wait}
-    return Figure(
-        "throughput",
-        "Throughput and input wait",
-        f"Training throughput and input wait by epoch for {plural(len(trials), 'trial')}",
-        _panels(titles, "throughput"),
-        tuple(_trial_keys(trials)),
-        tables.speeds(trials),
-    )
-
-
-def _panels(drawn: dict[str, Axes], name: str) -> tuple[Panel, ...]:
+def panels(drawn: dict[str, Axes], name: str) -> tuple[Panel, ...]:
     """The drawings that have something in them."""
     drawn = {title: axes for title, axes in drawn.items() if axes.has_data()}
     return tuple(
@@ -242,9 +187,9 @@ def _panels(drawn: dict[str, Axes], name: str) -> tuple[Panel, ...]:
     )
 
 
-def _curves(drawn: Axes, trials: Sequence[Trial], name: str, scale: float = 1.0) -> None:
+def curves(drawn: Axes, trials: Sequence[Trial], name: str, scale: float = 1.0) -> None:
     """One line a trial; a lone epoch is still seen, as a dot."""
-    for trial, style in zip(trials, _styles(trials), strict=True):
+    for trial, style in zip(trials, styles(trials), strict=True):
         points = [
             (e.epoch, value * scale)
             for e in trial.epochs
@@ -254,7 +199,7 @@ def _curves(drawn: Axes, trials: Sequence[Trial], name: str, scale: float = 1.0)
             drawn.plot([x for x, _ in points], [y for _, y in points], marker="o", **style)
 
 
-def _styles(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+def styles(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     """One colour a trial while colours last; beyond, one for those that reached the target."""
     if len(trials) <= len(SERIES):
         return [{"color": SERIES[i]} for i in range(len(trials))]
@@ -263,7 +208,8 @@ def _styles(trials: Sequence[Trial]) -> list[dict[str, Any]]:
     return [reached if t.reached else short for t in trials]
 
 
-def _trial_keys(trials: Sequence[Trial]) -> list[Key]:
+def trial_keys(trials: Sequence[Trial]) -> list[Key]:
+    """The legend of ``styles``."""
     if len(trials) <= len(SERIES):
         return [Key(f"--series-{i}", "solid", f"trial {t.index}") for i, t in enumerate(trials)]
     return [Key("--series-0", "solid", "reached the target"), Key("--series-1", "solid", "did not")]

@@ -6,13 +6,15 @@ the names. The same records, as JSON, are results.json (results.schema.json).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
+from trainbench.benchmark import Benchmark, Quality, load
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.compliance.score import run_rule
-from trainbench.compliance.tags import ncf as tags
+
+if TYPE_CHECKING:
+    from trainbench.reporting.sections import Sections
 
 SCHEMA_VERSION = 1
 
@@ -31,25 +33,24 @@ class Run:
     system_name: str | None
 
 
+class Epoch(Protocol):
+    """What the report knows of an epoch, whatever else its benchmark records of it."""
+
+    @property
+    def epoch(self) -> float | None:
+        """Its number, from 0; of evaluations the epochs trained, with a fraction."""
+
+    @property
+    def quality(self) -> float | None:
+        """The quality after it."""
+
+
 @dataclass(frozen=True)
-class Epoch:
-    """One line of epochs.jsonl; ``elapsed_s`` counts from ``run_start``."""
+class LoggedEpoch:
+    """An epoch of which only the log is left."""
 
     epoch: int | None
-    mean_loss: float | None
-    hit_rate: float | None
-    ndcg: float | None
-    hits: int | None
-    users: int | None
-    samples: int | None
-    train_s: float | None
-    eval_s: float | None
-    input_wait_s: float | None
-    samples_per_s: float | None
-    eval_pairs_per_s: float | None
-    epoch_sha256: str | None
-    first_batch_sha256: str | None
-    elapsed_s: float | None
+    quality: float | None
 
 
 @dataclass(frozen=True)
@@ -73,20 +74,15 @@ class Degradation:
 
 @dataclass(frozen=True)
 class Status:
-    """How a trial ended, from status.json."""
+    """How a trial ended, from status.json, where ``best`` and ``target`` go by their own names."""
 
     state: str | None
     exit_code: int | None
     message: str | None
     seed: int | None
     time_to_train_s: float | None
-    best_hit_rate: float | None
-    target_hit_rate: float | None
-    epochs: int | None
-    num_users: int | None
-    num_items: int | None
-    num_parameters: int | None
-    initial_hit_rate: float | None
+    best: float | None
+    target: float | None
     device: str | None
     precision: str | None
     degraded: tuple[Degradation, ...] | None
@@ -128,7 +124,7 @@ class LogFinding:
 class LogCheck:
     """A stitched log checked again: its time, its outcome and the findings of all levels.
 
-    ``converged`` is the log's own evidence, HR@10 >= target; ``success`` what ``run_stop`` claims.
+    ``converged`` is the log's own evidence, ``best >= target``; ``success`` what it claims.
     """
 
     file: str
@@ -136,8 +132,8 @@ class LogCheck:
     time_s: float | None
     run_start_unix_s: float | None
     run_stop_unix_s: float | None
-    best_hit_rate: float | None
-    target_hit_rate: float | None
+    best: float | None
+    target: float | None
     converged: bool
     success: bool | None
     seed: int | None
@@ -169,7 +165,10 @@ class Score:
 
 @dataclass(frozen=True)
 class Trial:
-    """One trial with everything its folder says."""
+    """One trial with everything its folder says.
+
+    ``measured`` is what only its benchmark measures, if anything: a dataclass.
+    """
 
     index: int
     status: Status
@@ -178,6 +177,7 @@ class Trial:
     cache_drop: CacheDrop
     system: Mapping[str, Any]
     log: LogCheck | None
+    measured: Any = None
 
     @property
     def finished(self) -> bool:
@@ -204,16 +204,28 @@ class Trial:
         return self.log.seed if own is None and self.log else own
 
     @property
-    def best_hit_rate(self) -> float | None:
-        """The highest HR@10 of any epoch."""
-        rates = [e.hit_rate for e in self.epochs if e.hit_rate is not None]
-        return max(rates, default=self.status.best_hit_rate)
+    def best(self) -> float | None:
+        """The highest quality of any epoch."""
+        found = [e.quality for e in self.epochs if e.quality is not None]
+        return max(found, default=self.status.best)
 
     @property
     def time_on_clock_s(self) -> float | None:
         """``run_stop - run_start``, whether or not the target was reached."""
         from_log = self.log.time_s if self.log else None
         return self.status.time_to_train_s if from_log is None else from_log
+
+    def covered(self, phases: Iterable[Phase]) -> float | None:
+        """The share of the time on the clock that those of ``phases`` on it took.
+
+        What is left of a phase after ``run_stop`` was not on the clock.
+        """
+        zero, total = self.zero_s, self.time_on_clock_s
+        timed = [(p.start_unix_s, p.duration_s) for p in phases if p.timed]
+        spans = [(at, for_s) for at, for_s in timed if at is not None and for_s is not None]
+        if zero is None or not total or not spans:
+            return None
+        return sum(min(for_s, max(0.0, zero + total - at)) for at, for_s in spans) / total
 
     @property
     def zero_s(self) -> float | None:
@@ -252,27 +264,37 @@ class Results:
     score: Score | None
     set_aside: tuple[str, ...]
     missing: tuple[str, ...]
-    benchmark: str = tags.BENCHMARK
+    benchmark: Benchmark
+
+    @property
+    def quality(self) -> Quality:
+        """What its benchmark is trained for."""
+        return self.benchmark.quality
+
+    @property
+    def sections(self) -> Sections:
+        """What its benchmark adds to the report."""
+        found: Sections = load(self.benchmark.report)
+        return found
 
     @property
     def target(self) -> float | None:
-        """The HR@10, or the top-1 accuracy, that stops training."""
-        value = self.config.get("target_hit_rate", self.config.get("target_top_1"))
-        logged = [t.log.target_hit_rate for t in self.trials if t.log and t.log.target_hit_rate]
+        """The quality that stops training."""
+        value = self.config.get(self.quality.target)
+        logged = [t.log.target for t in self.trials if t.log and t.log.target]
         return value if isinstance(value, float) else next(iter(logged), None)
 
     @property
-    def best_hit_rate(self) -> float | None:
-        """The highest HR@10 of any trial."""
-        rates = [t.best_hit_rate for t in self.trials if t.best_hit_rate is not None]
-        return max(rates, default=None)
+    def best(self) -> float | None:
+        """The highest quality of any trial."""
+        return max((t.best for t in self.trials if t.best is not None), default=None)
 
     @property
     def degraded(self) -> tuple[str, ...]:
         """What makes the result less than the benchmark's own, in words, each once."""
         texts = [d.text or d.code for t in self.trials for d in t.status.degraded or ()]
         runs = max(self.run.runs or 0, len(self.trials))
-        rule = run_rule(self.benchmark)
-        if rule is not None and runs < rule.runs:
-            texts.append(f"{runs} of the {rule.runs} runs that the rules ask for")
+        asked = self.benchmark.run_rule.runs
+        if runs < asked:
+            texts.append(f"{runs} of the {asked} runs that the rules ask for")
         return tuple(dict.fromkeys(text for text in texts if text))

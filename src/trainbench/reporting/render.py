@@ -18,16 +18,19 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trainbench import files
+from trainbench.benchmark import Benchmark, Quality
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.score import UNVERIFIED
+from trainbench.errors import ConfigError
 from trainbench.reporting import plots, tables, text
 from trainbench.reporting.collect import collect
 from trainbench.reporting.compare import Comparison, compare_runs
 from trainbench.reporting.junit import junit
-from trainbench.reporting.records import SCHEMA_VERSION, Results
+from trainbench.reporting.records import SCHEMA_VERSION, Results, Trial
 from trainbench.reporting.summary import summary
 from trainbench.reporting.verdict import found_by, grouped, judge, trials_of
 from trainbench.trials.paths import RunDir
+from trainbench.trials.spec import benchmark_of
 
 SUMMARY_LIMIT = 2**20
 REGENERATE = "python -m trainbench report --run DIR"
@@ -37,93 +40,67 @@ REGENERATE = "python -m trainbench report --run DIR"
 class ReportFiles:
     """The files that ``write_report`` wrote, and the exit code that the results deserve."""
 
+    exit_code: int
     html: Path
     markdown: Path
     results_json: Path
     results_csv: Path
     epochs_csv: Path
     junit: Path
-    exit_code: int
-
-
-def write_files(folder: Path, texts: Mapping[str, str], *, exit_code: int) -> ReportFiles:
-    """Write ``texts``, by the names of ``ReportFiles``, into ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    written = ReportFiles(
-        html=folder / "report.html",
-        markdown=folder / "report.md",
-        results_json=folder / "results.json",
-        results_csv=folder / "results.csv",
-        epochs_csv=folder / "epochs.csv",
-        junit=folder / "junit.xml",
-        exit_code=exit_code,
-    )
-    for name, content in texts.items():
-        files.write_atomically(getattr(written, name), content)
-    return written
 
 
 def write_report(
-    run: RunDir, out: Path | None = None, *, reference: Any, compare: Sequence[RunDir] = ()
+    run: RunDir, out: Path | None = None, *, benchmark: Benchmark, compare: Sequence[RunDir] = ()
 ) -> ReportFiles:
     """Writes the report of ``run`` into ``out`` (default: the run's ``report`` folder).
 
     Args:
-        reference: the configuration that the run's own is compared with.
-        compare: further runs, shown beside this one.
+        compare: further runs of ``benchmark``, shown beside this one.
 
     Raises:
+        ConfigError: one of ``compare`` is of another benchmark.
         DataIntegrityError: ``run`` or one of ``compare`` is not the folder of a run.
     """
-    folder = out or run.report
-    results = collect(run, reference)
-    others = [collect(other, reference) for other in compare]
+    results = collect(run, benchmark)
+    others = [collect(other, _same(other, run, benchmark)) for other in compare]
     comparison = compare_runs([results, *others]) if others else None
+    folder = out or run.report
+    folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        "html": html(results, comparison),
-        "markdown": markdown(results, comparison),
-        "results_json": results_json(results, comparison),
-        "results_csv": results_csv(results),
-        "epochs_csv": epochs_csv(results),
-        "junit": junit(results),
+        folder / "report.html": html(results, comparison),
+        folder / "report.md": markdown(results, comparison),
+        folder / "results.json": results_json(results, comparison),
+        folder / "results.csv": results_csv(results),
+        folder / "epochs.csv": epochs_csv(results),
+        folder / "junit.xml": junit(results),
     }
-    return write_files(folder, texts, exit_code=judge(results).exit_code)
+    for path, content in texts.items():
+        files.write_atomically(path, content)
+    return ReportFiles(judge(results).exit_code, *texts)
+
+
+def _same(other: RunDir, run: RunDir, benchmark: Benchmark) -> Benchmark:
+    found = benchmark_of(other)
+    if found is not benchmark:
+        raise ConfigError(
+            f"{other.root}: a run of {found.name}, but {run.root} is one of {benchmark.name}; "
+            "only runs of one benchmark are compared"
+        )
+    return found
 
 
 def html(results: Results, comparison: Comparison | None = None) -> str:
     """The page, complete in itself: no script, no request to anywhere."""
-    return html_page("report.html.j2", _context(results, comparison), plots.figures(results))
+    style = resources.files(__package__).joinpath("templates/style.css").read_text("utf-8")
+    page = _environment(escape=True).get_template("page.html.j2")
+    figures = plots.figures(results)
+    return page.render(_context(results, comparison), figures=figures, style=Markup(style))
 
 
 def markdown(results: Results, comparison: Comparison | None = None) -> str:
     """The page's Markdown twin, without drawings."""
-    return markdown_page("report.md.j2", _context(results, comparison))
-
-
-def html_page(template: str, context: Mapping[str, Any], figures: Sequence[plots.Figure]) -> str:
-    """The page of a benchmark; ``context`` has its results, its summary and its own tables."""
-    style = resources.files(__package__).joinpath("templates/style.css").read_text("utf-8")
-    page = _environment(escape=True).get_template(template)
-    return page.render(_of_any(context), figures=figures, style=Markup(style))
-
-
-def markdown_page(template: str, context: Mapping[str, Any]) -> str:
-    """The Markdown page of a benchmark; ``context`` as for ``html_page``."""
-    return _environment(escape=False).get_template(template).render(_of_any(context))
-
-
-def _of_any(context: Mapping[str, Any]) -> dict[str, Any]:
-    """``context`` with what the pages of all benchmarks show."""
-    results = context["results"]
-    return {
-        **context,
-        "verdict": judge(results),
-        "findings": grouped(results),
-        "trials_of": trials_of,
-        "found_by": found_by,
-        "unverified": UNVERIFIED,
-        "regenerate": REGENERATE,
-    }
+    page = _environment(escape=False).get_template("page.md.j2")
+    return page.render(_context(results, comparison))
 
 
 def step_summary(page: str, limit: int = SUMMARY_LIMIT) -> str:
@@ -136,29 +113,28 @@ def step_summary(page: str, limit: int = SUMMARY_LIMIT) -> str:
 
 
 def results_json(results: Results, comparison: Comparison | None = None) -> str:
-    """results.json, as results.schema.json describes it."""
-    return json_text(results_record(results, comparison))
-
-
-def results_record(results: Results, comparison: Comparison | None = None) -> dict[str, Any]:
-    """The content of results.json, whatever the benchmark."""
+    """results.json, as results.schema.json describes it: the quality by its own names."""
+    measured = [t.measured for t in results.trials if t.measured]
     record = {
         "schema_version": SCHEMA_VERSION,
         "note": UNVERIFIED,
-        "verdict": asdict(judge(results)),
-        **asdict(results),
+        "verdict": judge(results),
+        **vars(results),
+        "benchmark": results.benchmark.name,
+        "trials": [_trial_record(t, results.quality) for t in results.trials],
         "degraded": results.degraded,
-        "comparison": asdict(comparison) if comparison else None,
+        "comparison": comparison,
+        **({"measured": measured} if measured else {}),
     }
-    for trial, source in zip(record["trials"], results.trials, strict=True):
-        trial["time_to_train_s"] = source.time_s
-        trial["best_hit_rate"] = source.best_hit_rate
+    return json.dumps(record, default=asdict, indent=2, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _trial_record(trial: Trial, quality: Quality) -> dict[str, Any]:
+    record = {**asdict(trial), "time_to_train_s": trial.time_s, quality.best: trial.best}
+    del record["measured"]
+    for part in filter(None, (record["status"], record["log"])):
+        part[quality.best], part[quality.target] = part.pop("best"), part.pop("target")
     return record
-
-
-def json_text(record: Any) -> str:
-    """``record`` as the reports' JSON files have it."""
-    return json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
 def results_csv(results: Results) -> str:
@@ -173,25 +149,23 @@ def results_csv(results: Results) -> str:
                 "state": t.status.state,
                 "seed": t.seed,
                 "time_to_train_s": t.time_s,
-                "epochs": len(t.epochs),
-                "best_hit_rate": t.best_hit_rate,
-                "target_hit_rate": t.status.target_hit_rate,
-                "mean_samples_per_s": tables.mean_of(t, "samples_per_s"),
-                "mean_eval_pairs_per_s": tables.mean_of(t, "eval_pairs_per_s"),
-                "mean_input_wait_s": tables.mean_of(t, "input_wait_s"),
+                f"{results.quality.every}s": len(t.epochs),
+                results.quality.best: t.best,
+                results.quality.target: t.status.target,
+                **results.sections.trial_columns(t),
                 **{f"findings_{k}": len(log.of_level(k)) if log else None for k in LEVELS},
                 "log_sha256": log.sha256 if log else None,
             }
         )
-    return csv_text(rows)
+    return _csv_text(rows)
 
 
 def epochs_csv(results: Results) -> str:
     """One row per epoch of every trial."""
-    return csv_text([{"trial": t.index, **asdict(e)} for t in results.trials for e in t.epochs])
+    return _csv_text([{"trial": t.index, **vars(e)} for t in results.trials for e in t.epochs])
 
 
-def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """``rows`` as CSV under a heading of the first row's keys; empty where there are none."""
     if not rows:
         return ""
@@ -203,11 +177,22 @@ def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
+    sections, benchmark = results.sections, results.benchmark
     return {
         "results": results,
+        "quality": results.quality,
         "summary": summary(results),
+        "subject": sections.subject or benchmark.title,
+        "reference": sections.reference or f"preset {benchmark.reference}",
         "trials": tables.trials(results),
+        "further": sections.tables(results),
         "comparison": comparison,
+        "verdict": judge(results),
+        "findings": grouped(results),
+        "trials_of": trials_of,
+        "found_by": found_by,
+        "unverified": UNVERIFIED,
+        "regenerate": REGENERATE,
     }
 
 

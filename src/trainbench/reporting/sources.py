@@ -19,6 +19,7 @@ MAX_FILE_BYTES = 64 * 2**20
 LARGEST = 2**64
 # What XML 1.0 cannot hold even escaped: control characters, lone surrogates, U+FFFE and U+FFFF.
 UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+EQUAL: Mapping[str, str] = {}
 T = TypeVar("T")
 
 
@@ -37,10 +38,13 @@ class Source:
         value = self._json(text, self._name(path))
         return value if isinstance(value, dict) else {}
 
-    def record(self, path: Path, kind: type[T]) -> T:
-        """The JSON object in ``path`` as a ``kind``, with ``None`` for what it lacks."""
+    def record(self, path: Path, kind: type[T], keys: Mapping[str, str] = EQUAL) -> T:
+        """The JSON object in ``path`` as a ``kind``, with ``None`` for what it lacks.
+
+        ``keys`` names fields that have another name in the file.
+        """
         record, absent = self.mapping(path), set[str]()
-        result = fill(kind, record, absent)
+        result = fill(kind, record, absent, keys)
         if record:
             self._note(path, absent)
         return result
@@ -82,11 +86,13 @@ class Source:
             self.missing.append(f"{self._name(path)}: {', '.join(sorted(absent))}")
 
 
-def fill(kind: type[T], record: Mapping[str, Any], absent: set[str]) -> T:
+def fill(
+    kind: type[T], record: Mapping[str, Any], absent: set[str], keys: Mapping[str, str] = EQUAL
+) -> T:
     """``record`` as a ``kind``: a value of the wrong type is ``None``, an absent key is noted."""
-    wanted = _wanted(cast(Any, kind))
-    absent.update(name for name in wanted if name not in record)
-    return kind(**{name: _coerced(record.get(name), hint) for name, hint in wanted.items()})
+    wanted = {keys.get(name, name): (name, hint) for name, hint in _wanted(cast(Any, kind)).items()}
+    absent.update(wanted.keys() - record.keys())
+    return kind(**{name: _coerced(record.get(key), hint) for key, (name, hint) in wanted.items()})
 
 
 @functools.cache
@@ -100,6 +106,10 @@ def _coerced(value: Any, hint: Any) -> Any:
     (kind,) = [part for part in get_args(hint) if part is not types.NoneType]
     if get_origin(kind) is tuple:
         return tuple(_members(value, get_args(kind)[0])) if isinstance(value, list) else None
+    return _scalar(value, kind)
+
+
+def _scalar(value: Any, kind: Any) -> Any:
     if isinstance(value, int | float) and abs(value) > LARGEST:
         return None
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
@@ -113,8 +123,8 @@ def _members(values: list[Any], kind: Any) -> Iterator[Any]:
     for value in values:
         if kind is Degradation and isinstance(value, dict):
             yield fill(Degradation, value, set())
-        elif kind is str and isinstance(value, str):
-            yield value
+        elif (member := _scalar(value, kind)) is not None:
+            yield member
 
 
 def _writable(value: Any) -> Any:

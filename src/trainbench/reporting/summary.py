@@ -7,17 +7,15 @@ from dataclasses import dataclass
 from statistics import median
 
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.reporting.records import Epoch, Results, Score, Trial
-from trainbench.reporting.tables import mean, mean_of
+from trainbench.reporting.records import Results, Score, Trial
+from trainbench.reporting.sections import Answer
 from trainbench.reporting.text import (
     NA,
-    count,
     fixed,
     long_seconds,
     moment,
     percent,
     plural,
-    scaled,
     seconds,
     yes,
 )
@@ -25,16 +23,6 @@ from trainbench.reporting.verdict import grouped, judge, level_findings
 
 TIME_TOLERANCE_S = 0.1
 LEAST_COVERED = 0.95
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One line of the verdict box; ``tone`` is good, warn, bad or empty."""
-
-    question: str
-    answer: str
-    detail: str = ""
-    tone: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,46 +37,29 @@ class Summary:
 
 
 def summary(results: Results) -> Summary:
-    """The sentences for a run of NCF."""
-    return summary_of(
-        results,
-        model="NeuMF",
-        quality=f"best HR@10 {fixed(results.best_hit_rate)}, target {fixed(results.target, 3)}",
-        speed=_speed(results),
-        compliance=_compliance(results),
-    )
-
-
-def summary_of(
-    results: Results, *, model: str, quality: str, speed: Answer, compliance: Sequence[str] = ()
-) -> Summary:
-    """The sentences for a run of any benchmark.
-
-    Args:
-        quality: the best quality of all trials and the target, in words.
-        compliance: what a comparison of the logs with the trials' own records found.
-    """
+    """The sentences for a run."""
+    speed = results.sections.speed(results)
     return Summary(
-        subtitle=_subtitle(results, model),
+        subtitle=_subtitle(results),
         tone={0: "good", 4: "warn"}.get(judge(results).exit_code, "bad"),
         answers=(
-            _target(results, quality),
+            _target(results),
             _time(results),
             _rules("Level 2 of the v0.5 checker", "2", results),
             _rules("Strict rules", "strict", results),
-            speed,
+            *([speed] if speed else ()),
         ),
         score=_score(results),
-        compliance=tuple(compliance),
+        compliance=tuple(_compliance(results)),
     )
 
 
-def _subtitle(results: Results, model: str) -> str:
-    run = results.run
+def _subtitle(results: Results) -> str:
+    run, title = results.run, results.benchmark.title
     if not (run.run_id or results.config):
-        return f"{model}, from stitched logs alone"
+        return f"{title}, from stitched logs alone"
     parts = [
-        f"{model} on {results.config.get('dataset', NA)}",
+        results.sections.task(results.config) or title,
         f"preset {run.preset or NA}",
         f"run {run.run_id or NA}",
         moment(run.created_unix_s),
@@ -96,8 +67,9 @@ def _subtitle(results: Results, model: str) -> str:
     return ", ".join(parts)
 
 
-def _target(results: Results, detail: str) -> Answer:
+def _target(results: Results) -> Answer:
     verdict = judge(results)
+    detail = f"best {results.quality.name} {fixed(results.best)}, target {fixed(results.target, 3)}"
     unfinished = verdict.expected - verdict.finished
     if unfinished:
         detail += f"; {plural(unfinished, 'trial')} did not finish"
@@ -135,21 +107,6 @@ def _rules(question: str, level: str, results: Results) -> Answer:
     return Answer(question, f"{plural(len(groups), 'rule')} broken", detail, broken)
 
 
-def _speed(results: Results) -> Answer:
-    trained = mean(mean_of(t, "samples_per_s") for t in results.trials)
-    if trained is None:
-        return Answer("Training speed", NA)
-    devices = dict.fromkeys(t.status.device for t in results.trials if t.status.device)
-    speed = f"{scaled(trained)} samples/s on {', '.join(devices) or NA}"
-    waited = [(mean_of(t, "input_wait_s"), mean_of(t, "train_s")) for t in results.trials]
-    shares = [wait / (wait + train) for wait, train in waited if wait is not None and train]
-    return Answer(
-        "Training speed",
-        speed,
-        f"{percent(mean(shares))} of the time of training spent waiting for input",
-    )
-
-
 def _score(results: Results) -> tuple[str, ...]:
     """What the logs of all trials together come to, and what is missing for the rules."""
     sentences = [f"{name} was cut off and started anew." for name in results.set_aside]
@@ -165,8 +122,8 @@ def _score(results: Results) -> tuple[str, ...]:
 def _statistic(score: Score) -> str:
     kept = len(score.counted) - len(score.dropped)
     if score.official:
-        first = f"v0.5 statistic: {seconds(score.mean_s)}, the mean of {kept} runs, first by "
-        text = f"{first}{score.order}, without the fastest and the slowest ({_list(score.dropped)})"
+        text = f"v0.5 statistic: {seconds(score.mean_s)}, the mean of {plural(kept, 'run')}, first "
+        text += f"by {score.order}, without the fastest and the slowest ({_list(score.dropped)})"
     else:
         text = f"Mean of {'the only' if kept == 1 else f'all {kept}'} converged run"
         text += f"{'' if kept == 1 else 's'}: {seconds(score.mean_s)}"
@@ -183,15 +140,16 @@ def _list(numbers: Sequence[int]) -> str:
 
 
 def _compliance(results: Results) -> list[str]:
-    sentences = [text for trial in results.trials for text in _cross_checks(trial)]
+    sentences = [text for trial in results.trials for text in _cross_checks(results, trial)]
     if sentences or not results.trials:
         return sentences
     if all(trial.status.state is None for trial in results.trials):
         return ["Only logs were found: there is no record of a trial to compare them with."]
-    return ["Time, HR@10 and phases in the logs agree with what the trials recorded."]
+    name = results.quality.name
+    return [f"Time, {name} and phases in the logs agree with what the trials recorded."]
 
 
-def _cross_checks(trial: Trial) -> list[str]:
+def _cross_checks(results: Results, trial: Trial) -> list[str]:
     """Where the log and the trial's own record disagree."""
     log = trial.log
     if log is None:
@@ -203,28 +161,20 @@ def _cross_checks(trial: Trial) -> list[str]:
     state = trial.status.state
     if trial.finished and state and log.converged != (state == "converged"):
         found.append(f"the log says target reached: {yes(log.converged)}, status.json {state}")
-    best = max((e.hit_rate for e in trial.epochs if e.hit_rate is not None), default=None)
-    if best is not None and log.best_hit_rate is not None and abs(best - log.best_hit_rate) > 1e-6:
-        found.append(f"best HR@10 is {log.best_hit_rate} in the log, {best} in epochs.jsonl")
-    found += [text for e in trial.epochs if (text := _wrong_hits(e))]
+    best, name = trial.best, results.quality.name
+    if best is not None and log.best is not None and abs(best - log.best) > 1e-6:
+        found.append(f"best {name} is {log.best} in the log, {best} as the trial recorded it")
+    found += results.sections.contradictions(trial)
     found += _uncovered(trial)
     return [f"Trial {trial.index}: {text}." for text in found]
 
 
-def _wrong_hits(e: Epoch) -> str | None:
-    """What is wrong when HR@10 is not a number of hits over the number of users."""
-    if e.hits is None or not e.users or e.hit_rate is None:
-        return None
-    if abs(e.hits / e.users - e.hit_rate) < 1e-6:
-        return None
-    return f"epoch {e.epoch}: HR@10 {fixed(e.hit_rate, 6)} is not {count(e.hits)}/{count(e.users)}"
-
-
 def _uncovered(trial: Trial) -> list[str]:
     """A pause would show as time on the clock that no phase accounts for."""
-    known = [p.duration_s for p in trial.phases if p.timed and p.duration_s is not None]
-    total = trial.time_on_clock_s
-    if not known or not total or LEAST_COVERED <= sum(known) / total <= 1 + 1e-3:
+    share, total = trial.covered(trial.phases), trial.time_on_clock_s or 0.0
+    if share is None or LEAST_COVERED <= share <= 1 + 1e-3:
         return []
-    share = percent(sum(known) / total)
-    return [f"the phases on the clock add up to {share} of the time from run_start to run_stop"]
+    if abs(1 - share) * total <= TIME_TOLERANCE_S:
+        return []
+    text = f"the phases on the clock add up to {percent(share)} of the time"
+    return [f"{text} from run_start to run_stop"]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from statistics import fmean, median
+from statistics import median
 from typing import Any
 
-from trainbench.reporting.records import CacheDrop, Epoch, Results, Trial
+from trainbench.reporting.records import CacheDrop, Results, Trial
 from trainbench.reporting.text import (
     NA,
     count,
     fixed,
     gib,
     moment,
+    number,
     percent,
-    scaled,
     seconds,
     shown,
     yes,
@@ -39,8 +39,8 @@ def trials(results: Results) -> Table:
         "Trial",
         "Outcome",
         "Time to train",
-        "Epochs",
-        "Best HR@10",
+        f"{results.quality.every.capitalize()}s",
+        f"Best {results.quality.name}",
         "Seed",
         "Level 2",
         "Strict",
@@ -51,7 +51,7 @@ def trials(results: Results) -> Table:
             outcome(t),
             seconds(t.time_s),
             count(len(t.epochs)),
-            fixed(t.best_hit_rate),
+            fixed(t.best),
             NA if t.seed is None else str(t.seed),
             level(t, "2"),
             level(t, "strict"),
@@ -77,38 +77,14 @@ def level(trial: Trial, name: str) -> str:
     return "passed" if number == 0 else f"{number} found"
 
 
-def epochs(trial: Trial) -> Table:
-    """One row per epoch of a trial: quality, time, speed and the hash of its input."""
-    columns = (
-        "Epoch",
-        "HR@10",
-        "NDCG@10",
-        "Loss",
-        "Train",
-        "Eval",
-        "Input wait",
-        "Samples/s",
-        "Pairs/s",
-        "Elapsed",
-        "Input sha256",
+def epochs(results: Results, trial: Trial) -> Table:
+    """One row per epoch, or evaluation, of a trial."""
+    columns = results.sections.epoch_columns or (
+        (results.quality.every.capitalize(), lambda e: number(e.epoch)),
+        (results.quality.name, lambda e: fixed(e.quality)),
     )
-    return Table(columns, tuple(_epoch(e) for e in trial.epochs), numeric_from=0)
-
-
-def _epoch(e: Epoch) -> tuple[str, ...]:
-    return (
-        count(e.epoch),
-        fixed(e.hit_rate),
-        fixed(e.ndcg),
-        fixed(e.mean_loss),
-        seconds(e.train_s),
-        seconds(e.eval_s),
-        seconds(e.input_wait_s),
-        scaled(e.samples_per_s),
-        scaled(e.eval_pairs_per_s),
-        seconds(e.elapsed_s),
-        (e.epoch_sha256 or NA)[:8],
-    )
+    rows = tuple(tuple(cell(e) for _, cell in columns) for e in trial.epochs)
+    return Table(tuple(heading for heading, _ in columns), rows, numeric_from=0)
 
 
 def phases(trial: Trial) -> Table:
@@ -119,7 +95,7 @@ def phases(trial: Trial) -> Table:
         spans = [p for p in trial.phases if (p.name, p.timed) == (name, timed)]
         known = [p.duration_s for p in spans if p.duration_s is not None]
         total = sum(known) if known else None
-        share = total / trial.time_on_clock_s if total and trial.time_on_clock_s and timed else None
+        share = trial.covered(spans) if timed else None
         rows.append((name or NA, yes(timed), count(len(spans)), seconds(total), percent(share)))
     columns = ("Phase", "On the clock", "Times", "Total", "Share of the clock")
     return Table(columns, tuple(rows), numeric_from=2)
@@ -132,13 +108,13 @@ def differences(results: Results, reference: str) -> Table:
 
 
 def quality(results: Results) -> Table:
-    """HR@10 with epochs down and trials across; of many trials, the range and the median."""
+    """The quality with epochs down and trials across; of many trials, the range and the median."""
     trials = results.trials
     rates = {
-        (e.epoch, t.index): e.hit_rate
+        (e.epoch, t.index): e.quality
         for t in trials
         for e in t.epochs
-        if e.epoch is not None and e.hit_rate is not None
+        if e.epoch is not None and e.quality is not None
     }
     numbers = sorted({epoch for epoch, _ in rates})
     if len(trials) > MOST_COLUMNS:
@@ -149,15 +125,18 @@ def quality(results: Results) -> Table:
     else:
         columns = ("Epoch", *(f"Trial {t.index}" for t in trials))
         rows = [
-            (str(n), *(fixed(rates[n, t.index]) if (n, t.index) in rates else "" for t in trials))
+            (
+                number(n),
+                *(fixed(rates[n, t.index]) if (n, t.index) in rates else "" for t in trials),
+            )
             for n in numbers
         ]
     return Table(columns, tuple(rows), numeric_from=0)
 
 
-def _spread(epoch: int, rates: list[float]) -> tuple[str, ...]:
+def _spread(epoch: float, rates: list[float]) -> tuple[str, ...]:
     shown_rates = (fixed(rate) for rate in (min(rates), median(rates), max(rates)))
-    return str(epoch), count(len(rates)), *shown_rates
+    return number(epoch), count(len(rates)), *shown_rates
 
 
 def settings(results: Results) -> Table:
@@ -168,23 +147,6 @@ def settings(results: Results) -> Table:
 def facts(pairs: Iterable[tuple[str, str]]) -> Table:
     """Two columns without headings."""
     return Table(("", ""), tuple(pairs), numeric_from=2)
-
-
-def speeds(trials: Iterable[Trial]) -> Table:
-    """Means over the epochs of each trial."""
-    columns = ("Trial", "Samples/s", "Pairs/s", "Train an epoch", "Eval", "Input wait")
-    rows = tuple(
-        (
-            str(t.index),
-            scaled(mean_of(t, "samples_per_s")),
-            scaled(mean_of(t, "eval_pairs_per_s")),
-            seconds(mean_of(t, "train_s")),
-            seconds(mean_of(t, "eval_s")),
-            seconds(mean_of(t, "input_wait_s")),
-        )
-        for t in trials
-    )
-    return Table(columns, rows)
 
 
 def system(results: Results) -> Table:
@@ -234,7 +196,7 @@ def _drop(drop: CacheDrop) -> tuple[str, ...]:
 
 
 def dataset(results: Results) -> Table:
-    """Where the ratings come from and what was made of them."""
+    """Where the data comes from and what was made of them."""
     hidden = {"schema"}
     pairs = [
         (key.replace("_", " "), shown(value))
@@ -286,17 +248,6 @@ def logs(results: Results) -> Table:
         if t.log
     )
     return Table(("Trial", "Log", "MLPerf time", "sha256"), rows, numeric_from=4)
-
-
-def mean_of(trial: Trial, name: str) -> float | None:
-    """The mean of a field of a trial's epochs; ``None`` when no epoch has it."""
-    return mean(getattr(e, name) for e in trial.epochs)
-
-
-def mean(values: Iterable[float | None]) -> float | None:
-    """The mean of the values that are known; ``None`` when none is."""
-    known = [v for v in values if v is not None]
-    return fmean(known) if known else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -18,6 +18,11 @@ def fixed(value: float | None, digits: int = 4) -> str:
     return NA if value is None else f"{value:,.{digits}f}"
 
 
+def number(value: float | None) -> str:
+    """``value`` with the decimals that it has, at most four."""
+    return NA if value is None else f"{round(value, 4):g}"
+
+
 def percent(value: float | None) -> str:
     """A share as a percentage with one decimal."""
     return NA if value is None else f"{100 * value:.1f} %"

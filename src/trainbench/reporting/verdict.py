@@ -10,26 +10,8 @@ from trainbench.reporting.text import plural
 
 _SUFFIX = {"not_compliant": ", not compliant"}
 
-# The settings that make a log break a rule on purpose, as those of a small preset do.
-BEHIND = {
-    "strict/value/eval_target": ("target_hit_rate",),
-    "strict/value/eval_hp_num_users": ("dataset",),
-    "strict/value/eval_size": ("dataset", "eval_negatives"),
-    "strict/value/input_size": ("dataset", "train_negatives"),
-    "strict/value/preproc_hp_num_eval": ("dataset", "eval_negatives"),
-    "strict/value/eval_hp_num_neg": ("eval_negatives",),
-    "strict/value/input_hp_num_neg": ("train_negatives",),
-    "strict/value/model_hp_mf_dim": ("mf_dim",),
-    "strict/value/model_hp_mlp_layer_sizes": ("mlp_layer_sizes",),
-    "strict/value/preproc_hp_min_ratings": ("min_ratings",),
-    "strict/order/caches": ("drop_caches",),
-    "strict/resnet/value/eval_target": ("target_top_1",),
-    "strict/resnet/value/eval_size": ("dataset",),
-    "strict/resnet/value/preproc_num_train_examples": ("dataset",),
-    "strict/resnet/value/preproc_num_eval_examples": ("dataset",),
-    "level2/at-least-one/run_clear_caches": ("drop_caches",),
-}
-
+# The setting behind a breach that any benchmark may have (``Sections.behind``).
+BEHIND = {"level2/at-least-one/run_clear_caches": ("drop_caches",)}
 _ALL_TRIALS = -1
 
 
@@ -136,7 +118,8 @@ def grouped(results: Results) -> list[Group]:
 
 def _settings(results: Results, rule: str) -> tuple[str, ...]:
     changed = {difference.key for difference in results.differences or ()}
-    return tuple(key for key in BEHIND.get(rule, ()) if key in changed)
+    behind = {**BEHIND, **results.sections.behind}
+    return tuple(key for key in behind.get(rule, ()) if key in changed)
 
 
 def trials_of(group: Group) -> str:

@@ -21,6 +21,7 @@ from trainbench.trials.parent_watch import die_with_parent
 from trainbench.trials.spec import TrialSpec
 
 EXTRAS = {
+    "absl": "train",
     "jinja2": "report",
     "keras": "train",
     "matplotlib": "report",

@@ -33,6 +33,8 @@ class ToyStatus:
     message: str
     seed: int
     target_r2: float
+    device: str = "CPU:0"
+    precision: str = "fp64"
     best_r2: float | None = None
     epochs: int = 0
     time_to_train_s: float | None = None
@@ -67,26 +69,30 @@ def _train(spec: TrialSpec, config: ToyConfig, status: ToyStatus) -> ToyStatus:
         raise DataIntegrityError("points.npy: damaged")
     drop = page_cache.drop_if(config.drop_caches, spec.drop_cache_location)
     write_atomically(trial.cache_drop, drop.to_json())
-    emit(tags.RUN_CLEAR_CACHES)
-    write_json(trial.system, system.record(git=spec.git, device="CPU:0"), sort_keys=False)
+    if drop.dropped:
+        emit(tags.RUN_CLEAR_CACHES)
+    write_json(trial.system, system.record(git=spec.git, device=status.device), sort_keys=False)
     clock.start()
     emit(tags.RUN_START)
-    emit("points", config.points)
-    emit(tags.OPT_LR, config.learning_rate)
-    emit(tags.TRAIN_LOOP)
-    x, y = np.load(spec.data_dir.cache("toy") / "points.npy")
+    emit(tags.SEED, spec.seed)
+    with clock.phase("load_data"):
+        emit("points", config.points)
+        emit(tags.OPT_LR, config.learning_rate)
+        emit(tags.TRAIN_LOOP)
+        x, y = np.load(spec.data_dir.cache("toy") / "points.npy")
     line, found, epoch = np.random.default_rng(spec.seed).normal(size=2), 0.0, 0
     for epoch in range(config.max_epochs):
-        emit(tags.TRAIN_EPOCH, epoch)
         with clock.phase("train_epoch", epoch=epoch):
+            emit(tags.TRAIN_EPOCH, epoch)
             wrong = line[0] * x + line[1] - y
             line -= config.learning_rate * np.array([(wrong * x).mean(), wrong.mean()]) * 2
-        emit(tags.EVAL_START, epoch)
-        found = float(1 - np.var(line[0] * x + line[1] - y) / np.var(y))
-        emit(tags.EVAL_TARGET, {"epoch": epoch, "value": config.target_r2})
-        emit(tags.EVAL_ACCURACY, {"epoch": epoch, "value": found})
-        emit(tags.EVAL_STOP, epoch)
-        log_line(f"epoch {epoch + 1}  r2 {found:.4f}")
+        with clock.phase("eval", epoch=epoch):
+            emit(tags.EVAL_START, epoch)
+            found = float(1 - np.var(line[0] * x + line[1] - y) / np.var(y))
+            emit(tags.EVAL_TARGET, {"epoch": epoch, "value": config.target_r2})
+            emit(tags.EVAL_ACCURACY, {"epoch": epoch, "value": found})
+            emit(tags.EVAL_STOP, epoch)
+            log_line(f"epoch {epoch + 1}  r2 {found:.4f}")
         if found >= config.target_r2:
             break
     converged = found >= config.target_r2

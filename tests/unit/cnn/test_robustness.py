@@ -20,11 +20,12 @@ from trainbench import cnn
 PATIENCE_S = 90
 
 
-def run(dataset: Any = None, model: Any = None, **values: object) -> tuple[cnn.BenchmarkCNN, dict]:
+def run(dataset: Any = None, model: Any = None, **flags: object) -> tuple[cnn.BenchmarkCNN, dict]:
+    """A run of ``model``; without a data set, on the harness's own."""
     params = cnn.make_params(
         **{
             "device": "cpu", "batch_size": 4, "num_warmup_batches": 0, "display_every": 1,
-            "weight_decay": 0, "init_learning_rate": 0.01, **values,
+            "weight_decay": 0, "init_learning_rate": 0.01, **flags,
         }
     )  # fmt: skip
     benchmark = cnn.BenchmarkCNN(params, dataset=dataset, model=model)

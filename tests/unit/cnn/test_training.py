@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import cnn_standins
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -15,15 +16,8 @@ from trainbench import cnn
 IMAGENET = 1_281_167
 
 
-def run(dataset: Any = None, model: Any = None, **values: object) -> tuple[cnn.BenchmarkCNN, dict]:
-    params = cnn.make_params(
-        **{
-            "device": "cpu", "batch_size": 4, "num_warmup_batches": 0, "display_every": 1,
-            "weight_decay": 0, "init_learning_rate": 0.01, **values,
-        }
-    )  # fmt: skip
-    benchmark = cnn.BenchmarkCNN(params, dataset=dataset or Synthetic(), model=model or Trivial())
-    return benchmark, benchmark.run()
+def run(*standins: Any, **flags: object) -> tuple[cnn.BenchmarkCNN, dict]:
+    return cnn_standins.run(*standins, **{"weight_decay": 0, "init_learning_rate": 0.01, **flags})
 
 
 def eval_rows(text: str) -> list[str]:

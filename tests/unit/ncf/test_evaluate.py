@@ -4,34 +4,22 @@ from __future__ import annotations
 
 import heapq
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from small_ncf import SMALL, some_candidates, some_epoch
 
+from trainbench.errors import TrainbenchError
 from trainbench.ncf import evaluate
-from trainbench.ncf.config import reference
 from trainbench.ncf.evaluate import Evaluator, ranks, rivals
 from trainbench.ncf.train import Trainer, build
 
 USERS, ITEMS = 37, 60
-SMALL = replace(
-    reference(),
-    mf_dim=6,
-    mlp_layer_sizes=(12, 8, 4),
-    eval_negatives=40,
-    eval_users_per_batch=16,
-    devices="cpu",
-    xla=False,
-)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    items: np.ndarray
+CANDIDATES = some_candidates(USERS, 40, items=ITEMS, seed=2)
 
 
 def reference_rank(items: list[int], score_of: dict[int, float]) -> int | None:
@@ -93,11 +81,6 @@ def test_item_numbers_too_large_for_32_bit_keys_rank_alike() -> None:
     assert sorted(against.items[0].tolist()) == [7, 1_999_999, 2_000_000]
 
 
-def some_candidates() -> Candidates:
-    rng = np.random.default_rng(2)
-    return Candidates(rng.integers(0, ITEMS, (USERS, SMALL.eval_negatives + 1)).astype(np.int32))
-
-
 def numpy_logits(trainer: Trainer, user: int, items: np.ndarray) -> np.ndarray:
     weights = trainer.weights()
     users = np.full(len(items), user)
@@ -122,15 +105,14 @@ def trainer() -> Trainer:
 
 @pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
 def test_hit_rate_and_ndcg_are_the_references(trainer: Trainer, xla: bool) -> None:
-    candidates = some_candidates()
     hits, gain = 0, 0.0
-    for user, row in enumerate(candidates.items.tolist()):
+    for user, row in enumerate(CANDIDATES.items.tolist()):
         scores = numpy_logits(trainer, user, np.arange(ITEMS))
         place = reference_rank(row, dict(enumerate(scores.tolist())))
         if place is not None:
             hits, gain = hits + 1, gain + math.log(2) / math.log(place + 2)
     trainer = replace(trainer, config=replace(trainer.config, xla=xla))
-    found = Evaluator(trainer, candidates).evaluate()
+    found = Evaluator(trainer, CANDIDATES).evaluate()
     assert 0 < found.hits < USERS
     assert found.hits == hits
     assert isinstance(found.hits, int)
@@ -140,11 +122,10 @@ def test_hit_rate_and_ndcg_are_the_references(trainer: Trainer, xla: bool) -> No
 
 
 def test_batching_of_users_does_not_change_the_result(trainer: Trainer) -> None:
-    candidates = some_candidates()
     results = set()
     for size in (1, 16, 37, 256):
         config = replace(trainer.config, eval_users_per_batch=size)
-        found = Evaluator(replace(trainer, config=config), candidates).evaluate()
+        found = Evaluator(replace(trainer, config=config), CANDIDATES).evaluate()
         results.add((found.hits, found.ndcg))
     assert len(results) == 1
 
@@ -152,7 +133,7 @@ def test_batching_of_users_does_not_change_the_result(trainer: Trainer) -> None:
 def test_users_scored_one_by_one_or_many_at_once_get_the_same_ranks(trainer: Trainer) -> None:
     results = set()
     for group in (1, 2, 4, 16):
-        evaluator = Evaluator(trainer, some_candidates())
+        evaluator = Evaluator(trainer, CANDIDATES)
         evaluator.group = group
         found = evaluator.evaluate()
         results.add((found.hits, found.ndcg))
@@ -165,7 +146,7 @@ def test_picking_from_one_product_or_taking_rows_gives_the_same_logits(
     logits = []
     for picks in (True, False):
         monkeypatch.setattr(evaluate, "picks_from_product", lambda *sizes, answer=picks: answer)
-        evaluator = Evaluator(trainer, some_candidates())
+        evaluator = Evaluator(trainer, CANDIDATES)
         tensors = trainer.tensors()
         tensors |= evaluator.project(tensors)
         users, items, _ = evaluator.inputs(0)
@@ -181,23 +162,37 @@ def test_one_product_is_taken_only_where_it_is_less_work_and_fits() -> None:
 
 
 def test_evaluation_sees_the_rows_that_lazy_adam_owes() -> None:
-    config = replace(SMALL, batch_size=4, learning_rate=0.05)
-    shape = (30, 4)
-    rng = np.random.default_rng(0)
-
-    @dataclass(frozen=True)
-    class Epoch:
-        users: np.ndarray
-        items: np.ndarray
-        labels: np.ndarray
-        epoch: int = 0
-
-    users = rng.integers(0, USERS, shape).astype(np.int32)
-    items = rng.integers(0, ITEMS, shape).astype(np.int32)
-    data = Epoch(users, items, (users % 2).astype(np.uint8))
+    config = replace(SMALL, learning_rate=0.05)
+    data = some_epoch(8, users=USERS, items=ITEMS)
     results = []
     for form in ("plain", "fast"):
         trainer = build(config, USERS, ITEMS, seed=1, form=form)
         trainer.train_epoch(data)
-        results.append(Evaluator(trainer, some_candidates()).evaluate().hits)
+        results.append(Evaluator(trainer, CANDIDATES).evaluate().hits)
     assert results[0] == results[1]
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_a_parameter_that_is_not_finite_ends_the_evaluation(trainer: Trainer, bad: float) -> None:
+    kept = trainer.weights()
+    damaged = {name: value.copy() for name, value in kept.items()}
+    # A row of an item that nobody is asked about: it must not pass unseen.
+    damaged["item_mf"][ITEMS - 1] = bad
+    trainer.step.assign(damaged)
+    try:
+        with pytest.raises(TrainbenchError, match="the parameter item_mf is not finite"):
+            Evaluator(trainer, some_candidates()).evaluate()
+    finally:
+        trainer.step.assign(kept)
+
+
+def test_scores_that_overflow_are_no_hits(trainer: Trainer) -> None:
+    kept = trainer.weights()
+    huge = {name: value.copy() for name, value in kept.items()}
+    huge["item_mf"][:] = huge["user_mf"][:] = 1e30
+    trainer.step.assign(huge)
+    try:
+        with pytest.raises(TrainbenchError, match="scores of 37 users are not finite, user 0"):
+            Evaluator(trainer, some_candidates()).evaluate()
+    finally:
+        trainer.step.assign(kept)

@@ -2,52 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_ncf import BATCH, ITEMS, SMALL, USERS, Epoch, some_epoch
 
 from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
-from trainbench.ncf.config import NcfConfig, reference
+from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.model import Geometry, Weights
 from trainbench.ncf.step import Step
 from trainbench.ncf.tables import RowTables, SweptTables
 from trainbench.ncf.train import Trainer, build
 from trainbench.ncf.weights import read_weights
-
-USERS, ITEMS, BATCH = 400, 48, 32
-SMALL = replace(
-    reference(),
-    mf_dim=6,
-    mlp_layer_sizes=(12, 8, 4),
-    batch_size=BATCH,
-    learning_rate=2e-3,
-    steps_per_call=64,
-    devices="cpu",
-    xla=False,
-)
-
-
-@dataclass(frozen=True)
-class Epoch:
-    users: np.ndarray
-    items: np.ndarray
-    labels: np.ndarray
-    epoch: int = 0
-
-
-def some_epoch(steps: int, *, seed: int = 0, users: int = USERS, items: int = ITEMS) -> Epoch:
-    """Skewed users and items, so that some rows come in every batch and some once or never."""
-    rng = np.random.default_rng(seed)
-    shape = (steps, BATCH)
-    chosen = (rng.random(shape) ** 2 * users).astype(np.int32)
-    return Epoch(
-        users=chosen,
-        items=(rng.random(shape) ** 1.5 * items).astype(np.int32),
-        labels=((chosen % 3 == 0) ^ (rng.random(shape) < 0.2)).astype(np.uint8),
-    )
 
 
 def trained(config: NcfConfig, data: Epoch, *, form: str = "fast") -> tuple[Trainer, float]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_ncf import ITEMS, SMALL, USERS, some_epoch
 
 from trainbench.distribution.cluster import cluster_of_workers
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
@@ -72,28 +73,10 @@ def test_a_missing_or_damaged_keras_file_is_named(tmp_path: Path, content: bytes
 
 
 def test_the_trace_of_a_profile_holds_our_steps(tmp_path: Path) -> None:
-    config = replace(
-        reference(),
-        mf_dim=6,
-        mlp_layer_sizes=(12, 8, 4),
-        batch_size=8,
-        steps_per_call=2,
-        devices="cpu",
-        xla=False,
-    )
-    trainer = build(config, 40, 30, seed=1)
-    rng = np.random.default_rng(0)
-    trainer.train_epoch(_Epoch(rng.integers(0, 30, (5, 8), np.int32)), profile=tmp_path)
+    trainer = build(replace(SMALL, steps_per_call=2), USERS, ITEMS, seed=1)
+    trainer.train_epoch(some_epoch(5), profile=tmp_path)
     (trace,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
     assert TRACED.encode() in trace.read_bytes()
-
-
-class _Epoch:
-    epoch = 0
-
-    def __init__(self, ids: np.ndarray) -> None:
-        self.users = self.items = ids
-        self.labels = (ids % 2).astype(np.uint8)
 
 
 def test_a_tpu_that_is_not_there_is_named() -> None:

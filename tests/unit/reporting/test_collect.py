@@ -1,17 +1,19 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
 import pytest
 from run_dir import SYSTEM_NAME, build_run, change, change_config
 
-from trainbench.compliance.tags import ncf as tags
-from trainbench.compliance.tags import resnet as resnet_tags
+from trainbench.benchmark import Benchmark, load
 from trainbench.errors import DataIntegrityError
-from trainbench.ncf.config import reference
+from trainbench.image_classification.benchmark import RESNET
+from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
 from trainbench.reporting.evidence import rules
+from trainbench.reporting.ncf import NcfStatus
 from trainbench.reporting.render import markdown
 from trainbench.reporting.verdict import BEHIND, judge
 from trainbench.trials.paths import RunDir
@@ -27,7 +29,7 @@ def log_of(run: RunDir, index: int = 0) -> Path:
 
 
 def test_a_complete_run_misses_nothing(run: RunDir) -> None:
-    results = collect(run, reference())
+    results = collect(run, NCF)
     assert results.missing == ()
     assert [t.index for t in results.trials] == [0, 1, 2]
     assert len(results.trials[0].epochs) == 6
@@ -36,7 +38,7 @@ def test_a_complete_run_misses_nothing(run: RunDir) -> None:
 
 def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
     with pytest.raises(DataIntegrityError, match=r"no run\.json, trial_<i> or results"):
-        collect(RunDir(tmp_path), reference())
+        collect(RunDir(tmp_path), NCF)
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,7 @@ def test_a_folder_that_is_no_run_says_so(tmp_path: Path) -> None:
 )
 def test_a_missing_file_is_named_and_the_page_still_written(run: RunDir, name: str) -> None:
     (run.root / name).unlink()
-    results = collect(run, reference())
+    results = collect(run, NCF)
     assert [text for text in results.missing if text.startswith(f"{name}: file not there")]
     assert "What is missing" in markdown(results)
 
@@ -66,7 +68,7 @@ def test_an_absent_field_is_named_and_printed_as_not_available(run: RunDir) -> N
     lines = [json.loads(line) for line in run.trial(0).epochs.read_text().splitlines()]
     del lines[2]["ndcg"], lines[4]["input_wait_s"]
     run.trial(0).epochs.write_text("".join(json.dumps(line) + "\n" for line in lines))
-    results = collect(run, reference())
+    results = collect(run, NCF)
     assert results.missing == ("trial_0/epochs.jsonl: input_wait_s, ndcg",)
     assert results.trials[0].epochs[2].ndcg is None
     assert "n/a" in markdown(results)
@@ -75,7 +77,7 @@ def test_an_absent_field_is_named_and_printed_as_not_available(run: RunDir) -> N
 def test_a_damaged_line_is_named_with_its_number_and_the_others_are_kept(run: RunDir) -> None:
     epochs = run.trial(0).epochs
     epochs.write_text(epochs.read_text() + '{"epoch": 6, "hit_')
-    results = collect(run, reference())
+    results = collect(run, NCF)
     assert results.missing == ("trial_0/epochs.jsonl line 7: not JSON",)
     assert len(results.trials[0].epochs) == 6
 
@@ -83,7 +85,7 @@ def test_a_damaged_line_is_named_with_its_number_and_the_others_are_kept(run: Ru
 @pytest.mark.parametrize("text", ["[1, 2]", "null", "[" * 100_000, "{", ""])
 def test_json_that_is_no_object_is_named(run: RunDir, text: str) -> None:
     run.trial(0).status.write_text(text)
-    results = collect(run, reference())
+    results = collect(run, NCF)
     assert results.missing[0].startswith("trial_0/status.json: not")
     assert results.trials[0].status.state is None
 
@@ -92,14 +94,15 @@ def test_a_value_of_the_wrong_type_or_not_finite_is_not_believed(run: RunDir) ->
     change(run.trial(0).status, epochs="six", best_hit_rate=True, seed=1.5)
     text = run.trial(0).epochs.read_text().replace('"mean_loss": 0.42', '"mean_loss": NaN')
     run.trial(0).epochs.write_text(text)
-    trial = collect(run, reference()).trials[0]
-    assert (trial.status.epochs, trial.status.best_hit_rate, trial.status.seed) == (None,) * 3
+    trial = collect(run, NCF).trials[0]
+    assert isinstance(trial.status, NcfStatus)
+    assert (trial.status.epochs, trial.status.best, trial.status.seed) == (None,) * 3
     assert trial.epochs[0].mean_loss is None
 
 
 def test_time_to_train_is_that_of_the_log_not_what_the_trial_said(run: RunDir) -> None:
     change(run.trial(0).status, time_to_train_s=1.0)
-    results = collect(run, reference())
+    results = collect(run, NCF)
     log = results.trials[0].log
     assert log is not None
     assert results.trials[0].time_s == log.time_s == pytest.approx(292.65)
@@ -107,7 +110,7 @@ def test_time_to_train_is_that_of_the_log_not_what_the_trial_said(run: RunDir) -
 
 
 def test_a_trial_below_its_target_has_no_time_to_train(run: RunDir) -> None:
-    trial = collect(run, reference()).trials[2]
+    trial = collect(run, NCF).trials[2]
     assert trial.status.state == "not_converged"
     assert trial.time_s is None
 
@@ -116,7 +119,7 @@ def test_a_log_that_lost_a_required_tag_fails_level_2_with_the_tag_named(run: Ru
     text = log_of(run).read_text()
     kept = [line for line in text.splitlines(True) if "preproc_hp_min_ratings" not in line]
     log_of(run).write_text("".join(kept))
-    results = collect(run, reference())
+    results = collect(run, NCF)
     log = results.trials[0].log
     assert log is not None
     assert [f.rule for f in log.of_level("2")] == ["level2/at-least-one/preproc_hp_min_ratings"]
@@ -124,7 +127,7 @@ def test_a_log_that_lost_a_required_tag_fails_level_2_with_the_tag_named(run: Ru
 
 
 def test_a_finding_quotes_the_line_with_its_neighbours(run: RunDir) -> None:
-    log = collect(run, reference()).trials[0].log
+    log = collect(run, NCF).trials[0].log
     assert log is not None
     (finding,) = [f for f in log.findings if f.rule == "strict/value/eval_target"]
     lines = log_of(run).read_text().splitlines()
@@ -140,7 +143,7 @@ def test_raw_lines_that_could_not_be_stitched_are_findings(run: RunDir) -> None:
     lost = {"rule": "parse/line", "found": "torn line", "wanted": "a whole line"}
     record["trials"][1]["stitch"] = [lost]
     run.findings.write_text(json.dumps(record))
-    log = collect(run, reference()).trials[1].log
+    log = collect(run, NCF).trials[1].log
     assert log is not None
     assert [f.found for f in log.findings if f.rule == "parse/line"] == ["torn line"]
 
@@ -149,12 +152,12 @@ def test_the_same_seed_in_two_trials_is_a_finding_on_the_set(run: RunDir) -> Non
     seed = str(json.loads(run.trial(0).status.read_text())["seed"])
     other = str(json.loads(run.trial(1).status.read_text())["seed"])
     log_of(run, 1).write_text(log_of(run, 1).read_text().replace(other, seed))
-    assert [f.rule for f in collect(run, reference()).set_findings] == ["set/seeds"]
+    assert [f.rule for f in collect(run, NCF).set_findings] == ["set/seeds"]
 
 
 def test_the_configuration_is_told_as_a_difference_from_the_reference(run: RunDir) -> None:
     change_config(run, batch_size=65_536)
-    differences = collect(run, reference()).differences
+    differences = collect(run, NCF).differences
     assert differences is not None
     found = {d.key: (d.reference, d.this) for d in differences}
     assert found["batch_size"] == ("2048", "65536")
@@ -164,28 +167,31 @@ def test_the_configuration_is_told_as_a_difference_from_the_reference(run: RunDi
 def test_the_size_of_generated_ratings_is_told_in_the_order_of_its_fields(run: RunDir) -> None:
     size = {"users": 1_500, "items": 1_200, "ratings": 120_000, "seed": 0}
     change(run.config, dataset="synthetic", synthetic=size)
-    differences = {
-        d.key: (d.reference, d.this) for d in collect(run, reference()).differences or ()
-    }
+    differences = {d.key: (d.reference, d.this) for d in collect(run, NCF).differences or ()}
     shown = "users 1,500, items 1,200, ratings 120,000, seed 0"
     assert differences["synthetic"] == ("none", shown)
 
 
-def test_settings_are_named_behind_rules_that_exist() -> None:
-    known = {rule.rule for name in (tags.BENCHMARK, resnet_tags.BENCHMARK) for rule in rules(name)}
-    assert set(BEHIND) <= known
+@pytest.mark.parametrize("benchmark", [NCF, RESNET], ids=lambda benchmark: benchmark.name)
+def test_settings_are_named_behind_rules_that_exist(benchmark: Benchmark) -> None:
+    known = {rule.rule for rule in rules(benchmark.name)}
+    behind = load(benchmark.report).behind
+    assert {*BEHIND, *behind} <= known
+    assert {key for keys in behind.values() for key in keys} <= {
+        field.name for field in dataclasses.fields(benchmark.config)
+    }
 
 
 def test_a_configuration_of_another_version_is_named(run: RunDir) -> None:
     change(run.config, colour="blue")
-    results = collect(run, reference())
+    results = collect(run, NCF)
     assert results.differences is None
     assert "config.json: not a configuration of this version" in results.missing[0]
 
 
 def test_a_trial_that_was_cut_off_and_started_anew_is_mentioned(run: RunDir) -> None:
     (run.root / "trial_1.aborted-0").mkdir()
-    results = collect(run, reference())
+    results = collect(run, NCF)
     assert results.set_aside == ("trial_1.aborted-0",)
     assert len(results.trials) == 3
     assert "cut off and started anew" in markdown(results)
@@ -200,7 +206,7 @@ def test_public_logs_alone_make_a_report_with_their_known_times(
     for index, name in enumerate(names):
         log = shared_dir / "fixtures" / "v05_logs" / name
         (folder / f"result_{index}.txt").write_bytes(log.read_bytes())
-    results = collect(RunDir(tmp_path), reference())
+    results = collect(RunDir(tmp_path), NCF)
     times = [trial.time_s and round(trial.time_s, 2) for trial in results.trials]
     assert times == [pytest.approx(2631.2, abs=0.05), 210.39, None]
     assert judge(results).level_findings["2"] == 0
@@ -212,7 +218,7 @@ def test_a_log_that_names_another_benchmark_is_judged_and_does_not_stop_the_repo
 ) -> None:
     (log,) = run.root.glob("results/*/ncf/result_0.txt")
     log.write_text(log.read_text().replace(" ncf ", " nfc "))
-    results = collect(run, reference())
+    results = collect(run, NCF)
     assert results.score is not None
     assert results.score.runs == 3
     found = results.trials[0].log

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from run_dir import build_run, change, change_config
 
-from trainbench.ncf.config import reference
+from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
 from trainbench.reporting.compare import Comparison, compare_runs
 from trainbench.reporting.render import write_report
@@ -20,7 +20,7 @@ def pair(tmp_path: Path) -> tuple[RunDir, RunDir]:
 
 
 def compared(pair: tuple[RunDir, RunDir]) -> Comparison:
-    return compare_runs([collect(run, reference()) for run in pair])
+    return compare_runs([collect(run, NCF) for run in pair])
 
 
 def rows(table: Table) -> dict[str, tuple[str, ...]]:
@@ -69,7 +69,7 @@ def test_runs_without_hashes_are_not_said_to_be_equal(pair: tuple[RunDir, RunDir
 
 
 def test_the_comparison_is_on_the_page_and_in_the_results(pair: tuple[RunDir, RunDir]) -> None:
-    files = write_report(pair[0], compare=[pair[1]], reference=reference())
+    files = write_report(pair[0], compare=[pair[1]], benchmark=NCF)
     assert '<h2 id="comparison">' in files.html.read_text()
     assert "## Comparison" in files.markdown.read_text()
     assert json.loads(files.results_json.read_text())["comparison"]["inputs"]["rows"]

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import json
+from importlib import resources
 from pathlib import Path
 
+import jsonschema
 import pytest
-from run_dir import CACHE_DROP, START, SYSTEM, change, phase_records, run_record, write
+from run_dir import (
+    CACHE_DROP,
+    START,
+    SYSTEM,
+    build_run,
+    change,
+    phase_records,
+    run_record,
+    write,
+)
 
 from trainbench import configuration
-from trainbench.image_classification.config import imagenet, quick
-from trainbench.reporting.images import collect, write_report
+from trainbench.errors import ConfigError
+from trainbench.image_classification.benchmark import RESNET
+from trainbench.image_classification.config import quick
+from trainbench.ncf.benchmark import NCF
+from trainbench.reporting.collect import collect
+from trainbench.reporting.render import write_report
+from trainbench.reporting.resnet import Measured
 from trainbench.trials.paths import RunDir
 
 STATUS = {
@@ -43,10 +59,19 @@ RESULT = {
 }
 
 
+SCHEMA = json.loads(
+    resources.files("trainbench.reporting").joinpath("results.schema.json").read_text()
+)
+
+
 @pytest.fixture
 def run(tmp_path: Path) -> RunDir:
     """One trial of preset quick that missed its target and was not stitched."""
-    run = RunDir(tmp_path / "run")
+    return build_images_run(tmp_path / "run")
+
+
+def build_images_run(root: Path) -> RunDir:
+    run = RunDir(root)
     trial = run.trial(0)
     trial.root.mkdir(parents=True)
     write(run.run_file, {**run_record("20261118-093320-quick", 1), "benchmark": "resnet"})
@@ -62,11 +87,11 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def test_the_page_says_accuracy_target_and_speed(run: RunDir) -> None:
-    files = write_report(run, reference=imagenet())
+    files = write_report(run, benchmark=RESNET)
     assert files.exit_code == 5
     for page in (files.html.read_text(), files.markdown.read_text()):
         assert "Image classification report" in page
-        assert "best top-1 82.0 %, target 90.0 %" in page
+        assert "best top-1 0.8200, target 0.900" in page
         assert "123.4 images/s" in page
         assert "trained on a CPU, not on a GPU" in page
         assert "the preset imagenet with these settings changed" in page
@@ -74,37 +99,87 @@ def test_the_page_says_accuracy_target_and_speed(run: RunDir) -> None:
 
 
 def test_accuracies_stand_where_the_records_of_all_benchmarks_have_the_quality(run: RunDir) -> None:
-    found = collect(run, imagenet())
-    (trial,) = found.results.trials
-    assert (trial.best_hit_rate, trial.status.target_hit_rate, trial.status.epochs) == (
-        0.82,
-        0.9,
-        1,
-    )
-    assert found.results.dataset["number_of_files"] == 2
-    assert "files" not in found.results.dataset
+    found = collect(run, RESNET)
+    (trial,) = found.trials
+    assert (trial.best, trial.status.target, len(trial.epochs)) == (0.82, 0.9, 1)
+    assert found.dataset["number_of_files"] == 2
+    assert "files" not in found.dataset
+
+
+def test_the_accuracy_is_published_under_its_own_name_alone(run: RunDir) -> None:
+    files = write_report(run, benchmark=RESNET)
+    record = json.loads(files.results_json.read_text())
+    jsonschema.validate(record, SCHEMA)
+    (trial,) = record["trials"]
+    assert trial["best_top_1"] == trial["status"]["best_top_1"] == 0.82
+    assert trial["status"]["target_top_1"] == 0.9
+    assert record["measured"][0]["images_per_s"] == 123.4
+    for path in (files.results_json, files.results_csv, files.epochs_csv):
+        assert "hit_rate" not in path.read_text()
+
+
+def test_two_runs_are_compared(run: RunDir, tmp_path: Path) -> None:
+    other = build_images_run(tmp_path / "other")
+    change(other.run_file, run_id="other")
+    change(other.config, batch_size=100)
+    change(other.trial(0).status, seed=8)
+    change(other.trial(0).result, stats={"images_per_sec": 246.8})
+    files = write_report(run, benchmark=RESNET, compare=[other])
+    record = json.loads(files.results_json.read_text())
+    jsonschema.validate(record, SCHEMA)
+    outcomes = {row[0]: row[1:] for row in record["comparison"]["outcomes"]["rows"]}
+    assert outcomes["Best top-1"] == ["0.8200", "0.8200"]
+    assert outcomes["Training, median images/s"] == ["123.4", "246.8"]
+    assert record["comparison"]["settings"]["rows"] == [["batch_size", "50", "100"]]
+    assert record["comparison"]["inputs"]["rows"] == [["other", "0 and 0", "different", "n/a"]]
+    assert '<h2 id="comparison">' in files.html.read_text()
+
+
+def test_runs_of_two_benchmarks_are_not_compared(run: RunDir, tmp_path: Path) -> None:
+    other = build_run(tmp_path / "ncf", trials=1)
+    for first, second, benchmark in ((run, other, RESNET), (other, run, NCF)):
+        with pytest.raises(ConfigError, match="only runs of one benchmark are compared"):
+            write_report(first, benchmark=benchmark, compare=[second])
+        assert not first.report.exists()
 
 
 def test_the_configuration_is_told_as_a_difference_from_the_preset_imagenet(run: RunDir) -> None:
-    differences = {
-        d.key: (d.reference, d.this) for d in collect(run, imagenet()).results.differences or ()
-    }
+    differences = {d.key: (d.reference, d.this) for d in collect(run, RESNET).differences or ()}
     assert differences["generated_train"] == ("0", "4000")
     assert "preset" not in differences
     change(run.config, colour="blue")
-    results = collect(run, imagenet()).results
+    results = collect(run, RESNET)
     assert results.differences is None
     assert any("config.json: not a configuration of this version" in m for m in results.missing)
 
 
 def test_its_test_cases_are_named_after_its_benchmark(run: RunDir) -> None:
-    junit = write_report(run, reference=imagenet()).junit.read_text()
+    junit = write_report(run, benchmark=RESNET).junit.read_text()
     assert 'classname="resnet.outcome"' in junit
     assert "ncf" not in junit
 
 
 def test_a_damaged_status_is_not_believed(run: RunDir) -> None:
     change(run.trial(0).status, best_top_1="high", degraded=["slow"])
-    (trial,) = collect(run, imagenet()).results.trials
-    assert trial.best_hit_rate is None
+    (trial,) = collect(run, RESNET).trials
+    assert trial.status.best is None
     assert trial.status.degraded == ()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"evaluations": [{"epoch": "one", "top_1_accuracy": None}, 7]},
+        {"evaluations": {}, "stats": [], "batch_size": "many"},
+        {"step_times_s": ["slow", -1, None], "stats": {"images_per_sec": "fast"}},
+    ],
+)
+def test_a_damaged_measurement_is_not_believed_and_the_page_still_written(
+    run: RunDir, damage: dict[str, object]
+) -> None:
+    change(run.trial(0).result, **damage)
+    files = write_report(run, benchmark=RESNET)
+    jsonschema.validate(json.loads(files.results_json.read_text()), SCHEMA)
+    (trial,) = collect(run, RESNET).trials
+    assert trial.best == 0.82
+    assert isinstance(trial.measured, Measured)

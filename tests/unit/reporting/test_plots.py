@@ -10,10 +10,11 @@ import matplotlib
 import pytest
 from run_dir import build_run, change_config
 
-from trainbench.ncf.config import reference
+from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
-from trainbench.reporting.drawing import VARIABLES
-from trainbench.reporting.plots import Figure, figures, reference_curve, typical
+from trainbench.reporting.drawing import VARIABLES, Figure
+from trainbench.reporting.ncf import reference_curve
+from trainbench.reporting.plots import figures, typical
 from trainbench.trials.paths import RunDir
 
 
@@ -23,7 +24,7 @@ def run(tmp_path: Path) -> RunDir:
 
 
 def drawn(run: RunDir) -> dict[str, Figure]:
-    return {figure.name: figure for figure in figures(collect(run, reference()))}
+    return {figure.name: figure for figure in figures(collect(run, NCF))}
 
 
 def svgs(found: dict[str, Figure]) -> list[str]:
@@ -129,25 +130,23 @@ def test_a_run_that_has_just_started_has_the_figures_it_can_fill(run: RunDir) ->
 
 def test_the_reference_is_drawn_only_beside_the_same_hyperparameters(run: RunDir) -> None:
     change_config(run, generator_workers=4, target_hit_rate=0.23)
-    assert reference_curve(collect(run, reference()))[0] == 0.1586
+    assert reference_curve(collect(run, NCF))[1][0] == 0.1586
     change_config(run, batch_size=4_096)
-    assert reference_curve(collect(run, reference())) == ()
+    assert reference_curve(collect(run, NCF))[1] == ()
 
 
 def test_the_timeline_shows_the_median_trial(tmp_path: Path) -> None:
     run = build_run(tmp_path / "five", trials=5)
-    found = typical(collect(run, reference()))
+    found = typical(collect(run, NCF))
     assert found is not None
-    times = sorted(
-        (t.time_s, t.index) for t in collect(run, reference()).trials if t.time_s is not None
-    )
+    times = sorted((t.time_s, t.index) for t in collect(run, NCF).trials if t.time_s is not None)
     assert found.index == times[2][1]
 
 
 def test_phases_add_up_to_the_time_on_the_clock(run: RunDir) -> None:
     phases = [json.loads(line) for line in run.trial(0).phases.read_text().splitlines()]
     timed = sum(p["duration_s"] for p in phases if p["timed"])
-    trial = collect(run, reference()).trials[0]
+    trial = collect(run, NCF).trials[0]
     assert trial.time_on_clock_s == pytest.approx(timed)
 
 

@@ -14,7 +14,7 @@ import jsonschema
 import pytest
 from run_dir import SYSTEM_NAME, build_run, change, change_config
 
-from trainbench.ncf.config import reference
+from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
 from trainbench.reporting.render import (
     html,
@@ -36,7 +36,7 @@ def run(tmp_path: Path) -> RunDir:
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of an untouched run."""
-    return html(collect(build_run(tmp_path_factory.mktemp("page") / "run"), reference()))
+    return html(collect(build_run(tmp_path_factory.mktemp("page") / "run"), NCF))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -76,15 +76,15 @@ class Page(HTMLParser):
 
 
 def test_a_copied_run_gives_the_same_bytes(run: RunDir, tmp_path: Path) -> None:
-    first = write_report(run, tmp_path / "first", reference=reference())
+    first = write_report(run, tmp_path / "first", benchmark=NCF)
     copy = RunDir(Path(shutil.copytree(run.root, tmp_path / "elsewhere" / "copy")))
-    second = write_report(copy, tmp_path / "second", reference=reference())
+    second = write_report(copy, tmp_path / "second", benchmark=NCF)
     assert contents(first.html.parent) == contents(second.html.parent)
     assert all(str(tmp_path).encode() not in data for data in contents(tmp_path / "first").values())
 
 
 def test_the_report_lies_in_the_run_unless_told_otherwise(run: RunDir) -> None:
-    files = write_report(run, reference=reference())
+    files = write_report(run, benchmark=NCF)
     assert files.html == run.report / "report.html"
     assert sorted(contents(run.report)) == [
         "epochs.csv",
@@ -132,7 +132,7 @@ def test_the_page_can_be_read_by_ear(page: str) -> None:
 
 
 def test_the_verdict_comes_first_and_says_unverified(page: str, run: RunDir) -> None:
-    for text in (page, markdown(collect(run, reference()))):
+    for text in (page, markdown(collect(run, NCF))):
         top = text[text.index("NCF training report") :]
         assert "Target reached in 2 of 3 trials" in top[:4_000]
         assert "Unverified: result not verified by MLPerf." in top[:4_000]
@@ -146,7 +146,7 @@ def test_hostile_text_is_shown_and_never_markup(run: RunDir) -> None:
     change(run.manifest, url=HOSTILE, **{HOSTILE: HOSTILE})
     log = run.results(SYSTEM_NAME) / "result_0.txt"
     log.write_text(log.read_text() + f':::MLPv0.5.0 ncf 1.0 (a:1) seed: "{HOSTILE}\n')
-    text = html(collect(run, reference()))
+    text = html(collect(run, NCF))
     page = Page(text)
     assert not page.all("script")
     assert not page.all("img")
@@ -155,25 +155,23 @@ def test_hostile_text_is_shown_and_never_markup(run: RunDir) -> None:
 
 def test_hostile_text_is_no_markdown_either(run: RunDir) -> None:
     change(run.trial(0).status, device="| a **b** [c](d) <e> `f`\n# g")
-    assert "\\| a \\*\\*b\\*\\* \\[c\\](d) \\<e\\> \\`f\\` \\# g" in markdown(
-        collect(run, reference())
-    )
+    assert "\\| a \\*\\*b\\*\\* \\[c\\](d) \\<e\\> \\`f\\` \\# g" in markdown(collect(run, NCF))
     assert markdown_cell("a\n|b") == "a \\|b"
 
 
 def test_results_json_keeps_to_its_published_schema(run: RunDir, tmp_path: Path) -> None:
     jsonschema.Draft202012Validator.check_schema(schema())
     other = build_run(tmp_path / "other", trials=1)
-    files = write_report(run, compare=[other], reference=reference())
+    files = write_report(run, compare=[other], benchmark=NCF)
     jsonschema.validate(json.loads(files.results_json.read_text()), schema())
     for path in [*run.root.glob("*.json"), *run.root.glob("trial_*/*.json*")]:
         path.unlink()
-    files = write_report(run, reference=reference())
+    files = write_report(run, benchmark=NCF)
     jsonschema.validate(json.loads(files.results_json.read_text()), schema())
 
 
 def test_results_csv_has_one_row_per_trial_and_epochs_csv_one_per_epoch(run: RunDir) -> None:
-    files = write_report(run, reference=reference())
+    files = write_report(run, benchmark=NCF)
     with open(files.results_csv, newline="") as file:
         trials = list(csv.DictReader(file))
     with open(files.epochs_csv, newline="") as file:
@@ -185,8 +183,8 @@ def test_results_csv_has_one_row_per_trial_and_epochs_csv_one_per_epoch(run: Run
 
 
 def test_junit_has_one_case_per_rule_and_fails_the_broken_ones(run: RunDir) -> None:
-    results = collect(run, reference())
-    suites = ET.parse(write_report(run, reference=reference()).junit).getroot()
+    results = collect(run, NCF)
+    suites = ET.parse(write_report(run, benchmark=NCF).junit).getroot()
     cases = [case.get("name") for case in suites.iter("testcase")]
     assert len(cases) == len(set(cases))
     assert {rule.rule for rule in results.rules} <= set(cases)
@@ -199,13 +197,13 @@ def test_junit_has_one_case_per_rule_and_fails_the_broken_ones(run: RunDir) -> N
 
 def test_junit_holds_no_character_that_xml_forbids(run: RunDir) -> None:
     change(run.trial(2).status, message="bad \x00 \x1b \ud800 <&>")
-    ET.parse(write_report(run, reference=reference()).junit)
+    ET.parse(write_report(run, benchmark=NCF).junit)
 
 
 @pytest.mark.parametrize("state", ["running", "failed", "interrupted"])
 def test_a_trial_without_an_end_is_said_with_where_to_look(run: RunDir, state: str) -> None:
     change(run.trial(1).status, state=state, exit_code=1, message="the producer died")
-    page = html(collect(run, reference()))
+    page = html(collect(run, NCF))
     assert "1 did not finish" in page
     assert "the producer died" in page
     assert "trial_1/stdout.log" in page
@@ -222,11 +220,11 @@ def test_a_finding_links_to_its_log_line_and_names_the_setting_behind_it(page: s
 
 def test_a_preset_with_the_references_own_settings_says_so(run: RunDir) -> None:
     change_config(run, dataset="ml-20m", target_hit_rate=0.635, max_epochs=20)
-    assert "exactly the v0.5 reference" in html(collect(run, reference()))
+    assert "exactly the v0.5 reference" in html(collect(run, NCF))
 
 
 def test_a_step_summary_is_cut_at_a_line_within_its_limit(run: RunDir) -> None:
-    page = markdown(collect(run, reference()))
+    page = markdown(collect(run, NCF))
     assert step_summary(page) == page
     cut = step_summary(page, limit=2_000)
     assert len(cut.encode()) <= 2_000
@@ -235,9 +233,9 @@ def test_a_step_summary_is_cut_at_a_line_within_its_limit(run: RunDir) -> None:
 
 
 def test_a_full_disk_leaves_no_half_report(run: RunDir, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_report(run, reference=reference())
+    write_report(run, benchmark=NCF)
     before = contents(run.report)
     monkeypatch.setattr("os.fsync", lambda handle: (_ for _ in ()).throw(OSError(28, "No space")))
     with pytest.raises(OSError, match="No space"):
-        write_report(run, reference=reference())
+        write_report(run, benchmark=NCF)
     assert contents(run.report) == before

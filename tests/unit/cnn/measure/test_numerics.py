@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cnn_standins
 import pytest
 import tensorflow as tf
-from cnn_standins import Synthetic, Trivial
+from cnn_standins import Trivial
 
-from trainbench import cnn
 from trainbench.cnn.flags.params import ParamError
 from trainbench.cnn.measure import numerics
 from trainbench.errors import TrainbenchError
@@ -24,11 +24,8 @@ class Logarithm(Trivial):
         return tf.reduce_mean(tf.math.log(logits - tf.reduce_max(logits) - 1))
 
 
-def run(model: Trivial, **values: object) -> dict:
-    params = cnn.make_params(
-        device="cpu", batch_size=4, num_batches=2, num_warmup_batches=0, **values
-    )
-    return cnn.BenchmarkCNN(params, dataset=Synthetic(), model=model).run()
+def run(model: Trivial, **flags: object) -> dict:
+    return cnn_standins.run(model=model, num_batches=2, **flags)[1]
 
 
 def test_the_first_nan_ends_the_run_and_names_its_operation_and_line() -> None:

@@ -5,18 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cnn_standins
 import pytest
-from cnn_standins import Synthetic, Trivial
 
-from trainbench import cnn
 from trainbench.cnn.measure import results
 
 
-def run(**values: object) -> dict:
-    params = cnn.make_params(
-        **{"device": "cpu", "batch_size": 4, "num_warmup_batches": 1, "num_batches": 4, **values}
-    )
-    return cnn.BenchmarkCNN(params, dataset=Synthetic(), model=Trivial()).run()
+def run(**flags: object) -> dict:
+    return cnn_standins.run(**{"num_warmup_batches": 1, "num_batches": 4, **flags})[1]
 
 
 def test_the_result_holds_the_numbers_and_the_machine(tmp_path: Path) -> None:

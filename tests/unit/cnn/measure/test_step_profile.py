@@ -5,21 +5,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cnn_standins
 import pytest
-from cnn_standins import Synthetic, Trivial
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from trainbench import cnn
 from trainbench.cnn.measure import step_profile
 from trainbench.cnn.measure.step_profile import Call, Profile
 
 
-def run(path: Path, num_batches: int, **values: object) -> None:
-    params = cnn.make_params(
-        device="cpu", batch_size=4, num_batches=num_batches, num_warmup_batches=1,
-        tfprof_file=str(path), **values,
-    )  # fmt: skip
-    cnn.BenchmarkCNN(params, dataset=Synthetic(), model=Trivial()).run()
+def run(path: Path, num_batches: int, **flags: object) -> None:
+    cnn_standins.run(num_batches=num_batches, num_warmup_batches=1, tfprof_file=str(path), **flags)
 
 
 def test_the_first_ten_timed_steps_are_profiled(

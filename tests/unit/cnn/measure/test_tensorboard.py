@@ -6,24 +6,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+import cnn_standins
 import numpy as np
 import pytest
 import tensorflow as tf
-from cnn_standins import Synthetic, Trivial
 
-from trainbench import cnn
 from trainbench.cnn.measure.tensorboard import EventFile, histogram
 
 
-def run(folder: Path, **values: object) -> None:
-    params = cnn.make_params(
-        **{
-            "device": "cpu", "batch_size": 4, "num_warmup_batches": 2, "num_batches": 4,
-            "train_dir": str(folder), "save_summaries_steps": 2, "init_learning_rate": 0.5,
-            "loss_type_to_report": "base_loss", **values,
-        }
-    )  # fmt: skip
-    cnn.BenchmarkCNN(params, dataset=Synthetic(), model=Trivial()).run()
+def run(folder: Path, **flags: object) -> None:
+    given = {
+        "num_warmup_batches": 2, "num_batches": 4, "train_dir": str(folder),
+        "save_summaries_steps": 2, "init_learning_rate": 0.5,
+        "loss_type_to_report": "base_loss", **flags,
+    }  # fmt: skip
+    cnn_standins.run(**given)
 
 
 def records(folder: Path) -> dict[int, dict[str, Any]]:

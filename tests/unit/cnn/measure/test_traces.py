@@ -5,22 +5,17 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cnn_standins
 import pytest
-from cnn_standins import Synthetic, Trivial
 from tensorflow.tsl.profiler.protobuf import xplane_pb2
 
-from trainbench import cnn
 from trainbench.cnn.flags.params import ParamError
 
 
-def run(path: Path, **values: object) -> None:
-    params = cnn.make_params(
-        **{
-            "device": "cpu", "batch_size": 4, "num_batches": 2, "num_warmup_batches": 2,
-            "trace_file": str(path), **values,
-        }
-    )  # fmt: skip
-    cnn.BenchmarkCNN(params, dataset=Synthetic(), model=Trivial()).run()
+def run(path: Path, **flags: object) -> None:
+    cnn_standins.run(
+        **{"num_batches": 2, "num_warmup_batches": 2, "trace_file": str(path), **flags}
+    )
 
 
 def test_a_trace_is_json_of_events_with_times(

@@ -6,10 +6,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import cnn_standins
 import numpy as np
 import pytest
 import tensorflow as tf
-from cnn_standins import Listed, Synthetic, Trivial, losses, step_rows
+from cnn_standins import Listed, Normalised, Synthetic, Trivial, losses, step_rows
 
 from trainbench import cnn
 from trainbench.cnn.flags.params import ParamError
@@ -18,16 +19,9 @@ from trainbench.cnn.train.checkpoints import CheckpointNotFoundException
 from trainbench.errors import DataIntegrityError
 
 
-def run(folder: Path, model: Any = None, dataset: Any = None, **values: object) -> Any:
-    params = cnn.make_params(
-        **{
-            "device": "cpu", "batch_size": 4, "num_warmup_batches": 0, "display_every": 1,
-            "train_dir": str(folder), "init_learning_rate": 0.01, **values,
-        }
-    )  # fmt: skip
-    benchmark = cnn.BenchmarkCNN(params, dataset=dataset or Synthetic(), model=model or Trivial())
-    benchmark.run()
-    return benchmark
+def run(folder: Path, model: Any = None, dataset: Any = None, **flags: object) -> cnn.BenchmarkCNN:
+    given = {"train_dir": str(folder), "init_learning_rate": 0.01, **flags}
+    return cnn_standins.run(dataset, model, **given)[0]
 
 
 def steps(folder: Path) -> list[int]:
@@ -101,8 +95,13 @@ def test_a_resumed_run_goes_on_with_the_next_step_and_no_warm_up(
     assert "total images/sec: 0.00\n" in text
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "momentum", "rmsprop", "adam", "lars"])
-@pytest.mark.parametrize("update", ["parameter_server", "replicated"])
+@pytest.mark.parametrize(
+    ("optimizer", "update"),
+    [
+        *((each, "replicated") for each in ("sgd", "momentum", "rmsprop", "adam", "lars")),
+        ("adam", "parameter_server"),
+    ],
+)
 def test_an_interrupted_run_gives_the_numbers_of_an_uninterrupted_one(
     tmp_path: Path, capsys: pytest.CaptureFixture, optimizer: str, update: str
 ) -> None:
@@ -193,11 +192,3 @@ def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
         file.write_bytes(b"nonsense")
     with pytest.raises(DataIntegrityError, match=r"model\.ckpt-1: cannot be read"):
         run(tmp_path, num_batches=2)
-
-
-class Normalised(Trivial):
-    def build(self, num_classes: int, *, data_format: str) -> tf.keras.Model:
-        images = tf.keras.Input((self.image_size, self.image_size, 3))
-        hidden = tf.keras.layers.BatchNormalization(momentum=0.5)(images)
-        hidden = tf.keras.layers.Flatten()(hidden)
-        return tf.keras.Model(images, tf.keras.layers.Dense(num_classes)(hidden))

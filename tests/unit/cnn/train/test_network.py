@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 import pytest
-from cnn_standins import Listed, Trivial
+from cnn_standins import Listed, Normalised
 
 from trainbench import cnn
 from trainbench.cnn.flags.params import Params
@@ -103,14 +103,6 @@ def test_moving_statistics_are_those_of_the_first_device() -> None:
         values.append([v.numpy() for v in benchmark.session.step.copies[0].state])
     for one, two in zip(*values, strict=True):
         np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
-
-
-class Normalised(Trivial):
-    def build(self, num_classes: int, *, data_format: str) -> keras.Model:
-        images = keras.Input((self.image_size, self.image_size, 3))
-        hidden = keras.layers.BatchNormalization(momentum=0.5)(images)
-        hidden = keras.layers.Flatten()(hidden)
-        return keras.Model(images, keras.layers.Dense(num_classes)(hidden))
 
 
 class Forked:

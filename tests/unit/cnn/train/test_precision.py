@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from cnn_standins import Listed, Synthetic, Trivial, losses
+from cnn_standins import Listed, Normalised, Synthetic, Trivial, losses
 
 from trainbench import cnn
 from trainbench.cnn.train.precision import LossScale, all_finite, initial_loss_scale
@@ -138,13 +138,3 @@ def test_bfloat16_trains_with_float32_variables() -> None:
     assert np.isfinite(benchmark.run()["last_average_loss"])
     assert {v.dtype for v in benchmark.session.step.copies[0].trainable} == {tf.float32}
     assert benchmark.session.step.loss_scale is None
-
-
-class Normalised(Trivial):
-    def build(self, num_classes: int, *, data_format: str) -> tf.keras.Model:
-        images = tf.keras.Input((self.image_size, self.image_size, 3))
-        hidden = tf.keras.layers.Conv2D(4, 3)(images)
-        # A name that says nothing: the type decides.
-        hidden = tf.keras.layers.BatchNormalization(name="steady")(hidden)
-        hidden = tf.keras.layers.Flatten()(hidden)
-        return tf.keras.Model(images, tf.keras.layers.Dense(num_classes)(hidden))

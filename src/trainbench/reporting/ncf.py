@@ -1,0 +1,225 @@
+"""What the report of NCF has beside the common page: its epochs, their speed and their input."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from trainbench.reporting import drawing, plots
+from trainbench.reporting.drawing import HALF, Figure
+from trainbench.reporting.records import LoggedEpoch, Results, Status, Trial
+from trainbench.reporting.sections import Answer, Reading, Sections
+from trainbench.reporting.sources import Source, fill
+from trainbench.reporting.tables import Table
+from trainbench.reporting.text import NA, count, fixed, percent, plural, scaled, seconds
+from trainbench.trials.paths import TrialDir
+
+# HR@10 after each epoch of the v0.5 PyTorch reference (mlcommons/training@fe17e837): its example
+# log on ml-20m, and a run on ml-1m with seed 1. Only comparable under the same hyperparameters.
+REFERENCE_CURVES = {
+    "ml-20m": (0.5750, 0.6051, 0.6191, 0.6253, 0.6262, 0.6342, 0.6359),
+    "ml-1m": (0.1586, 0.1892, 0.2050, 0.2127, 0.2237, 0.2318),
+}
+# Settings without influence on that curve: where it ends, and how fast it is computed.
+SAME_CURVE = {
+    *("dataset", "target_hit_rate", "max_epochs", "division", "require_gpu", "drop_caches"),
+    *("xla", "devices", "deterministic", "steps_per_call", "eval_users_per_batch", "initial_eval"),
+    *("epochs_per_cycle", "cycles_ahead", "generator_workers", "use_subprocess"),
+    *("cpu_devices", "tpu"),
+}
+LEAST_WAIT_SHOWN_S = 0.1  # microseconds of waiting would fill the plot otherwise
+
+
+@dataclass(frozen=True)
+class NcfStatus(Status):
+    """What NCF's status.json says beside what every benchmark's does."""
+
+    epochs: int | None
+    num_users: int | None
+    num_items: int | None
+    num_parameters: int | None
+    initial_hit_rate: float | None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """One line of epochs.jsonl; ``elapsed_s`` counts from ``run_start``."""
+
+    epoch: int | None
+    mean_loss: float | None
+    hit_rate: float | None
+    ndcg: float | None
+    hits: int | None
+    users: int | None
+    samples: int | None
+    train_s: float | None
+    eval_s: float | None
+    input_wait_s: float | None
+    samples_per_s: float | None
+    eval_pairs_per_s: float | None
+    epoch_sha256: str | None
+    first_batch_sha256: str | None
+    elapsed_s: float | None
+
+    @property
+    def quality(self) -> float | None:
+        """HR@10."""
+        return self.hit_rate
+
+
+def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> Reading:
+    of_log = ({"epoch": e.epoch, "hit_rate": e.quality} for e in logged)
+    epochs = source.records(trial.epochs, Epoch)
+    return epochs or tuple(fill(Epoch, values, set()) for values in of_log), None
+
+
+def reference_curve(results: Results) -> tuple[str, Sequence[float]]:
+    """The reference's HR@10 per epoch, where this run computes the same thing; else empty."""
+    differences, dataset = results.differences, str(results.config.get("dataset"))
+    same = differences is not None and {d.key for d in differences} <= SAME_CURVE
+    curve = REFERENCE_CURVES.get(dataset, ()) if same else ()
+    return "v0.5 PyTorch reference, one run", curve
+
+
+def _speed(results: Results) -> Answer:
+    trained = _mean(results, "samples_per_s")
+    if trained is None:
+        return Answer("Training speed", NA)
+    devices = dict.fromkeys(t.status.device for t in results.trials if t.status.device)
+    speed = f"{scaled(trained)} samples/s on {', '.join(devices) or NA}"
+    waited = [(mean_of(t, "input_wait_s"), mean_of(t, "train_s")) for t in results.trials]
+    shares = [wait / (wait + train) for wait, train in waited if wait is not None and train]
+    return Answer(
+        "Training speed",
+        speed,
+        f"{percent(mean(shares))} of the time of training spent waiting for input",
+    )
+
+
+def _figures(results: Results) -> list[Figure]:
+    """Training samples per second and seconds waited for input, per epoch of every trial."""
+    trials = [t for t in results.trials if mean_of(t, "samples_per_s") is not None]
+    if not trials:
+        return []
+    top = max(e.samples_per_s or 0 for e in _epochs(trials))
+    unit, size = ("million", 1e6) if top >= 1e6 else ("thousand", 1e3)
+    speed = drawing.axes(HALF, 2.3, left_px=36, xlabel="epoch")
+    wait = drawing.axes(HALF, 2.3, left_px=36, xlabel="epoch")
+    plots.curves(speed, trials, "samples_per_s", scale=1 / size)
+    plots.curves(wait, trials, "input_wait_s")
+    for drawn, least in ((speed, 0.0), (wait, LEAST_WAIT_SHOWN_S)):
+        drawn.set_ylim(0, max(drawn.get_ylim()[1] * 1.04, least))
+    titles = {f"Training, {unit} samples per second": speed, "Waiting for input, seconds": wait}
+    figure = Figure(
+        "throughput",
+        "Throughput and input wait",
+        f"Training throughput and input wait by epoch for {plural(len(trials), 'trial')}",
+        plots.panels(titles, "throughput"),
+        tuple(plots.trial_keys(trials)),
+        _speeds(trials),
+    )
+    return [figure]
+
+
+def _speeds(trials: Iterable[Trial]) -> Table:
+    """Means over the epochs of each trial."""
+    columns = ("Trial", "Samples/s", "Pairs/s", "Train an epoch", "Eval", "Input wait")
+    rows = tuple(
+        (
+            str(t.index),
+            scaled(mean_of(t, "samples_per_s")),
+            scaled(mean_of(t, "eval_pairs_per_s")),
+            seconds(mean_of(t, "train_s")),
+            seconds(mean_of(t, "eval_s")),
+            seconds(mean_of(t, "input_wait_s")),
+        )
+        for t in trials
+    )
+    return Table(columns, rows)
+
+
+def _wrong_hits(trial: Trial) -> list[str]:
+    """What is wrong when HR@10 is not a number of hits over the number of users."""
+    return [
+        f"epoch {e.epoch}: HR@10 {fixed(e.hit_rate, 6)} is not {count(e.hits)}/{count(e.users)}"
+        for e in _epochs([trial])
+        if e.hits is not None and e.users and e.hit_rate is not None
+        if abs(e.hits / e.users - e.hit_rate) >= 1e-6
+    ]
+
+
+def _epochs(trials: Iterable[Trial]) -> list[Epoch]:
+    return [e for t in trials for e in t.epochs if isinstance(e, Epoch)]
+
+
+def mean_of(trial: Trial, name: str) -> float | None:
+    """The mean of a field of a trial's epochs; ``None`` when no epoch has it."""
+    return mean(getattr(e, name) for e in trial.epochs)
+
+
+def mean(values: Iterable[float | None]) -> float | None:
+    """The mean of the values that are known; ``None`` when none is."""
+    known = [v for v in values if v is not None]
+    return fmean(known) if known else None
+
+
+def _mean(results: Results, name: str) -> float | None:
+    return mean(mean_of(t, name) for t in results.trials)
+
+
+def _best_ndcg(results: Results) -> float | None:
+    return max((e.ndcg for e in _epochs(results.trials) if e.ndcg is not None), default=None)
+
+
+def _trial_columns(trial: Trial) -> dict[str, Any]:
+    names = ("samples_per_s", "eval_pairs_per_s", "input_wait_s")
+    return {f"mean_{name}": mean_of(trial, name) for name in names}
+
+
+NCF = Sections(
+    subject="NCF training",
+    reference="v0.5 reference",
+    task=lambda config: f"NeuMF on {config.get('dataset', NA)}",
+    status=NcfStatus,
+    read=_read,
+    epoch_columns=(
+        ("Epoch", lambda e: count(e.epoch)),
+        ("HR@10", lambda e: fixed(e.hit_rate)),
+        ("NDCG@10", lambda e: fixed(e.ndcg)),
+        ("Loss", lambda e: fixed(e.mean_loss)),
+        ("Train", lambda e: seconds(e.train_s)),
+        ("Eval", lambda e: seconds(e.eval_s)),
+        ("Input wait", lambda e: seconds(e.input_wait_s)),
+        ("Samples/s", lambda e: scaled(e.samples_per_s)),
+        ("Pairs/s", lambda e: scaled(e.eval_pairs_per_s)),
+        ("Elapsed", lambda e: seconds(e.elapsed_s)),
+        ("Input sha256", lambda e: (e.epoch_sha256 or NA)[:8]),
+    ),
+    second=("NDCG@10", "ndcg"),
+    curve=reference_curve,
+    speed=_speed,
+    figures=_figures,
+    trial_columns=_trial_columns,
+    outcomes=(
+        ("Best NDCG@10", lambda r: fixed(_best_ndcg(r))),
+        ("Training, mean samples/s", lambda r: scaled(_mean(r, "samples_per_s"))),
+        ("Evaluation, mean pairs/s", lambda r: scaled(_mean(r, "eval_pairs_per_s"))),
+        ("Input wait an epoch, mean", lambda r: seconds(_mean(r, "input_wait_s"))),
+    ),
+    contradictions=_wrong_hits,
+    behind={
+        "strict/order/caches": ("drop_caches",),
+        "strict/value/eval_target": ("target_hit_rate",),
+        "strict/value/eval_hp_num_users": ("dataset",),
+        "strict/value/eval_size": ("dataset", "eval_negatives"),
+        "strict/value/input_size": ("dataset", "train_negatives"),
+        "strict/value/preproc_hp_num_eval": ("dataset", "eval_negatives"),
+        "strict/value/eval_hp_num_neg": ("eval_negatives",),
+        "strict/value/input_hp_num_neg": ("train_negatives",),
+        "strict/value/model_hp_mf_dim": ("mf_dim",),
+        "strict/value/model_hp_mlp_layer_sizes": ("mlp_layer_sizes",),
+        "strict/value/preproc_hp_min_ratings": ("min_ratings",),
+    },
+)

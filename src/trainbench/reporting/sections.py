@@ -1,0 +1,73 @@
+"""What a benchmark adds to the report that all of them have: its words, columns and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from trainbench.reporting.drawing import Figure
+from trainbench.reporting.records import Epoch, LoggedEpoch, Results, Status, Trial
+from trainbench.reporting.sources import Source
+from trainbench.reporting.tables import Table
+from trainbench.trials.paths import TrialDir
+
+Reading = tuple[tuple[Epoch, ...], Any]
+"""Epochs of a trial, and what its benchmark alone measured of it: a dataclass or ``None``."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One line of the verdict box; ``tone`` is good, warn, bad or empty."""
+
+    question: str
+    answer: str
+    detail: str = ""
+    tone: str = ""
+
+
+def logged(source: Source, trial: TrialDir, epochs: tuple[LoggedEpoch, ...]) -> Reading:
+    """The epochs that a log names, and nothing else."""
+    return epochs, None
+
+
+@dataclass(frozen=True)
+class Sections:
+    """A benchmark that says nothing has the page with its quality by epoch, as the logs have it.
+
+    Attributes:
+        subject: of the report; empty is the benchmark's title.
+        reference: what a configuration is compared with; empty names the preset.
+        task: by the content of config.json, which may lack anything; empty is the title.
+        status: the fields of status.json, those of ``Status`` and its own.
+        read: a trial by its folder and the epochs that its log names.
+        epoch_columns: heading and cell; empty has the number and the quality.
+        second: heading and field of what is drawn beside the quality.
+        curve: label and values of a reference to draw with the quality; no values for none.
+        speed: of the verdict box.
+        tables: further ones, by heading.
+        figures: further ones, drawn in the report's style.
+        trial_columns: further ones of results.csv.
+        outcomes: further rows of a comparison, the same for every run.
+        contradictions: in the trial's own records, in words.
+        behind: by rule, the settings that make a log break it on purpose, as small presets do.
+    """
+
+    subject: str = ""
+    reference: str = ""
+    task: Callable[[Mapping[str, Any]], str] = lambda config: ""
+    status: type[Status] = Status
+    read: Callable[[Source, TrialDir, tuple[LoggedEpoch, ...]], Reading] = logged
+    epoch_columns: Sequence[tuple[str, Callable[[Any], str]]] = ()
+    second: tuple[str, str] | None = None
+    curve: Callable[[Results], tuple[str, Sequence[float]]] = lambda results: ("", ())
+    speed: Callable[[Results], Answer | None] = lambda results: None
+    tables: Callable[[Results], Mapping[str, Table]] = lambda results: {}
+    figures: Callable[[Results], Sequence[Figure]] = lambda results: ()
+    trial_columns: Callable[[Trial], Mapping[str, Any]] = lambda trial: {}
+    outcomes: Sequence[tuple[str, Callable[[Results], str]]] = ()
+    contradictions: Callable[[Trial], Sequence[str]] = lambda trial: ()
+    behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+PLAIN = Sections()
