@@ -101,6 +101,7 @@ class _Trial:
         self.clock.start()
         with self.clock.phase("open_input"):
             benchmark = self._benchmark(folder, params)
+            benchmark.start()
         emit(tags.SEED, self.spec.seed)
         emit(tags.PRECISION, self.config.precision)
         self._record_system(benchmark, folder)

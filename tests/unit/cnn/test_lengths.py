@@ -78,11 +78,6 @@ def test_warm_up_is_rounded_up_to_a_group_of_batches(
     assert (expected + stages - 1) % group == 0
 
 
-def test_data_is_rolled_by_whole_batches() -> None:
-    rolled = lengths.roll(np.array([1, 2, 3, 4, 5, 6]), 2, 0.34)
-    assert rolled.tolist() == [3, 4, 5, 6, 1, 2]
-
-
 def test_epochs_become_the_steps_that_complete_them() -> None:
     batch = 4
     params = _evaluating(every_n_epochs=2 * batch / IMAGENET)

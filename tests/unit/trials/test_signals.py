@@ -124,5 +124,5 @@ def test_evaluations_end_before_their_next_batch(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(signals, "_asked", False)
     work = Work()
     with pytest.raises(KeyboardInterrupt):
-        evaluation.evaluate(work, work, num_batches=9, batch_size=1, display_every=9)  # type: ignore[arg-type]
+        evaluation.evaluate(work, work, num_batches=9, images_per_batch=1, display_every=9)  # type: ignore[arg-type]
     assert work.batches == 2

@@ -24,6 +24,7 @@ from trainbench.cnn.mlperf import model as model_lines
 from trainbench.cnn.models import registry
 from trainbench.cnn.models.resnet import NORM
 from trainbench.cnn.models.spec import build_shape_only
+from trainbench.cnn.plan import BatchSize
 from trainbench.compliance.check import check
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.event import Event
@@ -329,7 +330,7 @@ def test_the_flag_is_refused_for_other_models() -> None:
 
 
 def test_input_sizes_between_evaluations_are_those_of_the_public_log(tmp_path: Path) -> None:
-    plan = SimpleNamespace(batch_size=2_048, num_workers=1)
+    plan = SimpleNamespace(train_batch=BatchSize(2_048, 1, 1))
     session = SimpleNamespace(plan=plan)
     with logging_to(tmp_path / "log", root_dir=tmp_path, benchmark="resnet", raw_prefix=""):
         lines = mlperf.TrainingLines(session, lambda step: 0.1, 0)  # type: ignore[arg-type]
