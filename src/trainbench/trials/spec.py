@@ -88,12 +88,13 @@ class TrialSpec:
 def benchmark_of(run: RunDir) -> Benchmark:
     """The benchmark that ``run`` is of.
 
-    run.json says so. Where it does not, or is not there, the folder of stitched logs does; runs of
+    run.json names it. Where it does not, or is not there, the folder of stitched logs does; runs of
     before it was recorded are the default benchmark's.
+
+    Raises:
+        ConfigError: it is of a benchmark that is not installed here.
     """
-    named = None
     with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        named = json.loads(run.run_file.read_text())["benchmark"]
+        return find(str(json.loads(run.run_file.read_text())["benchmark"]))
     stitched = [path.name for path in sorted(run.root.glob("results/*/*")) if path.is_dir()]
-    known = [name for name in (named, *stitched) if name in registered()]
-    return find(known[0] if known else DEFAULT)
+    return find(next((name for name in stitched if name in registered()), DEFAULT))
