@@ -80,8 +80,17 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     help="The run's folder (default: the newest); more than one are compared.",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--summary", envvar="GITHUB_STEP_SUMMARY", type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Write the report into this folder. Default: the run's own.",
+)
+@click.option(
+    "--summary",
+    envvar="GITHUB_STEP_SUMMARY",
+    type=click.Path(path_type=Path),
+    help="Append the Markdown page to this file, as CI services read it.",
+)
 @click.option(
     "--host-data-dir",
     envvar="TRAINBENCH_HOST_DATA_DIR",
@@ -107,7 +116,13 @@ def report(
 
 @click.command("check")
 @_LOGS
-@click.option("--level", type=click.Choice(["1", "2", "strict"]), default="2", show_default=True)
+@click.option(
+    "--level",
+    type=click.Choice(["1", "2", "strict"]),
+    default="2",
+    show_default=True,
+    help="1, 2: as the v0.5 checker. strict: also values, order and several logs together.",
+)
 @_CHECKER
 @click.option("--benchmark", help="Check level 2 for this benchmark, whatever the first line says.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -204,12 +219,34 @@ def submission_verify(folder: Path, checker: str) -> None:
 
 
 @submission.command("build")
-@click.option("--run", "run_path", required=True, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option(
+    "--run",
+    "run_path",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The folder of a stitched run.",
+)
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The new folder of the submission.",
+)
 @click.option("--org", required=True, help="The submitter's organisation.")
 @click.option("--email", required=True, help="Contact e-mail.")
-@click.option("--division", type=click.Choice(["closed", "open"]), default="closed")
-@click.option("--status", default="on-premise", show_default=True)
+@click.option(
+    "--division",
+    type=click.Choice(["closed", "open"]),
+    default="closed",
+    show_default=True,
+    help="Closed wants logs of level 2, open of level 1.",
+)
+@click.option(
+    "--status",
+    default="on-premise",
+    show_default=True,
+    help="How the system can be had: on-premise, cloud, preview, research.",
+)
 def submission_build(
     run_path: Path, out: Path, org: str, email: str, division: str, status: str
 ) -> None:
