@@ -135,7 +135,7 @@ class BenchmarkCNN:
     def _benchmark_log(self) -> BenchmarkLog | None:
         if self.params.benchmark_log_dir is None:
             return None
-        log, length = BenchmarkLog(self.params.benchmark_log_dir), self.plan.length
+        log = BenchmarkLog(self.params.benchmark_log_dir)
         log.run(
             self.params,
             {
@@ -144,10 +144,7 @@ class BenchmarkCNN:
                 "mode": self.plan.mode,
                 "single_sess": header.is_single_session(self.params),
                 "devices": self.printed_devices,
-                "batch_size": self.plan.train_batch.worker,
-                "batch_size_per_device": self.plan.train_batch.device,
-                "num_batches": length.num_batches,
-                "num_epochs": length.num_epochs,
+                **self.plan.sizes(),
                 "data_format": self.params.data_format,
                 "rewrite_config": self.params.rewriter_config,
                 "optimizer": self.params.optimizer,
