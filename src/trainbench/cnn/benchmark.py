@@ -142,7 +142,7 @@ class BenchmarkCNN:
                 "model": self.model.name,
                 "dataset": header.dataset_name(self.dataset),
                 "mode": self.plan.mode,
-                "single_sess": header.is_single_session(self.params),
+                "single_sess": self.params.variable_update == "distributed_all_reduce",
                 "devices": self.printed_devices,
                 **self.plan.sizes(),
                 "data_format": self.params.data_format,
