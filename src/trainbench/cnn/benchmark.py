@@ -135,19 +135,16 @@ class BenchmarkCNN:
     def _benchmark_log(self) -> BenchmarkLog | None:
         if self.params.benchmark_log_dir is None:
             return None
-        log, length = BenchmarkLog(self.params.benchmark_log_dir), self.plan.length
+        log = BenchmarkLog(self.params.benchmark_log_dir)
         log.run(
             self.params,
             {
                 "model": self.model.name,
                 "dataset": header.dataset_name(self.dataset),
                 "mode": self.plan.mode,
-                "single_sess": header.is_single_session(self.params),
+                "single_sess": self.params.variable_update == "distributed_all_reduce",
                 "devices": self.printed_devices,
-                "batch_size": self.plan.train_batch.worker,
-                "batch_size_per_device": self.plan.train_batch.device,
-                "num_batches": length.num_batches,
-                "num_epochs": length.num_epochs,
+                **self.plan.sizes(),
                 "data_format": self.params.data_format,
                 "rewrite_config": self.params.rewriter_config,
                 "optimizer": self.params.optimizer,

@@ -16,18 +16,13 @@ def dataset_name(dataset: Any) -> str:
     return str(dataset.name) + (" (synthetic)" if is_synthetic(dataset) else "")
 
 
-def is_single_session(params: Params) -> bool:
-    """Whether one program runs on the devices of all workers."""
-    return bool(params.variable_update == "distributed_all_reduce")
-
-
 def lines(params: Params, plan: Plan, dataset: Any, model: Any, devices: list[str]) -> list[str]:
     """The lines; ``devices`` as they are printed, ``/cpu:0``."""
     rows = [
         ("Model", model.name),
         ("Dataset", dataset_name(dataset)),
         ("Mode", plan.mode),
-        ("SingleSess", is_single_session(params)),
+        ("SingleSess", params.variable_update == "distributed_all_reduce"),
         ("Batch size", f"{plan.train_batch.total} global"),
         ("", f"{plan.train_batch.device} per device"),
     ]

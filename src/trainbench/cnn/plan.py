@@ -89,6 +89,15 @@ class Plan:
         """Whether this process prints the totals and writes the files."""
         return self.cluster is None or self.cluster.is_chief
 
+    def sizes(self) -> dict[str, float]:
+        """How much is trained, under the names of tf_cnn_benchmarks' log."""
+        return {
+            "batch_size": self.train_batch.worker,
+            "batch_size_per_device": self.train_batch.device,
+            "num_batches": self.length.num_batches,
+            "num_epochs": self.length.num_epochs,
+        }
+
     def evaluates_after(self, params: Params, step: int) -> bool:
         """Whether training pauses to be evaluated after timed step ``step`` (from 1)."""
         every = params.eval_during_training_every_n_steps

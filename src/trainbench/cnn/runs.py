@@ -8,12 +8,7 @@ from typing import Any
 from trainbench.cnn import console, lengths, rules
 from trainbench.cnn.hooks import Hooks, log_accuracy
 from trainbench.cnn.input.batches import Batches, is_synthetic
-from trainbench.cnn.measure import (
-    graphs,
-    numerics,
-    result_file,
-    results,
-)
+from trainbench.cnn.measure import graphs, numerics, result_file, results
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
 from trainbench.cnn.measure.profiler import Observer
 from trainbench.cnn.measure.step_profile import StepProfile

@@ -38,12 +38,12 @@ class Cached:
         """Images of ``subset``, train or validation."""
         return self.counts[subset]
 
-    def batches(self, subset: str, params: Params, *, device_batch: int) -> Iterator[Any]:
-        """Images float[device_batch, 32, 32, 3] in -1 to 1 and int32 labels, without end."""
+    def batches(self, subset: str, params: Params, *, batch_size: int) -> Iterator[Any]:
+        """Images float[batch_size, 32, 32, 3] in -1 to 1 and int32 labels, without end."""
         pixels = np.load(self.folder / f"{subset}_images.npy")
         labels = np.load(self.folder / f"{subset}_labels.npy")
         return cifar10.batches_of(
-            pixels, labels, subset, params, size=SIDE, device_batch=device_batch
+            pixels, labels, subset, params, size=SIDE, device_batch=batch_size
         )
 
 

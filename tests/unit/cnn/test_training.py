@@ -103,10 +103,10 @@ def test_the_end_of_the_input_is_a_runtime_error_with_its_message() -> None:
     class Short(Synthetic):
         is_synthetic = False
 
-        def batches(self, subset: str, params: Any, *, device_batch: int) -> Iterator:
-            images = tf.zeros((device_batch * 2, 8, 8, 3))
-            labels = tf.zeros((device_batch * 2,), tf.int32)
-            return iter(tf.data.Dataset.from_tensor_slices((images, labels)).batch(device_batch))
+        def batches(self, subset: str, params: Any, *, batch_size: int) -> Iterator:
+            images = tf.zeros((batch_size * 2, 8, 8, 3))
+            labels = tf.zeros((batch_size * 2,), tf.int32)
+            return iter(tf.data.Dataset.from_tensor_slices((images, labels)).batch(batch_size))
 
     with pytest.raises(RuntimeError, match="the input ended before the run did"):
         run(Short(), num_batches=5)
@@ -116,7 +116,7 @@ def test_an_out_of_range_error_keeps_its_message() -> None:
     class Failing(Synthetic):
         is_synthetic = False
 
-        def batches(self, subset: str, params: Any, *, device_batch: int) -> Iterator:
+        def batches(self, subset: str, params: Any, *, batch_size: int) -> Iterator:
             raise tf.errors.OutOfRangeError(None, None, "record 17 of shard 3")
             yield
 
@@ -178,8 +178,8 @@ class _Phases(Synthetic):
         super().__init__()
         self.phases = phases
 
-    def batches(self, subset: str, params: Any, *, device_batch: int) -> Iterator:
-        images = tf.zeros((device_batch, 8, 8, 3))
+    def batches(self, subset: str, params: Any, *, batch_size: int) -> Iterator:
+        images = tf.zeros((batch_size, 8, 8, 3))
         while True:
             for labels in self.phases:
                 yield images, tf.constant(labels, tf.int32)
@@ -190,9 +190,9 @@ class _TwoSubsets(Listed):
         super().__init__(np.zeros((4, 1, 1, 1)))
         self.values = values
 
-    def batches(self, subset: str, params: Any, *, device_batch: int) -> Iterator:
+    def batches(self, subset: str, params: Any, *, batch_size: int) -> Iterator:
         while True:
             yield (
-                tf.fill((device_batch, 1, 1, 1), self.values[subset]),
-                tf.zeros((device_batch,), tf.int32),
+                tf.fill((batch_size, 1, 1, 1), self.values[subset]),
+                tf.zeros((batch_size,), tf.int32),
             )

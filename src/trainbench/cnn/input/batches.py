@@ -23,8 +23,8 @@ class Dataset(Protocol):
     def num_examples_per_epoch(self, subset: str = "train") -> int:
         """Images of ``subset``."""
 
-    def batches(self, subset: str, params: Params, *, device_batch: int) -> Iterator[Batch]:
-        """Images and int32 labels, ``device_batch`` at a time, without end."""
+    def batches(self, subset: str, params: Params, *, batch_size: int) -> Iterator[Batch]:
+        """Images and int32 labels, ``batch_size`` at a time, without end."""
 
 
 def is_synthetic(dataset: Any) -> bool:
@@ -42,7 +42,7 @@ class Source:
 
     def open(self, params: Params) -> Iterator[Batch]:
         """The batches from their start, or from the place of ``params``' worker in the data."""
-        return iter(self.dataset.batches(self.subset, params, device_batch=self.device_batch))
+        return iter(self.dataset.batches(self.subset, params, batch_size=self.device_batch))
 
 
 class Batches:

@@ -60,8 +60,8 @@ class Dataset:
         except KeyError:
             raise ParamError(f'Invalid data subset "{subset}"') from None
 
-    def batches(self, subset: str, params: Params, *, device_batch: int) -> Iterator[Any]:
-        """Images float[device_batch, image_size, image_size, 3] and labels int32[device_batch].
+    def batches(self, subset: str, params: Params, *, batch_size: int) -> Iterator[Any]:
+        """Images float[batch_size, image_size, image_size, 3] and labels int32[batch_size].
 
         Without end; training images are shuffled and distorted as ``params`` say.
 
@@ -73,12 +73,12 @@ class Dataset:
             return synthetic.batches(
                 self.image_size,
                 self.num_classes,
-                device_batch=device_batch,
+                device_batch=batch_size,
                 seed=params.tf_random_seed,
                 dtype=_dtype(params),
             )
         read = cifar10.batches if self.name == "cifar10" else imagenet.batches
-        return read(self.data_dir, subset, params, size=self.image_size, device_batch=device_batch)
+        return read(self.data_dir, subset, params, size=self.image_size, device_batch=batch_size)
 
 
 def create(params: Params, *, image_size: int | None = None) -> Dataset:

@@ -169,8 +169,7 @@ class TrainingLines:
 
     @property
     def _target(self) -> float | None:
-        target: float | None = self.session.params.stop_at_top_1_accuracy
-        return target
+        return self.session.params.stop_at_top_1_accuracy
 
 
 def epochs(steps: int, global_batch: int, examples: int) -> list[int | str]:

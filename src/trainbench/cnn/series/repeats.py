@@ -18,11 +18,7 @@ from trainbench.statistics import Interval, mean_interval
 
 _ALONE = (
     *RUN_FILES,
-    "debugger",
-    "debug_dump_dir",
-    "eval",
-    "job_name",
-    "ml_perf_compliance_logging",
+    *("debugger", "debug_dump_dir", "eval", "job_name", "ml_perf_compliance_logging"),
 )
 
 

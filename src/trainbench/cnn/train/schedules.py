@@ -81,7 +81,7 @@ def scaled_base_rate(params: Params, global_batch: int, base: float = 0.128) -> 
     """
     if params.resnet_base_lr is not None:
         base = params.resnet_base_lr
-    scaled: float = base * global_batch / 256
+    scaled = base * global_batch / 256
     return scaled / params.num_gpus if params.variable_update == "replicated" else scaled
 
 

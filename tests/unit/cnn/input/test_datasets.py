@@ -39,9 +39,9 @@ def pickles(tmp_path):
     return folder
 
 
-def first(params, subset="train", device_batch=4, count=1):
+def first(params, subset="train", batch_size=4, count=1):
     """The first batches of the data set that ``params`` name."""
-    source = datasets.create(params).batches(subset, params, device_batch=device_batch)
+    source = datasets.create(params).batches(subset, params, batch_size=batch_size)
     return list(itertools.islice(source, count))
 
 
@@ -94,7 +94,7 @@ def test_an_unknown_subset_is_refused():
 
 
 def test_synthetic_images_stay_and_labels_are_drawn_again():
-    (images, labels), (later, other) = first(make_params(model="lenet"), device_batch=64, count=2)
+    (images, labels), (later, other) = first(make_params(model="lenet"), batch_size=64, count=2)
     assert later is images
     assert images.shape == (64, 28, 28, 3)
     assert labels.dtype == tf.int32
@@ -102,7 +102,7 @@ def test_synthetic_images_stay_and_labels_are_drawn_again():
 
 
 def test_synthetic_images_are_normal_around_127_and_not_normalized():
-    [(images, _)] = first(make_params(model="lenet"), device_batch=64)
+    [(images, _)] = first(make_params(model="lenet"), batch_size=64)
     assert np.abs(images - 127.0).max() <= 120
     assert np.mean(images) == pytest.approx(127, abs=1)
     # A normal of deviation 60 cut at two deviations has 0.8796 of it.
@@ -111,7 +111,7 @@ def test_synthetic_images_are_normal_around_127_and_not_normalized():
 
 def test_the_last_class_is_never_drawn():
     params = make_params(data_name="cifar10", model="trivial")
-    labels = np.concatenate([pair[1] for pair in first(params, device_batch=100, count=100)])
+    labels = np.concatenate([pair[1] for pair in first(params, batch_size=100, count=100)])
     assert set(labels.tolist()) == set(range(10))
 
 
@@ -165,14 +165,14 @@ def test_the_same_seed_generates_the_same_bytes(tmp_path):
 
 
 def test_label_and_colour_stay_together(records):
-    for images, labels in first(imagenet(records), device_batch=8, count=8):
+    for images, labels in first(imagenet(records), batch_size=8, count=8):
         bright = tf.reduce_mean(images, (1, 2, 3)) > 0
         np.testing.assert_array_equal(bright, labels == small_images.WHITE)
 
 
 def test_same_seed_same_batches_whatever_the_threads(records):
     runs = [
-        first(imagenet(records, datasets_num_private_threads=threads), device_batch=8, count=3)
+        first(imagenet(records, datasets_num_private_threads=threads), batch_size=8, count=3)
         for threads in (1, 4)
     ]
     for (images, labels), (again, as_well) in zip(*runs, strict=True):
@@ -181,7 +181,7 @@ def test_same_seed_same_batches_whatever_the_threads(records):
 
 
 def test_validation_is_read_in_order_once_an_epoch(records):
-    batches = first(imagenet(records), "validation", device_batch=4, count=4)
+    batches = first(imagenet(records), "validation", batch_size=4, count=4)
     labels = [pair[1].numpy().tolist() for pair in batches]
     assert labels[:2] == labels[2:]
 
@@ -189,13 +189,13 @@ def test_validation_is_read_in_order_once_an_epoch(records):
 def test_mlperf_subtracts_the_mean_pixel(tmp_path):
     small_images.generate(tmp_path, train=2, validation=2, shards=(1, 1))
     params = imagenet(tmp_path, ml_perf=True)
-    [(images, _)] = first(params, "validation", device_batch=2)
+    [(images, _)] = first(params, "validation", batch_size=2)
     np.testing.assert_allclose(images[0, 0, 0], 255 - np.array([123.68, 116.78, 103.94]), rtol=1e-4)
 
 
 def test_one_record_can_be_repeated_for_ever(records):
     params = imagenet(records, datasets_repeat_cached_sample=True, distortions=False)
-    [(_, labels)] = first(params, device_batch=16)
+    [(_, labels)] = first(params, batch_size=16)
     assert len(set(labels.numpy())) == 1
 
 
@@ -213,7 +213,7 @@ def test_one_record_can_be_repeated_for_ever(records):
     ],
 )
 def test_input_options_leave_the_batches_whole(records, changes):
-    for images, labels in first(imagenet(records, **changes), device_batch=8, count=6):
+    for images, labels in first(imagenet(records, **changes), batch_size=8, count=6):
         assert images.shape == (8, 28, 28, 3)
         assert np.isfinite(images).all()
         assert set(labels.numpy()) <= {small_images.BLACK, small_images.WHITE}
@@ -261,7 +261,7 @@ def test_a_record_that_is_no_image_is_named(tmp_path):
     files = small_images.generate(tmp_path, train=1, validation=1, shards=(1, 1))
     tfrecords.write(files[0], [tfrecords.example(b"not a picture", 1, (0, 0, 1, 1))])
     with pytest.raises(DataIntegrityError, match="train-00000-of-00001: record 0 at byte 0 is not"):
-        first(imagenet(tmp_path), device_batch=1)
+        first(imagenet(tmp_path), batch_size=1)
 
 
 def test_a_truncated_image_is_named(tmp_path):
@@ -271,7 +271,7 @@ def test_a_truncated_image_is_named(tmp_path):
     tfrecords.write(files[0], [whole[0], tfrecords.example(encoded, 1, (0, 0, 1, 1))])
     wanted = f"train-00000-of-00001: record 1 at byte {len(whole[0]) + 16} is not an image"
     with pytest.raises(DataIntegrityError, match=wanted):
-        first(imagenet(tmp_path), device_batch=2, count=4)
+        first(imagenet(tmp_path), batch_size=2, count=4)
 
 
 # CIFAR-10
@@ -292,7 +292,7 @@ def test_all_five_files_are_read_channel_by_channel(pickles):
 
 def test_validation_images_are_only_scaled(pickles):
     pixels, _ = cifar10.read(pickles, "validation")
-    [(images, labels)] = first(cifar(pickles), "validation", device_batch=5)
+    [(images, labels)] = first(cifar(pickles), "validation", batch_size=5)
     np.testing.assert_allclose(images, pixels / 127.5 - 1, atol=1e-5)
     assert set(labels.numpy()) == {5}
 
@@ -320,7 +320,7 @@ def test_distortion_moves_by_up_to_four_pixels_and_mirrors():
 
 def test_undistorted_training_images_are_those_of_the_files(pickles):
     pixels, _ = cifar10.read(pickles, "train")
-    [(images, _)] = first(cifar(pickles, distortions=False), device_batch=25)
+    [(images, _)] = first(cifar(pickles, distortions=False), batch_size=25)
     wanted = {image.tobytes() for image in pixels}
     found = {np.rint((image + 1) * 127.5).astype(np.uint8).tobytes() for image in images.numpy()}
     assert found == wanted
