@@ -125,7 +125,7 @@ class Benchmark:
     config: type
     presets: Mapping[str, Callable[[], Any]]
     with_settings: Callable[[Any, Sequence[str]], Any]
-    from_json: Callable[[str], Any]
+    from_json: Callable[[bytes], Any]
     default_preset: Callable[[Mapping[str, Any]], str]
     reference: str
     task: Callable[[Any], str]

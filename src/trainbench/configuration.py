@@ -12,7 +12,10 @@ import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar, get_args, get_type_hints
 
+import msgspec
+
 from trainbench.errors import ConfigError
+from trainbench.files import parse_json
 
 Config = TypeVar("Config", bound=Any)
 
@@ -118,25 +121,35 @@ def to_json(config: Any) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
 
 
-def from_json(kind: type[Config], text: str) -> Config:
+def from_json(kind: type[Config], text: str | bytes) -> Config:
     """The configuration that ``to_json`` wrote; it is not validated.
 
     Raises:
         ConfigError: not JSON, or not the fields of ``kind``.
     """
-    hints = get_type_hints(kind)
     try:
-        fields = json.loads(text)
-        config: Config = kind(
-            **{key: _typed(value, hints.get(key)) for key, value in fields.items()}
-        )
-        return config
-    except (ValueError, TypeError, AttributeError) as error:
+        return record(kind, parse_json(text))
+    except ValueError as error:
         raise ConfigError(f"config.json: {error}") from None
 
 
-def _typed(value: Any, hint: Any) -> Any:
-    if isinstance(value, list):
-        return tuple(value)
-    kind = _without_none(hint)
-    return kind(**value) if isinstance(value, dict) else value
+def record(kind: type[Config], value: Any) -> Config:
+    """The ``kind``, a dataclass, that ``value``, a value of JSON, describes.
+
+    Raises:
+        ValueError: an unknown key (the nearest is named), one that is missing or of another type.
+    """
+    _require_known(kind, value)
+    found: Config = msgspec.convert(value, kind)
+    return found
+
+
+def _require_known(hint: Any, value: Any) -> None:
+    # msgspec refuses unknown keys for its own records only.
+    for kind in (hint, *get_args(hint)):
+        if dataclasses.is_dataclass(kind) and isinstance(value, dict):
+            hints = get_type_hints(kind)
+            for key, part in value.items():
+                if key not in hints:
+                    raise ValueError(unknown("key", key, hints))
+                _require_known(hints[key], part)

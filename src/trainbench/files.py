@@ -1,20 +1,84 @@
-"""Files on disk: written whole or not at all, hashed, refused early on a full disk."""
+"""Files on disk: written whole or not at all, hashed, refused early on a full disk; JSON in them.
+
+``read_object`` and ``parse_json`` refuse what is damaged with a ``ValueError`` in words and nothing
+else; ``fill`` takes from a JSON object what is usable and names the rest.
+"""
 
 from __future__ import annotations
 
 import errno
+import functools
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+import types
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from trainbench.errors import MachineError
 
+T = TypeVar("T")
 BLOCK_BYTES = 4 << 20
+MAX_JSON_BYTES = 64 << 20
+MAX_DEPTH = 32
+# Seeds have up to 64 bits; no count, size or time comes near. Beyond, arithmetic and axes break.
+LARGEST = 2**64
+
+
+UNFINISHED = ".unfinished-"
+"""How the name of a folder begins while ``whole_folder`` fills it."""
+
+
+@contextmanager
+def whole_file(path: Path, part: Path | None = None) -> Iterator[Path]:
+    """Where to write what becomes ``path`` by one rename when the body ends.
+
+    A reader sees the old file or the new one, never a part. When the body fails, ``path`` is as it
+    was and no part is left. ``part`` names the file to write to; a part of a fixed name that a
+    killed process left is written over by the next one.
+    """
+    part = part or path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        _sync(part)
+        os.replace(part, path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(folder: Path, part: Path | None = None, *, durable: bool = True) -> Iterator[Path]:
+    """An empty folder to fill; it becomes ``folder`` by a rename when the body ends.
+
+    An older ``folder`` goes. When the body fails, ``folder`` is as it was and no part is left; what
+    a killed process left is removed. Without ``durable`` the files may be lost with the machine's
+    power.
+    """
+    part = part or folder.with_name(UNFINISHED + folder.name)
+    old = folder.with_name(f"{UNFINISHED}old-{folder.name}")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        part.mkdir(parents=True)
+        yield part
+        for path in (*part.rglob("*"), part) if durable else ():
+            _sync(path)
+        if folder.exists():
+            # A folder cannot be renamed over a full one. Between the two renames there is none,
+            # which reads as never made, and never a mixture of both.
+            shutil.rmtree(old, ignore_errors=True)
+            os.rename(folder, old)
+        os.rename(part, folder)
+        shutil.rmtree(old, ignore_errors=True)
+        if durable:
+            _sync(folder.parent)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
@@ -23,17 +87,8 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Raises:
         OSError: the folder is missing, not writable or full; ``path`` is then as it was.
     """
-    data = content.encode() if isinstance(content, str) else content
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with open(partial, "wb") as out:
-            out.write(data)
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
+    with whole_file(path) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def sha256_of(path: Path) -> str:
@@ -83,12 +138,131 @@ def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
     write_atomically(path, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names inside ``folder`` durable, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _sync(path: Path) -> None:
+    """Make a file, or the names inside a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except OSError:  # Some network file systems refuse; the rename is atomic all the same.
-        pass
+    except (
+        OSError
+    ):  # Some network file systems refuse for folders; a rename is atomic all the same.
+        if not path.is_dir():
+            raise
     finally:
         os.close(descriptor)
+
+
+def parse_json(text: str | bytes, not_finite: Callable[[str], Any] = lambda name: None) -> Any:
+    """The value of a JSON text; of NaN and infinity, which JSON has not, what ``not_finite`` says.
+
+    Raises:
+        ValueError: not UTF-8, not JSON, or nested deeper than ``MAX_DEPTH``.
+    """
+    text = text if isinstance(text, str) else text.decode()
+    try:
+        value = json.loads(text, parse_constant=not_finite)
+    except RecursionError:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}") from None
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
+        raise ValueError(f"nested deeper than {MAX_DEPTH}")
+    return value
+
+
+def _depth(value: Any) -> int:
+    depth, level = 0, [value]
+    while level:
+        depth += 1
+        # What is empty or no container counts with its holder, so it need not be looked into.
+        held = (inner for outer in level for inner in _children(outer))
+        level = [inner for inner in held if inner and isinstance(inner, (dict, list))]
+    return depth
+
+
+def _children(value: Any) -> Any:
+    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+
+
+def parse_object(text: str | bytes) -> dict[str, Any]:
+    """The JSON object ``text``.
+
+    Raises:
+        ValueError: it is none: in words.
+    """
+    try:
+        value = parse_json(text)
+    except ValueError:
+        raise ValueError("not JSON") from None
+    if not isinstance(value, dict):
+        raise ValueError("not a JSON object")
+    return value
+
+
+def read_file(path: Path) -> bytes:
+    """The content of a file that should be small.
+
+    Raises:
+        ValueError: it is not there, cannot be read or is over ``MAX_JSON_BYTES``: in words.
+    """
+    try:
+        if not path.is_file():
+            raise ValueError("file not there")
+        if path.stat().st_size > MAX_JSON_BYTES:
+            raise ValueError(f"over {MAX_JSON_BYTES >> 20} MiB, not read")
+        return path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"cannot be read ({error.strerror})") from None
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``.
+
+    Raises:
+        ValueError: there is none that can be read: in words, without the file's name.
+    """
+    return parse_object(read_file(path))
+
+
+def object_or_empty(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path``; empty where there is none that can be read."""
+    try:
+        return read_object(path)
+    except ValueError:
+        return {}
+
+
+def fill(
+    kind: type[T],
+    record: Mapping[str, Any],
+    absent: set[str] | None = None,
+    keys: Mapping[str, str] = types.MappingProxyType({}),
+) -> T:
+    """``record`` as a ``kind``, all of whose fields may be ``None``; it never fails.
+
+    A value of the wrong type is ``None``, as is an absent key, which is added to ``absent``.
+    ``keys`` names fields that have another name in ``record``.
+    """
+    wanted = {keys.get(name, name): (name, hint) for name, hint in _wanted(cast(Any, kind)).items()}
+    if absent is not None:
+        absent.update(wanted.keys() - record.keys())
+    return kind(**{name: _usable(record.get(key), hint) for key, (name, hint) in wanted.items()})
+
+
+@functools.cache
+def _wanted(kind: Any) -> dict[str, Any]:
+    """Field -> ``X`` of its type ``X | None``."""
+    hints = get_type_hints(kind)
+    return {f.name: get_args(hints[f.name])[0] for f in fields(kind)}
+
+
+def _usable(value: Any, kind: Any) -> Any:
+    if get_origin(kind) is tuple:
+        of = get_args(kind)[0]
+        members = (_usable(member, of) for member in value) if isinstance(value, list) else None
+        return None if members is None else tuple(m for m in members if m is not None)
+    if is_dataclass(kind):
+        return fill(cast(type, kind), value) if isinstance(value, dict) else None
+    try:
+        value = msgspec.convert(value, kind)
+    except msgspec.ValidationError:
+        return None
+    return None if isinstance(value, int | float) and abs(value) > LARGEST else value

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from trainbench.compliance import score as scoring
 from trainbench.compliance.event import Finding
 from trainbench.compliance.rules.levels import NEWEST_CHECKER, ruleset
 from trainbench.compliance.score import Score
+from trainbench.files import read_object
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec
 
@@ -32,8 +32,7 @@ class Run:
     @property
     def results(self) -> dict[str, Any]:
         """results.json of the report, as results.schema.json describes it."""
-        found: dict[str, Any] = json.loads(self.report.with_name("results.json").read_text())
-        return found
+        return read_object(self.report.with_name("results.json"))
 
 
 def run(

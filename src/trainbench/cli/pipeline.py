@@ -5,19 +5,19 @@ The containers run one step each; ``trainbench pipeline`` runs all of them in on
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 from trainbench.benchmark import Benchmark, Source, load
 from trainbench.configuration import to_json
-from trainbench.errors import ConfigError, MachineError
+from trainbench.errors import ConfigError, DataIntegrityError, MachineError
+from trainbench.files import fill, read_object
 from trainbench.progress import log_line
 from trainbench.trials import trial_set
 from trainbench.trials.lock import locked
 from trainbench.trials.paths import DataDir, RunDir
-from trainbench.trials.spec import SetSpec, benchmark_of
+from trainbench.trials.spec import Run, SetSpec, benchmark_of
 
 
 def verify(benchmark: Benchmark, config: Any, data: DataDir) -> None:
@@ -129,5 +129,10 @@ def plan(benchmark: Benchmark, config: Any, data_dir: Path, *, runs: int) -> str
 
 
 def _system_name(run: RunDir) -> str:
-    name: str = json.loads(run.run_file.read_text())["system_name"]
-    return name
+    try:
+        found = fill(Run, read_object(run.run_file)).system_name
+    except ValueError as error:
+        raise DataIntegrityError(f"{run.run_file}: {error}; copy the run again") from None
+    if not found:
+        raise DataIntegrityError(f"{run.run_file}: no system_name; wanted the folder of the logs")
+    return found

@@ -7,7 +7,6 @@ runs already, settings that come too late are reported and left as they are.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from trainbench.cnn.cluster import cluster_of
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.threads import Threads
+from trainbench.files import parse_object
 from trainbench.machine.system import nvidia_gpus
 from trainbench.progress import log_line
 
@@ -201,12 +201,9 @@ def rewriter_options(text: str) -> dict[str, Any]:
         ParamError: anything but a JSON object.
     """
     try:
-        options = json.loads(text)
+        return parse_object(text)
     except ValueError:
-        options = None
-    if not isinstance(options, dict):
         raise ParamError(
             f"--rewriter_config={text}: not a JSON object; give the options of "
             'tf.config.optimizer.set_experimental_options, such as {"disable_meta_optimizer": true}'
-        )
-    return options
+        ) from None

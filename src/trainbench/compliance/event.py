@@ -10,7 +10,6 @@ from typing import Any
 
 from trainbench.compliance.tags import ncf as tags
 
-MAX_DEPTH = 32
 EXCERPT = 200
 
 UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\udc80-\udcff]")
@@ -73,37 +72,6 @@ class Event:
     def epoch(self) -> Any:
         """The epoch it names: its value's "epoch", or the value itself."""
         return self.value.get("epoch") if isinstance(self.value, dict) else self.value
-
-
-def parse_json(text: str) -> Any:
-    """The value of a JSON text; NaN and infinity are read as the v0.5 checker reads them.
-
-    Raises:
-        ValueError: not JSON, or nested deeper than ``MAX_DEPTH``.
-    """
-    try:
-        value = json.loads(text)
-    except RecursionError:
-        raise ValueError(f"nested deeper than {MAX_DEPTH}") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH}")
-    return value
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        # What is empty or no container counts with its holder, so it need not be looked into.
-        held = (inner for outer in level for inner in _children(outer))
-        level = [inner for inner in held if inner and isinstance(inner, (dict, list))]
-    return depth
-
-
-def _children(value: Any) -> list[Any]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
 
 
 def unreadable(text: str, number: int, found: str, wanted: str) -> Finding:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from trainbench.errors import ConfigError
+from trainbench.files import parse_json
 
 WANTED = (
     'wanted {"cluster": {"worker": ["HOST:PORT", ...]}, "task": {"type": "worker", "index": N}}; '
@@ -134,7 +135,7 @@ def from_tf_config(text: str) -> Cluster | None:
     if not text.strip():
         return None
     try:
-        found = json.loads(text)
+        found = parse_json(text)
     except ValueError as error:
         raise ConfigError(f"TF_CONFIG is not JSON ({error}); {WANTED}") from None
     jobs, task = _parts(found)

@@ -133,6 +133,6 @@ def validated(config: ImagesConfig) -> ImagesConfig:
     return config
 
 
-def from_json(text: str) -> ImagesConfig:
+def from_json(text: str | bytes) -> ImagesConfig:
     """The configuration in the text of a config.json, validated."""
     return validated(configuration.from_json(ImagesConfig, text))

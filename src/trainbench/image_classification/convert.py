@@ -9,18 +9,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import tarfile
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from trainbench.benchmark import Inputs
 from trainbench.errors import DataIntegrityError, MachineError
-from trainbench.files import disk_errors_told, sha256_of, sync_folder, write_json
+from trainbench.files import disk_errors_told, read_object, sha256_of, whole_folder, write_json
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.image_classification.source import ARCHIVE, SUBSETS, raw_name, read_manifest
 from trainbench.progress import heartbeat, log_line
@@ -42,17 +41,13 @@ def convert(config: ImagesConfig, data: DataDir) -> Path:
         return folder
     data.caches.mkdir(parents=True, exist_ok=True)
     needed = 4 * sum(facts["bytes"] for facts in manifest["files"].values())
-    with disk_errors_told(data.caches, needed), heartbeat("converting the images"):
-        part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=data.caches))
-        try:
-            record = _build(config, manifest, data.raw(raw_name(config)), part)
-            write_json(part / "cache.json", {"schema": 1, "key": folder.name, **record})
-            sync_folder(part)
-            part.chmod(0o755)
-            shutil.rmtree(folder, ignore_errors=True)
-            os.replace(part, folder)
-        finally:
-            shutil.rmtree(part, ignore_errors=True)
+    with (
+        disk_errors_told(data.caches, needed),
+        heartbeat("converting the images"),
+        whole_folder(folder) as part,
+    ):
+        record = _build(config, manifest, data.raw(raw_name(config)), part)
+        write_json(part / "cache.json", {"schema": 1, "key": folder.name, **record})
     log_line(f"convert: wrote {folder} ({_counts(record)})")
     return folder
 
@@ -79,9 +74,19 @@ def inputs(config: ImagesConfig, data: DataDir) -> Inputs:
 
 
 def read_record(folder: Path) -> dict[str, Any]:
-    """The content of a cache's cache.json."""
-    found: dict[str, Any] = json.loads((folder / "cache.json").read_text())
-    return found
+    """The content of a cache's cache.json.
+
+    Raises:
+        DataIntegrityError: it is damaged.
+    """
+    try:
+        found = read_object(folder / "cache.json")
+        msgspec.convert(found["files"], dict[str, str])
+        return found
+    except (ValueError, KeyError) as error:
+        raise DataIntegrityError(
+            f"{folder / 'cache.json'}: not a cache record ({error}); run convert again"
+        ) from None
 
 
 def _manifest(config: ImagesConfig, data: DataDir) -> dict[str, Any]:
@@ -100,9 +105,10 @@ def _key(manifest: dict[str, Any]) -> str:
 
 
 def _is_valid(folder: Path) -> bool:
-    if not (folder / "cache.json").exists():
+    try:
+        files = read_record(folder)["files"]
+    except DataIntegrityError:
         return False
-    files = read_record(folder)["files"]
     return all(
         (folder / name).is_file() and sha256_of(folder / name) == sha256
         for name, sha256 in files.items()

@@ -8,16 +8,16 @@ A step that finds the folder complete and unchanged does nothing.
 from __future__ import annotations
 
 import io
-import json
 import os
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from trainbench.benchmark import PUBLISHER, Source
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
-from trainbench.files import sha256_of, write_atomically, write_json
+from trainbench.files import read_object, sha256_of, write_atomically, write_json
 from trainbench.image_classification import generated
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.movielens import transfer
@@ -83,9 +83,10 @@ def read_manifest(data: DataDir, name: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found: dict[str, Any] = json.loads(path.read_text())
+        found = read_object(path)
+        msgspec.convert(found["files"], dict[str, dict[str, Any]])
         return found if found["schema"] == SCHEMA else None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError) as error:
         raise DataIntegrityError(
             f"{path}: not a manifest ({error}); delete it and run download again"
         ) from None
@@ -97,7 +98,7 @@ def _unchanged(manifest: dict[str, Any], folder: Path) -> bool:
     folder = Path(manifest.get("folder") or folder)
     for name, facts in manifest["files"].items():
         file = folder / name
-        if not file.is_file() or file.stat().st_size != facts["bytes"]:
+        if not file.is_file() or file.stat().st_size != facts.get("bytes"):
             return False
         if facts.get("sha256") and sha256_of(file) != facts["sha256"]:
             return False

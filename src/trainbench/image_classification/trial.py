@@ -63,7 +63,7 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
         TrainbenchError: the trial failed; status.json says how.
     """
     trial = spec.trial_dir
-    config = from_json(spec.run_dir.config.read_text())
+    config = from_json(spec.run_dir.config.read_bytes())
     status = TrialStatus(
         "running", 1, "", spec.seed, config.target_top_1, config.model, config.precision
     )

@@ -10,22 +10,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import (
+    UNFINISHED,
     disk_errors_told,
+    read_object,
     require_space,
     sha256_of,
-    sync_folder,
+    whole_folder,
     write_json,
 )
 from trainbench.movielens.datasets import Manifest, SplitSpec, dataset, read_manifest
@@ -34,7 +36,6 @@ from trainbench.trials.paths import DataDir
 FORMAT = 1
 RECORD = "cache.json"
 COMPLIANCE_LOG = "compliance_raw.log"
-_UNFINISHED = ".unfinished-"
 
 # Name of every array -> its type. Little-endian everywhere, so that hashes travel.
 ARRAYS: Mapping[str, str] = {
@@ -137,48 +138,24 @@ def write_cache(
     remove_unfinished(folder.parent)
     needed = sum(array.nbytes for array in arrays.values())
     require_space(folder.parent, needed)
-    part = folder.with_name(_UNFINISHED + folder.name)
-    try:
-        with disk_errors_told(folder.parent, needed):
-            part.mkdir()
-            described = {name: _write_array(part, name, array) for name, array in arrays.items()}
-            write_json(
-                part / RECORD,
-                {**record, "schema": FORMAT, "key": folder.name, "arrays": described},
-            )
-            finish(part)
-            _publish(part, folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    with disk_errors_told(folder.parent, needed), whole_folder(folder) as part:
+        described = {name: _write_array(part, name, array) for name, array in arrays.items()}
+        write_json(
+            part / RECORD, {**record, "schema": FORMAT, "key": folder.name, "arrays": described}
+        )
+        finish(part)
 
 
 def remove_unfinished(caches: Path) -> None:
     """Remove what killed runs left in the folder of all caches; the caller holds the data lock."""
-    for left in caches.glob(_UNFINISHED + "*"):
+    for left in caches.glob(UNFINISHED + "*"):
         shutil.rmtree(left, ignore_errors=True)
 
 
 def _write_array(folder: Path, name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
     path = folder / f"{name}.npy"
-    with path.open("wb") as file:
-        np.save(file, np.ascontiguousarray(array, dtype=ARRAYS[name]))
-        file.flush()
-        os.fsync(file.fileno())
+    np.save(path, np.ascontiguousarray(array, dtype=ARRAYS[name]))
     return {"dtype": ARRAYS[name], "shape": list(array.shape), "sha256": sha256_of(path)}
-
-
-def _publish(part: Path, folder: Path) -> None:
-    sync_folder(part)
-    if folder.exists():
-        # A folder cannot be renamed over a full one. Between the two renames there is no cache,
-        # which reads as "preprocess first", never a mixture of both.
-        old = folder.with_name(f"{_UNFINISHED}old-{folder.name}")
-        os.rename(folder, old)
-        os.rename(part, folder)
-        shutil.rmtree(old)
-    else:
-        os.rename(part, folder)
-    sync_folder(folder.parent)
 
 
 def open_cache(folder: Path, *, verify: bool) -> RatingsCache:
@@ -202,9 +179,10 @@ def open_cache(folder: Path, *, verify: bool) -> RatingsCache:
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     try:
-        record: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        schema, described = record["schema"], record["arrays"]
-    except (OSError, ValueError, TypeError, KeyError) as error:
+        record = read_object(path)
+        schema = record["schema"]
+        described = msgspec.convert(record["arrays"], dict[str, dict[str, Any]])
+    except (ValueError, KeyError) as error:
         raise DataIntegrityError(
             f"{path}: not readable as a cache record ({error}); run preprocess again"
         ) from None
@@ -228,8 +206,9 @@ def _open_array(
     if verify:
         found["sha256"] = sha256_of(path)
     for what, value in found.items():
-        if value != wanted[what]:
+        if value != wanted.get(what):
             raise DataIntegrityError(
-                f"{path}: {what} is {value}, wanted {wanted[what]} ({RECORD}); run preprocess again"
+                f"{path}: {what} is {value}, wanted {wanted.get(what)} ({RECORD}); "
+                "run preprocess again"
             )
     return array

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainbench.configuration import unknown
+from trainbench.configuration import record, unknown
 from trainbench.errors import ConfigError, DataIntegrityError
-from trainbench.files import write_json
+from trainbench.files import read_object, write_json
 from trainbench.trials.paths import DataDir
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens"
@@ -167,13 +166,9 @@ def read_manifest(path: Path) -> Manifest | None:
     if not path.exists():
         return None
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
-        if fields["schema"] != MANIFEST_SCHEMA:
-            return None
-        for name, kind in (("generator", SyntheticSize), ("counts", Counts)):
-            fields[name] = kind(**fields[name]) if fields[name] else None
-        return Manifest(**fields)
-    except (ValueError, TypeError, KeyError) as error:
+        fields = read_object(path)
+        return record(Manifest, fields) if fields["schema"] == MANIFEST_SCHEMA else None
+    except (ValueError, KeyError) as error:
         raise DataIntegrityError(
             f"{path}: not a manifest ({error}); delete it and run download again"
         ) from None

@@ -11,7 +11,6 @@ purpose, so that a seed gives the same bytes on every machine.
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainbench.errors import ConfigError
-from trainbench.files import disk_errors_told, require_space, sha256_of
+from trainbench.files import disk_errors_told, require_space, sha256_of, whole_file
 from trainbench.movielens.datasets import (
     DATASETS,
     Counts,
@@ -270,20 +269,17 @@ def _is_whole(manifest: Manifest, size: SyntheticSize, path: Path) -> bool:
 
 def _write_csv(path: Path, size: SyntheticSize) -> str:
     """Write the ratings by rename; the SHA-256 of the file."""
-    part = path.with_name(path.name + ".part")
     needed = size.ratings * _BYTES_PER_ROW
     require_space(path.parent, needed)
     digest = hashlib.sha256()
-    try:
-        with disk_errors_told(path.parent, needed), part.open("wb") as file:
-            for text in _csv(size):
-                digest.update(text)
-                file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(part, path)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        disk_errors_told(path.parent, needed),
+        whole_file(path, path.with_name(path.name + ".part")) as part,
+        part.open("wb") as file,
+    ):
+        for text in _csv(size):
+            digest.update(text)
+            file.write(text)
     return digest.hexdigest()
 
 

@@ -6,7 +6,6 @@ What has arrived is in ``<name>.part``; ``<name>.part.json`` beside it holds the
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from dataclasses import dataclass
@@ -16,7 +15,13 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 import requests
 
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
-from trainbench.files import BLOCK_BYTES, disk_errors_told, require_space, write_json
+from trainbench.files import (
+    BLOCK_BYTES,
+    disk_errors_told,
+    object_or_empty,
+    require_space,
+    write_json,
+)
 from trainbench.progress import Progress, log_line
 
 _TIMEOUT_S = (15, 60)  # to connect, between two bytes
@@ -208,11 +213,8 @@ def _state_path(part: Path) -> Path:
 
 def _read_state(part: Path, url: str) -> dict[str, str] | None:
     """What was written about ``part``, if it is about this ``url`` and has a validator."""
-    try:
-        state = json.loads(_state_path(part).read_text(encoding="utf-8"))
-        same = state["url"] == without_credentials(url) and isinstance(state["validator"], str)
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+    state = object_or_empty(_state_path(part))
+    same = state.get("url") == without_credentials(url) and isinstance(state.get("validator"), str)
     return state if same else None
 
 

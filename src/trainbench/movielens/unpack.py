@@ -7,7 +7,6 @@ refused all the same, because its other members cannot be trusted either.
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import zipfile
 import zlib
@@ -16,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from trainbench.errors import DataIntegrityError
-from trainbench.files import BLOCK_BYTES, disk_errors_told, require_space
+from trainbench.files import BLOCK_BYTES, disk_errors_told, require_space, whole_file
 from trainbench.movielens.datasets import Layout
 from trainbench.progress import Progress, heartbeat
 
@@ -61,28 +60,22 @@ def unpack(path: Path, member: zipfile.ZipInfo, target: Path) -> str:
     Raises:
         MachineError: the disk is full. DataIntegrityError: the member is damaged.
     """
-    part = target.with_name(target.name + ".part")
     require_space(target.parent, member.file_size)
     digest = hashlib.sha256()
-    try:
-        with (
-            disk_errors_told(target.parent, member.file_size),
-            _zip_errors_told(str(path)),
-            zipfile.ZipFile(path) as archive,
-            archive.open(member) as packed,
-            part.open("wb") as out,
-            Progress(member.file_size, label=f"unpack {target.name}") as progress,
-        ):
-            # zipfile stops at the size that was checked and compares the CRC there.
-            while block := packed.read(BLOCK_BYTES):
-                digest.update(block)
-                out.write(block)
-                progress.advance(len(block))
-            out.flush()
-            os.fsync(out.fileno())
-        os.replace(part, target)
-    finally:
-        part.unlink(missing_ok=True)
+    with (
+        disk_errors_told(target.parent, member.file_size),
+        whole_file(target, target.with_name(target.name + ".part")) as part,
+        _zip_errors_told(str(path)),
+        zipfile.ZipFile(path) as archive,
+        archive.open(member) as packed,
+        part.open("wb") as out,
+        Progress(member.file_size, label=f"unpack {target.name}") as progress,
+    ):
+        # zipfile stops at the size that was checked and compares the CRC there.
+        while block := packed.read(BLOCK_BYTES):
+            digest.update(block)
+            out.write(block)
+            progress.advance(len(block))
     return digest.hexdigest()
 
 

@@ -239,6 +239,6 @@ _POSITIVE = (
 )
 
 
-def from_json(text: str) -> NcfConfig:
+def from_json(text: str | bytes) -> NcfConfig:
     """The configuration in the text of a config.json, validated."""
     return validated(configuration.from_json(NcfConfig, text))

@@ -23,7 +23,7 @@ from trainbench.distribution.cluster import Cluster, from_tf_config
 from trainbench.distribution.join import together
 from trainbench.distribution.liveness import JOIN_TIMEOUT_S, Liveness, end_process
 from trainbench.errors import MachineError
-from trainbench.files import write_atomically, write_json
+from trainbench.files import object_or_empty, write_atomically, write_json
 from trainbench.machine import system
 from trainbench.machine.page_cache import CacheDrop
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
@@ -37,7 +37,6 @@ from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.train import EpochTrain, Trainer, epoch_line
 from trainbench.progress import duration, log_line
 from trainbench.trials.clock import TrialClock
-from trainbench.trials.paths import RunDir
 from trainbench.trials.spec import TrialSpec
 from trainbench.trials.status import (
     Notes,
@@ -94,7 +93,7 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
         TrainbenchError: the trial failed; status.json says how.
     """
     trial = spec.trial_dir
-    config = from_json(spec.run_dir.config.read_text())
+    config = from_json(spec.run_dir.config.read_bytes())
     running = TrialStatus(
         "running", 1, "", spec.seed, config.target_hit_rate, precision=config.precision
     )
@@ -224,7 +223,7 @@ class _Recorder(Observer):
         self._record_system(trainer.device, cache)
 
     def _record_system(self, device: str, cache: RatingsCache) -> None:
-        manifest = _manifest(self.spec.run_dir)
+        manifest = object_or_empty(self.spec.run_dir.manifest)
         found = system.record(git=self.spec.git, device=device)
         if self.options.cluster:
             found["workers"] = self.options.cluster.num_workers
@@ -355,8 +354,3 @@ def _other_task(config: NcfConfig) -> str:
         f"not the MLPerf task (ml-20m to HR@10 0.635) but {config.dataset} "
         f"to {config.target_hit_rate}"
     )
-
-
-def _manifest(run: RunDir) -> dict[str, Any]:
-    found: dict[str, Any] = json.loads(run.manifest.read_text()) if run.manifest.exists() else {}
-    return found

@@ -6,7 +6,6 @@ the tables' names; the layer ``mlp_1`` holds ``mlp_1_kernel`` and ``mlp_1_bias``
 
 from __future__ import annotations
 
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainbench.errors import DataIntegrityError
+from trainbench.files import whole_file
 from trainbench.ncf.model import Geometry, Weights
 
 NPZ, KERAS = "weights.npz", "model.keras"
@@ -23,15 +23,11 @@ NPZ, KERAS = "weights.npz", "model.keras"
 def save_weights(folder: Path, geometry: Geometry, weights: Weights) -> Path:
     """Write both files into ``folder``, each appears whole; the path of the first."""
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{NPZ}.part"
-    with unfinished.open("wb") as file:
+    with whole_file(folder / NPZ) as part, part.open("wb") as file:
         np.savez(file, allow_pickle=False, **weights)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / NPZ)
-    unfinished = folder / f".part.{KERAS}"  # Keras wants its suffix at the end
-    keras_model(geometry, weights).save(unfinished)
-    unfinished.replace(folder / KERAS)
+    # Keras wants its suffix at the end.
+    with whole_file(folder / KERAS, folder / f".part.{KERAS}") as part:
+        keras_model(geometry, weights).save(part)
     return folder / NPZ
 
 

@@ -6,14 +6,13 @@ going or was aborted, and the same files always give the same records.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from trainbench import configuration
 from trainbench.benchmark import Benchmark, load
-from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.errors import DataIntegrityError
 from trainbench.reporting import evidence
 from trainbench.reporting.records import (
     CacheDrop,
@@ -21,13 +20,14 @@ from trainbench.reporting.records import (
     LogFinding,
     Phase,
     Results,
-    Run,
     Trial,
 )
 from trainbench.reporting.sections import Sections
 from trainbench.reporting.sources import Source
 from trainbench.reporting.text import shown
 from trainbench.trials.paths import RunDir, TrialDir
+from trainbench.trials.spec import Run
+from trainbench.trials.status import own_names
 
 
 def collect(run: RunDir, benchmark: Benchmark) -> Results:
@@ -79,8 +79,7 @@ def _trial(
         source = Source(source.root)
     log = logs.logs.get(trial.index)
     sections: Sections = load(benchmark.report)
-    own_names = {"best": benchmark.quality.best, "target": benchmark.quality.target}
-    status = source.record(trial.status, sections.status, own_names)
+    status = source.record(trial.status, sections.status, own_names(benchmark.quality))
     epochs, measured = sections.read(source, trial, logs.epochs.get(trial.index, ()))
     return Trial(
         index=trial.index,
@@ -109,8 +108,8 @@ def _differences(
     if not config:
         return None
     try:
-        own = configuration.from_json(type(reference), json.dumps(config))
-    except ConfigError as error:
+        own = configuration.record(type(reference), config)
+    except ValueError as error:
         missing.append(f"config.json: not a configuration of this version ({error})")
         return None
     pairs = configuration.differences(own, reference)

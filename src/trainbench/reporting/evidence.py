@@ -16,9 +16,8 @@ from trainbench.compliance.parse import parse_lines, read_lines
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
-from trainbench.files import sha256_of
+from trainbench.files import fill, sha256_of
 from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule, Score
-from trainbench.reporting.sources import fill
 from trainbench.trials.paths import RunDir
 
 CONTEXT_LINES = 2

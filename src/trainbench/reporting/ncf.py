@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from trainbench.files import fill
 from trainbench.reporting import drawing, plots
 from trainbench.reporting.drawing import HALF, Figure
-from trainbench.reporting.records import LoggedEpoch, Results, Status, Trial
+from trainbench.reporting.records import LoggedEpoch, Results, Trial
 from trainbench.reporting.sections import Answer, Reading, Sections
-from trainbench.reporting.sources import Source, fill
+from trainbench.reporting.sources import Source
 from trainbench.reporting.tables import Table
 from trainbench.reporting.text import NA, count, fixed, percent, plural, scaled, seconds
 from trainbench.trials.paths import TrialDir
+from trainbench.trials.status import Status
 
 # HR@10 after each epoch of the v0.5 PyTorch reference (mlcommons/training@fe17e837): its example
 # log on ml-20m, and a run on ml-1m with seed 1. Only comparable under the same hyperparameters.
@@ -72,7 +74,7 @@ class Epoch:
 def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> Reading:
     of_log = ({"epoch": e.epoch, "hit_rate": e.quality} for e in logged)
     epochs = source.records(trial.epochs, Epoch)
-    return epochs or tuple(fill(Epoch, values, set()) for values in of_log), None
+    return epochs or tuple(fill(Epoch, values) for values in of_log), None
 
 
 def reference_curve(results: Results) -> tuple[str, Sequence[float]]:

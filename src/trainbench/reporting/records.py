@@ -12,25 +12,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainbench.benchmark import Benchmark, Quality, load
 from trainbench.compliance.rules.levels import LEVELS
+from trainbench.trials.spec import Run
+from trainbench.trials.status import Status
 
 if TYPE_CHECKING:
     from trainbench.reporting.sections import Sections
 
 SCHEMA_VERSION = 1
-
-
-@dataclass(frozen=True)
-class Run:
-    """Identity of a run, from run.json."""
-
-    run_id: str | None
-    created_unix_s: float | None
-    preset: str | None
-    runs: int | None
-    seed: int | None
-    command: tuple[str, ...] | None
-    trainbench_version: str | None
-    system_name: str | None
 
 
 class Epoch(Protocol):
@@ -62,30 +50,6 @@ class Phase:
     start_unix_s: float | None
     duration_s: float | None
     timed: bool | None
-
-
-@dataclass(frozen=True)
-class Degradation:
-    """One way in which a run departs from the full benchmark, in words."""
-
-    code: str | None
-    text: str | None
-
-
-@dataclass(frozen=True)
-class Status:
-    """How a trial ended, from status.json, where ``best`` and ``target`` go by their own names."""
-
-    state: str | None
-    exit_code: int | None
-    message: str | None
-    seed: int | None
-    time_to_train_s: float | None
-    best: float | None
-    target: float | None
-    device: str | None
-    precision: str | None
-    degraded: tuple[Degradation, ...] | None
 
 
 @dataclass(frozen=True)

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
+from trainbench.files import fill
 from trainbench.reporting import drawing, plots
 from trainbench.reporting.drawing import WIDE, Figure, Panel
-from trainbench.reporting.records import LoggedEpoch, Results, Status, Trial
+from trainbench.reporting.records import LoggedEpoch, Results, Trial
 from trainbench.reporting.sections import Answer, Reading, Sections
-from trainbench.reporting.sources import Source, fill
+from trainbench.reporting.sources import Source
 from trainbench.reporting.tables import Table
 from trainbench.reporting.text import NA, count, fixed, plural
 from trainbench.trials.paths import TrialDir
+from trainbench.trials.status import Status
 
 SMOOTHED_STEPS = 20
 BINS = 60
@@ -81,20 +83,20 @@ class _Result:
 def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> Reading:
     record = source.mapping(trial.result)
     stats, evaluations = record.get("stats"), record.get("evaluations")
-    result = fill(_Result, {**(stats if isinstance(stats, dict) else {}), **record}, set())
+    result = fill(_Result, {**(stats if isinstance(stats, dict) else {}), **record})
     measured = Measured(
         trial=trial.index,
         batch_size=result.batch_size or 0,
         images_per_s=result.images_per_sec,
         step_times_s=tuple(s for s in result.step_times_s or () if s > 0),
         evaluations=tuple(
-            fill(Evaluation, e, set(), _KEYS)
+            fill(Evaluation, e, keys=_KEYS)
             for e in (evaluations if isinstance(evaluations, list) else ())
             if isinstance(e, dict)
         ),
     )
     of_log = ({"epoch": e.epoch, "top_1": e.quality} for e in logged)
-    return measured.evaluations or tuple(fill(Evaluation, e, set()) for e in of_log), measured
+    return measured.evaluations or tuple(fill(Evaluation, e) for e in of_log), measured
 
 
 def _timed(results: Results) -> list[Trial]:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from trainbench.reporting.drawing import Figure
-from trainbench.reporting.records import Epoch, LoggedEpoch, Results, Status, Trial
+from trainbench.reporting.records import Epoch, LoggedEpoch, Results, Trial
 from trainbench.reporting.sources import Source
 from trainbench.reporting.tables import Table
 from trainbench.trials.paths import TrialDir
+from trainbench.trials.status import Status
 
 Reading = tuple[tuple[Epoch, ...], Any]
 """Epochs of a trial, and what its benchmark alone measured of it: a dataclass or ``None``."""

@@ -6,16 +6,17 @@ takes the arguments and returns the exit code of the process, which ends with it
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from trainbench.benchmark import find, load
-from trainbench.errors import Interrupted, MachineError, TrainbenchError
-from trainbench.files import write_json
+from trainbench.configuration import record
+from trainbench.errors import ConfigError, Interrupted, MachineError, TrainbenchError
+from trainbench.files import read_object, write_json
 from trainbench.trials import signals
 from trainbench.trials.parent_watch import die_with_parent
 from trainbench.trials.spec import TrialSpec
@@ -31,17 +32,32 @@ EXTRAS = {
 """Packages that a plain installation lacks, and the extra that brings each."""
 
 
+@dataclass(frozen=True)
+class Spec:
+    """The content of the file: what to call in the process, and with what."""
+
+    entry: str
+    parent: int
+    arguments: Mapping[str, Any]
+
+
 def command(path: Path, entry: str, arguments: Mapping[str, Any]) -> list[str]:
     """The command that calls ``entry`` with ``arguments``, which are written to ``path``."""
-    spec = {"entry": entry, "parent": os.getpid(), "arguments": dict(arguments)}
-    write_json(path, spec, sort_keys=False)
+    write_json(path, asdict(Spec(entry, os.getpid(), dict(arguments))), sort_keys=False)
     return [sys.executable, "-m", "trainbench.trials.child", str(path)]
 
 
 def trial(arguments: Mapping[str, Any]) -> int:
     """The entry of a trial of any benchmark; ``arguments`` are the fields of ``TrialSpec``."""
-    spec = TrialSpec(**arguments)
+    spec = record(TrialSpec, arguments)
     return int(load(find(spec.benchmark).trial)(spec).exit_code)
+
+
+def _read(path: Path) -> Spec:
+    try:
+        return record(Spec, read_object(path))
+    except ValueError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def exit_code_of(error: BaseException) -> int | None:
@@ -66,12 +82,12 @@ def main(path: Path) -> int:
     """Do what the spec in ``path`` says and return its exit code."""
     signals.listen()
     try:
-        spec = json.loads(path.read_text())
-        die_with_parent(spec["parent"])
+        spec = _read(path)
+        die_with_parent(spec.parent)
         # TensorFlow reads them when imported: its start-up notes would bury the progress lines.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-        return int(load(spec["entry"])(spec["arguments"]))
+        return int(load(spec.entry)(spec.arguments))
     except (Exception, KeyboardInterrupt) as error:
         code = exit_code_of(error)
         if code is None:

@@ -1,18 +1,19 @@
 """One step at a time in a data directory, and a record of each step's end.
 
-The lock is the kernel's (``flock``): it ends with the process that holds it, however that process
-dies, so there are no stale locks.
+The lock is the kernel's: it ends with the process that holds it, however that process dies, so
+there are no stale locks.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from trainbench.errors import Interrupted, MachineError, TrainbenchError
 from trainbench.trials import signals
@@ -27,21 +28,31 @@ def locked(data: DataDir, step: str) -> Iterator[None]:
         MachineError: the folder is missing or not writable, or another step holds it.
     """
     _require_folder(data.root)
+    holder = f"{step}, process {os.getpid()}, since {_utc_now()}\n".encode()
+
+    def name_holder(descriptor: int) -> None:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder, 0)
+
+    lock = FileLock(data.lock, fallback_to_soft=False, on_acquired=name_holder)
     try:
-        handle = open(data.lock, "a+")  # noqa: SIM115  closed by the with statement below
+        lock.acquire(blocking=False)
+    except Timeout:
+        held_by = data.lock.read_text().strip() or "an unknown step"
+        raise MachineError(
+            f"{data.root}: in use by {held_by}; wait for it to end, or choose another folder "
+            "with --data-dir or DATA_DIR"
+        ) from None
     except OSError as error:
         raise MachineError(
             f"{data.root}: cannot write here ({error.strerror}); make it writable for this user "
             "or choose another folder with --data-dir or DATA_DIR"
         ) from None
-    with handle:
-        _lock(handle.fileno(), data.lock)
-        handle.seek(0)
-        handle.truncate()
-        handle.write(f"{step}, process {os.getpid()}, since {_utc_now()}\n")
-        handle.flush()
+    try:
         with _recorded(data.steps, step):
             yield
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
@@ -80,17 +91,6 @@ def _require_folder(root: Path) -> None:
         f"{root}: no data volume here; run the workflow as 'popper run -f wf.yml -c settings.py' "
         "(settings.py mounts it), or name a folder with --data-dir"
     )
-
-
-def _lock(descriptor: int, path: Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = path.read_text().strip() or "an unknown step"
-        raise MachineError(
-            f"{path.parent}: in use by {holder}; wait for it to end, or choose another folder "
-            "with --data-dir or DATA_DIR"
-        ) from None
 
 
 def _utc_now() -> str:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainbench.benchmark import DEFAULT, Benchmark, find, registered
+from trainbench.files import object_or_empty
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 
@@ -85,6 +84,20 @@ class TrialSpec:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Run:
+    """Identity of a run, from run.json."""
+
+    run_id: str | None
+    created_unix_s: float | None
+    preset: str | None
+    runs: int | None
+    seed: int | None
+    command: tuple[str, ...] | None
+    trainbench_version: str | None
+    system_name: str | None
+
+
 def benchmark_of(run: RunDir) -> Benchmark:
     """The benchmark that ``run`` is of.
 
@@ -94,7 +107,8 @@ def benchmark_of(run: RunDir) -> Benchmark:
     Raises:
         ConfigError: it is of a benchmark that is not installed here.
     """
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        return find(str(json.loads(run.run_file.read_text())["benchmark"]))
+    named = object_or_empty(run.run_file).get("benchmark")
+    if isinstance(named, str):
+        return find(named)
     stitched = [path.name for path in sorted(run.root.glob("results/*/*")) if path.is_dir()]
     return find(next((name for name in stitched if name in registered()), DEFAULT))

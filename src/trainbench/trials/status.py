@@ -1,22 +1,59 @@
 """What the status of every trial has in common, whatever it trains.
 
-A status is a frozen dataclass with at least ``state``, ``exit_code``, ``message`` and ``degraded``.
+What a benchmark writes is a frozen dataclass of its own, with at least ``state``, ``exit_code``,
+``message`` and ``degraded``.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trainbench.benchmark import Quality
 from trainbench.errors import TrainbenchError
-from trainbench.files import write_json
+from trainbench.files import fill, object_or_empty, write_json
 from trainbench.trials import signals
 
 StatusT = TypeVar("StatusT", bound=Any)
 Notes = list[tuple[str, str, Any]]
 """(code, sentence, whether it applies) of each reason why a result is degraded."""
+
+
+@dataclass(frozen=True)
+class Degradation:
+    """One way in which a run departs from the full benchmark, in words."""
+
+    code: str | None
+    text: str | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """How a trial ended, from status.json, where ``best`` and ``target`` go by their own names."""
+
+    state: str | None
+    exit_code: int | None
+    message: str | None
+    seed: int | None
+    time_to_train_s: float | None
+    best: float | None
+    target: float | None
+    device: str | None
+    precision: str | None
+    degraded: tuple[Degradation, ...] | None
+
+
+def read_status(path: Path, quality: Quality) -> Status:
+    """The status in ``path``, with ``None`` for what it does not say or is damaged."""
+    return fill(Status, object_or_empty(path), keys=own_names(quality))
+
+
+def own_names(quality: Quality) -> dict[str, str]:
+    """What a benchmark calls the fields ``best`` and ``target`` in its status.json."""
+    return {"best": quality.best, "target": quality.target}
 
 
 def write_status(status: Any, path: Path) -> None:

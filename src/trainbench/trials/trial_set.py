@@ -7,7 +7,6 @@ never touched, and a trial that was cut off starts again beside its remains.
 
 from __future__ import annotations
 
-import json
 import re
 import secrets
 import shutil
@@ -15,7 +14,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -29,12 +27,13 @@ from trainbench.errors import (
     TargetNotReachedError,
     TrainbenchError,
 )
-from trainbench.files import write_atomically, write_json
+from trainbench.files import fill, object_or_empty, read_object, write_atomically, write_json
 from trainbench.machine import system
 from trainbench.progress import duration, log_line
 from trainbench.trials import child
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
-from trainbench.trials.spec import SetSpec, TrialSpec
+from trainbench.trials.spec import Run, SetSpec, TrialSpec
+from trainbench.trials.status import Status, read_status
 
 FINISHED = ("converged", "not_converged", "failed")
 # Exit codes of a trial after which the next one would also fail: configuration, data, machine.
@@ -56,14 +55,6 @@ def trial_seed(seed: int | None, index: int) -> int:
     return int(np.random.SeedSequence([seed, index]).generate_state(1, np.uint64)[0] >> 2)
 
 
-def read_status(trial: TrialDir) -> dict[str, Any]:
-    """The content of a trial's status.json; empty where there is none."""
-    if not trial.status.exists():
-        return {}
-    found: dict[str, Any] = json.loads(trial.status.read_text())
-    return found
-
-
 def run_set(spec: SetSpec) -> RunDir:
     """Run the trials that are missing and return the run's folder.
 
@@ -76,10 +67,10 @@ def run_set(spec: SetSpec) -> RunDir:
     started = time.monotonic()
     for index in range(spec.runs):
         status = _finished(spec, run, index)
-        _say_progress(run, spec.runs, index + 1, time.monotonic() - started)
-        if status["state"] == "failed" and status["exit_code"] in HOPELESS:
-            kind = HOPELESS[status["exit_code"]]
-            raise kind(f"trial {index} failed: {status['message']}")
+        _say_progress(spec, run, index + 1, time.monotonic() - started)
+        if status.state == "failed" and status.exit_code in HOPELESS:
+            kind = HOPELESS[status.exit_code]
+            raise kind(f"trial {index} failed: {status.message}")
     return run
 
 
@@ -89,15 +80,14 @@ def require_target(run: RunDir, quality: Quality) -> None:
     Raises:
         TrainbenchError: every trial failed. TargetNotReachedError: none reached the target.
     """
-    statuses = [read_status(trial) for trial in run.trials]
-    if any(status["state"] == "converged" for status in statuses):
+    statuses = [read_status(trial.status, quality) for trial in run.trials]
+    if any(status.state == "converged" for status in statuses):
         return
-    if all(status["state"] == "failed" for status in statuses):
-        raise TrainbenchError(f"{run.root}: every trial failed: {statuses[-1]['message']}")
-    highest = max(status.get(quality.best) or 0.0 for status in statuses)
+    if all(status.state == "failed" for status in statuses):
+        raise TrainbenchError(f"{run.root}: every trial failed: {statuses[-1].message}")
+    highest = max(status.best or 0.0 for status in statuses)
     raise TargetNotReachedError(
-        f"{run.root}: best {quality.name} {highest:.4f} is below the target "
-        f"{statuses[0][quality.target]}"
+        f"{run.root}: best {quality.name} {highest:.4f} is below the target {statuses[0].target}"
     )
 
 
@@ -164,31 +154,39 @@ def _interrupted_run(spec: SetSpec) -> RunDir | None:
     run = RunDir(spec.data.latest)
     if not run.run_file.exists() or not run.config.exists():
         return None
-    record = json.loads(run.run_file.read_text())
-    same = (record["runs"], record["seed"]) == (spec.runs, spec.seed)
-    if not same or run.config.read_text() != to_json(spec.config):
+    try:
+        asked = fill(Run, read_object(run.run_file))
+    except ValueError as error:
+        log_line(f"{run.run_file}: {error}; this run is not continued")
         return None
-    states = [read_status(run.trial(index)).get("state") for index in range(spec.runs)]
+    same = asked.run_id and (asked.runs, asked.seed) == (spec.runs, spec.seed)
+    if not same or run.config.read_bytes() != to_json(spec.config).encode():
+        return None
+    states = [_status(spec, run, index).state for index in range(spec.runs)]
     missing = sum(state not in FINISHED for state in states)
     if not missing:
         return None
-    log_line(f"continuing run {record['run_id']}: {missing} of {spec.runs} trial(s) missing")
-    return spec.data.run(record["run_id"])
+    log_line(f"continuing run {asked.run_id}: {missing} of {spec.runs} trial(s) missing")
+    return spec.data.run(run.root.resolve().name)
 
 
-def _finished(spec: SetSpec, run: RunDir, index: int) -> dict[str, Any]:
+def _status(spec: SetSpec, run: RunDir, index: int) -> Status:
+    return read_status(run.trial(index).status, spec.benchmark.quality)
+
+
+def _finished(spec: SetSpec, run: RunDir, index: int) -> Status:
     """The status of a trial that has ended, now or before."""
-    trial = run.trial(index)
-    status = read_status(trial)
-    if status.get("state") in FINISHED:
+    trial, status = run.trial(index), _status(spec, run, index)
+    if status.state in FINISHED:
         return status
-    _set_aside(trial)
+    _set_aside(trial, status.state or "no status")
     seed = trial_seed(spec.seed, index)
     log_line(f"trial {index + 1} of {spec.runs}, seed {seed}")
     trial.root.mkdir()
     one = TrialSpec.of(spec, run, index=index, seed=seed)
     command = child.command(trial.spec, "trainbench.trials.child:trial", one.arguments())
-    return _run_in_process(trial, command, seed)
+    _run_in_process(trial, command, seed)
+    return _status(spec, run, index)
 
 
 def _point_latest_at(data: DataDir, run: RunDir) -> None:
@@ -197,31 +195,27 @@ def _point_latest_at(data: DataDir, run: RunDir) -> None:
     link.replace(data.latest)
 
 
-def _set_aside(trial: TrialDir) -> None:
+def _set_aside(trial: TrialDir, state: str) -> None:
     if not trial.root.exists():
         return
     remains = list(trial.root.parent.glob(f"{trial.root.name}.aborted-*"))
-    status = read_status(trial)
     trial.root.rename(trial.root.with_name(f"{trial.root.name}.aborted-{len(remains)}"))
-    log_line(
-        f"{trial.root.name} was cut off ({status.get('state', 'no status')}); starting it again"
-    )
+    log_line(f"{trial.root.name} was cut off ({state}); starting it again")
 
 
-def _run_in_process(trial: TrialDir, command: list[str], seed: int) -> dict[str, Any]:
+def _run_in_process(trial: TrialDir, command: list[str], seed: int) -> None:
     try:
         code = follow(command, trial.stdout)
     except BaseException:
         _mark_interrupted(trial)
         raise
-    status = read_status(trial)
-    if status.get("state") in FINISHED:
-        return status
+    status = object_or_empty(trial.status)
+    if str(status.get("state")) in FINISHED:
+        return
     error = TrainbenchError(f"the trial's process ended with {ending(code)}; see {trial.stdout}")
     status = {"seed": seed, **status, "state": "failed"}
     status |= {"exit_code": error.exit_code, "message": str(error)}
     write_json(trial.status, status, sort_keys=False)
-    return status
 
 
 def _end(child: subprocess.Popen[str]) -> None:
@@ -234,18 +228,18 @@ def _end(child: subprocess.Popen[str]) -> None:
 
 
 def _mark_interrupted(trial: TrialDir) -> None:
-    status = read_status(trial)
+    status = object_or_empty(trial.status)
     if status.get("state") == "running":
         status |= {"state": "interrupted", "exit_code": 130, "message": "interrupted"}
         write_json(trial.status, status, sort_keys=False)
 
 
-def _say_progress(run: RunDir, runs: int, done: int, seconds: float) -> None:
-    if runs == 1:
+def _say_progress(spec: SetSpec, run: RunDir, done: int, seconds: float) -> None:
+    if spec.runs == 1:
         return
-    states = [read_status(run.trial(index)).get("state") for index in range(done)]
-    left = runs - done
+    states = [_status(spec, run, index).state for index in range(done)]
+    left = spec.runs - done
     log_line(
-        f"{done} of {runs} trials done, {states.count('converged')} converged, {left} left, "
+        f"{done} of {spec.runs} trials done, {states.count('converged')} converged, {left} left, "
         f"ETA {duration(seconds / done * left)}"
     )

@@ -54,6 +54,23 @@ def test_a_killed_step_leaves_no_lock(tmp_path: Path) -> None:
         pass
 
 
+def test_a_lock_that_is_a_link_is_refused_and_its_target_stays(tmp_path: Path) -> None:
+    target = tmp_path / "thesis.txt"
+    target.write_text("precious")
+    (tmp_path / ".lock").symlink_to(target)
+    with pytest.raises(MachineError, match="cannot write here"), locked(DataDir(tmp_path), "train"):
+        pass
+    assert target.read_text() == "precious"
+
+
+def test_the_lock_names_its_holder_alone(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    data.lock.write_text("preprocess, process 1, and more than a step writes there\n" * 2)
+    with locked(data, "train"):
+        assert data.lock.read_text().startswith(f"train, process {os.getpid()}, since ")
+        assert data.lock.read_text().count("\n") == 1
+
+
 def test_a_missing_data_volume_says_how_to_mount_it(tmp_path: Path) -> None:
     refused = pytest.raises(MachineError, match=r"popper run -f wf\.yml -c settings\.py")
     with refused, locked(DataDir(tmp_path / "absent"), "train"):

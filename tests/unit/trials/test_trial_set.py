@@ -18,7 +18,8 @@ from trainbench.errors import (
 )
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec, TrialSpec, benchmark_of
-from trainbench.trials.trial_set import read_status, require_target, run_set, trial_seed
+from trainbench.trials.status import Status, read_status
+from trainbench.trials.trial_set import require_target, run_set, trial_seed
 
 MakeSet = Callable[..., SetSpec]
 
@@ -40,9 +41,13 @@ def make_set(toy: None, tmp_path: Path) -> MakeSet:
     return make_set
 
 
-def states(spec: SetSpec) -> list[str]:
+def status_of(run: RunDir, index: int) -> Status:
+    return read_status(run.trial(index).status, find("toy").quality)
+
+
+def states(spec: SetSpec) -> list[str | None]:
     run = spec.data.run(spec.data.latest.resolve().name)
-    return [read_status(run.trial(index)).get("state", "") for index in range(spec.runs)]
+    return [status_of(run, index).state for index in range(spec.runs)]
 
 
 def test_each_trial_has_a_seed_of_its_own_and_finished_ones_are_left_alone(
@@ -50,7 +55,7 @@ def test_each_trial_has_a_seed_of_its_own_and_finished_ones_are_left_alone(
 ) -> None:
     spec = make_set(runs=3)
     run = run_set(spec)
-    found = [read_status(run.trial(index))["seed"] for index in range(3)]
+    found = [status_of(run, index).seed for index in range(3)]
     assert found == [trial_seed(3, index) for index in range(3)]
     assert len(set(found)) == 3
     assert "epoch 1" in run.trial(0).stdout.read_text()
@@ -92,16 +97,16 @@ def test_a_trial_that_was_cut_off_starts_anew_beside_its_remains(make_set: MakeS
     run = run_set(spec)
     run.trial(0).status.write_text('{"state": "running"}')
     assert run_set(spec) == run
-    assert read_status(run.trial(0))["state"] == "converged"
+    assert status_of(run, 0).state == "converged"
     remains = run.root / "trial_0.aborted-0" / "status.json"
     assert json.loads(remains.read_text()) == {"state": "running"}
 
 
 def test_a_process_that_dies_is_a_failed_trial_with_its_signal(make_set: MakeSet) -> None:
     run = run_set(make_set("ends=killed", runs=1))
-    status = read_status(run.trial(0))
-    assert status["state"] == "failed"
-    assert "signal 9 (often the kernel, out of memory" in status["message"]
+    status = status_of(run, 0)
+    assert status.state == "failed"
+    assert "signal 9 (often the kernel, out of memory" in str(status.message)
     with pytest.raises(TrainbenchError, match="every trial failed"):
         require_target(run, find("toy").quality)
 
@@ -110,7 +115,7 @@ def test_a_failure_that_the_next_trial_would_share_ends_the_set(make_set: MakeSe
     spec = make_set("ends=damaged", runs=2)
     with pytest.raises(DataIntegrityError, match="trial 0 failed: points"):
         run_set(spec)
-    assert states(spec) == ["failed", ""]
+    assert states(spec) == ["failed", None]
 
 
 def test_a_target_that_no_trial_reached_is_named_with_the_best(make_set: MakeSet) -> None:

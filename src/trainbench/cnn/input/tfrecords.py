@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainbench.errors import DataIntegrityError
+from trainbench.files import whole_file
 from trainbench.progress import heartbeat
 
 FRAME_BYTES = 16
@@ -64,11 +64,9 @@ def damage(files: list[Path], cause: tf.errors.OpError) -> DataError:
 
 def write(file: Path, examples: list[bytes]) -> None:
     """Write serialized examples to ``file``, which is whole or absent at any time."""
-    unfinished = file.with_name(f".{file.name}.part")
-    with tf.io.TFRecordWriter(str(unfinished)) as writer:
+    with whole_file(file) as part, tf.io.TFRecordWriter(str(part)) as writer:
         for example in examples:
             writer.write(example)
-    os.replace(unfinished, file)
 
 
 def example(encoded: bytes, label: int, box: tuple[float, float, float, float]) -> bytes:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.errors import ConfigError
+from trainbench.files import read_object
 from trainbench.reporting.tables import Table
 from trainbench.reporting.text import fixed, shown
 from trainbench.statistics import Change, Interval, block_speeds, change, mean_interval
@@ -133,13 +134,13 @@ def read(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         raise ConfigError(f"{path}: a folder; to compare runs of NCF: trainbench report --run ...")
+    if not path.exists():
+        raise ConfigError(f"{path}: no such file; write it with --result_json")
     try:
-        record = json.loads(path.read_text())
+        record = read_object(path)
         if not record["stats"]["images_per_sec"] > 0 or not record["batch_size"] > 0:
             raise ValueError("nothing was timed")
-        return dict(record)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; write it with --result_json") from None
+        return record
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path}: not a result of trainbench cnn --result_json ({error})"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import tempfile
@@ -14,6 +13,7 @@ from typing import Any
 from trainbench.cnn.flags.arguments import argv_of
 from trainbench.cnn.flags.params import Params
 from trainbench.errors import Interrupted, MachineError
+from trainbench.files import read_object
 from trainbench.machine.system import held_bytes
 from trainbench.trials import child
 
@@ -86,7 +86,7 @@ def run(params: Params, *, quiet: bool, limit_bytes: int | None = None) -> Outco
             message = last_error(errors.read())
         if process.returncode == Interrupted.exit_code:
             raise Interrupted("a run was interrupted")
-        record = json.loads(result.read_text()) if result.exists() else None
+        record = read_object(result) if result.exists() else None
     return Outcome(process.returncode, record, message, memory, over)
 
 

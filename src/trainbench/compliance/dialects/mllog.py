@@ -16,10 +16,11 @@ from typing import Any
 
 from trainbench.compliance.dialects import mllog_resnet
 from trainbench.compliance.dialects.mllog_resnet import RESEARCH, Entry, Submission
-from trainbench.compliance.event import Event, Finding, Line, parse_json, unreadable
+from trainbench.compliance.event import Event, Finding, Line, unreadable
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.errors import MachineError
+from trainbench.files import parse_json
 
 TOKEN = ":::MLLOG "
 
@@ -46,7 +47,7 @@ _EPOCH_VALUED = frozenset({tags.TRAIN_EPOCH, tags.EVAL_START, tags.EVAL_STOP})
 def parse_line(text: str, number: int = 0) -> Event | Finding:
     """The event of a ``:::MLLOG`` line in the terms of v0.5, or the finding that it is not one."""
     try:
-        entry = parse_json(text[text.index(TOKEN) + len(TOKEN) :].strip())
+        entry = parse_json(text[text.index(TOKEN) + len(TOKEN) :].strip(), float)
         milliseconds, key, metadata = entry["time_ms"], entry["key"], dict(entry["metadata"] or {})
         if not isinstance(key, str) or not 0 <= milliseconds < _MAX_TIME_MS:
             return unreadable(text, number, "no key or no time", "text and milliseconds")

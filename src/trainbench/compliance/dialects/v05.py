@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 
-from trainbench.compliance.event import UNPRINTABLE, Event, Finding, Line, parse_json, unreadable
+from trainbench.compliance.event import UNPRINTABLE, Event, Finding, Line, unreadable
+from trainbench.files import parse_json
 
 TOKEN = ":::MLP"
 
@@ -31,7 +32,8 @@ def parse_line(text: str, number: int = 0) -> Event | Finding:
     if len(match["line"]) > 9 or UNPRINTABLE.search(match["file"]):
         return unreadable(text, number, "no call site", "the name of a file and a line number")
     try:
-        value = parse_json(match["value"]) if match["value"] is not None else None
+        # NaN and infinity are read as the v0.5 checker reads them.
+        value = parse_json(match["value"], float) if match["value"] is not None else None
     except ValueError as error:
         return unreadable(text, number, f"value {match['value'][:40]} ({error})", "JSON")
     return Event(

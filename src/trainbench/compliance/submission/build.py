@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -14,7 +12,7 @@ from typing import Any
 from trainbench.benchmark import Benchmark
 from trainbench.compliance.submission.verify import REQUIRED_LEVEL
 from trainbench.errors import ConfigError, DataIntegrityError
-from trainbench.files import write_json
+from trainbench.files import object_or_empty, read_object, whole_folder, write_json
 from trainbench.trials.paths import RunDir
 from trainbench.trials.spec import benchmark_of
 
@@ -66,16 +64,11 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
             f"{results}: no result_<i>.txt; run stitch before submission build"
         )
     machine, preset = _system(run), _preset(run)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.part")
-    try:
-        _write_results(partial / "results" / system, benchmark, logs, entry(machine, submitter))
-        write_json(partial / "submission.json", _meta(submitter), sort_keys=False)
-        _write_code(partial / "code" / benchmark.name, code, benchmark, system, preset)
-        if out.exists():
-            out.rmdir()
-        os.replace(partial, out)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    # It can be built again, so it need not survive a loss of power.
+    with whole_folder(out, durable=False) as part:
+        _write_results(part / "results" / system, benchmark, logs, entry(machine, submitter))
+        write_json(part / "submission.json", _meta(submitter), sort_keys=False)
+        _write_code(part / "code" / benchmark.name, code, benchmark, system, preset)
     return out
 
 
@@ -166,16 +159,16 @@ def _hardware(machine: Mapping[str, Any]) -> str:
 def _system(run: RunDir) -> Mapping[str, Any]:
     for trial in run.trials:
         if trial.system.exists():
-            found: Mapping[str, Any] = json.loads(trial.system.read_text(encoding="utf-8"))
-            return found
+            try:
+                return read_object(trial.system)
+            except ValueError as error:
+                raise DataIntegrityError(f"{trial.system}: {error}") from None
     raise DataIntegrityError(f"{run.root}: no system.json in any trial; wanted one to describe")
 
 
 def _preset(run: RunDir) -> str:
     """The preset that the run says it had; the benchmark's own when it does not say."""
-    if not run.run_file.exists():
-        return "mlperf"
-    return str(json.loads(run.run_file.read_text(encoding="utf-8")).get("preset") or "mlperf")
+    return str(object_or_empty(run.run_file).get("preset") or "mlperf")
 
 
 def _copy_code(checkout: Path, folder: Path, benchmark: Benchmark) -> None:

@@ -10,7 +10,6 @@ Rules: mlcommons/training@v0.5 compliance/verify_submission. ``build`` makes suc
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,6 +19,7 @@ from trainbench.compliance.check import check_file
 from trainbench.compliance.event import Finding, excerpt, shown
 from trainbench.compliance.rules.levels import NEWEST_CHECKER, known_benchmarks, ruleset
 from trainbench.compliance.score import run_rule, score
+from trainbench.files import read_object
 
 REQUIRED_LEVEL = {"closed": 2, "open": 1}
 SUBMISSION_KEYS = ("org", "poc_email")
@@ -185,13 +185,9 @@ def _no_statistic(folder: Path) -> Finding:
 
 def _read(path: Path) -> tuple[Mapping[str, Any], list[Finding]]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        found = f"{path}: {type(error).__name__}"
-        return {}, [Finding("submission/json", found, "a JSON object")]
-    if not isinstance(content, dict):
-        return {}, [Finding("submission/json", f"{path}: no object", "a JSON object")]
-    return content, []
+        return read_object(path), []
+    except ValueError as error:
+        return {}, [Finding("submission/json", f"{path}: {error}", "a JSON object")]
 
 
 def _keys(path: Path, found: Mapping[str, Any], wanted: Sequence[str]) -> Iterator[Finding]:

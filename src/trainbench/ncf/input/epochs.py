@@ -23,6 +23,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from trainbench import configuration
+from trainbench.files import read_object
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.input.flagfile import GenerationOptions
 from trainbench.ncf.input.sampling import Purpose, Sampler, chunk_bounds, stream
@@ -176,7 +178,7 @@ class EpochMaker:
 
 def open_epoch(folder: Path, *, wait_s: float) -> EpochData:
     """The epoch that ``EpochMaker.write_epoch`` wrote into ``folder``."""
-    record = EpochRecord(**json.loads((folder / RECORD).read_text()))
+    record = configuration.record(EpochRecord, read_object(folder / RECORD))
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS}
     return EpochData(
         epoch=record.epoch,

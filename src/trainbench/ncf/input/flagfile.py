@@ -9,12 +9,17 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_type_hints
+from typing import Annotated, get_type_hints
+
+import msgspec
+from msgspec import Meta
 
 from trainbench.configuration import unknown
 from trainbench.errors import ConfigError
 from trainbench.files import write_atomically
 from trainbench.ncf.config import CHOICES, NcfConfig
+
+Count = Annotated[int, Meta(ge=1)]
 
 
 @dataclass(frozen=True)
@@ -23,15 +28,15 @@ class GenerationOptions:
 
     cache_folder: str
     compliance_file: str
-    seed: int
-    batch_size: int
-    train_negatives: int
-    eval_negatives: int
-    max_epochs: int
-    epochs_per_cycle: int
-    cycles_ahead: int
+    seed: Annotated[int, Meta(ge=0)]
+    batch_size: Count
+    train_negatives: Count
+    eval_negatives: Count
+    max_epochs: Count
+    epochs_per_cycle: Count
+    cycles_ahead: Count
     last_batch: str
-    generator_workers: int
+    generator_workers: Count
 
     @classmethod
     def of(
@@ -64,7 +69,7 @@ def read_flagfile(path: Path) -> GenerationOptions:
         ConfigError: a line that is not ``--key=value``, a key that is unknown, missing or there
             twice, or a value of the wrong type.
     """
-    kinds = get_type_hints(GenerationOptions)
+    kinds = get_type_hints(GenerationOptions, include_extras=True)
     values: dict[str, str | int] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         key, equals, text = line.removeprefix("--").partition("=")
@@ -82,16 +87,12 @@ def read_flagfile(path: Path) -> GenerationOptions:
 
 
 def _value(path: Path, number: int, key: str, text: str, kind: type) -> str | int:
-    if kind is str:
-        if key in CHOICES and text not in CHOICES[key]:
-            raise ConfigError(f"{path}, line {number}: {unknown(key, text, CHOICES[key])}")
-        return text
+    if key in CHOICES and text not in CHOICES[key]:
+        raise ConfigError(f"{path}, line {number}: {unknown(key, text, CHOICES[key])}")
     try:
-        value = int(text)
-    except ValueError:
-        value = -1
-    if value < (0 if key == "seed" else 1):
+        value: str | int = msgspec.convert(text, kind, strict=False)
+        return value
+    except msgspec.ValidationError:
         raise ConfigError(
             f"{path}, line {number}: found --{key}={text}, wanted a whole number above 0"
-        )
-    return value
+        ) from None

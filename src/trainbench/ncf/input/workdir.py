@@ -6,14 +6,13 @@ however it died, and is removed by the next run. A folder whose lock is held is 
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from trainbench.errors import MachineError
 
@@ -65,19 +64,17 @@ class WorkDir:
 
 
 class Claim:
-    """A work folder that this process owns until ``remove``."""
+    """A work folder that this process owns until ``remove``, or until the claim is forgotten."""
 
-    def __init__(self, work_dir: WorkDir, lock: int) -> None:
+    def __init__(self, work_dir: WorkDir, lock: FileLock) -> None:
         self.work_dir = work_dir
-        self._lock: int | None = lock
+        self._lock = lock
 
     def remove(self) -> None:
         """Remove the folder and give up the lock; a second call does nothing."""
-        if self._lock is None:
-            return
-        shutil.rmtree(self.work_dir.root, ignore_errors=True)
-        os.close(self._lock)
-        self._lock = None
+        if self._lock.is_locked:
+            shutil.rmtree(self.work_dir.root, ignore_errors=True)
+            self._lock.release()
 
 
 def claim(parent: Path) -> Claim:
@@ -88,11 +85,14 @@ def claim(parent: Path) -> Claim:
     """
     try:
         parent.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(parent):
+        # One at a time: another process could remove a folder between its creation and its lock.
+        with _lock(parent / ".lock"):
             remove_stale(parent)
             root = parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
             root.mkdir()
-            return Claim(WorkDir(root), _locked(root / _LOCK))
+            lock = _lock(root / _LOCK)
+            lock.acquire()
+            return Claim(WorkDir(root), lock)
     except OSError as error:
         raise MachineError(
             f"{error.filename or parent}: cannot be written ({error.strerror}); make it writable "
@@ -108,36 +108,14 @@ def remove_stale(parent: Path) -> list[Path]:
     return stale
 
 
-@contextlib.contextmanager
-def _one_at_a_time(parent: Path) -> Iterator[None]:
-    # Without it another process could remove a folder between its creation and its lock.
-    descriptor = _opened(parent / ".lock")
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _opened(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-
-
-def _locked(path: Path) -> int:
-    descriptor = _opened(path)
-    fcntl.flock(descriptor, fcntl.LOCK_EX)
-    return descriptor
+def _lock(path: Path) -> FileLock:
+    # A thread other than the one that made the claim may give it up.
+    return FileLock(path, thread_local=False, fallback_to_soft=False)
 
 
 def _held(path: Path) -> bool:
     try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with _lock(path).acquire(blocking=False):
+            return False
+    except Timeout:
         return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -17,7 +17,8 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from trainbench.ncf.input.workdir import claim
-print(claim(Path(sys.argv[1])).work_dir.root, flush=True)
+held = claim(Path(sys.argv[1]))
+print(held.work_dir.root, flush=True)
 time.sleep(60)
 """
 
