@@ -194,7 +194,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_continues(
     wait_until((run.trial(1).root / "phases.jsonl").exists)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    wait_until(lambda: processes_in(data) == [], seconds=30)
+    wait_until(lambda: processes_in(data) == [])
 
     code, _, err = _run(data, "train", *words)
     assert code == 0, err
