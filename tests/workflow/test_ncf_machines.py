@@ -85,6 +85,9 @@ def one(data: Path) -> RunDir:
         words(data, "train", "--seed=5"), check=False, capture_output=True, text=True
     )
     assert done.returncode == NOT_REACHED, done.stderr[-3_000:]
+    assert "below the target 0.999" in done.stderr
+    step = json.loads((data / "steps.jsonl").read_text().splitlines()[-1])
+    assert step["exit_code"] == NOT_REACHED
     return RunDir(DataDir(data).latest.resolve())
 
 
