@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from run_dir import SYSTEM_NAME, build_run
 
-EXTRAS = ("jinja2", "keras", "matplotlib", "mlperf_logging", "scipy", "tensorflow")
+EXTRAS = ("absl", "jinja2", "keras", "matplotlib", "mlperf_logging", "scipy", "tensorflow")
 # As where none of them is installed: a module that is None cannot be imported.
 PROGRAM = f"""
 import sys

@@ -18,6 +18,7 @@ from trainbench.errors import Interrupted, MachineError, TrainbenchError
 from trainbench.trials import signals
 
 EXTRAS = {
+    "absl": "train",
     "jinja2": "report",
     "keras": "train",
     "matplotlib": "report",
