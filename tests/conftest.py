@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from checkout import CHECKOUT
 
+from trainbench.trials.paths import DataDir
+
 
 def pytest_configure() -> None:
     """Let the processes that tests start hear the signals that ``&`` and ``nohup`` ignore."""
@@ -25,3 +27,11 @@ def shared_dir() -> Path:
     if not (folder / "data").is_dir():
         pytest.skip(f"real ratings and logs not found at {folder} (set TRAINBENCH_SHARED)")
     return folder
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDir:
+    """An empty data directory."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return DataDir(folder)

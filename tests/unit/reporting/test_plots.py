@@ -17,11 +17,6 @@ from trainbench.reporting.plots import Figure, figures, reference_curve, typical
 from trainbench.trials.paths import RunDir
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    return build_run(tmp_path / "run")
-
-
 def drawn(run: RunDir) -> dict[str, Figure]:
     return {figure.name: figure for figure in figures(collect(run, reference()))}
 
