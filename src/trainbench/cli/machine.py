@@ -7,18 +7,12 @@ from pathlib import Path
 
 import click
 
+from trainbench.cli.options import DATA_DIR
 from trainbench.ncf import config as configs
 
 
 @click.command("doctor")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="TRAINBENCH_DATA_DIR",
-    default=Path("data"),
-    show_default=True,
-    help="The data directory.",
-)
+@DATA_DIR
 def doctor(data_dir: Path) -> int:
     """List what this machine lacks: one line per requirement, with its fix."""
     from trainbench.machine import doctor as requirements
@@ -39,19 +33,9 @@ def bench() -> None:
     type=click.IntRange(1, 1000),
     help="Millions of ratings; repeatable.",
 )
+@click.option("--workers", default=2, type=click.IntRange(1), help="Threads that draw negatives.")
 @click.option(
-    "--workers",
-    default=2,
-    type=click.IntRange(1),
-    show_default=True,
-    help="Threads that draw negatives.",
-)
-@click.option(
-    "--repeats",
-    default=3,
-    type=click.IntRange(1),
-    show_default=True,
-    help="Times of which the median is shown.",
+    "--repeats", default=3, type=click.IntRange(1), help="Times of which the median is shown."
 )
 @click.option(
     "--folder",
@@ -69,11 +53,7 @@ def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Pa
 @bench.command("ncf")
 @click.option("--only", default="", help="Time the rows whose name contains this.")
 @click.option(
-    "--repeats",
-    default=5,
-    type=click.IntRange(1),
-    show_default=True,
-    help="Times of which the median is shown.",
+    "--repeats", default=5, type=click.IntRange(1), help="Times of which the median is shown."
 )
 @click.option(
     "--devices",

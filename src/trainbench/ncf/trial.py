@@ -18,9 +18,8 @@ from typing import Any
 from trainbench.compliance.emit import emit
 from trainbench.compliance.recorder import Recorder
 from trainbench.compliance.tags import ncf as tags
-from trainbench.distribution.cluster import Cluster, from_tf_config
 from trainbench.distribution.join import together
-from trainbench.distribution.liveness import JOIN_TIMEOUT_S, Liveness, end_process
+from trainbench.distribution.liveness import Liveness, end_process
 from trainbench.errors import MachineError
 from trainbench.files import object_or_empty
 from trainbench.machine import system
@@ -33,24 +32,10 @@ from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.train import EpochTrain, Trainer, epoch_line
+from trainbench.ncf.trial_set import Options
 from trainbench.progress import duration, log_line
 from trainbench.trials.spec import TrialSpec
 from trainbench.trials.status import Notes, code_notes, failed_status, write_status
-
-
-@dataclass(frozen=True)
-class Options:
-    """What ``train`` hands to NCF's trials and workers beside the configuration."""
-
-    hash_pipeline: bool = False
-    profile: str | None = None
-    tf_config: str = ""
-    join_timeout_s: float = JOIN_TIMEOUT_S
-
-    @property
-    def cluster(self) -> Cluster | None:
-        """The machines of the trial; ``None`` for one."""
-        return from_tf_config(self.tf_config)
 
 
 @dataclass(frozen=True)
