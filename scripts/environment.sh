@@ -27,14 +27,14 @@ apt_install() {
 # The caller's own python3 where it is a supported one.
 find_python() {
   local name
-  for name in python3 python3.12 python3.11 python3.10; do
-    if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
+  for name in python3 python3.13 python3.12 python3.11 python3.10; do
+    if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
       2>/dev/null; then
       command -v "$name"
       return
     fi
   done
-  fail 6 "no Python 3.10 to 3.12 found: install python3 and python3-venv"
+  fail 6 "no Python 3.10 to 3.13 found: install python3 and python3-venv"
 }
 
 # make_environment DIR REQUIREMENTS: installs again only when the requirements have changed.

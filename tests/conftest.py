@@ -11,6 +11,7 @@ import pytest
 from checkout import CHECKOUT
 
 from trainbench.benchmark import registered
+from trainbench.trials.paths import DataDir
 
 
 def pytest_configure() -> None:
@@ -40,3 +41,11 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     registered.cache_clear()
     yield
     registered.cache_clear()
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> DataDir:
+    """An empty data directory."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    return DataDir(folder)

@@ -1,8 +1,22 @@
-"""``python -m trainbench``."""
+"""``python -m trainbench``, and the command ``trainbench``."""
 
 from __future__ import annotations
 
-from trainbench.cli.main import main
+import sys
+
+INTERRUPTED = 130
+
+
+def main() -> None:
+    """Run the command line; Ctrl-C ends it as interrupted also while it is still being imported."""
+    try:
+        from trainbench.cli.main import main as run
+
+        run()
+    except KeyboardInterrupt:
+        print("error: interrupted", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
 
 if __name__ == "__main__":
     main()

@@ -25,6 +25,7 @@ from trainbench.errors import DataIntegrityError, MachineError
 
 T = TypeVar("T")
 BLOCK_BYTES = 4 << 20
+PACKAGE = Path(__file__).parent
 MAX_JSON_BYTES = 64 << 20
 MAX_DEPTH = 32
 # Seeds have up to 64 bits; no count, size or time comes near. Beyond, arithmetic and axes break.

@@ -1,4 +1,4 @@
-"""A producer's process and the cache it reads, for the tests of its work, its end and its disk."""
+"""A producer's process and the cache it reads, and the Docker engine where one answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import docker
 import pytest
+from docker.errors import DockerException, ImageNotFound
 from producer_process import PROCESS
 from small_cache import on_disk, random_cache
 
@@ -36,3 +38,19 @@ def start(cache: RatingsCache, tmp_path: Path) -> Iterator[Callable[..., Produce
             return stack.enter_context(producer)
 
         yield start
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[docker.DockerClient]:
+    """The Docker engine, with the project's images."""
+    try:
+        engine = docker.from_env(timeout=120)
+        engine.ping()
+    except (DockerException, OSError):
+        pytest.skip("no Docker engine answers")
+    try:
+        engine.images.get("trainbench-train:local")
+    except ImageNotFound:
+        pytest.skip("images are not built (scripts/build_images.py)")
+    yield engine
+    engine.close()

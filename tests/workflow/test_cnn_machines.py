@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 import docker
 import pytest
 from checkout import CHECKOUT
-from docker.errors import DockerException, ImageNotFound
+from processes import PATIENCE_S, wait_until
 
 IMAGE = "trainbench-train:local"
 FLAGS = (
@@ -24,17 +23,8 @@ Start = Callable[..., list[Any]]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def start(client: docker.DockerClient) -> Iterator[Start]:
     """Starts two machines with the same flags; they and their network do not outlive the test."""
-    try:
-        client = docker.from_env(timeout=120)
-        client.ping()
-    except (DockerException, OSError):
-        pytest.skip("no Docker engine answers")
-    try:
-        client.images.get(IMAGE)
-    except ImageNotFound:
-        pytest.skip(f"{IMAGE} is not built (scripts/build_images.py)")
     name = f"trainbench-{uuid.uuid4().hex[:8]}"
     network = client.networks.create(name, driver="bridge", internal=True)
     machines: list[Any] = []
@@ -59,7 +49,6 @@ def start() -> Iterator[Start]:
     for machine in machines:
         machine.remove(force=True)
     network.remove()
-    client.close()
 
 
 def step_losses(text: str) -> list[str]:
@@ -69,7 +58,7 @@ def step_losses(text: str) -> list[str]:
 
 def test_two_machines_step_together_and_one_prints_the_total(start: Start) -> None:
     machines = start("--num_batches=5")
-    codes = [machine.wait(timeout=180)["StatusCode"] for machine in machines]
+    codes = [machine.wait(timeout=PATIENCE_S)["StatusCode"] for machine in machines]
     first, second = (machine.logs().decode() for machine in machines)
     assert codes == [0, 0], first + second
     assert len(step_losses(first)) == 5
@@ -80,12 +69,9 @@ def test_two_machines_step_together_and_one_prints_the_total(start: Start) -> No
 
 def test_a_machine_that_is_killed_ends_the_other(start: Start) -> None:
     first, second = start("--num_batches=1000000")
-    deadline = time.monotonic() + 180
-    while "images/sec:" not in first.logs().decode():
-        assert time.monotonic() < deadline, first.logs().decode()
-        time.sleep(0.5)
+    wait_until(lambda: "images/sec:" in first.logs().decode())
     second.kill()
-    code = first.wait(timeout=180)["StatusCode"]
+    code = first.wait(timeout=PATIENCE_S)["StatusCode"]
     last = first.logs().decode().splitlines()[-1]
     assert code == 6
     assert last.startswith(f"error: worker 0: worker 1 ({second.name}:2222) is gone")

@@ -9,14 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import docker
 import pytest
 from checkout import CHECKOUT
-from docker.errors import DockerException, ImageNotFound
 
 pytestmark = pytest.mark.docker
 
@@ -28,21 +26,6 @@ steps:
   runs: [python, -c]
   args: ["import time; print('asleep', flush=True); time.sleep(300)"]
 """
-
-
-@pytest.fixture(scope="module")
-def client() -> Iterator[docker.DockerClient]:
-    try:
-        connected = docker.from_env(timeout=120)
-        connected.ping()
-    except (DockerException, OSError):
-        pytest.skip("no Docker engine answers")
-    try:
-        connected.images.get("trainbench-download:local")
-    except ImageNotFound:
-        pytest.skip("images are not built (scripts/build_images.py)")
-    yield connected
-    connected.close()
 
 
 def settings_for(folder: Path, **env: str) -> dict[str, Any]:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import popper_runs
 import pytest
 import yaml
-from checkout import CHECKOUT, FIXTURES
-from processes import processes_in, wait_until
+from checkout import CHECKOUT
+from processes import PATIENCE_S, processes_in, wait_until
 
 from trainbench.compliance.check import check
 from trainbench.compliance.rules.levels import ruleset
@@ -24,44 +25,17 @@ from trainbench.trials.paths import DataDir
 STEPS = ["download", "convert", "train", "stitch", "report"]
 
 
-@pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """The files of both workflows without git, so that nothing is written to the real checkout."""
-    folder = tmp_path / "clone"
-    for name in ("containers", "image_classification"):
-        shutil.copytree(CHECKOUT / name, folder / name)
-    shutil.copy(CHECKOUT / "settings.py", folder)
-    return folder
-
-
-def popper(clone: Path, tmp_path: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    """The literal command line in the workflow's folder, with a Docker that takes notes."""
-    inherited = {k: v for k, v in os.environ.items() if k not in ("MIRROR", "DATA_DIR", "PRESET")}
-    program = FIXTURES / "popper_with_fake_docker.py"
-    return subprocess.run(
-        [sys.executable, program, "run", "-f", "wf.yml", "-c", "settings.py"],
-        cwd=clone / "image_classification",
-        env={**inherited, "NOTES": str(tmp_path / "notes"), **env},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def notes(tmp_path: Path, did: str) -> list[dict[str, Any]]:
-    lines = (tmp_path / "notes").read_text().splitlines()
-    return [note for note in map(json.loads, lines) if note["did"] == did]
-
-
-def test_popper_runs_the_five_steps_in_the_images_of_the_other_workflow(
-    clone: Path, tmp_path: Path
-) -> None:
-    done = popper(clone, tmp_path)
-    assert done.returncode == 0, done.stdout + done.stderr
-    created = notes(tmp_path, "create")
+def test_popper_runs_the_five_steps_in_the_images_of_the_other_workflow(tmp_path: Path) -> None:
+    names = ("containers", "image_classification", "settings.py")
+    clone = popper_runs.copied(tmp_path / "clone", *names)
+    process = popper_runs.popper(clone / "image_classification", tmp_path / "notes")
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, output
+    created = popper_runs.noted(tmp_path / "notes", "create")
     assert [note["name"].split("_")[1] for note in created] == STEPS
-    built = [Path(note["path"]).resolve() for note in notes(tmp_path, "build")]
+    built = [
+        Path(note["path"]).resolve() for note in popper_runs.noted(tmp_path / "notes", "build")
+    ]
     wanted = ["download", "train", "train", "stitch", "stitch"]
     assert built == [clone / "containers" / name for name in wanted]
     for note in created:
@@ -91,7 +65,7 @@ def trainbench(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
         env={**inherited, **env},
         capture_output=True,
         text=True,
-        timeout=170,
+        timeout=PATIENCE_S,
         check=False,
     )
 

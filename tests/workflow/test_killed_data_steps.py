@@ -7,13 +7,13 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 
 from trainbench.movielens import cache, split, synthetic, transfer
 from trainbench.movielens.datasets import SyntheticSize
@@ -27,12 +27,8 @@ SIZE = SyntheticSize(users=100, items=100, ratings=4_000)
 def killed_when(code: str, argument: str, ready: Callable[[], bool]) -> None:
     """Run ``code`` in a Python process and kill it as soon as ``ready``."""
     process = subprocess.Popen([sys.executable, "-c", code, argument], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
     try:
-        while not ready() and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.001)
-        assert process.poll() is None, "the process ended before it could be killed"
-        assert time.monotonic() < deadline, "the process never got where it should be killed"
+        wait_until(ready, process=process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()

@@ -118,7 +118,7 @@ def test_its_losses_and_ranks_are_the_products(
     # Small on purpose: with enough samples, one input of a rectifier is so near to 0 that rounding
     # decides its sign, and from there on even the product's own forms part (docs/performance.md).
     cache = on_disk(random_cache(270, 200, seed=4, most=4), tmp_path / "cache" / "small")
-    config = replace(reference(), batch_size=batch_size, max_epochs=2, devices="cpu")
+    config = replace(reference(), batch_size=batch_size, max_epochs=2, devices="cpu", xla=False)
     expected = []
     with started(cache, config, tmp_path) as producer:
         trainer = build(config, cache.num_users, cache.num_items, seed=SEED)

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 from checkout import CHECKOUT
+from processes import PATIENCE_S, free_addresses, wait_until
 
 from trainbench.trials.paths import DataDir, RunDir
 
@@ -41,16 +40,6 @@ def words(data: Path, command: str, *more: str, **settings: str) -> list[str]:
     changed = {**SMALL, **settings}
     line = [sys.executable, "-m", "trainbench", command, "--data-dir", str(data)]
     return [*line, "--preset=quick", *(f"--set={k}={v}" for k, v in changed.items()), *more]
-
-
-def free_addresses(count: int) -> list[str]:
-    sockets = [socket.socket() for _ in range(count)]
-    for one in sockets:
-        one.bind(("127.0.0.1", 0))
-    found = [f"127.0.0.1:{one.getsockname()[1]}" for one in sockets]
-    for one in sockets:
-        one.close()
-    return found
 
 
 def tf_config(addresses: list[str], index: int) -> str:
@@ -96,6 +85,9 @@ def one(data: Path) -> RunDir:
         words(data, "train", "--seed=5"), check=False, capture_output=True, text=True
     )
     assert done.returncode == NOT_REACHED, done.stderr[-3_000:]
+    assert "below the target 0.999" in done.stderr
+    step = json.loads((data / "steps.jsonl").read_text().splitlines()[-1])
+    assert step["exit_code"] == NOT_REACHED
     return RunDir(DataDir(data).latest.resolve())
 
 
@@ -105,7 +97,7 @@ def two(data: Path, logs: Path, one: RunDir) -> RunDir:
     workers = [
         start_worker(data, logs / f"{index}", addresses, index, "--seed=5") for index in (0, 1)
     ]
-    codes = [worker.wait(timeout=120) for worker in workers]
+    codes = [worker.wait(timeout=PATIENCE_S) for worker in workers]
     text = "".join((logs / f"{index}").read_text()[-3_000:] for index in (0, 1))
     assert codes == [NOT_REACHED, TRAINED], text
     run = RunDir(DataDir(data).latest.resolve())
@@ -156,16 +148,13 @@ def test_a_worker_that_is_killed_ends_the_other_with_its_name(
         for index in (0, 1)
     ]
     try:
-        deadline = time.monotonic() + 120
-        while "epoch 1/" not in log[0].read_text():
-            assert time.monotonic() < deadline, log[0].read_text()[-3_000:]
-            time.sleep(0.1)
+        wait_until(lambda: "epoch 1/" in log[0].read_text(), process=workers[0])
         kill_trial(workers[killed])
-        code = workers[1 - killed].wait(timeout=180)
+        code = workers[1 - killed].wait(timeout=PATIENCE_S)
     finally:
         for worker in workers:
             worker.terminate()
-            worker.wait(timeout=30)
+            worker.wait(timeout=PATIENCE_S)
     text = log[1 - killed].read_text()
     assert code == MACHINE, text[-3_000:]
     said = f"worker {1 - killed}: worker {killed} ({addresses[killed]}) is gone"
@@ -179,7 +168,7 @@ def test_a_worker_that_is_killed_ends_the_other_with_its_name(
 def test_a_worker_that_never_comes_is_named_after_the_stated_time(data: Path, logs: Path) -> None:
     addresses, log = free_addresses(2), logs / "alone"
     worker = start_worker(data, log, addresses, 0, "--seed=5", "--join-timeout-s=3")
-    assert worker.wait(timeout=60) == MACHINE, log.read_text()
+    assert worker.wait(timeout=PATIENCE_S) == MACHINE, log.read_text()
     said = f"worker 0: worker 1 ({addresses[1]}) did not answer within 3.0 s; start it"
     assert f"error: {said}" in log.read_text()
     assert "(--join-timeout-s waits longer)" in log.read_text()

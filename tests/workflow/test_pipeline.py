@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from processes import processes_in, wait_until
+from processes import PATIENCE_S, processes_in, wait_until
 
 from trainbench.compliance.check import check_file
 from trainbench.compliance.rules.levels import ruleset
@@ -27,6 +27,7 @@ SMALL = {
     "eval_users_per_batch": "16",
     "division": "open",
     "drop_caches": "false",
+    "xla": "false",
 }
 TINY = ["--preset=quick", *(f"--set={key}={value}" for key, value in SMALL.items())]
 
@@ -44,7 +45,7 @@ def _start(data: Path, *words: str) -> subprocess.Popen[str]:
 
 def _run(data: Path, *words: str) -> tuple[int, str, str]:
     process = _start(data, *words)
-    out, err = process.communicate(timeout=240)
+    out, err = process.communicate(timeout=PATIENCE_S)
     return process.returncode, out, err
 
 
@@ -148,36 +149,34 @@ def test_a_report_of_a_copied_run_has_the_same_bytes(finished: Path, tmp_path: P
         assert (tmp_path / "out" / name).read_bytes() == (run.report / name).read_bytes()
 
 
-def test_a_missed_target_is_exit_code_4_and_still_a_result(tmp_path: Path) -> None:
-    words = ["--set", "target_hit_rate=1.0", "--set", "max_epochs=1"]
+def test_a_missed_target_is_still_a_result_and_its_verdict_may_wait(tmp_path: Path) -> None:
     for step in ("download", "preprocess"):
         code, _, err = _run(tmp_path, step, *TINY)
         assert code == 0, err
-    code, _, err = _run(tmp_path, "train", *TINY, *words)
-    assert code == 4, err
-    assert "below the target 1.0" in err
-    assert _status(tmp_path)["state"] == "not_converged"
-    assert _lines(tmp_path / "steps.jsonl")[-1]["exit_code"] == 4
+    # Compiled, as by default: the other runs would only spend their time on it.
+    words = ["--set", "target_hit_rate=1.0", "--set", "max_epochs=1", "--set", "xla=true"]
     code, _, err = _run(tmp_path, "train", *TINY, *words, "--defer-verdict")
     assert code == 0, err
+    assert _status(tmp_path)["state"] == "not_converged"
 
 
 LONG = ["--set", "target_hit_rate=1.0", "--set", "max_epochs=100000"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupted_run_leaves_no_process_and_says_interrupted(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    process = _start(tmp_path, "pipeline", *TINY, *LONG)
-    epochs = tmp_path / "runs" / "latest" / "trial_0" / "epochs.jsonl"
-    wait_until(epochs.exists)
-    process.send_signal(number)
-    process.communicate(timeout=20)
+def require_interrupted(data: Path, process: subprocess.Popen[str]) -> None:
+    """The command ends as interrupted, and neither a process nor a file of its work is left."""
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130
-    assert _status(tmp_path)["state"] == "interrupted"
-    assert processes_in(tmp_path) == []
-    assert [path.name for path in (tmp_path / "work").iterdir()] in ([], [".lock"])
+    assert _status(data)["state"] == "interrupted"
+    assert processes_in(data) == []
+    assert [path.name for path in (data / "work").iterdir()] in ([], [".lock"])
+
+
+def test_an_interrupted_run_leaves_no_process_and_says_interrupted(tmp_path: Path) -> None:
+    process = _start(tmp_path, "pipeline", *TINY, *LONG)
+    wait_until((tmp_path / "runs" / "latest" / "trial_0" / "epochs.jsonl").exists)
+    process.send_signal(signal.SIGINT)
+    require_interrupted(tmp_path, process)
 
 
 def test_a_killed_run_leaves_no_process_and_the_next_one_continues(
@@ -194,7 +193,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_continues(
     wait_until((run.trial(1).root / "phases.jsonl").exists)
     os.kill(process.pid, signal.SIGKILL)
     process.communicate()
-    wait_until(lambda: processes_in(data) == [], seconds=30)
+    wait_until(lambda: processes_in(data) == [])
 
     code, _, err = _run(data, "train", *words)
     assert code == 0, err
@@ -211,13 +210,13 @@ def _make_unfinished(trial: Path) -> None:
     (trial / "phases.jsonl").unlink()
 
 
-def test_a_second_run_in_the_same_data_directory_is_refused(tmp_path: Path) -> None:
+def test_a_second_run_is_refused_and_the_first_ends_when_it_is_told_to(tmp_path: Path) -> None:
     process = _start(tmp_path, "pipeline", *TINY, *LONG)
     try:
-        wait_until((tmp_path / "runs" / "latest").exists)
+        wait_until((tmp_path / "runs" / "latest" / "trial_0" / "status.json").exists)
         code, _, err = _run(tmp_path, "pipeline", *TINY, *LONG)
         assert code == 6
         assert "in use by pipeline" in err
     finally:
         process.terminate()
-        process.communicate(timeout=20)
+    require_interrupted(tmp_path, process)

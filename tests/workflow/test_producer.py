@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from producer_process import await_beat, eventually, pid_of, suspend, take_all
+from processes import wait_until
+from producer_process import await_beat, pid_of, suspend, take_all
 from small_cache import small_config
 
 from trainbench.compliance.tags import ncf as tags
@@ -122,7 +123,7 @@ def test_the_wait_is_measured(
     monkeypatch.setattr(time, "sleep", sleep)
     assert producer.eval_candidates().wait_s == now_s > 0
     producer.next_epoch()
-    assert eventually(producer._work_dir.cycle(1).exists)
+    wait_until(producer._work_dir.cycle(1).exists)
     assert producer.next_epoch().wait_s == 0
 
 
@@ -167,7 +168,7 @@ def test_the_disk_holds_no_more_than_was_stated(
     root = producer._work_dir.root
     for _ in range(3):
         producer.next_epoch()
-        assert eventually(lambda: producer._work_dir.cycles_waiting() == 1)
+        wait_until(lambda: producer._work_dir.cycles_waiting() == 1)
         on_disk_now = sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
         assert on_disk_now <= bound
         assert len(list(root.glob("*cycle_*")) + list(root.glob("in_use_*"))) <= 2

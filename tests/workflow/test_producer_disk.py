@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from producer_process import eventually
+from processes import wait_until
 
 from trainbench.errors import MachineError
 from trainbench.ncf.input.producer import Producer
@@ -46,7 +46,7 @@ def test_a_disk_that_fills_up_while_writing_is_told_the_same_way(
 ) -> None:
     producer = start(work_dir=small_disk / "work")
     producer.release()
-    assert eventually(lambda: any(producer._work_dir.root.glob("cycle_*.part")))
+    wait_until(lambda: any(producer._work_dir.root.glob("cycle_*.part")))
     with contextlib.suppress(OSError):
         (small_disk / "other").write_bytes(bytes(2 << 20))
     with pytest.raises(MachineError, match=r"disk full: [\d,]+ bytes needed, [\d,]+ bytes free"):

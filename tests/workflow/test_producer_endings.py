@@ -15,16 +15,8 @@ from pathlib import Path
 
 import pytest
 from checkout import FIXTURES
-from producer_process import (
-    await_beat,
-    eventually,
-    kill,
-    pid_of,
-    running,
-    suspend,
-    take_all,
-    work_folders,
-)
+from processes import running, wait_until
+from producer_process import await_beat, kill, pid_of, suspend, take_all, work_folders
 from small_cache import on_disk, random_cache, small_config
 
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
@@ -50,7 +42,7 @@ def test_a_producer_killed_in_a_cycle_stops_the_trainer_with_its_last_words(
 ) -> None:
     producer = start(small_config(use_subprocess=True, max_epochs=500, cycles_ahead=400))
     producer.release()
-    assert eventually(lambda: any(producer._work_dir.root.glob("cycle_*.part")))
+    wait_until(lambda: any(producer._work_dir.root.glob("cycle_*.part")))
     kill(producer)
     with pytest.raises(TrainbenchError, match="ended with signal 9") as caught:
         producer.next_epoch()
@@ -78,7 +70,7 @@ def test_waiting_for_the_trainer_is_not_hanging(
 ) -> None:
     producer = start(small_config(use_subprocess=True, cycles_ahead=1), hung_after_s=4.0)
     producer.release()
-    assert eventually(producer._work_dir.cycle(0).exists)
+    wait_until(producer._work_dir.cycle(0).exists)
     real, skipped_s = time.monotonic, 0.0
     monkeypatch.setattr(time, "monotonic", lambda: real() + skipped_s)
     for _ in range(2):
@@ -181,7 +173,7 @@ def test_the_producer_dies_with_a_killed_trainer_and_takes_its_files_along(
     with trainer(cache, tmp_path) as (process, producer):
         assert running(producer)
         os.kill(process.pid, signal.SIGKILL)
-        assert eventually(lambda: not running(producer), 10)
+        wait_until(lambda: not running(producer))
     assert work_folders(tmp_path / "work") == []
     assert "the trainer is gone" in (tmp_path / "generator.log").read_text()
 
@@ -193,7 +185,7 @@ def test_an_interrupted_trainer_leaves_nothing(
     with trainer(cache, tmp_path) as (process, producer):
         process.send_signal(number)
         process.wait(20)
-        assert eventually(lambda: not running(producer), 10)
+        wait_until(lambda: not running(producer))
     assert work_folders(tmp_path / "work") == []
 
 

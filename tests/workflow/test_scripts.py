@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
+from processes import PATIENCE_S, wait_until
 
 SCRIPTS = ["install_cuda_docker.sh", *(f"scripts/{p.name}" for p in CHECKOUT.glob("scripts/*.sh"))]
 COMMANDS = [name for name in SCRIPTS if name != "scripts/environment.sh"]
@@ -36,7 +37,11 @@ def test_the_scripts_are_shellcheck_clean() -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_script_explains_itself(name: str) -> None:
     done = subprocess.run(
-        ["bash", CHECKOUT / name, "--help"], capture_output=True, text=True, timeout=30, check=True
+        ["bash", CHECKOUT / name, "--help"],
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=True,
     )
     for part in ("Usage:", "xit codes:", "Example:"):
         assert part in done.stdout
@@ -129,7 +134,7 @@ def calls(state: Path) -> list[str]:
 
 def test_run_builds_the_images_and_runs_the_literal_line(run: Run, state: Path) -> None:
     process = run("train", "--quiet")
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert calls(state)[:2] == ["build", "popper run -f wf.yml -c settings.py train --quiet"]
 
@@ -139,7 +144,7 @@ def test_run_with_images_runs_the_same_line_in_the_other_workflows_folder(
     run: Run, state: Path, options: list[str]
 ) -> None:
     process = run("--images", *options)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert f"popper run -f wf.yml -c settings.py {options[0]}" in calls(state)
     assert Path((state / "folder").read_text().strip()).name == "image_classification"
@@ -147,7 +152,7 @@ def test_run_with_images_runs_the_same_line_in_the_other_workflows_folder(
 
 def test_a_dry_run_is_only_poppers(run: Run, state: Path) -> None:
     process = run("--dry-run")
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0
     assert calls(state) == ["popper run -f wf.yml -c settings.py --dry-run"]
 
@@ -156,7 +161,7 @@ def test_a_dry_run_is_only_poppers(run: Run, state: Path) -> None:
 def test_the_exit_code_is_the_failed_steps_own(run: Run, state: Path, code: int) -> None:
     (state / "code").write_text(str(code))
     process = run()
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == code, output
     assert calls(state)[-1] == "rm -f abc123"
 
@@ -166,12 +171,9 @@ def test_a_signal_ends_popper_and_leaves_no_container(
     run: Run, state: Path, number: signal.Signals
 ) -> None:
     process = run(HANGS="1")
-    for _ in range(200):
-        if (state / "containers").exists():
-            break
-        time.sleep(0.05)
+    wait_until((state / "containers").exists)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=30)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, output
     assert calls(state)[-2:] == ["popper got TERM", "rm -f abc123"]
 
@@ -179,7 +181,7 @@ def test_a_signal_ends_popper_and_leaves_no_container(
 def test_the_containers_of_another_run_are_left_alone(run: Run, state: Path) -> None:
     (state / "containers").write_text("of-another-run\n")
     process = run(REFUSED="1")
-    process.communicate(timeout=30)
+    process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 6
     assert not any(call.startswith("rm") for call in calls(state))
 
@@ -190,7 +192,7 @@ def test_run_says_where_the_report_is(run: Run, tmp_path: Path) -> None:
     report.touch()
     os.utime(report, (time.time() + 60, time.time() + 60))
     (tmp_path / "data" / "runs" / "latest").symlink_to("first")
-    output, _ = run().communicate(timeout=30)
+    output, _ = run().communicate(timeout=PATIENCE_S)
     assert f"report: {report}" in output
 
 

@@ -2,71 +2,43 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 import signal
 import subprocess
-import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import popper_runs
 import pytest
 import yaml
-from checkout import CHECKOUT, FIXTURES
+from checkout import CHECKOUT
+from processes import PATIENCE_S, wait_until
 
 STEPS = ["download", "preprocess", "train", "stitch", "report"]
 Popper = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def clone(tmp_path: Path) -> Path:
-    """The workflow's files without git, so that nothing is written to the real checkout."""
-    folder = tmp_path / "clone"
-    shutil.copytree(CHECKOUT / "containers", folder / "containers")
-    for name in ("wf.yml", "settings.py"):
-        shutil.copy(CHECKOUT / name, folder)
-    return folder
-
-
-@pytest.fixture
-def popper(clone: Path, tmp_path: Path) -> Popper:
-    """Starts the literal command line in the clone, with a Docker that takes notes."""
+def popper(tmp_path: Path) -> Popper:
+    clone = popper_runs.copied(tmp_path / "clone", "containers", "wf.yml", "settings.py")
 
     def start(*options: str, **env: str) -> subprocess.Popen[str]:
-        inherited = {k: v for k, v in os.environ.items() if k not in ("MIRROR", "DATA_DIR")}
-        program = FIXTURES / "popper_with_fake_docker.py"
-        return subprocess.Popen(
-            [sys.executable, program, "run", "-f", "wf.yml", "-c", "settings.py", *options],
-            cwd=clone,
-            env={**inherited, "NOTES": str(tmp_path / "notes"), "PRESET": "quick", **env},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
+        return popper_runs.popper(clone, tmp_path / "notes", *options, PRESET="quick", **env)
 
     return start
 
 
 def notes(tmp_path: Path, did: str) -> list[dict[str, Any]]:
-    path = tmp_path / "notes"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [note for note in map(json.loads, lines) if note["did"] == did]
+    return popper_runs.noted(tmp_path / "notes", did)
 
 
-def wait_for(tmp_path: Path, did: str, name: str) -> None:
-    for _ in range(300):
-        if any(name in note["name"] for note in notes(tmp_path, did)):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"no {did} of {name} within 15 s")
+def started(tmp_path: Path, step: str) -> bool:
+    return any(step in note["name"] for note in notes(tmp_path, "start"))
 
 
 def test_the_five_steps_run_in_order_in_four_images(popper: Popper, tmp_path: Path) -> None:
     process = popper()
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     created = notes(tmp_path, "create")
     assert [note["name"].split("_")[1] for note in created] == STEPS
@@ -76,7 +48,7 @@ def test_the_five_steps_run_in_order_in_four_images(popper: Popper, tmp_path: Pa
 
 
 def test_every_step_gets_the_code_the_data_and_the_engine(popper: Popper, tmp_path: Path) -> None:
-    popper().communicate(timeout=60)
+    popper().communicate(timeout=PATIENCE_S)
     clone = tmp_path / "clone"
     for step, note in zip(STEPS, notes(tmp_path, "create"), strict=True):
         assert note["entrypoint"] == ["python", "-m", "trainbench"]
@@ -95,7 +67,7 @@ def test_a_failed_step_ends_the_workflow_and_leaves_no_container(
     popper: Popper, tmp_path: Path
 ) -> None:
     process = popper(STEP_CODES="preprocess=3")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1, output
     created = [note["name"] for note in notes(tmp_path, "create")]
     assert [name.split("_")[1] for name in created] == ["download", "preprocess"]
@@ -107,9 +79,9 @@ def test_a_signal_stops_the_step_removes_its_container_and_exits_130(
     popper: Popper, tmp_path: Path, number: signal.Signals
 ) -> None:
     process = popper(HANGS="train")
-    wait_for(tmp_path, "start", "train")
+    wait_until(lambda: started(tmp_path, "train"))
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 130, output
     for did in ("stop", "remove"):
         assert any("train" in note["name"] for note in notes(tmp_path, did))
@@ -117,25 +89,25 @@ def test_a_signal_stops_the_step_removes_its_container_and_exits_130(
 
 def test_a_second_run_in_the_same_checkout_is_refused(popper: Popper, tmp_path: Path) -> None:
     first = popper(HANGS="train")
-    wait_for(tmp_path, "start", "train")
+    wait_until(lambda: started(tmp_path, "train"))
     second = popper()
-    output, _ = second.communicate(timeout=60)
+    output, _ = second.communicate(timeout=PATIENCE_S)
     first.terminate()
-    first.communicate(timeout=60)
+    first.communicate(timeout=PATIENCE_S)
     assert second.returncode == 6
     assert "a run is going on here" in output
 
 
 def test_one_step_runs_alone(popper: Popper, tmp_path: Path) -> None:
     process = popper("train")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert [note["name"].split("_")[1] for note in notes(tmp_path, "create")] == ["train"]
 
 
 def test_a_dry_run_touches_nothing(popper: Popper, tmp_path: Path) -> None:
     process = popper("--dry-run")
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert not (tmp_path / "notes").exists()
     assert [step for step in STEPS if f"DRYRUN: [{step}] docker create" in output] == STEPS

@@ -68,6 +68,7 @@ def run(params: Params) -> Timing | None:
 def timed(benchmark: BenchmarkCNN) -> Timing | None:
     """The same for the model and the processes of ``benchmark``."""
     found: list[Timing] = []
+    benchmark.start()
     with as_written():
         benchmark.together(lambda: found.append(_timed(benchmark)))
     return found[0] if found else None
@@ -151,7 +152,7 @@ def _timed(benchmark: BenchmarkCNN) -> Timing:
     times_s = [seconds(step, towers) for _ in range(benchmark.plan.length.num_batches)]
     everywhere = len(benchmark.devices) * (workers.count if workers else 1)
     timing = Timing(times_s, params.iters_per_step, 4 * elements, everywhere)
-    if benchmark.is_chief:
+    if benchmark.plan.is_chief:
         for line in timing.lines():
             console.print_result(line)
     return timing

@@ -25,7 +25,6 @@ import tensorflow as tf
 from trainbench.cnn.benchmark import BenchmarkCNN
 from trainbench.cnn.flags.params import make_params
 from trainbench.cnn.measure import results
-from trainbench.cnn.train.frozen import freeze
 from trainbench.errors import ConfigError
 from trainbench.progress import heartbeat
 
@@ -157,7 +156,7 @@ def measure(case: Case, steps: int) -> Result:
         timers.append(Timer(stock_step(batch, training=not case.flags.get("forward_only"))))
     elif case.plain == "float32":
         flags = {name: value for name, value in case.flags.items() if name != "use_bf16"}
-        timers.append(Timer(our_step(flags)))
+        timers.append(Timer(counted_step(flags)[0]))
     for timer in timers:
         timer.warm_up()
     peak = results.measured_peak_flops(PEAK_SIZE)
@@ -206,22 +205,17 @@ class Timer:
         return median(self.cores_s)
 
 
-def our_step(flags: dict[str, Any]) -> Step:
-    """One step of the harness, waiting for its numbers."""
-    return counted_step(flags)[0]
-
-
 def counted_step(flags: dict[str, Any]) -> tuple[Step, int | None]:
     """One step of the harness, waiting for its numbers, and its operations for each image."""
     benchmark = BenchmarkCNN(make_params(device="cpu", weight_decay=0, **flags))
     session = benchmark.build()
-    step, source = session.step, session.batches("train", benchmark.plan.batch_size)
-    forward = results.flops_per_image(step, source.next())
+    executor, source = session.executor, session.batches("train")
+    forward = results.flops_per_image(session.step, source.next())
     if flags.get("forward_only"):
-        freeze(step, source.next())
-        return lambda: float(step.infer(source.next())["top_1_accuracy"]), forward
+        infer = executor.frozen(source.next())[0].infer
+        return lambda: float(infer(source.next())["top_1_accuracy"]), forward
     rate = tf.constant(0.001)
-    return lambda: float(step.train(source.next(), rate)["loss"]), forward and 3 * forward
+    return lambda: float(executor.train(source.next(), rate)["loss"]), forward and 3 * forward
 
 
 def stock_step(batch: int, *, training: bool) -> Step:
@@ -266,9 +260,9 @@ def overhead_us(steps: int = OVERHEAD_STEPS) -> float:
         with contextlib.redirect_stdout(io.StringIO()):
             stats = benchmark.run()
         whole.append(stats["average_wall_time"])
-        source = benchmark.session.batches("train", 1)
+        source = benchmark.session.batches("train")
         batches, rate = source.next(), tf.constant(0.005)
-        train = benchmark.session.step.train
+        train = benchmark.session.executor.train
         timer = Timer(lambda: float(train(batches, rate)["loss"]))  # noqa: B023 - called at once
         for _ in range(steps):
             timer.once()

@@ -7,18 +7,12 @@ from pathlib import Path
 
 import click
 
+from trainbench.cli.options import DATA_DIR
 from trainbench.ncf import config as configs
 
 
 @click.command("doctor")
-@click.option(
-    "--data-dir",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="TRAINBENCH_DATA_DIR",
-    default=Path("data"),
-    show_default=True,
-    help="The data directory.",
-)
+@DATA_DIR
 def doctor(data_dir: Path) -> int:
     """List what this machine lacks: one line per requirement, with its fix."""
     from trainbench.machine import doctor as requirements
@@ -32,10 +26,22 @@ def bench() -> None:
 
 
 @bench.command("data")
-@click.option("--ratings-millions", "millions", multiple=True, type=click.IntRange(1, 1000))
-@click.option("--workers", default=2, type=click.IntRange(1), show_default=True)
-@click.option("--repeats", default=3, type=click.IntRange(1), show_default=True)
-@click.option("--folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option(
+    "--ratings-millions",
+    "millions",
+    multiple=True,
+    type=click.IntRange(1, 1000),
+    help="Millions of ratings; repeatable.",
+)
+@click.option("--workers", default=2, type=click.IntRange(1), help="Threads that draw negatives.")
+@click.option(
+    "--repeats", default=3, type=click.IntRange(1), help="Times of which the median is shown."
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Write epochs below this folder. Default: the temporary one.",
+)
 def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Path | None) -> None:
     """Time NCF's input (negatives, shuffle, writing) for 1 M to 100 M ratings."""
     from trainbench.bench import data
@@ -46,8 +52,15 @@ def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Pa
 
 @bench.command("ncf")
 @click.option("--only", default="", help="Time the rows whose name contains this.")
-@click.option("--repeats", default=5, type=click.IntRange(1), show_default=True)
-@click.option("--devices", default="auto", type=click.Choice(configs.CHOICES["devices"]))
+@click.option(
+    "--repeats", default=5, type=click.IntRange(1), help="Times of which the median is shown."
+)
+@click.option(
+    "--devices",
+    default="auto",
+    type=click.Choice(configs.CHOICES["devices"]),
+    help="Where to compute.",
+)
 def bench_ncf(only: str, repeats: int, devices: str) -> None:
     """Time NCF's training and evaluation against a plain form of the same computation."""
     # TensorFlow reads it when imported: its start-up notes would bury the table.

@@ -14,20 +14,21 @@ from trainbench.progress import log_line
 from trainbench.trials.paths import DataDir
 
 Command = Callable[..., Any]
+FILE = click.Path(path_type=Path, dir_okay=False)
+FOLDER = click.Path(path_type=Path, file_okay=False)
 
 DATA_DIR = click.option(
     "--data-dir",
     "data_dir",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     envvar="TRAINBENCH_DATA_DIR",
     default=Path("data"),
-    show_default=True,
     help="The data directory.",
 )
 RUN = click.option(
     "--run",
     "run_path",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="The run's folder. Default: the newest run in the data directory.",
 )
 _SETTINGS = click.option(
@@ -41,32 +42,41 @@ _SETTINGS = click.option(
 _SOURCE = (
     click.option("--mirror", envvar="MIRROR", help="URL or folder of a mirror."),
     click.option(
-        "--archive",
-        "archive_path",
-        type=click.Path(path_type=Path, dir_okay=False),
-        help="Use this archive instead of downloading.",
+        "--archive", "archive_path", type=FILE, help="Use this archive instead of downloading."
     ),
     click.option("--sha256", envvar="SHA256", help="Checksum of a mirror's own archive."),
 )
 _TRAIN = (
-    click.option("--runs", envvar="RUNS", default=1, type=click.IntRange(1), show_default=True,
-                 help="Trials, each in a process of its own with a seed of its own."),
+    click.option(
+        "--runs",
+        envvar="RUNS",
+        default=1,
+        type=click.IntRange(1),
+        help="Trials, each in a process of its own with a seed of its own.",
+    ),
     click.option("--seed", envvar="SEED", type=click.IntRange(0), help="Seed; repeats a run."),
-    click.option("--require-gpu/--no-require-gpu", envvar="REQUIRE_GPU", default=False,
-                 help="Stop when no GPU is usable."),
-    click.option("--drop-caches/--no-drop-caches", envvar="DROP_CACHES", default=True,
-                 help="Drop the page cache before the clock starts; without, the run is marked."),
+    click.option(
+        "--require-gpu/--no-require-gpu",
+        envvar="REQUIRE_GPU",
+        default=False,
+        help="Stop when no GPU is usable.",
+    ),
+    click.option(
+        "--drop-caches/--no-drop-caches",
+        envvar="DROP_CACHES",
+        default=True,
+        help="Drop the page cache before the clock starts; without, the run is marked.",
+    ),
     click.option(
         "--drop-cache-location",
         envvar="DROP_CACHE_LOC",
         default=DROP_CACHES,
-        show_default=True,
         help="The file to which 3 is written to drop the page cache.",
     ),
     # Git state of the checkout, which settings.py passes in: containers cannot see it.
     click.option("--git-revision", envvar="TRAINBENCH_GIT_REVISION", hidden=True),
     click.option("--git-dirty", envvar="TRAINBENCH_GIT_DIRTY", type=bool, hidden=True),
-)  # fmt: skip
+)
 
 
 def configured(benchmark: Benchmark, step: str, *, source: bool = False) -> Command:
@@ -110,7 +120,7 @@ def _click_option(option: Option) -> Command:
         more = {"is_flag": True}
         kind = None
     if option.kind is float:
-        kind, more = click.FloatRange(1), {"show_default": True}
+        kind = click.FloatRange(1)
     return click.option(
         *names,
         option.name,

@@ -10,18 +10,15 @@ import click
 
 from trainbench.benchmark import find
 from trainbench.cli import pipeline
-from trainbench.cli.options import DATA_DIR, RUN, configured, opened, resolved_config
+from trainbench.cli.options import DATA_DIR, FILE, FOLDER, RUN, configured, opened, resolved_config
 from trainbench.errors import NotCompliantError, RegressionError
 from trainbench.trials.paths import DataDir, RunDir
 
-_LOGS = click.argument(
-    "files", nargs=-1, required=True, type=click.Path(path_type=Path, dir_okay=False)
-)
+_LOGS = click.argument("files", nargs=-1, required=True, type=FILE)
 _CHECKER = click.option(
     "--checker",
     type=click.Choice(["2018-11", "2019-04"]),
     default="2019-04",
-    show_default=True,
     help="Decide like this published version of the v0.5 checker.",
 )
 
@@ -33,7 +30,6 @@ _CHECKER = click.option(
     "--dialect",
     type=click.Choice(["v05", "mllog"]),
     default="v05",
-    show_default=True,
     help="mllog: also write the log in the format of MLPerf 0.7 and later.",
 )
 @click.option(
@@ -41,13 +37,13 @@ _CHECKER = click.option(
     "logs",
     multiple=True,
     envvar="COMPLIANCE_FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="Stitch this raw log instead of a run; repeatable.",
 )
 @click.option(
     "--out",
     envvar="STITCHED_COMPLIANCE_FILE",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FILE,
     help="Write what --log gives to this file. Default: standard output.",
 )
 def stitch(
@@ -77,11 +73,18 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
     "--run",
     "run_paths",
     multiple=True,
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FOLDER,
     help="The run's folder (default: the newest); more than one are compared.",
 )
-@click.option("--out", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--summary", envvar="GITHUB_STEP_SUMMARY", type=click.Path(path_type=Path))
+@click.option(
+    "--out", type=FOLDER, help="Write the report into this folder. Default: the run's own."
+)
+@click.option(
+    "--summary",
+    envvar="GITHUB_STEP_SUMMARY",
+    type=click.Path(path_type=Path),
+    help="Append the Markdown page to this file, as CI services read it.",
+)
 @click.option(
     "--host-data-dir",
     envvar="TRAINBENCH_HOST_DATA_DIR",
@@ -107,7 +110,12 @@ def report(
 
 @click.command("check")
 @_LOGS
-@click.option("--level", type=click.Choice(["1", "2", "strict"]), default="2", show_default=True)
+@click.option(
+    "--level",
+    type=click.Choice(["1", "2", "strict"]),
+    default="2",
+    help="1, 2: as the v0.5 checker. strict: also values, order and several logs together.",
+)
 @_CHECKER
 @click.option("--benchmark", help="Check level 2 for this benchmark, whatever the first line says.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
@@ -123,13 +131,12 @@ def check(
 
 
 @click.command("score")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True, help="Print the score as JSON.")
 @click.option(
     "--order",
     type=click.Choice(["run_start", "index"]),
     default="run_start",
-    show_default=True,
     help="Order that decides which 50 converged runs of NCF are the first.",
 )
 @click.option("--legacy-reference", is_flag=True, help="Compare with 2,803 s, from May 2018.")
@@ -153,14 +160,12 @@ def score(folder: Path, as_json: bool, order: str, legacy_reference: bool) -> No
     "--threshold-percent",
     type=click.FloatRange(0, 100, max_open=True),
     default=0.0,
-    show_default=True,
     help="Ignore slowdowns up to this percentage.",
 )
 @click.option(
     "--confidence",
     type=click.FloatRange(0.5, 1, max_open=True),
     default=0.95,
-    show_default=True,
     help="Confidence of the intervals; 1 minus this is the test's level.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
@@ -191,7 +196,7 @@ def submission() -> None:
 
 
 @submission.command("verify")
-@click.argument("folder", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("folder", type=FOLDER)
 @_CHECKER
 def submission_verify(folder: Path, checker: str) -> None:
     """Verify a submission folder as the v0.5 tool does, with an exit code. Exit 5: findings."""
@@ -204,12 +209,21 @@ def submission_verify(folder: Path, checker: str) -> None:
 
 
 @submission.command("build")
-@click.option("--run", "run_path", required=True, type=click.Path(path_type=Path, file_okay=False))
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False))
+@click.option("--run", "run_path", required=True, type=FOLDER, help="The folder of a stitched run.")
+@click.option("--out", required=True, type=FOLDER, help="The new folder of the submission.")
 @click.option("--org", required=True, help="The submitter's organisation.")
 @click.option("--email", required=True, help="Contact e-mail.")
-@click.option("--division", type=click.Choice(["closed", "open"]), default="closed")
-@click.option("--status", default="on-premise", show_default=True)
+@click.option(
+    "--division",
+    type=click.Choice(["closed", "open"]),
+    default="closed",
+    help="Closed wants logs of level 2, open of level 1.",
+)
+@click.option(
+    "--status",
+    default="on-premise",
+    help="How the system can be had: on-premise, cloud, preview, research.",
+)
 def submission_build(
     run_path: Path, out: Path, org: str, email: str, division: str, status: str
 ) -> None:
@@ -230,16 +244,12 @@ _NCF = find("ncf")
 @click.command("evaluate")
 @configured(_NCF, "evaluate")
 @click.option(
-    "--weights",
-    required=True,
-    type=click.Path(path_type=Path, dir_okay=False),
-    help="The weights.npz or the model.keras of a trial.",
+    "--weights", required=True, type=FILE, help="The weights.npz or the model.keras of a trial."
 )
 @click.option(
     "--negatives",
     type=click.IntRange(1),
     default=999,
-    show_default=True,
     help="Of each user; 99 is the protocol of the NeuMF paper.",
 )
 @click.option(
@@ -247,7 +257,6 @@ _NCF = find("ncf")
     envvar="SEED",
     type=click.IntRange(0),
     default=0,
-    show_default=True,
     help="Of the candidates; the one of a trial draws the trial's own.",
 )
 def evaluate(data_dir: Path, weights: Path, negatives: int, seed: int, **options: Any) -> None:

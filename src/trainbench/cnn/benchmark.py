@@ -1,6 +1,6 @@
 """The benchmark: ``BenchmarkCNN(params).run()`` builds a model and trains or evaluates it.
 
-params = make_params(model="resnet50", batch_size=8, device="cpu")
+params = make_params(model="resnet50", num_batches=8, device="cpu")
 stats = BenchmarkCNN(params).run()
 """
 
@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from trainbench.cnn import console, environment, rules, runs
-from trainbench.cnn.cluster import cluster_of, own_files
+from trainbench.cnn import console, environment, header, rules, runs
+from trainbench.cnn.cluster import own_files
 from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.input import datasets
-from trainbench.cnn.input.batches import is_synthetic
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
 from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.models import registry
@@ -24,7 +23,7 @@ from trainbench.progress import log_line
 
 
 class BenchmarkCNN:
-    """One run.
+    """One run. Making it decides what will be done; ``start`` begins to do it.
 
     Args:
         params: what to run.
@@ -36,32 +35,42 @@ class BenchmarkCNN:
     """
 
     def __init__(self, params: Params, dataset: Any = None, model: Any = None) -> None:
-        mlperf.start()
         if dataset is None:
-            size = getattr(model, "image_size", None)
-            dataset = datasets.create(params, image_size=size)
+            dataset = datasets.create(params, image_size=getattr(model, "image_size", None))
         self.dataset = dataset
         self.model = model or registry.get_model(params.model, dataset.name)
         self.plan = Plan.of(params, self.dataset, self.model)
-        mlperf.offset(params, self.plan)
-        for note in rules.notes(params):
-            log_line(note)
-        cluster = cluster_of(params)
-        self.params = own_files(params, cluster) if cluster else params
-        self.membership = Membership(cluster, self.params) if cluster else None
-        self.printed_devices, self.devices = environment.devices(
-            self.params, before_start=self.membership.join if self.membership else None
-        )
-        if self.membership is not None:
-            self.printed_devices, self.devices = self.membership.devices(
-                self.printed_devices, self.devices
-            )
+        self.params = own_files(params, self.plan.cluster)
+        self.membership: Membership | None = None
+        self.printed_devices: list[str] = []
+        self.devices: list[str] = []
         self._session: Session | None = None
 
-    @property
-    def is_chief(self) -> bool:
-        """Whether this process prints the totals and writes the files."""
-        return self.membership is None or self.membership.cluster.is_chief
+    def start(self) -> None:
+        """Start the clock, TensorFlow on its devices, and the work with other processes.
+
+        Whatever needs it calls it; only the first call does anything.
+
+        Raises:
+            ParamError: more devices than there are.
+            DataIntegrityError: there is no folder ``data_dir``.
+            MachineError: the other processes cannot be met.
+        """
+        if self.devices:
+            return
+        mlperf.start()
+        datasets.check_folder(self.dataset)
+        mlperf.offset(self.params, self.plan)
+        for note in rules.notes(self.params):
+            log_line(note)
+        environment.configure(self.params)
+        if self.plan.cluster is not None:
+            self.membership = Membership(self.plan.cluster, self.params)
+            self.membership.join()
+        printed, used = environment.devices(self.params)
+        if self.membership is not None:
+            printed, used = self.membership.devices(printed, used)
+        self.printed_devices, self.devices = printed, used
 
     @property
     def session(self) -> Session:
@@ -71,8 +80,9 @@ class BenchmarkCNN:
 
     def print_info(self) -> None:
         """Print the header of the run."""
-        for line in console.info_lines(self.params, self._info()):
-            console.print_result(line)
+        self.start()
+        lines = header.lines(self.params, self.plan, self.dataset, self.model, self.printed_devices)
+        console.print_result("\n".join(lines))
 
     def run(self) -> dict[str, Any]:
         """Run it and return the statistics; an evaluation of checkpoints returns none.
@@ -85,6 +95,7 @@ class BenchmarkCNN:
 
     def together(self, work: Callable[[], Any]) -> Any:
         """Do ``work`` with the other processes of the run; ``None`` if this one only serves."""
+        self.start()
         if self.membership is None:
             return work()
         if self.membership.cluster.is_serving:
@@ -110,6 +121,7 @@ class BenchmarkCNN:
 
     def build(self) -> Session:
         """Build the network, its step and its checkpoints, without running anything."""
+        self.start()
         self._session = Session(
             self.params,
             self.plan,
@@ -120,36 +132,19 @@ class BenchmarkCNN:
         )
         return self._session
 
-    def _info(self) -> console.Info:
-        synthetic = " (synthetic)" if is_synthetic(self.dataset) else ""
-        return console.Info(
-            model=self.model.name,
-            dataset=self.dataset.name + synthetic,
-            mode=self.plan.mode,
-            single_session=self.params.variable_update == "distributed_all_reduce",
-            batch_size=self.plan.batch_size,
-            num_workers=self.plan.num_workers,
-            num_batches=self.plan.length.num_batches,
-            num_epochs=self.plan.length.num_epochs,
-            devices=self.printed_devices,
-        )
-
     def _benchmark_log(self) -> BenchmarkLog | None:
         if self.params.benchmark_log_dir is None:
             return None
-        log, info = BenchmarkLog(self.params.benchmark_log_dir), self._info()
+        log = BenchmarkLog(self.params.benchmark_log_dir)
         log.run(
             self.params,
             {
-                "model": info.model,
-                "dataset": info.dataset,
-                "mode": info.mode,
-                "single_sess": info.single_session,
-                "devices": info.devices,
-                "batch_size": info.batch_size,
-                "batch_size_per_device": info.batch_size // self.params.num_gpus,
-                "num_batches": info.num_batches,
-                "num_epochs": info.num_epochs,
+                "model": self.model.name,
+                "dataset": header.dataset_name(self.dataset),
+                "mode": self.plan.mode,
+                "single_sess": self.params.variable_update == "distributed_all_reduce",
+                "devices": self.printed_devices,
+                **self.plan.sizes(),
                 "data_format": self.params.data_format,
                 "rewrite_config": self.params.rewriter_config,
                 "optimizer": self.params.optimizer,

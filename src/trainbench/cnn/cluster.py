@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import dataclasses
 import socket
-from collections.abc import Iterator
 
-from trainbench.cnn.flags.params import ParamError, Params
+from trainbench.cnn.flags.params import RUN_FILES, ParamError, Params
 from trainbench.distribution.cluster import Cluster, Member, check_addresses, members_of
 from trainbench.errors import ConfigError
 
@@ -20,17 +19,8 @@ COORDINATED = ("parameter_server", "distributed_all_reduce")
 """Updates where one process computes on the devices of all the others."""
 
 _HOSTS = {"worker": "worker_hosts", "ps": "ps_hosts", "controller": "controller_host"}
-_ONE_WRITER = {
-    "train_dir": None,
-    "trace_file": "",
-    "tfprof_file": None,
-    "graph_file": None,
-    "partitioned_graph_file_prefix": None,
-    "benchmark_log_dir": None,
-    "result_json": None,
-    "ml_perf_compliance_logging": False,
-}
-"""What only the chief writes, with the value that asks for nothing."""
+_ONE_WRITER = (*RUN_FILES, "benchmark_log_dir", "result_json", "ml_perf_compliance_logging")
+"""What only the chief writes."""
 
 
 def cluster_of(params: Params) -> Cluster | None:
@@ -63,18 +53,9 @@ def is_coordinated(params: Params) -> bool:
     return params.variable_update in COORDINATED
 
 
-def own_files(params: Params, cluster: Cluster) -> Params:
+def own_files(params: Params, cluster: Cluster | None) -> Params:
     """``params`` without the files that another process writes."""
-    return params if cluster.is_chief else params.replace(**_ONE_WRITER)
-
-
-def places(params: Params, cluster: Cluster) -> Iterator[Params]:
-    """``params`` of each worker that this process feeds, by its place in the data."""
-    if not is_coordinated(params):
-        yield params
-        return
-    for index in range(cluster.num_workers):
-        yield params.replace(job_name="worker", task_index=index)
+    return params if cluster is None or cluster.is_chief else params.without(*_ONE_WRITER)
 
 
 def place_of(params: Params) -> float:

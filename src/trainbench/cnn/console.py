@@ -11,7 +11,6 @@ from trainbench.cnn.flags.params import Params
 
 LOSS_AND_ACCURACY_DIGITS_TO_SHOW = 3
 _RULE = "-" * 64
-_REPORTS_REDUCTION = ("replicated", "distributed_all_reduce", "collective_all_reduce")
 
 
 def print_result(line: str) -> None:
@@ -39,16 +38,16 @@ class Speed:
         )
 
 
-def speed(batch_size: int, times_s: Sequence[float], *, ewma: float | None = None) -> Speed:
-    """The speed of steps of ``batch_size`` images that took ``times_s`` seconds.
+def speed(images_per_step: int, times_s: Sequence[float], *, ewma: float | None = None) -> Speed:
+    """The speed of steps of ``images_per_step`` images that took ``times_s`` seconds.
 
     ``ewma`` is the weight of the newest step in the mean.
     """
     times = np.asarray(times_s, np.float64)
-    speeds = batch_size / times
+    speeds = images_per_step / times
     weights = np.power(1 - ewma, np.arange(len(times) - 1, -1, -1.0)) if ewma else None
     return Speed(
-        float(batch_size / np.average(times, weights=weights)),
+        float(images_per_step / np.average(times, weights=weights)),
         float(np.std(speeds) / np.sqrt(len(speeds))),
         float(1.4826 * np.median(np.abs(speeds - np.median(speeds)))),
     )
@@ -84,59 +83,3 @@ def accuracy_line(top_1: float, top_5: float, examples: int) -> str:
 def totals(images_per_s: float) -> str:
     """The three lines that end a run."""
     return f"{_RULE}\ntotal images/sec: {images_per_s:.2f}\n{_RULE}"
-
-
-@dataclass(frozen=True)
-class Info:
-    """What ``info_lines`` prints beside the parameters.
-
-    Attributes:
-        batch_size: of all devices of this process.
-        devices: as they are printed, ``/cpu:0``.
-    """
-
-    model: str
-    dataset: str
-    mode: str
-    single_session: bool
-    batch_size: int
-    num_workers: int
-    num_batches: int
-    num_epochs: float
-    devices: list[str]
-
-
-def info_lines(params: Params, info: Info) -> list[str]:
-    """The header of the run, one line per item."""
-    rows = [
-        ("Model", info.model),
-        ("Dataset", info.dataset),
-        ("Mode", info.mode),
-        ("SingleSess", info.single_session),
-        ("Batch size", f"{info.batch_size * info.num_workers} global"),
-        ("", f"{info.batch_size // params.num_gpus} per device"),
-    ]
-    if params.batch_group_size > 1:
-        # The misspelling is tf_cnn_benchmarks'; scripts look for it.
-        rows.append(("", f"{params.batch_group_size} batches per prepocessing group"))
-    rows += [
-        ("Num batches", info.num_batches),
-        ("Num epochs", f"{info.num_epochs:.2f}"),
-        ("Devices", info.devices),
-        ("NUMA bind", params.use_numa_affinity),
-        ("Data format", params.data_format),
-    ]
-    if params.rewriter_config:
-        rows.append(("RewriterConfig", params.rewriter_config))
-    rows += [("Optimizer", params.optimizer), ("Variables", params.variable_update)]
-    if params.variable_update in _REPORTS_REDUCTION:
-        rows.append(("AllReduce", params.all_reduce_spec))
-    if params.job_name:
-        rows.append(("Sync", params.cross_replica_sync))
-    return [_row(name, value) for name, value in rows] + ["=" * 10]
-
-
-def _row(name: str, value: object) -> str:
-    label = f"{name}:" if name else ""
-    # A label of 13 characters and more takes one space, as in "RewriterConfig: ...".
-    return f"{label:<12} {value}"

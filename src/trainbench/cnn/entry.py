@@ -83,6 +83,8 @@ def _benchmark(params: Params, version: str) -> None:
     from trainbench.cnn.benchmark import BenchmarkCNN
 
     benchmark = BenchmarkCNN(params)
+    # Its lines come before those of this function.
+    benchmark.start()
     console.print_result(f"TensorFlow:  {'.'.join(version.split('.')[:2])}")
     benchmark.print_info()
     benchmark.run()

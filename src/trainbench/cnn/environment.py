@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
@@ -78,29 +77,18 @@ def set_variables(wanted: Mapping[str, str], *, given: Collection[str] = ()) -> 
     if asked:
         log_line("requested: " + " ".join(f"{name}={wanted[name]}" for name in asked))
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    if "tensorflow" in sys.modules:
-        return
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
 
 
-def devices(
-    params: Params, *, before_start: Callable[[], object] | None = None
-) -> tuple[list[str], list[str]]:
+def devices(params: Params) -> tuple[list[str], list[str]]:
     """The devices as they are printed, and as TensorFlow knows them, one for each replica.
 
-    Replicas beyond the devices that TensorFlow was started with share the CPU, which is what
-    logical CPU devices do as well. ``before_start`` is called when TensorFlow is configured and
-    has not started, the only moment at which a process can join others.
+    Starts TensorFlow. Replicas beyond the devices that it was started with share the CPU, which is
+    what logical CPU devices do as well.
     """
     import tensorflow as tf
 
-    kind = params.device.lower()
-    gpus = tf.config.list_physical_devices("GPU") if kind == "gpu" else []
-    if kind == "gpu" and not gpus:
-        log_line("device=gpu: TensorFlow sees no GPU on this machine; computing on the CPU")
-    _configure(params, gpus)
-    if before_start is not None:
-        before_start()
+    gpus = _gpus_of(params)
     kind = "gpu" if gpus else "cpu"
     printed = [f"/{params.device if gpus else kind}:{i}" for i in range(params.num_gpus)]
     there = len([d for d in tf.config.list_logical_devices(kind.upper()) if _is_local(d)])
@@ -120,9 +108,13 @@ def _is_local(device: Any) -> bool:
     return spec.job is None or (spec.job, spec.task) == (own.job, own.task)
 
 
-def _configure(params: Params, gpus: list[Any]) -> None:
+def configure(params: Params) -> None:
+    """Tell TensorFlow what ``params`` ask for; only until it starts can a process join others."""
     import tensorflow as tf
 
+    gpus = _gpus_of(params)
+    if params.device.lower() == "gpu" and not gpus:
+        log_line("device=gpu: TensorFlow sees no GPU on this machine; computing on the CPU")
     threads = Threads.of(params, on_gpu=bool(gpus))
     if threads != Threads(0, 0, 0, 0):
         log_line(str(threads))
@@ -139,9 +131,16 @@ def _configure(params: Params, gpus: list[Any]) -> None:
     if params.xla:
         tf.config.optimizer.set_jit("autoclustering")
     if params.rewriter_config:
-        tf.config.optimizer.set_experimental_options(_rewriter(params.rewriter_config))
+        tf.config.optimizer.set_experimental_options(rewriter_options(params.rewriter_config))
     elif not params.enable_optimizations:
         tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+
+
+def _gpus_of(params: Params) -> list[Any]:
+    import tensorflow as tf
+
+    wanted = params.device.lower() == "gpu"
+    return tf.config.list_physical_devices("GPU") if wanted else []
 
 
 def _threads(threads: Threads) -> None:
@@ -195,7 +194,12 @@ def _gpus(params: Params, gpus: list[Any]) -> None:
             tf.config.experimental.set_memory_growth(gpu, params.allow_growth)
 
 
-def _rewriter(text: str) -> dict[str, Any]:
+def rewriter_options(text: str) -> dict[str, Any]:
+    """The options in ``--rewriter_config``.
+
+    Raises:
+        ParamError: anything but a JSON object.
+    """
     try:
         return parse_object(text)
     except ValueError:

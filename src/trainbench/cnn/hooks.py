@@ -32,17 +32,16 @@ class Hooks:
 
     session: Session
     start: int
-    log: BenchmarkLog | None = None
-    observers: Sequence[Observer] = ()
-    lines: mlperf.TrainingLines | None = None
+    log: BenchmarkLog | None
+    observers: Sequence[Observer]
+    lines: mlperf.TrainingLines
     global_step: int = 0
     evaluations: list[Evaluated] = field(default_factory=list)
     stopped: bool = False
 
     def __post_init__(self) -> None:
         self.global_step = self.start
-        if self.lines is not None:
-            self.observers = (*self.observers, self.lines)
+        self.observers = (*self.observers, self.lines)
         self._evaluates = self.session.plan.mode == rules.TRAINING_AND_EVALUATION
         self._summaries = Summaries.of(self.session.params, self.session.step)
 
@@ -106,11 +105,9 @@ class Hooks:
             self._evaluate(final=True)
 
     def _evaluate(self, *, final: bool) -> Accuracy:
-        if self.lines is not None:
-            self.lines.evaluation_starts(final=final)
+        self.lines.evaluation_starts(final=final)
         accuracy = self.session.evaluate()
-        if self.lines is not None:
-            self.lines.evaluated(accuracy)
+        self.lines.evaluated(accuracy)
         self.evaluations.append(Evaluated(self.global_step, time.time(), accuracy))
         if self._summaries is not None:
             self._summaries.evaluated(self.global_step, accuracy)

@@ -74,15 +74,6 @@ def rounded_warmup(steps: int, group: int, stages: int) -> int:
     return -(-(steps + stages - 1) // group) * group - stages + 1
 
 
-def roll(batches: np.ndarray, batch_size: int, ratio: float) -> np.ndarray:
-    """``batches`` flattened to examples, started ``ratio`` of the batches later.
-
-    The start is a whole number of batches, so that batches keep their content.
-    """
-    shift = int(len(batches) // batch_size * ratio) * batch_size
-    return np.roll(batches, -shift, axis=0)
-
-
 def eval_steps(params: Params, global_batch: int, num_examples: int, num_epochs: float) -> set[int]:
     """The steps after which training pauses to be evaluated, by any flag but every_n_steps.
 

@@ -1,14 +1,39 @@
-"""What a run will do, decided before anything is built: mode, sizes and lengths."""
+"""What a run will do, decided before anything is built: mode, processes, sizes and lengths."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from trainbench.cnn import lengths, rules
 from trainbench.cnn.cluster import cluster_of
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.lengths import Length
+from trainbench.distribution.cluster import Cluster
+
+
+@dataclass(frozen=True)
+class BatchSize:
+    """Images of one step.
+
+    Attributes:
+        device: of one device.
+        num_devices: of each worker.
+    """
+
+    device: int
+    num_devices: int
+    num_workers: int
+
+    @property
+    def worker(self) -> int:
+        """Of all devices of one worker."""
+        return self.device * self.num_devices
+
+    @property
+    def total(self) -> int:
+        """Of all workers: the global batch."""
+        return self.worker * self.num_workers
 
 
 @dataclass(frozen=True)
@@ -16,8 +41,7 @@ class Plan:
     """The numbers of a run.
 
     Attributes:
-        batch_size: images per step over all devices of this process.
-        eval_batch_size: the same in evaluation.
+        cluster: the processes of the run; ``None`` where this one is alone.
         length: of the training, or of the evaluation in evaluation mode.
         eval_length: of each evaluation; ``None`` where there is none.
         warmup: steps before the clock starts.
@@ -25,9 +49,9 @@ class Plan:
     """
 
     mode: str
-    num_workers: int
-    batch_size: int
-    eval_batch_size: int
+    cluster: Cluster | None
+    train_batch: BatchSize
+    eval_batch: BatchSize
     length: Length
     eval_length: Length | None
     warmup: int
@@ -44,18 +68,35 @@ class Plan:
         cluster = cluster_of(params)
         workers = cluster.num_workers if cluster else 1
         mode = rules.mode_of(params)
-        batch = (params.batch_size or model.default_batch_size) * params.num_gpus
-        eval_batch = params.eval_batch_size * params.num_gpus or batch
+        own = params.batch_size or model.default_batch_size
+        batch = BatchSize(own, params.num_gpus, workers)
+        eval_batch = replace(batch, device=params.eval_batch_size or own)
         size = dataset.num_examples_per_epoch
         subset = "validation" if params.eval else "train"
-        length = lengths.length(params, batch * workers, size(subset))
+        length = lengths.length(params, batch.total, size(subset))
         evaluates = mode in (rules.EVALUATION, rules.TRAINING_AND_EVALUATION)
         eval_length = (
-            lengths.eval_length(params, eval_batch, size("validation")) if evaluates else None
+            lengths.eval_length(params, eval_batch.worker, size("validation"))
+            if evaluates
+            else None
         )
-        steps = lengths.eval_steps(params, batch * workers, size("train"), length.num_epochs)
+        steps = lengths.eval_steps(params, batch.total, size("train"), length.num_epochs)
         warmup = lengths.warmup_steps(params)
-        return cls(mode, workers, batch, eval_batch, length, eval_length, warmup, frozenset(steps))
+        return cls(mode, cluster, batch, eval_batch, length, eval_length, warmup, frozenset(steps))
+
+    @property
+    def is_chief(self) -> bool:
+        """Whether this process prints the totals and writes the files."""
+        return self.cluster is None or self.cluster.is_chief
+
+    def sizes(self) -> dict[str, float]:
+        """How much is trained, under the names of tf_cnn_benchmarks' log."""
+        return {
+            "batch_size": self.train_batch.worker,
+            "batch_size_per_device": self.train_batch.device,
+            "num_batches": self.length.num_batches,
+            "num_epochs": self.length.num_epochs,
+        }
 
     def evaluates_after(self, params: Params, step: int) -> bool:
         """Whether training pauses to be evaluated after timed step ``step`` (from 1)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from trainbench.cnn.environment import rewriter_options
 from trainbench.cnn.flags import DROP, FLAGS
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.train import reduce_spec
@@ -170,6 +171,8 @@ def _check_devices(params: Params) -> None:
         params.save_model_secs and params.save_model_steps,
         "At most one of --save_model_secs and --save_model_steps can be specified",
     )
+    if params.rewriter_config:
+        rewriter_options(params.rewriter_config)
 
 
 def _check_evaluation(params: Params) -> None:

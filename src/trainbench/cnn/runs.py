@@ -7,13 +7,8 @@ from typing import Any
 
 from trainbench.cnn import console, lengths, rules
 from trainbench.cnn.hooks import Hooks, log_accuracy
-from trainbench.cnn.input.batches import is_synthetic
-from trainbench.cnn.measure import (
-    graphs,
-    numerics,
-    result_file,
-    results,
-)
+from trainbench.cnn.input.batches import Batches, is_synthetic
+from trainbench.cnn.measure import graphs, numerics, result_file, results
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
 from trainbench.cnn.measure.profiler import Observer
 from trainbench.cnn.measure.step_profile import StepProfile
@@ -23,8 +18,9 @@ from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.session import Session
 from trainbench.cnn.train.checkpoints import CheckpointNotFoundException
 from trainbench.cnn.train.evaluation import Accuracy
-from trainbench.cnn.train.frozen import fits, freeze
+from trainbench.cnn.train.executor import Executor, can_be_frozen
 from trainbench.cnn.train.loop import Loop, StepTimes
+from trainbench.cnn.train.schedules import Rate
 from trainbench.progress import heartbeat, log_line
 from trainbench.trials import signals
 
@@ -37,18 +33,18 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
     rate = session.rate(warmup)
     lines = mlperf.TrainingLines(session, rate, warmup, start)
     hooks = Hooks(session, start, log, observers(session, start - warmup), lines=lines)
+    batches = session.batches("train")
     loop = Loop(
         params=params,
-        step=session.step,
-        batches=session.batches("train", plan.batch_size),
+        executor=executor(session, batches, rate),
+        batches=batches,
         rate=rate,
         watcher=hooks,
-        batch_size=session.images_per_step,
+        images_per_step=session.images_per_step,
         first=start - warmup,
         end=plan.length.num_batches,
         warmup=warmup,
     )
-    _write_graph(session, loop)
     if start:
         _continue(session, loop, start)
     with numerics.numerics_checked(params):
@@ -61,7 +57,7 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
         # One speed of training and evaluation together would mean nothing.
         console.print_result("Done with training")
         hooks.final_evaluation()
-    elif session.is_chief:
+    elif plan.is_chief:
         console.print_result(console.totals(stats["images_per_sec"]))
     lines.end(hooks.accuracy)
     stats |= accuracies(hooks.accuracy)
@@ -83,12 +79,12 @@ def warmup_of(session: Session) -> int:
 
 def statistics(session: Session, clock: StepTimes) -> dict[str, Any]:
     """What ``run`` returns, but for the accuracies."""
-    steps, workers = len(clock.times_s), session.plan.num_workers
+    steps, batch = len(clock.times_s), session.plan.train_batch
     stats: dict[str, Any] = {
-        "num_workers": workers,
-        "num_steps": steps * workers,
+        "num_workers": batch.num_workers,
+        "num_steps": steps * batch.num_workers,
         "average_wall_time": clock.elapsed_s / steps if steps else 0,
-        "images_per_sec": clock.images_per_s(session.plan.batch_size * workers),
+        "images_per_sec": clock.images_per_s(batch.total),
     }
     if clock.last_loss is not None:
         stats["last_average_loss"] = clock.last_loss
@@ -143,16 +139,20 @@ def observers(session: Session, first_step: int) -> list[Observer]:
     return found
 
 
-def _write_graph(session: Session, loop: Loop) -> None:
-    """Make the weights of forward passes constants, and write the graph where one is wanted."""
-    params = session.params
-    graph = loop.graph() if params.graph_file else None
-    alone = session.membership is None
-    if params.forward_only and alone and (params.freeze_when_forward_only or fits(session.step)):
-        frozen = freeze(session.step, loop.batches.next())
-        graph = frozen if params.freeze_when_forward_only else graph
+def executor(session: Session, batches: Batches, rate: Rate) -> Executor:
+    """What runs the steps: the session's, the weights of forward passes made constants.
+
+    Takes a batch for each graph that it traces, and writes the graph where one is wanted.
+    """
+    params, chosen = session.params, session.executor
+    graph = graphs.traced(params, chosen, batches.next(), rate(0)) if params.graph_file else None
+    asked = params.freeze_when_forward_only
+    if params.forward_only and not params.job_name and (asked or can_be_frozen(session.step)):
+        chosen, constant = chosen.frozen(batches.next())
+        graph = constant if asked else graph
     if params.graph_file:
         graphs.write_graph(params.graph_file, graph)
+    return chosen
 
 
 def _continue(session: Session, loop: Loop, start: int) -> None:

@@ -9,11 +9,12 @@ import keras
 
 from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.input.batches import Batch, Batches
+from trainbench.cnn.input.batches import Batch, Batches, Source
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.train import precision, schedules
 from trainbench.cnn.train.checkpoints import CheckpointNotFoundException, Checkpoints
 from trainbench.cnn.train.evaluation import Accuracy, evaluate
+from trainbench.cnn.train.executor import Executor
 from trainbench.cnn.train.network import Network
 from trainbench.cnn.train.step import Step
 from trainbench.cnn.train.strategies import APPLYING_EACH
@@ -39,41 +40,34 @@ class Session:
         self._coordinator = membership.coordinator if membership else None
         place = self._coordinator.place if self._coordinator else None
         self.step = Step.of(params, self.network, devices, workers, place=place)
-        if self._coordinator is not None:
-            self._coordinator.schedule(self.step)
+        self.executor = self._executor()
         self.checkpoints = self._checkpoints()
         self._eval_batches: Batches | None = None
 
     @property
-    def is_chief(self) -> bool:
-        """Whether this process prints the totals and writes the files."""
-        return self.membership is None or self.membership.cluster.is_chief
-
-    @property
     def images_per_step(self) -> int:
         """Images of the steps that this process prints: of all workers, if it coordinates them."""
-        workers = self.plan.num_workers if self._coordinator else 1
-        return self.plan.batch_size * workers
+        batch = self.plan.train_batch
+        return batch.total if self._coordinator else batch.worker
 
     def own_batches(self) -> list[Batch]:
         """A batch for each device of one worker."""
-        each, count = self.plan.batch_size // self.params.num_gpus, self.params.num_gpus
-        devices = self.devices[:count]
-        return Batches(self.dataset, "train", self.params, batch_size=each, devices=devices).next()
+        devices = self.devices[: self.params.num_gpus]
+        return Batches(self._source("train"), self.params, devices).next()
 
-    def batches(self, subset: str, batch_size: int) -> Any:
-        """Input in batches of ``batch_size`` images over all devices."""
-        each = batch_size // self.params.num_gpus
+    def batches(self, subset: str) -> Any:
+        """Input for all devices: ``train`` or ``validation``."""
         if self._coordinator is not None:
-            return self._coordinator.batches(self.dataset, subset, batch_size=each)
-        return Batches(self.dataset, subset, self.params, batch_size=each, devices=self.devices)
+            return self._coordinator.batches(self._source(subset))
+        return Batches(self._source(subset), self.params, self.devices)
 
     def rate(self, warmup: int) -> schedules.Rate:
         """The learning rate of each global step."""
         examples = self.dataset.num_examples_per_epoch("train")
         # Where each worker applies gradients of its own, every one of them counts as a step.
-        turns = self.plan.num_workers if self.params.variable_update in APPLYING_EACH else 1
-        batch = self.plan.batch_size * self.plan.num_workers // turns
+        batch, turns = self.plan.train_batch.total, 1
+        if self.params.variable_update in APPLYING_EACH:
+            batch, turns = self.plan.train_batch.worker, self.plan.train_batch.num_workers
         steps = (warmup + self.plan.length.num_batches) * turns
         horizon = schedules.Horizon(examples / batch, steps)
         own = schedules.model_rate(self.params, self.model, batch, examples)
@@ -98,15 +92,12 @@ class Session:
             step = self.load(training=bool(self.step.optimizers))
         except CheckpointNotFoundException:
             step = 0
-        return step if self.membership is None or self._coordinator else self._shared(step)
-
-    def _shared(self, step: int) -> int:
-        """Begin with worker 0's values: it alone has the checkpoints."""
-        assert self.membership is not None
-        first = self.step.copies[0]
-        state = self.step.training_state()
-        step = self.membership.share([*first.trainable, *first.state, *state.values()], step)
-        self.step.broadcast()
+        workers = self.step.strategy.workers
+        if workers is not None:
+            # Of equal workers the first alone has the checkpoints.
+            first, state = self.step.copies[0], self.step.training_state()
+            step = workers.from_first([*first.trainable, *first.state, *state.values()], step)
+            self.step.broadcast()
         return step
 
     def settle(self) -> None:
@@ -118,14 +109,24 @@ class Session:
         """Measure the accuracy on the next validation images, printing it."""
         assert self.plan.eval_length is not None
         if self._eval_batches is None:
-            self._eval_batches = self.batches("validation", self.plan.eval_batch_size)
+            self._eval_batches = self.batches("validation")
         return evaluate(
-            self.step,
+            self.executor,
             self._eval_batches,
             num_batches=self.plan.eval_length.num_batches,
-            batch_size=self.plan.eval_batch_size,
+            images_per_batch=self.plan.eval_batch.worker,
             display_every=self.params.display_every,
         )
+
+    def _executor(self) -> Executor:
+        if self._coordinator is not None:
+            return self._coordinator.executor(self.step)
+        workers = self.step.strategy.workers
+        return Executor.collective(self.step, workers) if workers else Executor.of(self.step)
+
+    def _source(self, subset: str) -> Source:
+        batch = self.plan.train_batch if subset == "train" else self.plan.eval_batch
+        return Source(self.dataset, subset, batch.device)
 
     def _checkpoints(self) -> Checkpoints | None:
         if self.params.train_dir is None:

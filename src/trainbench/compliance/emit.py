@@ -28,6 +28,7 @@ from trainbench.benchmark import find
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.errors import MachineError
+from trainbench.files import PACKAGE
 
 MINIMUM_VERSION = (0, 0, 6)
 TESTED_VERSION = "0.0.10"
@@ -56,7 +57,7 @@ _active: _Sink | None = None
 def logging_to(
     path: Path | None,
     *,
-    root_dir: Path,
+    root_dir: Path = PACKAGE,
     benchmark: str = tags.BENCHMARK,
     raw_prefix: str = tags.RAW_PREFIX,
     echo: TextIO | None = None,

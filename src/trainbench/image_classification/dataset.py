@@ -42,7 +42,9 @@ class Cached:
         """Images float[batch_size, 32, 32, 3] in -1 to 1 and int32 labels, without end."""
         pixels = np.load(self.folder / f"{subset}_images.npy")
         labels = np.load(self.folder / f"{subset}_labels.npy")
-        return cifar10.batches_of(pixels, labels, subset, params, size=SIDE, batch_size=batch_size)
+        return cifar10.batches_of(
+            pixels, labels, subset, params, size=SIDE, device_batch=batch_size
+        )
 
 
 def opened(folder: Path, image_size: int) -> Any:

@@ -6,32 +6,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import trainbench
 from trainbench.cnn.benchmark import BenchmarkCNN
 from trainbench.cnn.flags.params import Params, make_params
-from trainbench.compliance.emit import emit, logging_to
+from trainbench.compliance.emit import emit
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import read_log
+from trainbench.compliance.recorder import Recorder
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
-from trainbench.files import write_atomically, write_json
 from trainbench.image_classification import convert, dataset
 from trainbench.image_classification.config import ImagesConfig, from_json
 from trainbench.machine import page_cache, system
 from trainbench.progress import duration, log_line
-from trainbench.trials.clock import TrialClock
 from trainbench.trials.paths import TrialDir
 from trainbench.trials.spec import TrialSpec
-from trainbench.trials.status import (
-    Notes,
-    applying,
-    code_notes,
-    degraded_status,
-    failed_status,
-    write_status,
-)
+from trainbench.trials.status import Notes, code_notes
 
-PACKAGE = Path(trainbench.__file__).parent
 # TensorFlow's seeds are 32-bit numbers.
 _SEED_MODULUS = 2**31
 
@@ -62,45 +52,34 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     Raises:
         TrainbenchError: the trial failed; status.json says how.
     """
-    trial = spec.trial_dir
     config = from_json(spec.run_dir.config.read_bytes())
     status = TrialStatus(
         "running", 1, "", spec.seed, config.target_top_1, config.model, config.precision
     )
-    write_status(status, trial.status)
-    try:
-        with logging_to(
-            trial.compliance_raw,
-            root_dir=PACKAGE,
-            benchmark=resnet_tags.BENCHMARK,
-            raw_prefix=resnet_tags.RAW_PREFIX,
-        ):
-            status = _Trial(spec, trial, config, status).run()
-    except BaseException as error:
-        write_status(failed_status(status, error), trial.status)
-        raise
-    status = _final(status, trial)
-    write_status(status, trial.status)
+    trial = _Trial(spec, config, status)
+    names = {"benchmark": resnet_tags.BENCHMARK, "raw_prefix": resnet_tags.RAW_PREFIX}
+    status = trial.record(trial.run, **names)
     log_line(f"trial {spec.index}: {status.message}")
     return status
 
 
-class _Trial:
+class _Trial(Recorder):
     """The stages of one trial, in the order in which they run."""
 
-    def __init__(
-        self, spec: TrialSpec, trial: TrialDir, config: ImagesConfig, status: TrialStatus
-    ) -> None:
-        self.spec, self.trial, self.config, self.status = spec, trial, config, status
-        self.clock = TrialClock(trial.phases)
+    def __init__(self, spec: TrialSpec, config: ImagesConfig, status: TrialStatus) -> None:
+        super().__init__(spec, status)
+        self.config = config
 
     def run(self) -> TrialStatus:
         folder = convert.find(self.config, self.spec.data_dir)
         params = params_of(self.config, self.spec.seed, self.trial.result)
-        self._drop_caches()
+        with self.clock.phase("drop_caches"):
+            location = self.spec.drop_cache_location
+            self.caches_dropped(page_cache.drop_if(self.config.drop_caches, location))
         self.clock.start()
         with self.clock.phase("open_input"):
             benchmark = self._benchmark(folder, params)
+            benchmark.start()
         emit(tags.SEED, self.spec.seed)
         emit(tags.PRECISION, self.config.precision)
         self._record_system(benchmark, folder)
@@ -108,10 +87,10 @@ class _Trial:
             benchmark.print_info()
             stats = benchmark.run()
         self.clock.stop()
-        return replace(
-            self.status,
-            num_parameters=benchmark.session.network.model.count_params(),
-            images_per_s=stats["images_per_sec"],
+        parameters = benchmark.session.network.model.count_params()
+        speed = stats["images_per_sec"]
+        return _final(
+            replace(self.status, num_parameters=parameters, images_per_s=speed), self.trial
         )
 
     def _benchmark(self, folder: Path, params: Params) -> BenchmarkCNN:
@@ -119,30 +98,13 @@ class _Trial:
         images = dataset.opened(folder, model.image_size)
         return BenchmarkCNN(params, dataset=images, model=model)
 
-    def _drop_caches(self) -> None:
-        with self.clock.phase("drop_caches"):
-            drop = page_cache.drop_if(self.config.drop_caches, self.spec.drop_cache_location)
-            write_atomically(self.trial.cache_drop, drop.to_json())
-            log_line(drop.sentence())
-        if drop.dropped:
-            emit(tags.RUN_CLEAR_CACHES)
-        else:
-            self._degrade("caches_not_dropped", f"the page cache was not dropped: {drop.reason}")
-
     def _record_system(self, benchmark: BenchmarkCNN, folder: Path) -> None:
         device = ",".join(benchmark.printed_devices)
         found = system.record(git=self.spec.git, device=device)
         record = convert.read_record(folder)
         found["data"] = {"dataset": self.config.dataset, "cache": folder.name, **record["counts"]}
-        write_json(self.trial.system, found, sort_keys=False)
         self.status = replace(self.status, device=device)
-        for code, text in degradations(self.config, found):
-            self._degrade(code, text)
-        write_status(self.status, self.trial.status)
-
-    def _degrade(self, code: str, text: str) -> None:
-        emit(tags.DEGRADED, code)
-        self.status = degraded_status(self.status, code, text)
+        self.record_system(found, degradations(self.config, found))
 
 
 def params_of(config: ImagesConfig, seed: int, result_json: Path) -> Params:
@@ -176,17 +138,16 @@ def params_of(config: ImagesConfig, seed: int, result_json: Path) -> Params:
     )
 
 
-def degradations(config: ImagesConfig, machine: dict[str, Any]) -> list[tuple[str, str]]:
-    """Why a result is less than the benchmark's own, as (code, sentence); empty when it is not."""
+def degradations(config: ImagesConfig, machine: dict[str, Any]) -> Notes:
+    """Why a result may be less than the benchmark's own."""
     official = config.dataset == "imagenet" and config.model == "resnet50_v1.5"
     task = f"not the MLPerf task (ResNet-50 v1.5 on ImageNet) but {config.model} on "
-    notes: Notes = [
+    return [
         ("no_gpu", "trained on a CPU, not on a GPU", "gpu" not in str(machine.get("device"))),
         ("generated_data", "the images are drawn here", config.dataset == "generated"),
         ("other_task", f"{task}{config.dataset}", not official),
         *code_notes(config.division, machine),
     ]
-    return applying(notes)
 
 
 def _device(config: ImagesConfig) -> str:

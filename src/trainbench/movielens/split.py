@@ -218,7 +218,7 @@ def _record(spec: SplitSpec, manifest: Manifest, ratings: Ratings, result: Split
 
 
 def _log_compliance(folder: Path, spec: SplitSpec) -> None:
-    with logging_to(folder / COMPLIANCE_LOG, root_dir=Path(trainbench.__file__).parent):
+    with logging_to(folder / COMPLIANCE_LOG):
         emit(tags.PREPROC_HP_MIN_RATINGS, spec.min_ratings)
         emit(tags.PREPROC_HP_NUM_EVAL, spec.eval_negatives)
         emit(tags.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, True)

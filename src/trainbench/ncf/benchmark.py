@@ -62,7 +62,6 @@ _OPTIONS = (
         "tf_config",
         _TRAIN,
         "JSON that names the machines of the run (docs/multi_machine.md).",
-        default="",
         envvar="TF_CONFIG",
     ),
     Option(

@@ -13,19 +13,16 @@ import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-import trainbench
-from trainbench.compliance.emit import emit, logging_to
+from trainbench.compliance.emit import emit
+from trainbench.compliance.recorder import Recorder
 from trainbench.compliance.tags import ncf as tags
-from trainbench.distribution.cluster import Cluster, from_tf_config
 from trainbench.distribution.join import together
-from trainbench.distribution.liveness import JOIN_TIMEOUT_S, Liveness, end_process
+from trainbench.distribution.liveness import Liveness, end_process
 from trainbench.errors import MachineError
-from trainbench.files import object_or_empty, write_atomically, write_json
+from trainbench.files import object_or_empty
 from trainbench.machine import system
-from trainbench.machine.page_cache import CacheDrop
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import NcfConfig, from_json
 from trainbench.ncf.devices import check_devices, join_workers
@@ -35,34 +32,10 @@ from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.train import EpochTrain, Trainer, epoch_line
+from trainbench.ncf.trial_set import Options
 from trainbench.progress import duration, log_line
-from trainbench.trials.clock import TrialClock
 from trainbench.trials.spec import TrialSpec
-from trainbench.trials.status import (
-    Notes,
-    applying,
-    code_notes,
-    degraded_status,
-    failed_status,
-    write_status,
-)
-
-PACKAGE = Path(trainbench.__file__).parent
-
-
-@dataclass(frozen=True)
-class Options:
-    """What ``train`` hands to NCF's trials and workers beside the configuration."""
-
-    hash_pipeline: bool = False
-    profile: str | None = None
-    tf_config: str = ""
-    join_timeout_s: float = JOIN_TIMEOUT_S
-
-    @property
-    def cluster(self) -> Cluster | None:
-        """The machines of the trial; ``None`` for one."""
-        return from_tf_config(self.tf_config)
+from trainbench.trials.status import Notes, code_notes, failed_status, write_status
 
 
 @dataclass(frozen=True)
@@ -92,27 +65,17 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     Raises:
         TrainbenchError: the trial failed; status.json says how.
     """
-    trial = spec.trial_dir
     config = from_json(spec.run_dir.config.read_bytes())
-    running = TrialStatus(
-        "running", 1, "", spec.seed, config.target_hit_rate, precision=config.precision
-    )
-    write_status(running, trial.status)
-    try:
-        with logging_to(trial.compliance_raw, root_dir=PACKAGE):
-            final = _run(spec, config, running)
-    except BaseException as error:
-        write_status(failed_status(running, error), trial.status)
-        raise
-    write_status(final, trial.status)
-    return final
+    target = config.target_hit_rate
+    running = TrialStatus("running", 1, "", spec.seed, target, precision=config.precision)
+    recorder = _Recorder(spec, config, running)
+    return recorder.record(lambda: _run(recorder))
 
 
-def _run(spec: TrialSpec, config: NcfConfig, status: TrialStatus) -> TrialStatus:
-    options, trial = Options(**spec.options), spec.trial_dir
-    recorder = _Recorder(spec, options, config, status)
-    check_devices(config, options.cluster)
-    with _joined(config, options, recorder) as replicas:
+def _run(recorder: _Recorder) -> TrialStatus:
+    spec, config, trial = recorder.spec, recorder.config, recorder.trial
+    check_devices(config, recorder.options.cluster)
+    with _joined(recorder) as replicas:
         cache = recorder.open_cache()
         with recorder.phase("start_producer"):
             producer = start_producer(
@@ -132,7 +95,7 @@ def _run(spec: TrialSpec, config: NcfConfig, status: TrialStatus) -> TrialStatus
                 replicas=replicas,
                 observer=recorder,
                 drop_cache_location=spec.drop_cache_location,
-                profile=options.profile,
+                profile=recorder.options.profile,
             )
             trainer, converged = course.run()
             seconds = recorder.stops(converged)
@@ -142,8 +105,9 @@ def _run(spec: TrialSpec, config: NcfConfig, status: TrialStatus) -> TrialStatus
 
 
 @contextlib.contextmanager
-def _joined(config: NcfConfig, options: Options, recorder: _Recorder) -> Iterator[Replicas | None]:
+def _joined(recorder: _Recorder) -> Iterator[Replicas | None]:
     """The part of the trial that needs the other machines, where there are any."""
+    options = recorder.options
     if options.cluster is None:
         yield None
         return
@@ -154,20 +118,17 @@ def _joined(config: NcfConfig, options: Options, recorder: _Recorder) -> Iterato
         lost=recorder.lost,
     )
     with recorder.phase("join_workers"):
-        replicas = join_workers(config, watch)
+        replicas = join_workers(recorder.config, watch)
     with together(watch, replicas.meet):
         yield replicas
 
 
-class _Recorder(Observer):
+class _Recorder(Recorder, Observer):
     """Logs, times and records a trial."""
 
-    def __init__(
-        self, spec: TrialSpec, options: Options, config: NcfConfig, status: TrialStatus
-    ) -> None:
-        self.spec, self.options, self.config, self.status = spec, options, config, status
-        self.trial = spec.trial_dir
-        self.clock = TrialClock(self.trial.phases)
+    def __init__(self, spec: TrialSpec, config: NcfConfig, status: TrialStatus) -> None:
+        super().__init__(spec, status)
+        self.options, self.config = Options(**spec.options), config
         self._cache: RatingsCache | None = None
 
     def open_cache(self) -> RatingsCache:
@@ -184,14 +145,6 @@ class _Recorder(Observer):
 
     def phase(self, name: str, *, epoch: int | None = None) -> AbstractContextManager[Any]:
         return self.clock.phase(name, epoch=epoch)
-
-    def caches_dropped(self, drop: CacheDrop) -> None:
-        write_atomically(self.trial.cache_drop, drop.to_json())
-        log_line(drop.sentence())
-        if drop.dropped:
-            emit(tags.RUN_CLEAR_CACHES)
-        else:
-            self._degrade("caches_not_dropped", f"the page cache was not dropped: {drop.reason}")
 
     def starts(self) -> None:
         self.clock.start()
@@ -220,9 +173,9 @@ class _Recorder(Observer):
             num_items=cache.num_items,
             num_parameters=trainer.geometry.num_parameters,
         )
-        self._record_system(trainer.device, cache)
+        self._record_machine(trainer.device, cache)
 
-    def _record_system(self, device: str, cache: RatingsCache) -> None:
+    def _record_machine(self, device: str, cache: RatingsCache) -> None:
         manifest = object_or_empty(self.spec.run_dir.manifest)
         found = system.record(git=self.spec.git, device=device)
         if self.options.cluster:
@@ -233,20 +186,14 @@ class _Recorder(Observer):
             "cache": cache.folder.name,
             "test_set_sha256": cache.record["test_set_sha256"],
         }
-        write_json(self.trial.system, found, sort_keys=False)
-        for code, text in degradations(self.config, found, manifest):
-            self._degrade(code, text)
-        if self.options.profile:
-            self._degrade("profiled", f"some steps were traced into {self.options.profile}")
-        write_status(self.status, self.trial.status)
+        notes = degradations(self.config, found, manifest)
+        profile = self.options.profile
+        notes.append(("profiled", f"some steps were traced into {profile}", profile))
+        self.record_system(found, notes)
         log_line(
             f"{cache.num_users:,} users, {cache.num_items:,} items, "
             f"{self.status.num_parameters:,} parameters on {device}, {self.config.precision}"
         )
-
-    def _degrade(self, code: str, text: str) -> None:
-        emit(tags.DEGRADED, code)
-        self.status = degraded_status(self.status, code, text)
 
     def untrained(self, evaluation: Evaluation) -> None:
         log_line(f"untrained  hr@10 {evaluation.hit_rate:.4f}")
@@ -319,21 +266,20 @@ class _Recorder(Observer):
         else:
             text = f"best hr@10 {best:.4f} stayed below the target {target} for all epochs"
         log_line(f"trial {self.spec.index}: {text}")
-        return replace(
+        final: TrialStatus = replace(
             self.status,
             state="converged" if converged else "not_converged",
             exit_code=0 if converged else 4,
             message=text,
             time_to_train_s=seconds if converged else None,
         )
+        return final
 
 
-def degradations(
-    config: NcfConfig, machine: dict[str, Any], manifest: dict[str, Any]
-) -> list[tuple[str, str]]:
-    """Why a result is less than the benchmark's own, as (code, sentence); empty when it is not."""
+def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str, Any]) -> Notes:
+    """Why a result may be less than the benchmark's own."""
     on_cpu = "CPU" in (machine.get("device") or "CPU")
-    notes: Notes = [
+    return [
         ("no_gpu", "trained on a CPU, not on a GPU", on_cpu),
         ("generated_data", "the ratings are generated, not MovieLens", manifest.get("generated")),
         ("other_task", _other_task(config), _other_task(config)),
@@ -344,7 +290,6 @@ def degradations(
         ),
         *code_notes(config.division, machine),
     ]
-    return applying(notes)
 
 
 def _other_task(config: NcfConfig) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from trainbench.configuration import to_json
 from trainbench.distribution.cluster import Cluster, from_tf_config
+from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.errors import ConfigError, TrainbenchError
 from trainbench.ncf.config import NcfConfig, indivisible
 from trainbench.ncf.steps import inputs
@@ -14,13 +15,28 @@ from trainbench.trials import child, trial_set
 from trainbench.trials.spec import SetSpec
 
 
+@dataclass(frozen=True)
+class Options:
+    """What ``train`` hands to NCF's trials and workers beside the configuration."""
+
+    hash_pipeline: bool = False
+    profile: str | None = None
+    tf_config: str | None = None
+    join_timeout_s: float = JOIN_TIMEOUT_S
+
+    @property
+    def cluster(self) -> Cluster | None:
+        """The machines of the trial; ``None`` for one."""
+        return from_tf_config(self.tf_config or "")
+
+
 def check_set(spec: SetSpec) -> SetSpec:
     """``spec`` as it runs; on several machines always as a new run.
 
     Raises:
         ConfigError: what several machines cannot train, or not with these options.
     """
-    cluster = from_tf_config(spec.options["tf_config"])
+    cluster = Options(**spec.options).cluster
     if cluster is None:
         return spec
     if spec.pipeline:
@@ -52,7 +68,7 @@ def work(spec: SetSpec) -> bool:
     Raises:
         TrainbenchError: a trial's part failed, of the kind that its exit code names.
     """
-    cluster = from_tf_config(spec.options["tf_config"])
+    cluster = Options(**spec.options).cluster
     if cluster is None or cluster.is_chief:
         return False
     inputs(spec.config, spec.data)

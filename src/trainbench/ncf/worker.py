@@ -14,7 +14,7 @@ from trainbench.ncf.config import from_json
 from trainbench.ncf.devices import check_devices, join_workers
 from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.loop import Course, Observer
-from trainbench.ncf.trial import Options
+from trainbench.ncf.trial_set import Options
 from trainbench.trials.paths import DataDir
 
 

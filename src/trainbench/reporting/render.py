@@ -62,7 +62,7 @@ def write_report(
         DataIntegrityError: ``run`` or one of ``compare`` is not the folder of a run.
     """
     results = collect(run, benchmark)
-    others = [collect(other, _same(other, run, benchmark)) for other in compare]
+    others = [_comparable(other, run, benchmark) for other in compare]
     comparison = compare_runs([results, *others]) if others else None
     folder = out or run.report
     folder.mkdir(parents=True, exist_ok=True)
@@ -79,14 +79,14 @@ def write_report(
     return ReportFiles(judge(results).exit_code, *texts)
 
 
-def _same(other: RunDir, run: RunDir, benchmark: Benchmark) -> Benchmark:
-    found = benchmark_of(other)
-    if found is not benchmark:
+def _comparable(other: RunDir, run: RunDir, benchmark: Benchmark) -> Results:
+    results = collect(other, benchmark_of(other))
+    if results.benchmark is not benchmark:
         raise ConfigError(
-            f"{other.root}: a run of {found.name}, but {run.root} is one of {benchmark.name}; "
-            "only runs of one benchmark are compared"
+            f"{other.root}: a run of {results.benchmark.name}, but {run.root} is one of "
+            f"{benchmark.name}; only runs of one benchmark are compared"
         )
-    return found
+    return results
 
 
 def html(results: Results, comparison: Comparison | None = None) -> str:

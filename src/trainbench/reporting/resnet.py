@@ -111,11 +111,10 @@ def _images_per_s(results: Results) -> float | None:
 
 def _speed(results: Results) -> Answer:
     speed = _images_per_s(results)
-    return Answer(
-        "Training speed",
-        NA if speed is None else f"{fixed(speed, 1)} images/s",
-        "over the whole run, compiling and evaluations included",
-    )
+    if speed is None:
+        return Answer("Training speed", NA)
+    detail = "over the whole run, compiling and evaluations included"
+    return Answer("Training speed", f"{fixed(speed, 1)} images/s", detail)
 
 
 def _milliseconds(values: Sequence[float]) -> tuple[str, ...]:

@@ -6,8 +6,27 @@ the step in whose section it stands.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+_TRIAL = re.compile(r"trial_([0-9]+)")
+
+
+class _Folder(Protocol):
+    @property
+    def root(self) -> Path: ...
+
+
+class _In:
+    """A path in the folder of the object that it is an attribute of."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, owner: _Folder, kind: type) -> Path:
+        return owner.root / self._name
 
 
 @dataclass(frozen=True)
@@ -16,15 +35,12 @@ class DataDir:
 
     root: Path
 
-    @property
-    def lock(self) -> Path:
-        """Held by the step that is running; its text says which."""
-        return self.root / ".lock"
-
-    @property
-    def steps(self) -> Path:
-        """steps.jsonl: one line per step that ended, with its exit code and duration."""
-        return self.root / "steps.jsonl"
+    lock = _In(".lock")  # held by the step that is running; its text says which
+    steps = _In("steps.jsonl")  # a line per step that ended: exit code, duration
+    caches = _In("cache")  # all preprocessed caches
+    work = _In("work")  # the running producers' input; empty when nothing runs
+    runs = _In("runs")
+    latest = _In("runs/latest")  # a symbolic link to the newest run
 
     def raw(self, dataset: str) -> Path:
         """Folder of a downloaded or generated dataset."""
@@ -34,29 +50,9 @@ class DataDir:
         """What was downloaded: URL, sizes, checksums."""
         return self.raw(dataset) / "manifest.json"
 
-    @property
-    def caches(self) -> Path:
-        """Folder of all preprocessed caches."""
-        return self.root / "cache"
-
     def cache(self, key: str) -> Path:
         """Folder of one preprocessed cache."""
         return self.caches / key
-
-    @property
-    def work(self) -> Path:
-        """Folder of the running producers' input; empty when nothing runs."""
-        return self.root / "work"
-
-    @property
-    def runs(self) -> Path:
-        """Folder of all runs."""
-        return self.root / "runs"
-
-    @property
-    def latest(self) -> Path:
-        """Symbolic link to the newest run."""
-        return self.runs / "latest"
 
     def run(self, run_id: str) -> RunDir:
         """Folder of one run."""
@@ -77,25 +73,12 @@ class RunDir:
 
     root: Path
 
-    @property
-    def run_file(self) -> Path:
-        """run.json: identity, command, number of trials."""
-        return self.root / "run.json"
-
-    @property
-    def config(self) -> Path:
-        """config.json: the resolved configuration that all trials share."""
-        return self.root / "config.json"
-
-    @property
-    def manifest(self) -> Path:
-        """Copy of the dataset's manifest.json, so that the run can be reviewed elsewhere."""
-        return self.root / "manifest.json"
-
-    @property
-    def cache_record(self) -> Path:
-        """Copy of the cache's cache.json."""
-        return self.root / "cache.json"
+    run_file = _In("run.json")  # identity, command, number of trials
+    config = _In("config.json")  # the resolved configuration that all trials share
+    manifest = _In("manifest.json")  # the dataset's, copied: a run is reviewed elsewhere, too
+    cache_record = _In("cache.json")  # the cache's, copied
+    findings = _In("results/findings.json")  # what stitch and check found, per trial
+    report = _In("report")
 
     def trial(self, index: int) -> TrialDir:
         """Folder of the trial with this index, counted from 0."""
@@ -104,22 +87,12 @@ class RunDir:
     @property
     def trials(self) -> list[TrialDir]:
         """The trial folders that exist, by index."""
-        found = [p for p in self.root.glob("trial_*") if p.name[6:].isdigit() and p.is_dir()]
-        return [TrialDir(p) for p in sorted(found, key=lambda p: int(p.name[6:]))]
+        folders = [p for p in self.root.glob("trial_*") if _TRIAL.fullmatch(p.name) and p.is_dir()]
+        return sorted(map(TrialDir, folders), key=lambda trial: trial.index)
 
     def results(self, system: str, benchmark: str = "ncf") -> Path:
         """Folder of stitched logs in the submission layout, ``results/<system>/ncf``."""
         return self.root / "results" / system / benchmark
-
-    @property
-    def findings(self) -> Path:
-        """findings.json: what stitch and check found, per trial."""
-        return self.root / "results" / "findings.json"
-
-    @property
-    def report(self) -> Path:
-        """Folder of the report."""
-        return self.root / "report"
 
 
 @dataclass(frozen=True)
@@ -128,78 +101,27 @@ class TrialDir:
 
     root: Path
 
+    spec = _In("spec.json")  # what the trial's process was started with
+    status = _In("status.json")  # state, exit code, seed, outcome
+    stdout = _In("stdout.log")  # everything the trial's process printed
+    generator_log = _In("generator.log")  # what the producer process printed
+    compliance_preprocess = _In("compliance_preprocess.log")  # copied from the cache
+    compliance_raw = _In("compliance_raw.log")  # the trainer's raw lines (NCF_RAW_)
+    compliance_generator = _In("compliance_generator.log")  # the producer's raw lines
+    epochs = _In("epochs.jsonl")  # a line per epoch
+    phases = _In("phases.jsonl")  # a line per phase, on or off the clock
+    system = _In("system.json")  # the machine, driver, images and packages
+    result = _In("result.json")  # what a CNN trial measured, step by step
+    cache_drop = _In("cache_drop.json")  # how the page cache was dropped, or why it was not
+    model = _In("model")  # folder of the trained weights
+
     @property
     def index(self) -> int:
         """Position of the trial in its run, from 0."""
         return int(self.root.name.removeprefix("trial_"))
 
     @property
-    def spec(self) -> Path:
-        """spec.json: what the trial's process was started with."""
-        return self.root / "spec.json"
-
-    @property
-    def stdout(self) -> Path:
-        """Everything the trial's process printed."""
-        return self.root / "stdout.log"
-
-    @property
-    def compliance_raw(self) -> Path:
-        """The trainer's raw compliance lines (prefix ``NCF_RAW_``)."""
-        return self.root / "compliance_raw.log"
-
-    @property
-    def compliance_generator(self) -> Path:
-        """The producer's raw compliance lines."""
-        return self.root / "compliance_generator.log"
-
-    @property
-    def compliance_preprocess(self) -> Path:
-        """The preprocessing's raw compliance lines, copied from the cache."""
-        return self.root / "compliance_preprocess.log"
-
-    @property
     def raw_logs(self) -> list[Path]:
         """The raw compliance logs of all processes of the trial, those that exist."""
         logs = [self.compliance_preprocess, self.compliance_raw, self.compliance_generator]
         return [p for p in logs if p.exists()]
-
-    @property
-    def generator_log(self) -> Path:
-        """What the producer process printed."""
-        return self.root / "generator.log"
-
-    @property
-    def epochs(self) -> Path:
-        """epochs.jsonl: one line per epoch."""
-        return self.root / "epochs.jsonl"
-
-    @property
-    def phases(self) -> Path:
-        """phases.jsonl: one line per phase, on or off the clock."""
-        return self.root / "phases.jsonl"
-
-    @property
-    def system(self) -> Path:
-        """system.json: the machine, driver, images and packages."""
-        return self.root / "system.json"
-
-    @property
-    def result(self) -> Path:
-        """result.json: what a CNN trial measured, step by step."""
-        return self.root / "result.json"
-
-    @property
-    def cache_drop(self) -> Path:
-        """cache_drop.json: how the page cache was dropped, with the proof, or why it was not."""
-        return self.root / "cache_drop.json"
-
-    @property
-    def status(self) -> Path:
-        """status.json: state, exit code, seed, outcome."""
-        return self.root / "status.json"
-
-    @property
-    def model(self) -> Path:
-        """Folder of the trained weights."""
-        return self.root / "model"

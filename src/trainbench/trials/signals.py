@@ -1,4 +1,4 @@
-"""A request to stop, by SIGINT or SIGTERM, that cannot get lost.
+"""A request to stop, by SIGINT, SIGTERM or SIGHUP, that cannot get lost.
 
 The exception that a signal raises can: Python ignores it in a finaliser, and C code that it passes
 through makes another error of it. So the request is also remembered, and long loops check for it.
@@ -15,18 +15,21 @@ _asked = False
 
 
 def listen() -> None:
-    """Raise ``KeyboardInterrupt`` at SIGINT and SIGTERM, and remember that one came."""
+    """Raise ``KeyboardInterrupt`` at SIGINT, SIGTERM and SIGHUP, and remember that one came."""
     signal.signal(signal.SIGTERM, _remember)
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # ignored behind a shell's "&"
-        signal.signal(signal.SIGINT, _remember)
+    # Behind a shell's "&" SIGINT is ignored, under nohup SIGHUP: that is for the user to say.
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _remember)
 
 
 def caused(error: BaseException) -> bool:
     """Whether ``error`` is a request to stop, here or in a run that this one waits for.
 
-    Any error is, once this process was asked to: that is what became of the exception.
+    Any error is, once this process was asked to: that is what became of the exception. So is a
+    broken pipe: whoever read what this process prints is gone.
     """
-    return _asked or isinstance(error, (KeyboardInterrupt, Interrupted))
+    return _asked or isinstance(error, (KeyboardInterrupt, Interrupted, BrokenPipeError))
 
 
 def raise_if_requested() -> None:

@@ -101,10 +101,14 @@ class Run:
 def benchmark_of(run: RunDir) -> Benchmark:
     """The benchmark that ``run`` is of.
 
-    run.json says so. Where it does not, or is not there, the folder of stitched logs does; runs of
+    run.json names it. Where it does not, or is not there, the folder of stitched logs does; runs of
     before it was recorded are the default benchmark's.
+
+    Raises:
+        ConfigError: it is of a benchmark that is not installed here.
     """
     named = object_or_empty(run.run_file).get("benchmark")
+    if isinstance(named, str):
+        return find(named)
     stitched = [path.name for path in sorted(run.root.glob("results/*/*")) if path.is_dir()]
-    known = [name for name in (str(named), *stitched) if name in registered()]
-    return find(known[0] if known else DEFAULT)
+    return find(next((name for name in stitched if name in registered()), DEFAULT))

@@ -5,21 +5,19 @@ from __future__ import annotations
 import os
 import signal
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
 
 from toy_benchmark import ToyConfig, from_json
-from trainbench.compliance.emit import emit, logging_to
+from trainbench.compliance.emit import emit
+from trainbench.compliance.recorder import Recorder
 from trainbench.compliance.rules.strict import StrictRule
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import DataIntegrityError
-from trainbench.files import write_atomically, write_json
+from trainbench.files import write_atomically
 from trainbench.machine import page_cache, system
 from trainbench.progress import log_line
-from trainbench.trials.clock import TrialClock
 from trainbench.trials.spec import TrialSpec
-from trainbench.trials.status import failed_status, write_status
 
 STRICT = (StrictRule("toy/points", "a number of points", lambda index: iter(())),)
 
@@ -43,35 +41,23 @@ class ToyStatus:
 
 def run_trial(spec: TrialSpec) -> ToyStatus:
     """Run one trial to its end and return its final status."""
-    config, trial = from_json(spec.run_dir.config.read_text()), spec.trial_dir
-    status = ToyStatus("running", 1, "", spec.seed, config.target_r2)
-    write_status(status, trial.status)
-    try:
-        with logging_to(
-            trial.compliance_raw,
-            root_dir=Path(__file__).parent,
-            benchmark="toy",
-            raw_prefix="TOY_RAW_",
-        ):
-            status = _train(spec, config, status)
-    except BaseException as error:
-        write_status(failed_status(status, error), trial.status)
-        raise
-    write_status(status, trial.status)
-    return status
+    config = from_json(spec.run_dir.config.read_bytes())
+    recorder = Recorder(spec, ToyStatus("running", 1, "", spec.seed, config.target_r2))
+    return recorder.record(lambda: _train(recorder, config), benchmark="toy", raw_prefix="TOY_RAW_")
 
 
-def _train(spec: TrialSpec, config: ToyConfig, status: ToyStatus) -> ToyStatus:
-    trial, clock = spec.trial_dir, TrialClock(spec.trial_dir.phases)
+def _train(recorder: Recorder, config: ToyConfig) -> ToyStatus:
+    spec, clock = recorder.spec, recorder.clock
     if config.ends == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
     if config.ends == "damaged":
         raise DataIntegrityError("points.npy: damaged")
     drop = page_cache.drop_if(config.drop_caches, spec.drop_cache_location)
-    write_atomically(trial.cache_drop, drop.to_json())
-    if drop.dropped:
-        emit(tags.RUN_CLEAR_CACHES)
-    write_json(trial.system, system.record(git=spec.git, device=status.device), sort_keys=False)
+    write_atomically(recorder.trial.cache_drop, drop.to_json())
+    # A real benchmark calls ``recorder.caches_dropped(drop)``, which says so only if they were.
+    # Whether those of a busy machine were is not what the tests of a toy are about.
+    emit(tags.RUN_CLEAR_CACHES)
+    recorder.record_system(system.record(git=spec.git, device=recorder.status.device), [])
     clock.start()
     emit(tags.RUN_START)
     emit(tags.SEED, spec.seed)
@@ -100,7 +86,7 @@ def _train(spec: TrialSpec, config: ToyConfig, status: ToyStatus) -> ToyStatus:
     seconds = clock.stop()
     emit(tags.RUN_FINAL)
     return replace(
-        status,
+        recorder.status,
         state="converged" if converged else "not_converged",
         exit_code=0 if converged else 4,
         message=f"R2 {found:.4f}",

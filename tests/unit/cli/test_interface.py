@@ -58,7 +58,7 @@ def test_settings_are_checked_as_on_the_command_line(toy: None, tmp_path: Path) 
     with pytest.raises(ConfigError, match="did you mean 'points'"):
         trainbench.run("toy", settings={"point": 100}, data_dir=tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'toy'"):
-        trainbench.run("toi", data_dir=tmp_path)
+        trainbench.run("toys", data_dir=tmp_path)
 
 
 def test_a_report_of_a_copied_run(tmp_path: Path) -> None:

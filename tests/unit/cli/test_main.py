@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 
 from trainbench.cli import main as cli
@@ -25,6 +27,24 @@ def test_every_command_has_help_with_an_example(
     text = capsys.readouterr().out
     assert "Usage:" in text
     assert f"trainbench {command}" in text.split("Example:")[-1]
+
+
+def every_command(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        if isinstance(command, click.Group):
+            yield from every_command(command)
+        else:
+            yield command
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    options = [
+        (command.name, option.opts[0])
+        for command in every_command(cli.cli)
+        for option in command.params
+        if isinstance(option, click.Option) and not option.hidden and not option.help
+    ]
+    assert options == []
 
 
 @pytest.mark.parametrize(

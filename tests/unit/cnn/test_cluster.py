@@ -7,6 +7,7 @@ import socket
 import time
 
 import pytest
+from processes import wait_until
 
 from trainbench import cnn
 from trainbench.cnn.cluster import cluster_of, own_files, place_of, with_chief
@@ -129,10 +130,8 @@ def watched(address: str, timeout_s: float) -> tuple[liveness.Liveness, list[Mac
     ), errors
 
 
-def wait_for(errors: list[MachineError], limit_s: float = 60) -> str:
-    deadline = time.monotonic() + limit_s
-    while not errors and time.monotonic() < deadline:
-        time.sleep(0.01)
+def first_of(errors: list[MachineError]) -> str:
+    wait_until(lambda: errors)
     return str(errors[0])
 
 
@@ -142,7 +141,7 @@ def test_a_process_that_never_comes_is_named_after_the_stated_time() -> None:
         address = f"localhost:{unused.getsockname()[1]}"
         looking, errors = watched(address, timeout_s=0.3)
         looking.start()
-        said = wait_for(errors)
+        said = first_of(errors)
     assert said.startswith(f"worker 0: worker 1 ({address}) did not answer within 0.3 s; start it")
     assert errors[0].exit_code == 6
 
@@ -158,7 +157,7 @@ def test_a_process_that_answered_once_and_does_no_more_is_gone(
     looking.start().wait()
     assert not errors
     server.close()
-    assert wait_for(errors).startswith(f"worker 0: worker 1 ({address}) is gone; look at its own")
+    assert first_of(errors).startswith(f"worker 0: worker 1 ({address}) is gone; look at its own")
 
 
 def test_a_silence_before_the_watch_is_armed_is_not_a_loss(
@@ -173,7 +172,7 @@ def test_a_silence_before_the_watch_is_armed_is_not_a_loss(
     time.sleep(0.2)
     assert errors == []
     looking.arm()
-    assert "is gone" in wait_for(errors)
+    assert "is gone" in first_of(errors)
 
 
 def test_a_watch_that_has_stopped_lets_the_others_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,7 +101,9 @@ def test_replicas_have_a_device_each_whatever_the_runtime_has() -> None:
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="there is a GPU")
 def test_without_a_gpu_the_cpu_is_used_and_named(capsys: pytest.CaptureFixture) -> None:
-    printed, _ = environment.devices(cnn.make_params(device="gpu"))
+    params = cnn.make_params(device="gpu")
+    environment.configure(params)
+    printed, _ = environment.devices(params)
     assert printed == ["/cpu:0"]
     assert "TensorFlow sees no GPU on this machine; computing on the CPU" in capsys.readouterr().err
 
@@ -109,15 +111,15 @@ def test_without_a_gpu_the_cpu_is_used_and_named(capsys: pytest.CaptureFixture) 
 @pytest.mark.parametrize("text", ["remapping: OFF", "[1]", "{"])
 def test_the_rewriter_takes_a_json_object(text: str) -> None:
     with pytest.raises(ParamError, match="not a JSON object"):
-        environment.devices(cnn.make_params(device="cpu", rewriter_config=text))
+        cnn.BenchmarkCNN(cnn.make_params(device="cpu", rewriter_config=text))
 
 
 def test_the_rewriters_options_are_set() -> None:
     before = tf.config.optimizer.get_experimental_options()
     try:
-        environment.devices(cnn.make_params(device="cpu", rewriter_config='{"remapping": false}'))
+        environment.configure(cnn.make_params(device="cpu", rewriter_config='{"remapping": false}'))
         assert tf.config.optimizer.get_experimental_options()["remapping"] is False
-        environment.devices(cnn.make_params(device="cpu", enable_optimizations=False))
+        environment.configure(cnn.make_params(device="cpu", enable_optimizations=False))
         assert tf.config.optimizer.get_experimental_options()["disable_meta_optimizer"] is True
     finally:
         tf.config.optimizer.set_experimental_options(

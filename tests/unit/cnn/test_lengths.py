@@ -15,12 +15,12 @@ IMAGENET = 1_281_167
 @pytest.mark.parametrize(
     ("values", "batch", "examples", "expected"),
     [
-        ({}, 10, 100, (100, 10.0)),  # 1
-        ({"num_batches": 21}, 25, 50, (21, 10.5)),  # 2
-        ({"num_epochs": 3}, 2, 3, (5, 10 / 3)),  # 3
-        ({"num_epochs": 4}, 2, 3, (6, 4.0)),  # 4
-        ({"num_epochs": 0.5}, 10, 100, (5, 0.5)),  # 6
-        ({"num_epochs": 64}, 2048, IMAGENET, (40037, 40037 * 2048 / IMAGENET)),  # 8
+        ({}, 10, 100, (100, 10.0)),
+        ({"num_batches": 21}, 25, 50, (21, 10.5)),
+        ({"num_epochs": 3}, 2, 3, (5, 10 / 3)),
+        ({"num_epochs": 4}, 2, 3, (6, 4.0)),
+        ({"num_epochs": 0.5}, 10, 100, (5, 0.5)),
+        ({"num_epochs": 64}, 2048, IMAGENET, (40037, 40037 * 2048 / IMAGENET)),
         ({"num_epochs": 1}, 1, 1, (1, 1.0)),
         ({"num_epochs": 0.01}, 10, 100, (1, 0.1)),
     ],
@@ -55,8 +55,8 @@ def test_an_evaluation_without_a_length_takes_the_flags_of_training() -> None:
 @pytest.mark.parametrize(
     ("values", "steps"),
     [
-        ({}, 10),  # 9
-        ({"autotune_threshold": 3}, 45),  # 9
+        ({}, 10),
+        ({"autotune_threshold": 3}, 45),
         ({"autotune_threshold": 1}, 10),
         ({"autotune_threshold": 2}, 20),
         ({"autotune_threshold": 3, "num_warmup_batches": 0}, 0),
@@ -76,11 +76,6 @@ def test_warm_up_is_rounded_up_to_a_group_of_batches(
 ) -> None:
     assert lengths.rounded_warmup(steps, group, stages) == expected
     assert (expected + stages - 1) % group == 0
-
-
-def test_data_is_rolled_by_whole_batches() -> None:
-    rolled = lengths.roll(np.array([1, 2, 3, 4, 5, 6]), 2, 0.34)
-    assert rolled.tolist() == [3, 4, 5, 6, 1, 2]
 
 
 def test_epochs_become_the_steps_that_complete_them() -> None:

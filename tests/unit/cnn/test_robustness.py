@@ -6,7 +6,6 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,9 @@ import numpy as np
 import pytest
 import small_images
 from cnn_standins import Listed, Trivial, losses, step_rows
+from processes import wait_until
 
 from trainbench import cnn
-
-PATIENCE_S = 90
 
 
 def run(dataset: Any = None, model: Any = None, **flags: object) -> tuple[cnn.BenchmarkCNN, dict]:
@@ -126,7 +124,7 @@ def test_a_killed_run_is_resumed_from_its_last_checkpoint(
     command = [sys.executable, "-m", "trainbench", "cnn", *flags, "--num_batches=1000000"]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        wait_for((folder / "checkpoint").exists, process)
+        wait_until((folder / "checkpoint").exists, process=process)
     finally:
         process.kill()
         process.wait()
@@ -142,12 +140,3 @@ def test_a_killed_run_is_resumed_from_its_last_checkpoint(
     assert [int(row[0]) for row in step_rows(text)] == [step, step + 1]
     assert np.isfinite(losses(text)).all()
     assert (folder / f"model.ckpt-{step + 2}.index").exists()
-
-
-def wait_for(condition: Any, process: subprocess.Popen) -> None:
-    """Wait until ``condition()``; a process that ends before is an error."""
-    deadline = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert process.poll() is None, "the run ended by itself"
-        assert time.monotonic() < deadline, f"nothing after {PATIENCE_S} s"
-        time.sleep(0.05)

@@ -31,8 +31,8 @@ def test_there_is_a_line_for_each_timed_step(capsys: pytest.CaptureFixture, warm
 
 
 @pytest.mark.parametrize("values", [
-    {"eval_during_training_every_n_steps": 2},  # 65
-    {"eval_during_training_every_n_epochs": 2 * 4 / 50_000},  # 66
+    {"eval_during_training_every_n_steps": 2},
+    {"eval_during_training_every_n_epochs": 2 * 4 / 50_000},
 ])  # fmt: skip
 @pytest.mark.parametrize("devices", [1, 2])
 def test_seven_steps_are_evaluated_four_times(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from call_counts import count_calls
-from v05_log import FAILED, Events, lines, many, run, valued
+from v05_log import FAILED, Events, many, run, valued, write_results
 
 from trainbench.compliance.check import check_file
 from trainbench.compliance.dialects.mllog import format_lines
@@ -20,12 +20,6 @@ from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 
 
-def write(folder: Path, logs: list[Events]) -> Path:
-    for index, events in enumerate(logs):
-        (folder / f"result_{index}.txt").write_text("".join(lines(events)))
-    return folder
-
-
 def times(logs: list[Events]) -> list[float]:
     """The times of the runs that converged, in the order of the logs."""
     found = [outcome(events) for events in logs]
@@ -34,7 +28,7 @@ def times(logs: list[Events]) -> list[float]:
 
 def test_score_is_the_mean_of_48(tmp_path: Path) -> None:
     logs = many(100, converged=80)
-    result = score(write(tmp_path, logs))
+    result = score(write_results(tmp_path, logs))
     counted = sorted(times(logs)[:50])
     assert result.official
     assert result.mean_s == pytest.approx(statistics.fmean(counted[1:-1]), rel=1e-12)
@@ -48,7 +42,7 @@ def test_score_is_the_mean_of_48(tmp_path: Path) -> None:
 
 def test_first_is_by_run_start_or_by_index(tmp_path: Path) -> None:
     logs = many(100, converged=80)
-    backwards = score(write(tmp_path, logs[::-1]))
+    backwards = score(write_results(tmp_path, logs[::-1]))
     by_index = score(tmp_path, order="index")
     assert backwards.mean_s == pytest.approx(statistics.fmean(sorted(times(logs)[:50])[1:-1]))
     assert by_index.mean_s == pytest.approx(statistics.fmean(sorted(times(logs[::-1])[:50])[1:-1]))
@@ -56,7 +50,7 @@ def test_first_is_by_run_start_or_by_index(tmp_path: Path) -> None:
 
 
 def test_bootstrap_interval_holds_the_score_and_is_the_same_twice(tmp_path: Path) -> None:
-    write(tmp_path, many(100, converged=55))
+    write_results(tmp_path, many(100, converged=55))
     first, second = score(tmp_path), score(tmp_path)
     assert first == second
     assert first.interval is not None
@@ -68,7 +62,7 @@ def test_bootstrap_interval_holds_the_score_and_is_the_same_twice(tmp_path: Path
 @pytest.mark.parametrize(("runs", "converged"), [(100, 49), (99, 60), (101, 60), (3, 2), (1, 1)])
 def test_fewer_runs_are_described_honestly(runs: int, converged: int, tmp_path: Path) -> None:
     logs = many(runs, converged=converged)
-    result = score(write(tmp_path, logs))
+    result = score(write_results(tmp_path, logs))
     assert not result.official
     assert result.dropped == ()
     assert result.mean_s == pytest.approx(statistics.fmean(times(logs)))
@@ -86,7 +80,7 @@ def of_resnet(logs: list[Events]) -> list[Events]:
 
 def test_score_of_resnet_is_the_mean_of_three_of_five(tmp_path: Path) -> None:
     logs = of_resnet(many(5, converged=5))
-    result = score(write(tmp_path, logs))
+    result = score(write_results(tmp_path, logs))
     assert (result.benchmark, result.official) == ("resnet", True)
     assert result.mean_s == pytest.approx(statistics.fmean(sorted(times(logs))[1:-1]))
     assert "5 hits in 100 % of the samples" in to_text(result)
@@ -100,7 +94,7 @@ def test_score_of_resnet_is_the_mean_of_three_of_five(tmp_path: Path) -> None:
 def test_all_five_runs_of_resnet_have_to_converge(
     runs: int, converged: int, tmp_path: Path
 ) -> None:
-    result = score(write(tmp_path, of_resnet(many(runs, converged=converged))))
+    result = score(write_results(tmp_path, of_resnet(many(runs, converged=converged))))
     assert not result.official
     said = f"{runs} logs and {converged} converged runs, wanted 5 and 5"
     assert f"NOTE not the v0.5 statistic: {said}" in to_text(result)
@@ -109,17 +103,17 @@ def test_all_five_runs_of_resnet_have_to_converge(
 def test_logs_of_two_benchmarks_have_no_statistic(tmp_path: Path) -> None:
     first, second = many(2, converged=2)
     with pytest.raises(DataIntegrityError, match="logs of ncf, resnet; wanted logs of one of"):
-        score(write(tmp_path, [first, *of_resnet([second])]))
+        score(write_results(tmp_path, [first, *of_resnet([second])]))
 
 
 def test_a_reference_of_another_benchmark_is_refused(tmp_path: Path) -> None:
-    result = score(write(tmp_path, of_resnet(many(5, converged=5))))
+    result = score(write_results(tmp_path, of_resnet(many(5, converged=5))))
     with pytest.raises(ConfigError, match="logs of resnet, which a time of ncf says nothing"):
         to_text(result, reference=LEGACY_REFERENCE)
 
 
 def test_no_converged_run_has_no_time(tmp_path: Path) -> None:
-    result = score(write(tmp_path, [run(hits=FAILED)]))
+    result = score(write_results(tmp_path, [run(hits=FAILED)]))
     assert (result.mean_s, result.interval, result.converged) == (None, None, 0)
     assert "no run converged" in to_text(result, reference=LEGACY_REFERENCE)
     json.loads(to_json(result, reference=LEGACY_REFERENCE))
@@ -128,13 +122,13 @@ def test_no_converged_run_has_no_time(tmp_path: Path) -> None:
 def test_convergence_is_judged_by_the_logs_own_numbers(tmp_path: Path) -> None:
     boast = valued(tags.RUN_STOP, {"success": True})(run(hits=FAILED))
     two_targets = valued(tags.EVAL_TARGET, 0.1, which=slice(1))(run(start=1_541_700_000))
-    result = score(write(tmp_path, [boast, two_targets]))
+    result = score(write_results(tmp_path, [boast, two_targets]))
     assert result.converged == 0
     assert "run_stop contradicts eval_accuracy in runs 0, 1" in to_text(result)
 
 
 def test_denominator_is_named(tmp_path: Path) -> None:
-    result = score(write(tmp_path, many(5, converged=5)))
+    result = score(write_results(tmp_path, many(5, converged=5)))
     assert "2803" not in to_text(result)
     assert "comparison" not in json.loads(to_json(result))
     text = to_text(result, reference=LEGACY_REFERENCE)
@@ -146,20 +140,20 @@ def test_denominator_is_named(tmp_path: Path) -> None:
 
 
 def test_gaps_in_the_numbers_are_told(tmp_path: Path) -> None:
-    write(tmp_path, many(4, converged=4))
+    write_results(tmp_path, many(4, converged=4))
     (tmp_path / "result_1.txt").unlink()
     assert "no log for runs 1" in to_text(score(tmp_path))
 
 
 def test_every_statement_is_unverified(tmp_path: Path) -> None:
-    result = score(write(tmp_path, many(2, converged=2)))
+    result = score(write_results(tmp_path, many(2, converged=2)))
     assert "Unverified: result not verified by MLPerf." in to_text(result)
     assert json.loads(to_json(result))["statement"].startswith("Unverified")
 
 
 def test_modern_dialect_scores_the_same(tmp_path: Path) -> None:
     logs = many(4, converged=3)
-    before = score(write(tmp_path, logs)).mean_s
+    before = score(write_results(tmp_path, logs)).mean_s
     for index, events in enumerate(logs):
         text = "".join(f"{line}\n" for line in format_lines(events))
         (tmp_path / f"result_{index}.txt").write_text(text)
@@ -177,8 +171,7 @@ def test_the_work_of_checking_and_scoring_grows_with_the_number_of_logs_only(
     tmp_path: Path,
 ) -> None:
     def calls(count: int) -> int:
-        (tmp_path / f"{count}").mkdir()
-        folder = write(tmp_path / f"{count}", many(count, converged=count))
+        folder = write_results(tmp_path / f"{count}", many(count, converged=count))
 
         def check_and_score() -> None:
             assert all(check_file(path, ruleset("strict")) == [] for path in folder.iterdir())
@@ -192,7 +185,7 @@ def test_the_work_of_checking_and_scoring_grows_with_the_number_of_logs_only(
 def test_a_caller_who_knows_the_benchmark_need_not_find_it_in_the_logs(tmp_path: Path) -> None:
     """A report is made of damaged logs too."""
     damaged = [replace(event, benchmark="nfc") for event in many(1, converged=1)[0]]
-    write(tmp_path, [*many(1, converged=1), damaged])
+    write_results(tmp_path, [*many(1, converged=1), damaged])
     with pytest.raises(DataIntegrityError, match="logs of ncf, nfc"):
         score(tmp_path)
     assert score(tmp_path, benchmark="ncf").converged == 2

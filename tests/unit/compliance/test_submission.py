@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
-from v05_log import lines, many, run, without
+from v05_log import lines, many, run, without, write_results
 
 from trainbench.compliance.score import score
 from trainbench.compliance.submission.build import Submitter, build, entry
@@ -35,10 +35,7 @@ def make_run(root: Path, *, runs: int = 100, converged: int = 60) -> RunDir:
     trial = found.trial(0)
     trial.root.mkdir(parents=True)
     trial.system.write_text(json.dumps(SYSTEM))
-    folder = found.results("box")
-    folder.mkdir(parents=True)
-    for index, events in enumerate(many(runs, converged=converged)):
-        (folder / f"result_{index}.txt").write_text("".join(lines(events)))
+    write_results(found.results("box"), many(runs, converged=converged))
     return found
 
 

@@ -26,13 +26,6 @@ from trainbench.trials.paths import DataDir
 SMALL = replace(configs.quick(), generated_train=40, generated_eval=20)
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> DataDir:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    return DataDir(folder)
-
-
 def test_drawn_images_are_the_same_for_a_seed_and_different_for_another() -> None:
     images, labels = generated.draw(200, seed=3)
     again, same = generated.draw(200, seed=3)

@@ -50,13 +50,6 @@ def mirror(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> DataDir:
-    root = tmp_path / "data"
-    root.mkdir()
-    return DataDir(root)
-
-
 def left_in(data: DataDir) -> list[str]:
     return sorted(str(p.relative_to(data.root)) for p in data.root.rglob("*") if p.is_file())
 

@@ -181,7 +181,7 @@ def test_a_parameter_that_is_not_finite_ends_the_evaluation(trainer: Trainer, ba
     trainer.step.assign(damaged)
     try:
         with pytest.raises(TrainbenchError, match="the parameter item_mf is not finite"):
-            Evaluator(trainer, some_candidates()).evaluate()
+            Evaluator(trainer, CANDIDATES).evaluate()
     finally:
         trainer.step.assign(kept)
 
@@ -193,6 +193,6 @@ def test_scores_that_overflow_are_no_hits(trainer: Trainer) -> None:
     trainer.step.assign(huge)
     try:
         with pytest.raises(TrainbenchError, match="scores of 37 users are not finite, user 0"):
-            Evaluator(trainer, some_candidates()).evaluate()
+            Evaluator(trainer, CANDIDATES).evaluate()
     finally:
         trainer.step.assign(kept)

@@ -74,7 +74,7 @@ def test_a_missing_or_damaged_keras_file_is_named(tmp_path: Path, content: bytes
 
 def test_the_trace_of_a_profile_holds_our_steps(tmp_path: Path) -> None:
     trainer = build(replace(SMALL, steps_per_call=2), USERS, ITEMS, seed=1)
-    trainer.train_epoch(some_epoch(5), profile=tmp_path)
+    trainer.train_epoch(some_epoch(5), profile=str(tmp_path))
     (trace,) = tmp_path.glob("plugins/profile/*/*.xplane.pb")
     assert TRACED.encode() in trace.read_bytes()
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 
 import pytest
-from run_dir import SYSTEM_NAME, build_run, change, change_config
+from run_dir import SYSTEM_NAME, change, change_config
 
 from trainbench.benchmark import Benchmark, load
 from trainbench.errors import DataIntegrityError
@@ -17,11 +17,6 @@ from trainbench.reporting.ncf import NcfStatus
 from trainbench.reporting.render import markdown
 from trainbench.reporting.verdict import BEHIND, judge
 from trainbench.trials.paths import RunDir
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    return build_run(tmp_path / "run")
 
 
 def log_of(run: RunDir, index: int = 0) -> Path:

@@ -18,11 +18,6 @@ from trainbench.reporting.plots import figures, typical
 from trainbench.trials.paths import RunDir
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    return build_run(tmp_path / "run")
-
-
 def drawn(run: RunDir) -> dict[str, Figure]:
     return {figure.name: figure for figure in figures(collect(run, NCF))}
 

@@ -28,11 +28,6 @@ from trainbench.trials.paths import RunDir
 HOSTILE = '</pre><script>alert("x")</script><img src=x onerror=alert(1)>'
 
 
-@pytest.fixture
-def run(tmp_path: Path) -> RunDir:
-    return build_run(tmp_path / "run")
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> str:
     """The page of an untouched run."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -58,7 +60,7 @@ def wait():
 """
 
 
-@pytest.mark.parametrize("number", ["INT", "TERM"])
+@pytest.mark.parametrize("number", ["INT", "TERM", "HUP"])
 @pytest.mark.parametrize(
     "code", [IN_PLAIN_CODE, IN_A_FINALISER, IN_CODE_THAT_MAKES_ANOTHER_ERROR_OF_IT]
 )
@@ -70,6 +72,28 @@ def test_a_signal_ends_the_command_as_interrupted(code: str, number: str) -> Non
     )
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1] == "error: interrupted"
+
+
+def test_a_signal_during_the_imports_ends_the_command_as_interrupted(tmp_path: Path) -> None:
+    # The first package that the command line imports takes for ever.
+    (tmp_path / "click.py").write_text("import time\nprint('at it', flush=True)\ntime.sleep(60)\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "trainbench", "doctor"],
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at it\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate(timeout=60)[1] == "error: interrupted\n"
+    assert process.returncode == 130
+
+
+def test_a_broken_pipe_is_an_interruption() -> None:
+    assert signals.caused(BrokenPipeError())
 
 
 def test_a_step_that_was_stopped_is_recorded_as_interrupted_whatever_it_raised(
@@ -100,5 +124,5 @@ def test_evaluations_end_before_their_next_batch(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(signals, "_asked", False)
     work = Work()
     with pytest.raises(KeyboardInterrupt):
-        evaluation.evaluate(work, work, num_batches=9, batch_size=1, display_every=9)  # type: ignore[arg-type]
+        evaluation.evaluate(work, work, num_batches=9, images_per_batch=1, display_every=9)  # type: ignore[arg-type]
     assert work.batches == 2

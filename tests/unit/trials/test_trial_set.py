@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 from trainbench.benchmark import find, load
-from trainbench.errors import DataIntegrityError, TargetNotReachedError, TrainbenchError
+from trainbench.errors import (
+    ConfigError,
+    DataIntegrityError,
+    TargetNotReachedError,
+    TrainbenchError,
+)
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec, TrialSpec, benchmark_of
 from trainbench.trials.status import Status, read_status
@@ -117,3 +122,21 @@ def test_a_target_that_no_trial_reached_is_named_with_the_best(make_set: MakeSet
     run = run_set(make_set("target_r2=1.1", runs=1))
     with pytest.raises(TargetNotReachedError, match=r"best R2 0\.9\d* is below the target 1\.1"):
         require_target(run, find("toy").quality)
+
+
+def test_a_run_of_a_benchmark_that_is_not_installed_is_refused_by_name(tmp_path: Path) -> None:
+    run = RunDir(tmp_path)
+    run.run_file.write_text('{"benchmark": "chess"}')
+    with pytest.raises(ConfigError, match="unknown benchmark 'chess'"):
+        benchmark_of(run)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null"])
+def test_a_run_that_names_no_benchmark_is_of_that_of_its_logs_or_of_ncf(
+    tmp_path: Path, text: str
+) -> None:
+    run = RunDir(tmp_path)
+    run.run_file.write_text(text)
+    assert benchmark_of(run).name == "ncf"
+    run.results("system", "resnet").mkdir(parents=True)
+    assert benchmark_of(run).name == "resnet"

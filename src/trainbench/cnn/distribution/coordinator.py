@@ -9,14 +9,16 @@ from __future__ import annotations
 import collections
 import os
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
 
-from trainbench.cnn.cluster import places, with_chief
+from trainbench.cnn.cluster import with_chief
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.input.batches import Batch, Batches, Dataset, is_synthetic
+from trainbench.cnn.input.batches import Batch, Batches, Source, is_synthetic
 from trainbench.cnn.input.synthetic import LABELS_AT_ONCE
+from trainbench.cnn.train.executor import Executor, compiled
 from trainbench.cnn.train.network import Copy
 from trainbench.cnn.train.step import Step
 from trainbench.distribution.cluster import Cluster
@@ -55,28 +57,31 @@ class Coordinator:
         workers = range(self._cluster.num_workers)
         return [f"/job:worker/replica:0/task:{task}{name}" for task in workers for name in own]
 
-    def batches(self, dataset: Dataset, subset: str, *, batch_size: int) -> Any:
+    def batches(self, source: Source) -> Any:
         """Batches for every worker, each from its own place in the data."""
-        if self.cluster_coordinator is not None and is_synthetic(dataset):
-            return SyntheticBatches(self, dataset, subset, self._params, batch_size=batch_size)
-        sources = []
-        for index, params in enumerate(places(self._params, self._cluster)):
-            count = self._params.num_gpus
-            devices = self.devices
-            if self.cluster_coordinator is None:
-                devices = devices[index * count : (index + 1) * count]
-            sources.append(Batches(dataset, subset, params, batch_size=batch_size, devices=devices))
+        workers, count, devices = self._cluster.num_workers, self._params.num_gpus, self.devices
+        if self.cluster_coordinator is None:
+            each = [devices[i * count : (i + 1) * count] for i in range(workers)]
+        elif is_synthetic(source.dataset):
+            images = source.open(self._params)
+            return SyntheticBatches(self.cluster_coordinator, images, workers)
+        else:
+            each = [devices] * workers
+        sources = [
+            Batches(source, self._params.replace(job_name="worker", task_index=index), own)
+            for index, own in enumerate(each)
+        ]
         return BatchesOfWorkers(sources, apart=self.cluster_coordinator is not None)
 
     def place(self, copy: Copy) -> Copy:
         """``copy`` with each variable on the server that holds the fewest bytes so far."""
         if self.cluster_coordinator is None:
             return copy
-        servers = [f"/job:ps/replica:0/task:{i}/device:CPU:0" for i in range(self._servers)]
-        held = dict.fromkeys(servers, 0)
+        tasks = range(len(self._cluster.jobs()["ps"]))
+        held = {f"/job:ps/replica:0/task:{task}/device:CPU:0": 0 for task in tasks}
 
         def moved(variable: Any) -> Any:
-            server = min(held, key=lambda name: held[name])
+            server = min(held, key=held.__getitem__)
             held[server] += variable.shape.num_elements() * variable.dtype.size
             with tf.device(server):
                 return tf.Variable(
@@ -86,30 +91,19 @@ class Coordinator:
         # Operations that belong to no variable run on the worker that takes the step.
         return Copy("/cpu:0", [moved(v) for v in copy.trainable], [moved(v) for v in copy.state])
 
-    def schedule(self, step: Step) -> None:
-        """Let workers run the functions of ``step``."""
-        if self.cluster_coordinator is not None:
-            waits = self._params.cross_replica_sync
-            towers = len(step.strategy.devices)
-            for name in ("train", "train_with_gradients", "infer"):
-                rounds = Scheduled(
-                    self.cluster_coordinator, getattr(step, name), towers=towers, waits=waits
-                )
-                setattr(step, name, rounds)
+    def executor(self, step: Step) -> Executor:
+        """What runs ``step``: one program for all workers, or rounds in which each runs it."""
+        if self.cluster_coordinator is None:
+            return Executor.of(step)
+        towers, waits = len(step.strategy.devices), self._params.cross_replica_sync
+        return Executor.of(
+            step, partial(Scheduled, self.cluster_coordinator, towers=towers, waits=waits)
+        )
 
     def settle(self) -> None:
         """Wait for the steps that workers are still at."""
         if self.cluster_coordinator is not None:
             self.cluster_coordinator.join()
-
-    @property
-    def num_workers(self) -> int:
-        """Workers, each of which runs a step of its own."""
-        return self._cluster.num_workers
-
-    @property
-    def _servers(self) -> int:
-        return len(self._cluster.jobs()["ps"])
 
     def _has_gpus(self) -> bool:
         wanted = self._params.device.lower() == "gpu"
@@ -135,24 +129,15 @@ class BatchesOfWorkers:
 class SyntheticBatches:
     """Synthetic images that every worker makes for itself, so that none cross the network."""
 
-    def __init__(
-        self,
-        coordinator: Coordinator,
-        dataset: Dataset,
-        subset: str,
-        params: Params,
-        *,
-        batch_size: int,
-    ) -> None:
-        source = dataset.batches(subset, params, batch_size=batch_size)
+    def __init__(self, coordinator: Any, source: Iterator[Batch], workers: int) -> None:
         images, labels = _drawn(source)
 
         def made() -> tf.data.Dataset:
             same = tf.data.Dataset.from_tensors(images).repeat()
             return tf.data.Dataset.zip((same, tf.data.Dataset.from_tensor_slices(labels).repeat()))
 
-        self._iterator = iter(coordinator.cluster_coordinator.create_per_worker_dataset(made))
-        self._workers = coordinator.num_workers
+        self._iterator = iter(coordinator.create_per_worker_dataset(made))
+        self._workers = workers
 
     def next(self) -> list[Any]:
         """The iterator of the images, for each worker."""
@@ -175,7 +160,7 @@ class Scheduled:
             is_iterator = not isinstance(batches, list | tuple)
             return function([next(batches)] * towers if is_iterator else batches, *rest)
 
-        self._coordinator, self._function = coordinator, tf.function(run, autograph=False)
+        self._coordinator, self._function = coordinator, compiled(run)
         self._ahead = 0 if waits else 1
         self._rounds: collections.deque[list[Any]] = collections.deque()
 

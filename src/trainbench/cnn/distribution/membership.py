@@ -73,12 +73,6 @@ class Membership:
         task = f"/job:{self.cluster.me.job}/replica:0/task:{self.cluster.me.index}"
         return [task + name for name in printed], used
 
-    def share(self, variables: Any, number: int) -> int:
-        """Give ``variables`` and ``number`` of the process that can read files to all others."""
-        if self.workers is None:
-            return number
-        return self.workers.from_first(variables, number)
-
 
 def _collectives(watch: Liveness, params: Params) -> Collectives:
     """The collectives of all workers, once each of them is there.

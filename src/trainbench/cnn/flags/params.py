@@ -37,7 +37,7 @@ class Params(
     Data,
     Mode,
 ):
-    """One value for each flag, read as an attribute: ``params.batch_size``.
+    """One value for each flag, read as an attribute: ``params.num_gpus``.
 
     Raises:
         ParamError: (a ``ValueError``) a value of another type, one outside its bounds, or one that
@@ -56,12 +56,24 @@ class Params(
         """A copy with ``changes``, checked as ``make_params`` checks them."""
         return make_params(**{**vars(self), **changes})
 
+    def without(self, *names: str) -> Params:
+        """A copy with the defaults of the flags ``names``."""
+        return self.replace(**{name: FLAGS[name].default for name in names})
+
     def changed(self) -> dict[str, Any]:
         """The values that are not the defaults, in the order of the flags."""
         values = {name: getattr(self, name) for name in FLAGS}
         return {name: value for name, value in values.items() if value != FLAGS[name].default}
 
 
+RUN_FILES = (
+    "train_dir",
+    "trace_file",
+    "tfprof_file",
+    "graph_file",
+    "partitioned_graph_file_prefix",
+)
+"""What a run writes for itself: no two runs or processes can share these."""
 GROUPS = tuple(Group.of(concern) for concern in reversed(Params.__bases__))
 FLAGS = {flag.name: flag for group in GROUPS for flag in group.flags}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -10,6 +11,7 @@ import tensorflow as tf
 from trainbench.cnn.flags.params import Params
 
 Batch = tuple[Any, Any]
+"""Images and labels for one device."""
 
 
 class Dataset(Protocol):
@@ -30,27 +32,31 @@ def is_synthetic(dataset: Any) -> bool:
     return bool(getattr(dataset, "is_synthetic", False))
 
 
-class Batches:
-    """The input of one subset: consecutive batches go to consecutive devices."""
+@dataclass(frozen=True)
+class Source:
+    """One subset of a dataset, in batches of ``device_batch`` images."""
 
-    def __init__(
-        self,
-        dataset: Dataset,
-        subset: str,
-        params: Params,
-        *,
-        batch_size: int,
-        devices: Sequence[str],
-    ) -> None:
-        self._devices = devices
-        if is_synthetic(dataset):
+    dataset: Dataset
+    subset: str
+    device_batch: int
+
+    def open(self, params: Params) -> Iterator[Batch]:
+        """The batches from their start, or from the place of ``params``' worker in the data."""
+        return iter(self.dataset.batches(self.subset, params, batch_size=self.device_batch))
+
+
+class Batches:
+    """The input of a run: consecutive batches of ``source`` go to consecutive devices."""
+
+    def __init__(self, source: Source, params: Params, devices: Sequence[str]) -> None:
+        self._devices, self._sources = devices, []
+        if not is_synthetic(source.dataset):
+            self._sources = [source.open(params)] * len(devices)
+            return
+        for device in devices:
             # Made where it is used: no copy from the host is part of the measurement.
-            self._sources = [
-                self._opened(dataset, subset, params, batch_size, device) for device in devices
-            ]
-        else:
-            source = iter(dataset.batches(subset, params, batch_size=batch_size))
-            self._sources = [source] * len(devices)
+            with tf.device(device):
+                self._sources.append(source.open(params))
 
     def next(self) -> list[Batch]:
         """One batch for each device.
@@ -68,10 +74,3 @@ class Batches:
             except tf.errors.OutOfRangeError as error:
                 raise RuntimeError(f"the input ended before the run did: {error}") from error
         return batches
-
-    @staticmethod
-    def _opened(
-        dataset: Dataset, subset: str, params: Params, batch_size: int, device: str
-    ) -> Iterator[Batch]:
-        with tf.device(device):
-            return iter(dataset.batches(subset, params, batch_size=batch_size))

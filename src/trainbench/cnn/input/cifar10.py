@@ -13,6 +13,7 @@ import tensorflow as tf
 from trainbench.cnn.cluster import place_of
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input import preprocessing
+from trainbench.cnn.input.batches import Batch
 from trainbench.cnn.input.imagenet import with_options
 from trainbench.cnn.input.tfrecords import DataError
 
@@ -25,23 +26,21 @@ SIDE = 32
 MARGIN = 4
 """Black pixels on each side of a training image before its random crop."""
 
-Batch = tuple[Any, Any]
-
 
 def batches(
-    folder: Path, subset: str, params: Params, *, size: int, batch_size: int
+    folder: Path, subset: str, params: Params, *, size: int, device_batch: int
 ) -> Iterator[Batch]:
-    """Images float[batch_size, size, size, 3] in -1 to 1 and int32 labels, without end.
+    """Images float[device_batch, size, size, 3] in -1 to 1 and int32 labels, without end.
 
     Raises:
         DataError: (a ``ValueError``) files that are missing, or not CIFAR-10's.
     """
     pixels, labels = read(folder, subset)
-    return batches_of(pixels, labels, subset, params, size=size, batch_size=batch_size)
+    return batches_of(pixels, labels, subset, params, size=size, device_batch=device_batch)
 
 
 def batches_of(
-    pixels: Any, labels: Any, subset: str, params: Params, *, size: int, batch_size: int
+    pixels: Any, labels: Any, subset: str, params: Params, *, size: int, device_batch: int
 ) -> Iterator[Batch]:
     """The same from images uint8[n, 32, 32, 3] and labels int32[n] in memory."""
     dtype = "float16" if params.use_fp16 else "float32"
@@ -57,10 +56,10 @@ def batches_of(
     if subset == "train":
         pairs = pairs.shuffle(len(labels), seed=params.tf_random_seed)
     # Each of several workers begins elsewhere, with a whole batch.
-    first = int(len(labels) // batch_size * place_of(params)) * batch_size
+    first = int(len(labels) // device_batch * place_of(params)) * device_batch
     numbered = pairs.repeat().skip(first).enumerate()
     prepared = numbered.map(lambda index, pair: prepare(index, *pair), tf.data.AUTOTUNE)
-    return iter(with_options(prepared.batch(batch_size, drop_remainder=True), params))
+    return iter(with_options(prepared.batch(device_batch, drop_remainder=True), params))
 
 
 def train_image(image: Any, seed: Any) -> Any:

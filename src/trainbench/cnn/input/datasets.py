@@ -73,12 +73,12 @@ class Dataset:
             return synthetic.batches(
                 self.image_size,
                 self.num_classes,
-                batch_size=batch_size,
+                device_batch=batch_size,
                 seed=params.tf_random_seed,
                 dtype=_dtype(params),
             )
         read = cifar10.batches if self.name == "cifar10" else imagenet.batches
-        return read(self.data_dir, subset, params, size=self.image_size, batch_size=batch_size)
+        return read(self.data_dir, subset, params, size=self.image_size, device_batch=batch_size)
 
 
 def create(params: Params, *, image_size: int | None = None) -> Dataset:
@@ -89,20 +89,26 @@ def create(params: Params, *, image_size: int | None = None) -> Dataset:
 
     Raises:
         ParamError: an unknown data set, or one that the folder's name does not tell.
-        DataIntegrityError: the folder does not exist.
     """
     name = _name(params)
     if image_size is None:
         image_size = registry.get_model(params.model, name).image_size
-    if not params.data_dir:
-        return Dataset(name, image_size)
-    folder = Path(params.data_dir).expanduser()
-    if not folder.is_dir():
-        raise DataIntegrityError(
-            f"--data_dir {folder}: no such folder; name the folder of the {name} files, or leave "
-            "the flag out for synthetic images"
-        )
+    folder = Path(params.data_dir).expanduser() if params.data_dir else None
     return Dataset(name, image_size, folder)
+
+
+def check_folder(dataset: Any) -> None:
+    """Look whether the folder of the files of ``dataset`` is there, if it names one.
+
+    Raises:
+        DataIntegrityError: it is not.
+    """
+    folder = getattr(dataset, "data_dir", None)
+    if folder is not None and not folder.is_dir():
+        raise DataIntegrityError(
+            f"--data_dir {folder}: no such folder; name the folder of the {dataset.name} files, or "
+            "leave the flag out for synthetic images"
+        )
 
 
 def _name(params: Params) -> str:

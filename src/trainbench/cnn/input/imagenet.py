@@ -11,6 +11,7 @@ import tensorflow as tf
 from trainbench.cnn.cluster import place_of
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input import preprocessing, tfrecords
+from trainbench.cnn.input.batches import Batch
 from trainbench.cnn.input.preprocessing import ImageOptions
 from trainbench.cnn.threads import Threads
 
@@ -18,25 +19,23 @@ SHUFFLE_BUFFER = 10_000
 """Encoded images among which the next one is drawn."""
 FILES_AT_A_TIME = 10
 
-Batch = tuple[Any, Any]
-
 
 def batches(
-    folder: Path, subset: str, params: Params, *, size: int, batch_size: int
+    folder: Path, subset: str, params: Params, *, size: int, device_batch: int
 ) -> Iterator[Batch]:
-    """Images float[batch_size, size, size, 3] and labels int32[batch_size], without end.
+    """Images float[device_batch, size, size, 3] and labels int32[device_batch], without end.
 
     Raises:
         DataError: (a ``ValueError``) no files; while the batches are read, a damaged record, with
             its file and offset.
     """
     files = tfrecords.files(folder, subset)
-    pipeline = dataset(files, subset, params, size=size, batch_size=batch_size)
+    pipeline = dataset(files, subset, params, size=size, device_batch=device_batch)
     return _reported(pipeline, files)
 
 
 def dataset(
-    files: list[Path], subset: str, params: Params, *, size: int, batch_size: int
+    files: list[Path], subset: str, params: Params, *, size: int, device_batch: int
 ) -> tf.data.Dataset:
     """The same as a ``tf.data.Dataset``."""
     train = subset == "train"
@@ -45,7 +44,7 @@ def dataset(
 
     def prepare(index: Any, record: Any) -> Batch:
         encoded, label, boxes = tfrecords.parse(record)
-        position = index % batch_size
+        position = index % device_batch
         if train:
             seed = tf.random.fold_in((params.tf_random_seed, 0), index)
             boxes = boxes if options.use_boxes else boxes[:, :0]
@@ -57,8 +56,8 @@ def dataset(
             image = preprocessing.eval_image(image, size, size, position=position, options=options)
         return tf.cast(preprocessing.normalized(image, means=options.means), dtype), label
 
-    prepared = _records(files, params, train=train, batch_size=batch_size).enumerate()
-    prepared = prepared.map(prepare, tf.data.AUTOTUNE).batch(batch_size, drop_remainder=True)
+    prepared = _records(files, params, train=train, device_batch=device_batch).enumerate()
+    prepared = prepared.map(prepare, tf.data.AUTOTUNE).batch(device_batch, drop_remainder=True)
     return with_options(prepared, params)
 
 
@@ -73,7 +72,9 @@ def with_options(prepared: tf.data.Dataset, params: Params) -> tf.data.Dataset:
     return prepared.prefetch(ahead).with_options(options)
 
 
-def _records(files: list[Path], params: Params, *, train: bool, batch_size: int) -> tf.data.Dataset:
+def _records(
+    files: list[Path], params: Params, *, train: bool, device_batch: int
+) -> tf.data.Dataset:
     """Serialized examples, repeated for ever; shuffled for training."""
     # Each of several workers begins with other files.
     first = int(len(files) * place_of(params))
@@ -95,7 +96,7 @@ def _records(files: list[Path], params: Params, *, train: bool, batch_size: int)
     )
     if params.datasets_repeat_cached_sample:
         records = records.take(1).cache().repeat()
-    records = records.prefetch(batch_size)
+    records = records.prefetch(device_batch)
     if params.datasets_use_caching:
         records = records.cache()
     if train:

@@ -12,22 +12,22 @@ LABELS_AT_ONCE = 64
 
 
 def batches(
-    image_size: int, num_classes: int, *, batch_size: int, seed: int, dtype: str = "float32"
+    image_size: int, num_classes: int, *, device_batch: int, seed: int, dtype: str = "float32"
 ) -> Iterator[tuple[Any, Any]]:
     """The same images and fresh labels, without end.
 
-    Images are [batch_size, image_size, image_size, 3], normal around 127 and within two deviations
-    of 60 of it, on the current device. Labels are int32[batch_size], uniform in 0 to
+    Images are [device_batch, image_size, image_size, 3], normal around 127 and within two
+    deviations of 60 of it, on the current device. Labels are int32[device_batch], uniform in 0 to
     ``num_classes - 2``: like tf_cnn_benchmarks, the last class is never drawn.
     """
-    shape = (batch_size, image_size, image_size, 3)
+    shape = (device_batch, image_size, image_size, 3)
     images = tf.random.stateless_truncated_normal(shape, (seed, 0), MEAN, DEVIATION)
     images = tf.cast(images, dtype)
     block = 0
     while True:
         block += 1
         labels = tf.random.stateless_uniform(
-            (LABELS_AT_ONCE, batch_size), (seed, block), 0, num_classes - 1, tf.int32
+            (LABELS_AT_ONCE, device_batch), (seed, block), 0, num_classes - 1, tf.int32
         )
         # Drawn for many steps at once: one small operation a step would be part of what is timed.
         for each in tf.unstack(labels):

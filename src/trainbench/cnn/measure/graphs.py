@@ -11,7 +11,17 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from trainbench.cnn import console
+from trainbench.cnn.flags.params import Params
+from trainbench.cnn.input.batches import Batch
+from trainbench.cnn.train.executor import Executor
 from trainbench.errors import TrainbenchError
+
+
+def traced(params: Params, executor: Executor, batches: list[Batch], rate: float) -> Any:
+    """The graph of one step of a run, for batches like ``batches``."""
+    if params.forward_only:
+        return executor.infer.get_concrete_function(batches).graph
+    return executor.train.get_concrete_function(batches, tf.constant(rate, tf.float32)).graph
 
 
 def write_graph(path: str, graph: Any) -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import tensorflow as tf
 
-import trainbench
 from trainbench.cnn import console
 from trainbench.cnn.flags.params import Params
 from trainbench.errors import TrainbenchError
+from trainbench.files import PACKAGE
 
-_PACKAGE = Path(trainbench.__file__).parent
 # Tensors kept of each operation: the newest, so that a long run does not fill the disk.
 _KEPT = 1000
 
@@ -70,9 +69,9 @@ def summary(message: str) -> str | None:
     shape = re.search(r"shape: (.+)", message)
     # The innermost of our own lines: what is below them is TensorFlow's and Keras's.
     frames = [(Path(file), line) for file, line in re.findall(r"\+ (.+) \(L(\d+)\)", message)]
-    own = [(file, line) for file, line in frames if file.is_relative_to(_PACKAGE)]
+    own = [(file, line) for file, line in frames if file.is_relative_to(PACKAGE)]
     text += f", shape {shape[1]}" if shape else ""
     if own:
         file, line = own[-1]
-        text += f", made at {file.relative_to(_PACKAGE.parent)}:{line}"
+        text += f", made at {file.relative_to(PACKAGE.parent)}:{line}"
     return text

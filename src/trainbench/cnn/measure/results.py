@@ -12,10 +12,12 @@ import tensorflow as tf
 
 from trainbench import __version__
 from trainbench.cnn.flags.params import Params
+from trainbench.cnn.input.batches import Batch
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.train.evaluation import Evaluated
+from trainbench.cnn.train.executor import compiled
 from trainbench.cnn.train.loop import StepTimes
-from trainbench.cnn.train.step import Batch, Step
+from trainbench.cnn.train.step import Step
 from trainbench.machine import system
 
 SCHEMA = 1
@@ -49,7 +51,7 @@ def record(
         "params": params.changed(),
         "stats": {name: _finite(value) for name, value in stats.items()},
         "num_batches": plan.length.num_batches,
-        "batch_size": plan.batch_size,
+        "batch_size": plan.train_batch.worker,
         "warmup_steps": plan.warmup,
         "first_step_s": clock.first_step_s,
         "compile_s": clock.compile_s(),
@@ -70,11 +72,10 @@ def curve(
     evaluations: Sequence[Evaluated], plan: Plan, examples_per_epoch: int
 ) -> list[dict[str, Any]]:
     """The accuracy curve: one record for each evaluation, epochs counted with the warm-up."""
-    global_batch = plan.batch_size * plan.num_workers
     return [
         {
             "global_step": evaluated.global_step,
-            "epoch": evaluated.global_step * global_batch / examples_per_epoch,
+            "epoch": evaluated.global_step * plan.train_batch.total / examples_per_epoch,
             "unix_s": evaluated.unix_s,
             "top_1_accuracy": evaluated.accuracy.top_1,
             "top_5_accuracy": evaluated.accuracy.top_5,
@@ -105,7 +106,7 @@ def peak_memory_bytes() -> int:
 
 def flops_per_image(step: Step, batches: list[Batch]) -> int | None:
     """Operations of one image's forward pass, from the graph; ``None`` if it cannot be counted."""
-    graph = tf.function(step.forward, autograph=False).get_concrete_function(batches).graph
+    graph = compiled(step.infer).get_concrete_function(batches).graph
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
     quiet = options.with_empty_output().build()

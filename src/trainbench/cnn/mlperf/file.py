@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import trainbench
 from trainbench.cnn.flags.params import Params
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
@@ -33,7 +32,6 @@ def logged(params: Params, environment: Mapping[str, str]) -> Iterator[None]:
     path = environment.get(FILE)
     with logging_to(
         Path(path) if path else None,
-        root_dir=Path(trainbench.__file__).parent,
         benchmark=resnet_tags.BENCHMARK,
         raw_prefix="",
         echo=sys.stdout,

@@ -1,6 +1,6 @@
 """The MLPerf lines of a run: what is logged, and at which point (docs/cnn.md).
 
-benchmark.__init__ start, offset          run_start, eval_offset
+benchmark.start    start, offset          run_start, eval_offset
 benchmark.run      training, evaluation   seeds, input, model, optimizer; the same of the evaluation
 runs.train         TrainingLines          train_loop, the rate, every evaluation, the end
 
@@ -67,19 +67,20 @@ def offset(params: Params, plan: Plan) -> None:
 def training(session: Session) -> None:
     """What was built for training: input, one network for each device, optimizers."""
     params, plan = session.params, session.plan
-    seed_python(params)
+    # Python's own generator, whose seed v0.5 logs as a second one.
+    random.seed(PYTHON_SEED + params.task_index)
     if not enabled():
         return
     _seeds(params)
     emit(INPUT_ORDER)
-    emit(INPUT_BATCH_SIZE, plan.batch_size * plan.num_workers)
+    emit(INPUT_BATCH_SIZE, plan.train_batch.total)
     _training_input(session)
     for _ in session.devices:
         _network(session)
         emit(MODEL_HP_LOSS_FN, tags.CROSS_ENTROPY)
         emit(tags.MODEL_EXCLUDE_BN_FROM_L2, True)
     emit(tags.MODEL_L2_REGULARIZATION, params.weight_decay)
-    emit(tags.INPUT_BN_SPAN, plan.batch_size // params.num_gpus)
+    emit(tags.INPUT_BN_SPAN, plan.train_batch.device)
     optimizer(session)
 
 
@@ -93,12 +94,7 @@ def evaluation(session: Session) -> None:
     _evaluation_input(session)
     for _ in session.devices:
         _network(session)
-    emit(tags.INPUT_BN_SPAN, session.plan.eval_batch_size // params.num_gpus)
-
-
-def seed_python(params: Params) -> None:
-    """Seed Python's own generator, which v0.5 logs as a second seed."""
-    random.seed(PYTHON_SEED + params.task_index)
+    emit(tags.INPUT_BN_SPAN, session.plan.eval_batch.device)
 
 
 @dataclass
@@ -165,7 +161,7 @@ class TrainingLines:
 
     @property
     def _batch(self) -> int:
-        return self.session.plan.batch_size * self.session.plan.num_workers
+        return self.session.plan.train_batch.total
 
     @property
     def _examples(self) -> int:
@@ -173,17 +169,16 @@ class TrainingLines:
 
     @property
     def _target(self) -> float | None:
-        target: float | None = self.session.params.stop_at_top_1_accuracy
-        return target
+        return self.session.params.stop_at_top_1_accuracy
 
 
-def epochs(steps: int, batch_size: int, examples: int) -> list[int | str]:
+def epochs(steps: int, global_batch: int, examples: int) -> list[int | str]:
     """The value of each train_epoch line: every whole epoch, and a sentence on the rest."""
-    whole, rest = divmod(steps * batch_size, examples)
+    whole, rest = divmod(steps * global_batch, examples)
     values: list[int | str] = list(range(whole))
     if rest:
         # In this order of operations, to the last digit of the public logs.
-        share = steps * batch_size / examples % 1 * 100
+        share = steps * global_batch / examples % 1 * 100
         values.append(
             f"{whole}, but this epoch only has {share}% of the examples of a normal epoch"
         )
@@ -282,8 +277,8 @@ def _later_optimizer(session: Session) -> None:
 
 
 def _batches_per_epoch(session: Session) -> float:
-    batch = session.plan.batch_size * session.plan.num_workers
-    return float(session.dataset.num_examples_per_epoch("train") / batch)
+    examples = session.dataset.num_examples_per_epoch("train")
+    return float(examples / session.plan.train_batch.total)
 
 
 def _warmup_epochs(session: Session) -> float:

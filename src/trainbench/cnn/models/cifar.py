@@ -12,8 +12,8 @@ _RESNET_RATE = StepRate(0.1, (1.0, 0.1, 0.01, 0.002), (82, 123, 300), whole_batc
 _DENSENET_RATE = StepRate(0.1, (1.0, 0.1, 0.01, 0.001), (150, 225, 300), whole_batches=True)
 
 
-def _model(name: str, batch_size: int, rate: float, body: Body, **kwargs: Any) -> CnnModel:
-    return CnnModel(name, 32, batch_size, rate, body, **kwargs)
+def _model(name: str, default_batch_size: int, rate: float, body: Body, **kwargs: Any) -> CnnModel:
+    return CnnModel(name, 32, default_batch_size, rate, body, **kwargs)
 
 
 def _resnets() -> list[CnnModel]:

@@ -21,9 +21,9 @@ _COUNTS = {
 }
 
 
-def _model(name: str, size: int, batch_size: int, body: Body, **kwargs: Any) -> CnnModel:
+def _model(name: str, size: int, default_batch_size: int, body: Body, **kwargs: Any) -> CnnModel:
     kwargs.setdefault("default_learning_rate", 0.005)
-    return CnnModel(name, size, batch_size, body=body, **kwargs)
+    return CnnModel(name, size, default_batch_size, body=body, **kwargs)
 
 
 def _resnets() -> list[CnnModel]:

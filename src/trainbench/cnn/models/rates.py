@@ -28,12 +28,12 @@ class StepRate:
     whole_batches: bool = False
 
     def __call__(
-        self, global_step: int, batch_size: int, num_examples: int, *, peak: float | None = None
+        self, global_step: int, global_batch: int, num_examples: int, *, peak: float | None = None
     ) -> float:
         """The rate of a step; ``peak`` replaces the base, already scaled to the batch."""
-        steps = num_examples / batch_size
+        steps = num_examples / global_batch
         if peak is None:
-            peak = self.base * (batch_size / self.base_batch if self.base_batch else 1)
+            peak = self.base * (global_batch / self.base_batch if self.base_batch else 1)
         warmup = int(steps * self.warmup_epochs)
         if global_step < warmup:
             return float(np.float32(peak * global_step / warmup))
@@ -52,10 +52,10 @@ class StaircaseRate:
     epochs: int
 
     def __call__(
-        self, global_step: int, batch_size: int, num_examples: int, *, peak: float | None = None
+        self, global_step: int, global_batch: int, num_examples: int, *, peak: float | None = None
     ) -> float:
         """The rate of a step; ``peak`` replaces the base."""
-        fallen = global_step // max(self.epochs * num_examples // batch_size, 1)
+        fallen = global_step // max(self.epochs * num_examples // global_batch, 1)
         start = np.float32(self.base if peak is None else peak)
         return float(start * np.power(np.float32(self.factor), np.float32(fallen)))
 

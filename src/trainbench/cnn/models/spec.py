@@ -25,7 +25,7 @@ class CnnModel:
         default_batch_size: per device.
         default_learning_rate: where neither the user nor ``learning_rate_fn`` gives one; for
             ResNet on ImageNet, the rate at 256 images.
-        learning_rate_fn: ``(global_step, batch_size, num_examples, peak=None) -> rate``, or
+        learning_rate_fn: ``(global_step, global_batch, num_examples, peak=None) -> rate``, or
             ``None`` for a constant rate.
         scales_rate: whether ``--resnet_base_lr`` and the number of devices change its rate.
         fp16_loss_scale: where the user gives none.
@@ -49,7 +49,7 @@ class CnnModel:
         net = Net(data_format)
         inputs, images = net.images(self.image_size)
         logits = net.logits(self.body(net, images), num_classes)
-        return keras.Model(inputs, logits, name=_identifier(self.name))
+        return keras.Model(inputs, logits, name=self.name.replace(".", "_").replace(":", "_"))
 
 
 def build_shape_only(model: Any, num_classes: int) -> keras.Model:
@@ -59,7 +59,3 @@ def build_shape_only(model: Any, num_classes: int) -> keras.Model:
     # Keras would give them their values at the end of whatever stateless scope comes next.
     global_state.set_global_attribute("uninitialized_variables", [])
     return built
-
-
-def _identifier(name: str) -> str:
-    return name.replace(".", "_").replace(":", "_")

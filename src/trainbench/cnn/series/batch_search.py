@@ -11,8 +11,8 @@ from collections.abc import Callable
 import psutil
 
 from trainbench.cnn import console
-from trainbench.cnn.flags import FLAGS
-from trainbench.cnn.flags.params import ParamError, Params
+from trainbench.cnn.flags.params import RUN_FILES, ParamError, Params
+from trainbench.cnn.rules import EVAL_DURING_TRAINING
 from trainbench.cnn.series import processes
 from trainbench.errors import MachineError, TrainbenchError
 from trainbench.machine import system
@@ -22,20 +22,10 @@ _SHARE = 0.9
 """Of the available memory: what remains is for whatever else the machine does."""
 _START, _CEILING = 32, 1 << 16
 _NOT_IN_TRIALS = (
-    "train_dir",
-    "trace_file",
-    "tfprof_file",
-    "graph_file",
-    "partitioned_graph_file_prefix",
-    "benchmark_log_dir",
-    "debug_dump_dir",
-    "num_epochs",
-    "eval_during_training_every_n_steps",
-    "eval_during_training_every_n_epochs",
-    "eval_during_training_at_specified_steps",
-    "eval_during_training_at_specified_epochs",
-    "stop_at_top_1_accuracy",
-    "ml_perf_compliance_logging",
+    *RUN_FILES,
+    *EVAL_DURING_TRAINING,
+    *("benchmark_log_dir", "debug_dump_dir", "ml_perf_compliance_logging"),
+    *("num_epochs", "stop_at_top_1_accuracy", "auto_batch_size", "memory_limit_gib"),
 )
 
 
@@ -115,15 +105,8 @@ def trial(params: Params, size: int, *, limit_bytes: int) -> bool:
 
 def trial_params(params: Params, size: int) -> Params:
     """The same run, only long enough to hold everything that a long one holds."""
-    return params.replace(
-        **{name: FLAGS[name].default for name in _NOT_IN_TRIALS},
-        auto_batch_size=False,
-        memory_limit_gib=None,
-        batch_size=size,
-        num_batches=2,
-        num_warmup_batches=1,
-        repeat=1,
-    )
+    short = params.without(*_NOT_IN_TRIALS)
+    return short.replace(batch_size=size, num_batches=2, num_warmup_batches=1, repeat=1)
 
 
 def limit_bytes(params: Params) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from trainbench.cnn.flags.params import ParamError, Params
+from trainbench.cnn.flags.params import RUN_FILES, ParamError, Params
 from trainbench.cnn.measure import result_file
 from trainbench.cnn.series import processes
 from trainbench.errors import TrainbenchError
@@ -17,16 +17,8 @@ from trainbench.progress import log_line
 from trainbench.statistics import Interval, mean_interval
 
 _ALONE = (
-    "train_dir",
-    "trace_file",
-    "tfprof_file",
-    "graph_file",
-    "partitioned_graph_file_prefix",
-    "debugger",
-    "debug_dump_dir",
-    "eval",
-    "job_name",
-    "ml_perf_compliance_logging",
+    *RUN_FILES,
+    *("debugger", "debug_dump_dir", "eval", "job_name", "ml_perf_compliance_logging"),
 )
 
 

@@ -13,7 +13,6 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from trainbench.cnn.flags import FLAGS
 from trainbench.cnn.flags.arguments import argv_of
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.series import batch_search, processes, repeats
@@ -196,8 +195,7 @@ def _measured(params: Params, each: Combination) -> dict[str, Any]:
 
 def _common(params: Params) -> Params:
     """What all rows share."""
-    own = (*_OWN, "model", "batch_size", "auto_batch_size", "use_fp16", "use_bf16")
-    return params.replace(**{name: FLAGS[name].default for name in own})
+    return params.without(*_OWN, "model", "batch_size", "auto_batch_size", "use_fp16", "use_bf16")
 
 
 def _check_same(path: Path, rows: Sequence[dict[str, Any]], flags: str) -> None:

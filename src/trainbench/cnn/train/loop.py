@@ -12,8 +12,8 @@ import tensorflow as tf
 from trainbench.cnn import console
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch, Batches
+from trainbench.cnn.train.executor import Executor
 from trainbench.cnn.train.schedules import Rate
-from trainbench.cnn.train.step import Step
 from trainbench.trials import signals
 
 
@@ -81,11 +81,11 @@ class Loop:
     """
 
     params: Params
-    step: Step
+    executor: Executor
     batches: Batches
     rate: Rate
     watcher: Watcher
-    batch_size: int
+    images_per_step: int
     first: int
     end: int
     warmup: int
@@ -121,14 +121,6 @@ class Loop:
         self._advance(self.batches.next(), self.first)
         self.clock.first_step_s = time.perf_counter() - started
 
-    def graph(self) -> Any:
-        """The graph of one step, traced if it was not yet."""
-        batches = self.batches.next()
-        if self.params.forward_only:
-            return self.step.infer.get_concrete_function(batches).graph
-        rate = self._learning_rate(0)
-        return self.step.train.get_concrete_function(batches, rate).graph
-
     def _one(self, local: int) -> None:
         self.watcher.before_step(local)
         clock, started = self.clock, time.perf_counter()
@@ -146,11 +138,11 @@ class Loop:
     def _advance(self, batches: list[Batch], local: int) -> dict[str, float]:
         """Run one step and wait for its numbers."""
         if self.params.forward_only:
-            return _numbers(self.step.infer(batches))
+            return _numbers(self.executor.infer(batches))
         rate = self._learning_rate(local + self.warmup)
         if not self.watcher.wants_summary(local):
-            return _numbers(self.step.train(batches, rate))
-        results, gradients = self.step.train_with_gradients(batches, rate)
+            return _numbers(self.executor.train(batches, rate))
+        results, gradients = self.executor.train_with_gradients(batches, rate)
         numbers = _numbers(results)
         self.watcher.summarise(
             local + self.warmup + 1, numbers, float(rate), gradients, _first_images(batches)
@@ -165,7 +157,7 @@ class Loop:
 
     def _show(self, done: int, results: dict[str, float]) -> None:
         speed = console.speed(
-            self.batch_size, self.clock.times_s, ewma=self.params.display_perf_ewma
+            self.images_per_step, self.clock.times_s, ewma=self.params.display_perf_ewma
         )
         accuracies = None
         if "top_1_accuracy" in results:

@@ -74,26 +74,26 @@ def piecewise_parts(params: Params, schedule: str) -> tuple[list[float], list[in
     return values, [_number(piece, int, "epoch") for piece in pieces[1::2]]
 
 
-def scaled_base_rate(params: Params, batch_size: int, base: float = 0.128) -> float:
-    """ResNet's rate at a global batch of ``batch_size``: linear in it, from 256.
+def scaled_base_rate(params: Params, global_batch: int, base: float = 0.128) -> float:
+    """ResNet's rate at a global batch of ``global_batch``: linear in it, from 256.
 
     A sum of gradients over devices is ``num_gpus`` times their mean, so replicated divides.
     """
     if params.resnet_base_lr is not None:
         base = params.resnet_base_lr
-    scaled: float = base * batch_size / 256
+    scaled = base * global_batch / 256
     return scaled / params.num_gpus if params.variable_update == "replicated" else scaled
 
 
-def model_rate(params: Params, model: Any, batch_size: int, num_examples: int) -> Rate:
-    """The schedule that ``model`` brings along, for a global batch of ``batch_size``."""
+def model_rate(params: Params, model: Any, global_batch: int, num_examples: int) -> Rate:
+    """The schedule that ``model`` brings along, for a global batch of ``global_batch``."""
     schedule = getattr(model, "learning_rate_fn", None)
     if schedule is None:
         return lambda step: float(model.default_learning_rate)
     if not getattr(model, "scales_rate", False):
-        return lambda step: float(schedule(step, batch_size, num_examples))
-    peak = scaled_base_rate(params, batch_size, model.default_learning_rate)
-    return lambda step: float(schedule(step, batch_size, num_examples, peak=peak))
+        return lambda step: float(schedule(step, global_batch, num_examples))
+    peak = scaled_base_rate(params, global_batch, model.default_learning_rate)
+    return lambda step: float(schedule(step, global_batch, num_examples, peak=peak))
 
 
 def polynomial(start: float, end: float, steps: int, power: float) -> Rate:

@@ -14,19 +14,17 @@ from typing import Any
 import tensorflow as tf
 
 from trainbench.cnn.flags.params import Params
+from trainbench.cnn.input.batches import Batch
 from trainbench.cnn.train.network import Copy, Network, top_k_correct
 from trainbench.cnn.train.optimizers import Optimizer
 from trainbench.cnn.train.precision import LossScale, all_finite
 from trainbench.cnn.train.strategies import Strategy
 from trainbench.distribution.collectives import Collectives
 
-Batch = tuple[Any, Any]
-"""Images and labels for one device."""
-
 
 @dataclass
 class Step:
-    """The compiled functions of a run and the variables they change."""
+    """The functions of a run, which an ``Executor`` runs, and the variables they change."""
 
     params: Params
     network: Network
@@ -65,15 +63,6 @@ class Step:
         self._tower = self._loss_and_gradients
         if self.params.xla_compile:
             self._tower = tf.function(self._loss_and_gradients, jit_compile=True, autograph=False)
-        self.train = tf.function(self._train, autograph=False)
-        self.train_with_gradients = tf.function(self._train_with_gradients, autograph=False)
-        workers = self.strategy.workers
-        if workers is not None:
-            # One function for all steps: workers that ran different ones would wait for ever.
-            both = tf.function(workers.replica(self._train_with_gradients), autograph=False)
-            self.train_with_gradients = both
-            self.train = lambda batches, learning_rate: both(batches, learning_rate)[0]
-        self.infer = tf.function(self.forward, autograph=False)
 
     def broadcast(self) -> None:
         """Give every copy the values of the first, optimizer's state included."""
@@ -93,11 +82,11 @@ class Step:
             state["loss_scale_normal_steps"] = self.loss_scale.good_steps
         return state
 
-    def _train(self, batches: Sequence[Batch], learning_rate: Any) -> dict[str, Any]:
+    def train(self, batches: Sequence[Batch], learning_rate: Any) -> dict[str, Any]:
         """Train on one batch for each device; the mean loss, and accuracies if asked for."""
-        return self._train_with_gradients(batches, learning_rate)[0]
+        return self.train_with_gradients(batches, learning_rate)[0]
 
-    def _train_with_gradients(
+    def train_with_gradients(
         self, batches: Sequence[Batch], learning_rate: Any
     ) -> tuple[dict[str, Any], list[Any]]:
         """The same, with the gradients that the first copy applied, for summaries."""
@@ -114,7 +103,7 @@ class Step:
         workers = self.strategy.workers
         return (report if workers is None else workers.mean(report)), applied
 
-    def forward(self, batches: Sequence[Batch]) -> dict[str, Any]:
+    def infer(self, batches: Sequence[Batch]) -> dict[str, Any]:
         """Accuracies of one batch for each device, with moving statistics."""
         results = []
         for tower, (images, labels) in enumerate(batches):

@@ -18,7 +18,6 @@ from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
-import trainbench
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import TrainbenchError
@@ -30,7 +29,6 @@ from trainbench.ncf.input.workdir import WorkDir
 from trainbench.progress import duration, log_line, scaled
 from trainbench.trials.parent_watch import die_with_parent
 
-PACKAGE = Path(trainbench.__file__).parent
 BEAT_S = 1.0
 _POLL_S = 0.05
 # Not SIGTERM, with which the trainer itself ends us: then the folder is the trainer's to remove.
@@ -192,7 +190,7 @@ def _produce(work_dir: WorkDir) -> None:
             beat()
             time.sleep(_POLL_S)
 
-    with logging_to(Path(options.compliance_file), root_dir=PACKAGE):
+    with logging_to(Path(options.compliance_file)):
         for _ in published(work_dir, options, wait_for_room=wait_for_room, on_progress=beat):
             beat()
     log_line("all epochs made")

@@ -26,11 +26,12 @@ import numpy.typing as npt
 
 from trainbench.compliance.emit import logging_to
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
+from trainbench.files import PACKAGE
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.input.epochs import EpochData, open_epoch
 from trainbench.ncf.input.flagfile import GenerationOptions, write_flagfile
-from trainbench.ncf.input.generate import PACKAGE, published
+from trainbench.ncf.input.generate import published
 from trainbench.ncf.input.workdir import Claim, WorkDir, claim
 
 ALIVE_TIMEOUT_S = 60.0
@@ -209,7 +210,7 @@ class _Inline:
         pass
 
     def wait_for(self, folder: Path) -> None:
-        with logging_to(Path(self._options.compliance_file), root_dir=PACKAGE):
+        with logging_to(Path(self._options.compliance_file)):
             while not folder.exists():
                 next(self._made)
 

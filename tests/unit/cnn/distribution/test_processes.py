@@ -151,7 +151,7 @@ def test_a_process_that_is_killed_ends_the_others_with_its_name(
         runs.require({role: -9 if role == victim else 6 for role in roles})
     last = runs.text(printing if printing != victim else "worker1").splitlines()[-1]
     assert last.startswith("error: ")
-    assert f"{named} (localhost:" in last
+    assert f"{named} (127.0.0.1:" in last
     assert "is gone" in last
 
 
@@ -160,7 +160,7 @@ def test_a_worker_that_fails_by_itself_says_why_and_ends_the_others(tmp_path: Pa
     with started(tmp_path, "worker0", "worker1", standin="ending", **flags) as runs:
         runs.require({"worker0": 6, "worker1": 1})
     assert "the input ended before the run did" in runs.text("worker1")
-    assert "worker 0: worker 1 (localhost:" in runs.text("worker0").splitlines()[-1]
+    assert "worker 0: worker 1 (127.0.0.1:" in runs.text("worker0").splitlines()[-1]
 
 
 @pytest.mark.parametrize("flags", [COLLECTIVE, {"variable_update": "parameter_server"}])
@@ -171,7 +171,7 @@ def test_a_process_that_never_comes_is_named_after_the_stated_time(
     with started(tmp_path, *roles, **MOMENTUM, **flags, cluster_timeout_s=2) as runs:
         runs.require({"worker0": 6})
     last = runs.text("worker0").splitlines()[-1]
-    assert re.search(r"worker 0: worker 1 \(localhost:\d+\) did not answer within 2.0 s", last)
+    assert re.search(r"worker 0: worker 1 \(127.0.0.1:\d+\) did not answer within 2.0 s", last)
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_data_of_other_tasks_is_refused(name):
 def test_a_missing_folder_is_named(tmp_path):
     folder = tmp_path / "imagenet"
     with pytest.raises(DataIntegrityError, match=f"--data_dir {folder}: no such folder"):
-        datasets.create(make_params(data_dir=str(folder)))
+        datasets.check_folder(datasets.create(make_params(data_dir=str(folder))))
 
 
 def test_an_unknown_subset_is_refused():

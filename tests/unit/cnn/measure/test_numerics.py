@@ -73,7 +73,7 @@ def test_the_line_is_the_innermost_of_the_package_whatever_the_folders_above_are
     monkeypatch: pytest.MonkeyPatch, folders: str
 ) -> None:
     package = Path(f"/home/{folders}src/trainbench")
-    monkeypatch.setattr(numerics, "_PACKAGE", package)
+    monkeypatch.setattr(numerics, "PACKAGE", package)
     report = (
         '!!! Detected Infinity or NaN in output 0 of graph op "Log" (# of outputs: 1) !!!\n'
         "  shape: (4, 11)\n"

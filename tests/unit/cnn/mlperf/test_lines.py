@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import os
-import subprocess
-import sys
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +14,7 @@ import small_images
 from mlperf_compliance import tags as published
 
 import trainbench
+from trainbench import cnn
 from trainbench.cnn import BenchmarkCNN, make_params
 from trainbench.cnn.input.datasets import Dataset
 from trainbench.cnn.mlperf import lines as mlperf
@@ -24,6 +22,7 @@ from trainbench.cnn.mlperf import model as model_lines
 from trainbench.cnn.models import registry
 from trainbench.cnn.models.resnet import NORM
 from trainbench.cnn.models.spec import build_shape_only
+from trainbench.cnn.plan import BatchSize
 from trainbench.compliance.check import check
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.event import Event
@@ -298,27 +297,20 @@ def test_epochs_and_the_rest_of_one_are_those_of_the_public_log() -> None:
 
 
 def test_the_flag_writes_lines_to_stdout_and_to_the_file_and_drops_the_caches(
-    tmp_path: Path,
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command itself: a process that ends early, for want of images."""
-    absent = tmp_path / "imagenet"
+    """The command itself, which ends early, for want of images."""
     file, caches = tmp_path / "log.txt", tmp_path / "drop_caches"
-    done = subprocess.run(
-        [
-            *(sys.executable, "-m", "trainbench", "cnn", "--model=resnet50_v1.5", "--device=cpu"),
-            *("--ml_perf_compliance_logging", f"--data_dir={absent}", "--num_batches=1"),
-        ],
-        env={**os.environ, "COMPLIANCE_FILE": str(file), "DROP_CACHE_LOC": str(caches)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 3, done.stderr
+    monkeypatch.setenv("COMPLIANCE_FILE", str(file))
+    monkeypatch.setenv("DROP_CACHE_LOC", str(caches))
+    flags = ["--model=resnet50_v1.5", "--device=cpu", "--ml_perf_compliance_logging"]
+    assert cnn.main([*flags, f"--data_dir={tmp_path / 'imagenet'}", "--num_batches=1"]) == 3
+    out, err = capsys.readouterr()
     written = file.read_text().splitlines()
-    assert written == [line for line in done.stdout.splitlines() if line.startswith(":::MLP")]
+    assert written == [line for line in out.splitlines() if line.startswith(":::MLP")]
     tags = [event.key for event in read_log(file).events]
     # The file stands for the kernel's own: whether the cache shrank meanwhile is chance.
-    dropped = "page cache NOT dropped" not in done.stderr
+    dropped = "page cache NOT dropped" not in err
     assert tags[: 1 + dropped] == ["run_clear_caches", "run_start"][1 - dropped :]
     assert caches.read_text() == "3\n"
 
@@ -329,7 +321,7 @@ def test_the_flag_is_refused_for_other_models() -> None:
 
 
 def test_input_sizes_between_evaluations_are_those_of_the_public_log(tmp_path: Path) -> None:
-    plan = SimpleNamespace(batch_size=2_048, num_workers=1)
+    plan = SimpleNamespace(train_batch=BatchSize(2_048, 1, 1))
     session = SimpleNamespace(plan=plan)
     with logging_to(tmp_path / "log", root_dir=tmp_path, benchmark="resnet", raw_prefix=""):
         lines = mlperf.TrainingLines(session, lambda step: 0.1, 0)  # type: ignore[arg-type]

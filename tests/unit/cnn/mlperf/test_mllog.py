@@ -11,6 +11,7 @@ import pytest
 
 from trainbench.cnn import make_params
 from trainbench.cnn.mlperf import lines as mlperf
+from trainbench.cnn.plan import BatchSize
 from trainbench.compliance.dialects import mllog
 from trainbench.compliance.dialects.mllog_resnet import Submission
 from trainbench.compliance.emit import emit, logging_to
@@ -29,7 +30,7 @@ class Built:
 
     def __init__(self, **params: Any) -> None:
         self.params = make_params(model="resnet50_v1.5", device="cpu", **params)
-        self.plan = type("Plan", (), {"batch_size": 1_632, "num_workers": 1, "warmup": 0})
+        self.plan = type("Plan", (), {"train_batch": BatchSize(1_632, 1, 1), "warmup": 0})
         self.plan.length = type("Length", (), {"num_batches": 29_000})
         self.dataset = type(
             "Data", (), {"num_examples_per_epoch": lambda self, subset: 1_281_167}

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-import subprocess
-import sys
+import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -100,9 +101,22 @@ def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
     """What two real runs print, and the file that they leave."""
     path = tmp_path_factory.mktemp("repeated") / "result.json"
     flags = [*SMALL, "--batch_size=4", "--num_batches=4", "--repeat=2", f"--result_json={path}"]
-    command = [sys.executable, "-m", "trainbench", "cnn", *flags]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return done.stdout, json.loads(path.read_text())
+    with printed_to(path.with_name("printed")):
+        assert cnn.main(flags) == 0
+    return path.with_name("printed").read_text(), json.loads(path.read_text())
+
+
+@contextlib.contextmanager
+def printed_to(path: Path) -> Iterator[None]:
+    """What this process and its children print goes to ``path``."""
+    kept = os.dup(1)
+    with path.open("w", buffering=1) as file, contextlib.redirect_stdout(file):
+        os.dup2(file.fileno(), 1)
+        try:
+            yield
+        finally:
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def test_repeats_print_and_write_the_mean_with_its_interval(repeated: tuple[str, dict]) -> None:

@@ -57,7 +57,7 @@ def test_without_flags_the_model_decides_and_nothing_warms_up() -> None:
     ("values", "message"),
     [
         ({"piecewise_learning_rate_schedule": "1;2"},
-         "--piecewise_learning_rate_schedule must have an odd number of components"),  # 19
+         "--piecewise_learning_rate_schedule must have an odd number of components"),
         ({"piecewise_learning_rate_schedule": "x"}, "Invalid learning rate: x"),
         ({"piecewise_learning_rate_schedule": "1;2.5;.1"}, "Invalid epoch: 2.5"),
         ({"piecewise_learning_rate_schedule": "1", "init_learning_rate": 0.0},

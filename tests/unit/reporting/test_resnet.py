@@ -20,7 +20,7 @@ from run_dir import (
 )
 
 from trainbench import configuration
-from trainbench.errors import ConfigError
+from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.image_classification.benchmark import RESNET
 from trainbench.image_classification.config import quick
 from trainbench.ncf.benchmark import NCF
@@ -141,6 +141,8 @@ def test_runs_of_two_benchmarks_are_not_compared(run: RunDir, tmp_path: Path) ->
         with pytest.raises(ConfigError, match="only runs of one benchmark are compared"):
             write_report(first, benchmark=benchmark, compare=[second])
         assert not first.report.exists()
+    with pytest.raises(DataIntegrityError, match=r"nowhere: no run\.json"):
+        write_report(run, benchmark=RESNET, compare=[RunDir(tmp_path / "nowhere")])
 
 
 def test_the_configuration_is_told_as_a_difference_from_the_preset_imagenet(run: RunDir) -> None:

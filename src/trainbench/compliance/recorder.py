@@ -1,0 +1,69 @@
+"""What a trial of any benchmark records beside its training: status, log, page cache, machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+from trainbench.compliance.emit import emit, logging_to
+from trainbench.compliance.tags import ncf as tags
+from trainbench.files import write_atomically, write_json
+from trainbench.machine.page_cache import CacheDrop
+from trainbench.progress import log_line
+from trainbench.trials.clock import TrialClock
+from trainbench.trials.spec import TrialSpec
+from trainbench.trials.status import (
+    Notes,
+    applying,
+    degraded_status,
+    failed_status,
+    write_status,
+)
+
+StatusT = TypeVar("StatusT", bound=Any)
+
+
+class Recorder:
+    """The records of one trial; ``status`` is the newest, a frozen dataclass of the benchmark's."""
+
+    def __init__(self, spec: TrialSpec, status: Any) -> None:
+        self.spec, self.status, self.trial = spec, status, spec.trial_dir
+        self.clock = TrialClock(self.trial.phases)
+
+    def record(self, work: Callable[[], StatusT], **log: Any) -> StatusT:
+        """Do ``work`` with the trial's log open; status.json says how it ended.
+
+        Args:
+            work: gives the final status.
+            log: the benchmark and the prefix of the log; see ``logging_to``.
+        """
+        write_status(self.status, self.trial.status)
+        try:
+            with logging_to(self.trial.compliance_raw, **log):
+                final = work()
+        except BaseException as error:
+            write_status(failed_status(self.status, error), self.trial.status)
+            raise
+        write_status(final, self.trial.status)
+        return final
+
+    def caches_dropped(self, drop: CacheDrop) -> None:
+        """Record how the page cache was dropped; a run without is degraded."""
+        write_atomically(self.trial.cache_drop, drop.to_json())
+        log_line(drop.sentence())
+        if drop.dropped:
+            emit(tags.RUN_CLEAR_CACHES)
+        else:
+            self.degrade("caches_not_dropped", f"the page cache was not dropped: {drop.reason}")
+
+    def record_system(self, found: Mapping[str, Any], notes: Notes) -> None:
+        """Write system.json, and degrade the result for each of ``notes`` that applies."""
+        write_json(self.trial.system, found, sort_keys=False)
+        for code, text in applying(notes):
+            self.degrade(code, text)
+        write_status(self.status, self.trial.status)
+
+    def degrade(self, code: str, text: str) -> None:
+        """Note one more reason why the result is less than the benchmark's own."""
+        emit(tags.DEGRADED, code)
+        self.status = degraded_status(self.status, code, text)
