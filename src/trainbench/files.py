@@ -278,6 +278,6 @@ def _usable(value: Any, kind: Any) -> Any:
         return fill(cast(type, kind), value) if isinstance(value, dict) else None
     try:
         value = msgspec.convert(value, kind)
-    except msgspec.ValidationError:
+    except (msgspec.ValidationError, UnicodeError):  # the latter by a lone surrogate
         return None
     return None if isinstance(value, int | float) and abs(value) > LARGEST else value
