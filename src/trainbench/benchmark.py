@@ -115,7 +115,7 @@ class Benchmark:
         trial: ``(trial_spec) -> status``, in a process of its own.
         tags: of its own in the compliance log, beside those of NCF.
         required_tags: that level 2 asks for, where v0.5 has no list of its own.
-        strict_rules: a tuple of ``compliance.rules.strict.StrictRule``.
+        strict_rules: a tuple of ``compliance.rules.rule.Rule``.
         report: ``reporting.sections.Sections``.
     """
 
