@@ -14,7 +14,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from trainbench.configuration import preset, unknown
+from trainbench.configuration import unknown
 from trainbench.errors import ConfigError
 
 ENTRY_POINTS = "trainbench.benchmarks"
@@ -149,7 +149,9 @@ class Benchmark:
 
     def preset(self, name: str) -> Any:
         """The configuration called ``name``; a ``ConfigError`` names the nearest otherwise."""
-        return preset(self.presets, name)
+        if name not in self.presets:
+            raise ConfigError(unknown("preset", name, self.presets))
+        return self.presets[name]()
 
 
 def load(path: str) -> Any:
