@@ -51,9 +51,11 @@ def download(config: ImagesConfig, data: DataDir, source: Source = PUBLISHER) ->
             its TFRecords; the checksum is of an archive that is not the published one.
 
     Raises:
-        MachineError: network or disk. ConfigError: ImageNet without a folder.
+        MachineError: network or disk. ConfigError: ImageNet without a folder; an archive.
         DataIntegrityError: files that are not what was asked for.
     """
+    if source.archive is not None:
+        raise ConfigError(f"--archive {source.archive}: give its folder as --mirror")
     name = raw_name(config)
     found = read_manifest(data, name)
     if found and found.get("sha256_stated") == source.sha256 and _unchanged(found, data.raw(name)):

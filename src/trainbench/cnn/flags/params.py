@@ -8,10 +8,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from trainbench.cnn.flags.machine import Compiler, Devices, Traces
-from trainbench.cnn.flags.running import Checkpoints, Data, Evaluation, Mode, Output, Several
 from trainbench.cnn.flags.spec import Flag, Group
-from trainbench.cnn.flags.training import Optimizer, Precision, Processes, Reduction, Schedule
+from trainbench.cnn.flags.table import (
+    Checkpoints,
+    Compiler,
+    Data,
+    Devices,
+    Evaluation,
+    Mode,
+    Optimizer,
+    Output,
+    Precision,
+    Processes,
+    Reduction,
+    Schedule,
+    Several,
+    Traces,
+)
 from trainbench.errors import ConfigError
 
 
