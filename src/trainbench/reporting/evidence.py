@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainbench.compliance import score as scoring
 from trainbench.compliance.check import check
 from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import parse_lines, read_lines
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, described, ruleset
-from trainbench.compliance.score import Score, score
 from trainbench.compliance.tags import ncf as tags
 from trainbench.files import fill, sha256_of
-from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule
+from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule, Score
 from trainbench.trials.paths import RunDir
 
 CONTEXT_LINES = 2
@@ -53,7 +53,7 @@ def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str
         logs=logs,
         epochs={index: tuple(_epochs(log)) for index, log in events.items()},
         set_findings=tuple(_with_context(finding, []) for finding in of_set),
-        score=score(folder, benchmark=benchmark) if logs else None,
+        score=_score(folder, benchmark) if logs else None,
     )
 
 
@@ -89,8 +89,15 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     judged = LogCheck(
         file=name,
         sha256=sha256_of(path),
+        time_s=run.time_s,
+        run_start_unix_s=run.run_start_unix_s,
+        run_stop_unix_s=run.run_stop_unix_s,
+        best=run.best,
+        target=run.target,
+        converged=run.converged,
+        success=run.success,
+        seed=run.seed if type(run.seed) is int else None,
         findings=tuple(_with_context(finding, known) for finding in found),
-        **{**vars(run), "seed": run.seed if type(run.seed) is int else None},
     )
     return judged, events
 
@@ -123,6 +130,25 @@ def _recorded(findings: Any) -> Iterable[LogFinding]:
         if isinstance(record, dict):
             rule, found, wanted = (str(record.get(key)) for key in ("rule", "found", "wanted"))
             yield LogFinding("strict", rule, None, found, wanted, ())
+
+
+def _score(folder: Path, benchmark: str) -> Score:
+    found = scoring.score(folder, benchmark=benchmark)
+    return Score(
+        official=found.official,
+        order=found.order,
+        runs=len(found.runs),
+        converged=found.converged,
+        counted=found.counted,
+        dropped=found.dropped,
+        mean_s=found.mean_s,
+        standard_deviation_s=found.standard_deviation_s,
+        median_s=found.median_s,
+        shortest_s=found.shortest_s,
+        longest_s=found.longest_s,
+        interval_s=(found.interval.low, found.interval.high) if found.interval else None,
+        notes=found.notes,
+    )
 
 
 def _with_context(finding: Finding, lines: list[Line]) -> LogFinding:
