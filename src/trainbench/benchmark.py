@@ -42,6 +42,11 @@ class Quality:
     target: str
     every: str = "epoch"
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What status.json calls ``best`` and ``target``."""
+        return {"best": self.best, "target": self.target}
+
 
 @dataclass(frozen=True)
 class RunRule:

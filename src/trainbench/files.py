@@ -15,7 +15,7 @@ import shutil
 import types
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
@@ -101,15 +101,11 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def require_space(folder: Path, needed_bytes: int) -> None:
-    """Raise ``MachineError`` if the disk of ``folder`` has less than ``needed_bytes`` free."""
+@contextmanager
+def space_for(folder: Path, needed_bytes: int) -> Iterator[None]:
+    """Raise ``MachineError`` for a disk that is too full at once, or found full or read-only."""
     if shutil.disk_usage(folder).free < needed_bytes:
         raise MachineError(_no_space(folder, needed_bytes))
-
-
-@contextmanager
-def disk_errors_told(folder: Path, needed_bytes: int) -> Iterator[None]:
-    """Turn a full or read-only disk met while writing below ``folder`` into ``MachineError``."""
     try:
         yield
     except OSError as error:
@@ -132,11 +128,11 @@ def _no_space(folder: Path, needed_bytes: int) -> str:
 
 
 def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
-    """Write ``value`` as indented JSON; a reader sees the old file or the whole new one.
+    """Write ``value``, records too, as indented JSON; a reader sees the old or the whole new file.
 
     Without ``sort_keys`` what a person looks for first stands first.
     """
-    write_atomically(path, json.dumps(value, indent=2, sort_keys=sort_keys) + "\n")
+    write_atomically(path, json.dumps(value, indent=2, sort_keys=sort_keys, default=asdict) + "\n")
 
 
 def _sync(path: Path) -> None:
@@ -161,33 +157,21 @@ def parse_json(text: str | bytes, not_finite: Callable[[str], Any] = lambda name
     text = text if isinstance(text, str) else text.decode()
     try:
         value = json.loads(text, parse_constant=not_finite)
+        if text.count("[") + text.count("{") <= MAX_DEPTH or _depth(value) <= MAX_DEPTH:
+            return value
     except RecursionError:
-        raise ValueError(f"nested deeper than {MAX_DEPTH}") from None
-    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(value) > MAX_DEPTH:
-        raise ValueError(f"nested deeper than {MAX_DEPTH}")
-    return value
+        pass
+    raise ValueError(f"nested deeper than {MAX_DEPTH}")
 
 
 def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level:
-        depth += 1
-        # What is empty or no container counts with its holder, so it need not be looked into.
-        held = (inner for outer in level for inner in _children(outer))
-        level = [inner for inner in held if inner and isinstance(inner, (dict, list))]
-    return depth
-
-
-def _children(value: Any) -> Any:
-    return value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    """Of containers in containers; an empty one counts with its holder."""
+    inner = value.values() if isinstance(value, dict) else value
+    return 1 + max((_depth(v) for v in inner if v and isinstance(v, dict | list)), default=0)
 
 
 def parse_object(text: str | bytes) -> dict[str, Any]:
-    """The JSON object ``text``.
-
-    Raises:
-        ValueError: it is none: in words.
-    """
+    """The JSON object ``text``; a ``ValueError`` says in words why it is none."""
     try:
         value = parse_json(text)
     except ValueError:
@@ -198,11 +182,7 @@ def parse_object(text: str | bytes) -> dict[str, Any]:
 
 
 def read_file(path: Path) -> bytes:
-    """The content of a file that should be small.
-
-    Raises:
-        ValueError: it is not there, cannot be read or is over ``MAX_JSON_BYTES``: in words.
-    """
+    """The content of a file that should be small; a ``ValueError`` says in words why not."""
     try:
         if not path.is_file():
             raise ValueError("file not there")
@@ -214,26 +194,17 @@ def read_file(path: Path) -> bytes:
 
 
 def read_object(path: Path) -> dict[str, Any]:
-    """The JSON object in ``path``.
-
-    Raises:
-        ValueError: there is none that can be read: in words, without the file's name.
-    """
+    """The JSON object in ``path``; a ``ValueError`` says in words why there is none."""
     return parse_object(read_file(path))
 
 
 @contextmanager
 def damage_told(path: Path, kind: str, advice: str) -> Iterator[None]:
-    """Turn what is wrong with the content of ``path``, which is no ``kind``, into an error.
-
-    Raises:
-        DataIntegrityError: the body met a wrong or missing value; with ``advice``.
-    """
+    """Turn a wrong or missing value met in ``path``, no ``kind``, into ``DataIntegrityError``."""
     try:
         yield
     except (ValueError, KeyError) as error:
-        reason = f"no {error}" if isinstance(error, KeyError) else error
-        raise DataIntegrityError(f"{path}: not {kind} ({reason}); {advice}") from None
+        raise DataIntegrityError(f"{path}: not {kind} ({error}); {advice}") from None
 
 
 def object_or_empty(path: Path) -> dict[str, Any]:
@@ -277,6 +248,6 @@ def _usable(value: Any, kind: Any) -> Any:
         return fill(cast(type, kind), value) if isinstance(value, dict) else None
     try:
         value = msgspec.convert(value, kind)
-    except (msgspec.ValidationError, UnicodeError):  # the latter by a lone surrogate
+    except ValueError:  # Of the wrong type, or a text with half a surrogate pair.
         return None
     return None if isinstance(value, int | float) and abs(value) > LARGEST else value

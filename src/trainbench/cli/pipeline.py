@@ -61,7 +61,9 @@ def stitch(run: RunDir, *, dialect: str = "v05") -> None:
     from trainbench.compliance.stitch import stitch_run
 
     benchmark = benchmark_of(run).name
-    found = stitch_run(run, system=_system_name(run), dialect=dialect, benchmark=benchmark)
+    with damage_told(run.run_file, "a run's record", "copy the run again"):
+        system = str(read_object(run.run_file)["system_name"])
+    found = stitch_run(run, system=system, dialect=dialect, benchmark=benchmark)
     for trial in found.trials:
         print(trial.summary, flush=True)
         for finding in (*trial.stitch, *trial.levels["2"]):
@@ -126,8 +128,3 @@ def plan(benchmark: Benchmark, config: Any, data_dir: Path, *, runs: int) -> str
             f"configuration\n{to_json(config)}",
         ]
     )
-
-
-def _system_name(run: RunDir) -> str:
-    with damage_told(run.run_file, "a run's record", "copy the run again"):
-        return str(read_object(run.run_file)["system_name"])

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
-from trainbench.files import write_atomically, write_json
+from trainbench.files import write_json
 from trainbench.machine.page_cache import CacheDrop
 from trainbench.progress import log_line
 from trainbench.trials.clock import TrialClock
@@ -49,7 +49,7 @@ class Recorder:
 
     def caches_dropped(self, drop: CacheDrop) -> None:
         """Record how the page cache was dropped; a run without is degraded."""
-        write_atomically(self.trial.cache_drop, drop.to_json())
+        write_json(self.trial.cache_drop, drop, sort_keys=False)
         log_line(drop.sentence())
         if drop.dropped:
             emit(tags.RUN_CLEAR_CACHES)

@@ -153,10 +153,10 @@ def from_tf_config(text: str) -> Cluster | None:
 def _parts(found: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     if not isinstance(found, dict):
         raise ConfigError(f"TF_CONFIG is {type(found).__name__}; {WANTED}")
-    jobs, task = found.get("cluster"), found.get("task")
-    if not isinstance(jobs, dict) or not isinstance(task, dict):
-        missing = "cluster" if not isinstance(jobs, dict) else "task"
-        raise ConfigError(f"TF_CONFIG has no {missing!r} object; {WANTED}")
+    for name in ("cluster", "task"):
+        if not isinstance(found.get(name), dict):
+            raise ConfigError(f"TF_CONFIG has no {name!r} object; {WANTED}")
+    jobs, task = found["cluster"], found["task"]
     other = sorted(set(jobs) - {"chief", "worker"})
     if other:
         raise ConfigError(f"TF_CONFIG has the job {other[0]!r}; only workers can train together")

@@ -7,12 +7,11 @@ host's ``drop_caches``: a sidecar, started through the Docker SDK from the conta
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import subprocess
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +35,6 @@ class CacheDrop:
     cached_before_kib: int | None
     cached_after_kib: int | None
     reason: str | None = None
-
-    def to_json(self) -> str:
-        """The text of cache_drop.json."""
-        return json.dumps(asdict(self), indent=2) + "\n"
 
     def sentence(self) -> str:
         """One line for people: what happened and the proof."""

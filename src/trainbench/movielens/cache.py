@@ -24,10 +24,9 @@ from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import (
     UNFINISHED,
     damage_told,
-    disk_errors_told,
     read_object,
-    require_space,
     sha256_of,
+    space_for,
     whole_folder,
     write_json,
 )
@@ -138,8 +137,7 @@ def write_cache(
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder.parent)
     needed = sum(array.nbytes for array in arrays.values())
-    require_space(folder.parent, needed)
-    with disk_errors_told(folder.parent, needed), whole_folder(folder) as part:
+    with space_for(folder.parent, needed), whole_folder(folder) as part:
         described = {name: _write_array(part, name, array) for name, array in arrays.items()}
         write_json(
             part / RECORD, {**record, "schema": FORMAT, "key": folder.name, "arrays": described}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,7 +153,7 @@ class Manifest:
 
 def write_manifest(manifest: Manifest, data: DataDir) -> None:
     """Write manifest.json, the last file of a download: with it the raw folder is complete."""
-    write_json(data.manifest(manifest.dataset), dataclasses.asdict(manifest))
+    write_json(data.manifest(manifest.dataset), manifest)
 
 
 def read_manifest(path: Path) -> Manifest | None:

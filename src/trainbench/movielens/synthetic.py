@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainbench.errors import ConfigError
-from trainbench.files import disk_errors_told, require_space, sha256_of, whole_file
+from trainbench.files import sha256_of, space_for, whole_file
 from trainbench.movielens.datasets import (
     DATASETS,
     Counts,
@@ -269,11 +269,9 @@ def _is_whole(manifest: Manifest, size: SyntheticSize, path: Path) -> bool:
 
 def _write_csv(path: Path, size: SyntheticSize) -> str:
     """Write the ratings by rename; the SHA-256 of the file."""
-    needed = size.ratings * _BYTES_PER_ROW
-    require_space(path.parent, needed)
     digest = hashlib.sha256()
     with (
-        disk_errors_told(path.parent, needed),
+        space_for(path.parent, size.ratings * _BYTES_PER_ROW),
         whole_file(path, path.with_name(path.name + ".part")) as part,
         part.open("wb") as file,
     ):

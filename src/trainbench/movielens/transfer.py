@@ -17,9 +17,8 @@ import requests
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.files import (
     BLOCK_BYTES,
-    disk_errors_told,
     object_or_empty,
-    require_space,
+    space_for,
     write_json,
 )
 from trainbench.progress import Progress, log_line
@@ -75,21 +74,16 @@ def copy(source: Path, part: Path) -> None:
     if not source.is_file():
         raise MachineError(f"{source}: not found; check --archive or --mirror (MIRROR)")
     size = source.stat().st_size
-    require_space(part.parent, size)
-    forget(part)
-    try:
-        with (
-            source.open("rb") as file,
-            disk_errors_told(part.parent, size),
-            part.open("wb") as out,
-            Progress(size, label=f"copy {source.name}") as progress,
-        ):
-            while block := file.read(BLOCK_BYTES):
-                out.write(block)
-                progress.advance(len(block))
-    except BaseException:  # Nothing resumes a copy.
-        part.unlink(missing_ok=True)
-        raise
+    with space_for(part.parent, size), source.open("rb") as file:
+        forget(part)
+        try:
+            with part.open("wb") as out, Progress(size, label=f"copy {source.name}") as progress:
+                while block := file.read(BLOCK_BYTES):
+                    out.write(block)
+                    progress.advance(len(block))
+        except BaseException:  # Nothing resumes a copy.
+            part.unlink(missing_ok=True)
+            raise
 
 
 def fetch(
@@ -194,10 +188,9 @@ def _content_range(response: requests.Response) -> tuple[int | None, int | None]
 
 def _receive(response: requests.Response, part: Path, start: int, total: int | None) -> None:
     missing = (total or 0) - start
-    require_space(part.parent, max(missing, 0))
     label = f"download {part.name.removesuffix('.part')}"
     with (
-        disk_errors_told(part.parent, max(missing, 0)),
+        space_for(part.parent, max(missing, 0)),
         part.open("r+b" if start else "wb") as file,
         Progress(total, label=label, done=start) as progress,
     ):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from trainbench.errors import DataIntegrityError
-from trainbench.files import BLOCK_BYTES, disk_errors_told, require_space, whole_file
+from trainbench.files import BLOCK_BYTES, space_for, whole_file
 from trainbench.movielens.datasets import Layout
 from trainbench.progress import Progress, heartbeat
 
@@ -60,10 +60,9 @@ def unpack(path: Path, member: zipfile.ZipInfo, target: Path) -> str:
     Raises:
         MachineError: the disk is full. DataIntegrityError: the member is damaged.
     """
-    require_space(target.parent, member.file_size)
     digest = hashlib.sha256()
     with (
-        disk_errors_told(target.parent, member.file_size),
+        space_for(target.parent, member.file_size),
         whole_file(target, target.with_name(target.name + ".part")) as part,
         _zip_errors_told(str(path)),
         zipfile.ZipFile(path) as archive,

@@ -27,7 +27,6 @@ from trainbench.reporting.sources import Source
 from trainbench.reporting.text import shown
 from trainbench.trials.paths import RunDir, TrialDir
 from trainbench.trials.spec import Run
-from trainbench.trials.status import own_names
 
 
 def collect(run: RunDir, benchmark: Benchmark) -> Results:
@@ -79,7 +78,7 @@ def _trial(
         source = Source(source.root)
     log = logs.logs.get(trial.index)
     sections: Sections = load(benchmark.report)
-    status = source.record(trial.status, sections.status, own_names(benchmark.quality))
+    status = source.record(trial.status, sections.status, benchmark.quality.names)
     epochs, measured = sections.read(source, trial, logs.epochs.get(trial.index, ()))
     return Trial(
         index=trial.index,

@@ -4,23 +4,24 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+from trainbench.compliance import score as scoring
 from trainbench.compliance.check import check
 from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import parse_lines, read_lines
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, described, ruleset
-from trainbench.compliance.score import Score, score
 from trainbench.compliance.tags import ncf as tags
 from trainbench.files import fill, sha256_of
-from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule
+from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule, Score
 from trainbench.trials.paths import RunDir
 
 CONTEXT_LINES = 2
+_Record = TypeVar("_Record", LogCheck, LogFinding, Score)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str
         logs=logs,
         epochs={index: tuple(_epochs(log)) for index, log in events.items()},
         set_findings=tuple(_with_context(finding, []) for finding in of_set),
-        score=score(folder, benchmark=benchmark) if logs else None,
+        score=_score(folder, benchmark) if logs else None,
     )
 
 
@@ -86,11 +87,13 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
         for checker in CHECKERS
         for finding in check(lines, ruleset(LEVELS[-1], checker=checker))
     )
-    judged = LogCheck(
+    judged = _copied(
+        LogCheck,
+        run,
         file=name,
         sha256=sha256_of(path),
+        seed=run.seed if type(run.seed) is int else None,
         findings=tuple(_with_context(finding, known) for finding in found),
-        **{**vars(run), "seed": run.seed if type(run.seed) is int else None},
     )
     return judged, events
 
@@ -125,15 +128,21 @@ def _recorded(findings: Any) -> Iterable[LogFinding]:
             yield LogFinding("strict", rule, None, found, wanted, ())
 
 
+def _score(folder: Path, benchmark: str) -> Score:
+    found = scoring.score(folder, benchmark=benchmark)
+    interval = (found.interval.low, found.interval.high) if found.interval else None
+    return _copied(Score, found, runs=len(found.runs), interval_s=interval)
+
+
 def _with_context(finding: Finding, lines: list[Line]) -> LogFinding:
-    return LogFinding(
-        level=level_of(finding.rule),
-        rule=finding.rule,
-        line_number=finding.line_number,
-        found=finding.found,
-        wanted=finding.wanted,
-        excerpt=_context(finding, lines),
-    )
+    context = _context(finding, lines)
+    return _copied(LogFinding, finding, level=level_of(finding.rule), excerpt=context)
+
+
+def _copied(kind: type[_Record], source: Any, **own: Any) -> _Record:
+    """A ``kind`` of the fields that ``source`` has under the same names, and of its ``own``."""
+    shared = {f.name: getattr(source, f.name) for f in fields(kind) if f.name not in own}
+    return kind(**shared, **own)
 
 
 def _context(finding: Finding, lines: list[Line]) -> tuple[tuple[int, str], ...]:

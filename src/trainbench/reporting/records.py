@@ -11,9 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from trainbench.benchmark import Benchmark, Quality, load
-from trainbench.compliance.outcome import Outcome
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.compliance.score import Score
 from trainbench.trials.spec import Run
 from trainbench.trials.status import Status
 
@@ -87,19 +85,46 @@ class LogFinding:
 
 
 @dataclass(frozen=True)
-class LogCheck(Outcome):
-    """A stitched log checked again: its outcome and the findings of all levels.
+class LogCheck:
+    """A stitched log checked again: its time, its outcome and the findings of all levels.
 
     ``converged`` is the log's own evidence, ``best >= target``; ``success`` what it claims.
     """
 
     file: str
     sha256: str
+    time_s: float | None
+    run_start_unix_s: float | None
+    run_stop_unix_s: float | None
+    best: float | None
+    target: float | None
+    converged: bool
+    success: bool | None
+    seed: int | None
     findings: tuple[LogFinding, ...]
 
     def of_level(self, level: str) -> tuple[LogFinding, ...]:
         """The findings that make the log fail a level: its own and those of lower ones."""
         return tuple(f for f in self.findings if LEVELS.index(f.level) <= LEVELS.index(level))
+
+
+@dataclass(frozen=True)
+class Score:
+    """The statistic of all logs: the v0.5 one if ``official``, else that of the converged runs."""
+
+    official: bool
+    order: str
+    runs: int
+    converged: int
+    counted: tuple[int, ...]
+    dropped: tuple[int, ...]
+    mean_s: float | None
+    standard_deviation_s: float | None
+    median_s: float | None
+    shortest_s: float | None
+    longest_s: float | None
+    interval_s: tuple[float, float] | None
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from markupsafe import Markup
 from trainbench import files
 from trainbench.benchmark import Benchmark, Quality
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.compliance.score import UNVERIFIED, Score
+from trainbench.compliance.score import UNVERIFIED
 from trainbench.errors import ConfigError
 from trainbench.reporting import plots, tables, text
 from trainbench.reporting.collect import collect
@@ -122,7 +122,6 @@ def results_json(results: Results, comparison: Comparison | None = None) -> str:
         **vars(results),
         "benchmark": results.benchmark.name,
         "trials": [_trial_record(t, results.quality) for t in results.trials],
-        "score": _score_record(results.score) if results.score else None,
         "degraded": results.degraded,
         "comparison": comparison,
         **({"measured": measured} if measured else {}),
@@ -135,21 +134,7 @@ def _trial_record(trial: Trial, quality: Quality) -> dict[str, Any]:
     del record["measured"]
     for part in filter(None, (record["status"], record["log"])):
         part[quality.best], part[quality.target] = part.pop("best"), part.pop("target")
-    if record["log"]:
-        del record["log"]["epochs"]
     return record
-
-
-def _score_record(score: Score) -> dict[str, Any]:
-    """The statistic without the runs it was made of, which ``trials`` holds."""
-    interval = score.interval
-    record = {
-        **asdict(score),
-        "runs": len(score.runs),
-        "interval_s": (interval.low, interval.high) if interval else None,
-    }
-    own = ("folder", "benchmark", "epochs", "interval")
-    return {key: value for key, value in record.items() if key not in own}
 
 
 def results_csv(results: Results) -> str:

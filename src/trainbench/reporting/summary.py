@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.compliance.score import Score
-from trainbench.reporting.records import Results, Trial
+from trainbench.reporting.records import Results, Score, Trial
 from trainbench.reporting.sections import Answer
 from trainbench.reporting.text import (
     NA,
@@ -130,10 +129,10 @@ def _statistic(score: Score) -> str:
         text += f"{'' if kept == 1 else 's'}: {seconds(score.mean_s)}"
     if score.standard_deviation_s is not None:
         text += f", standard deviation {seconds(score.standard_deviation_s)}"
-    if score.interval is not None:
-        low, high = score.interval.low, score.interval.high
+    if score.interval_s is not None:
+        low, high = score.interval_s
         text += f", 95 % bootstrap interval {seconds(low)} to {seconds(high)}"
-    return f"{text}; {score.converged} of {plural(len(score.runs), 'log')} converged."
+    return f"{text}; {score.converged} of {plural(score.runs, 'log')} converged."
 
 
 def _list(numbers: Sequence[int]) -> str:

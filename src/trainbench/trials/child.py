@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +38,12 @@ class Spec:
 
     entry: str
     parent: int
-    arguments: Mapping[str, Any]
+    arguments: Any
 
 
-def command(path: Path, entry: str, arguments: Mapping[str, Any]) -> list[str]:
+def command(path: Path, entry: str, arguments: Any) -> list[str]:
     """The command that calls ``entry`` with ``arguments``, which are written to ``path``."""
-    write_json(path, asdict(Spec(entry, os.getpid(), dict(arguments))), sort_keys=False)
+    write_json(path, Spec(entry, os.getpid(), arguments), sort_keys=False)
     return [sys.executable, "-m", "trainbench.trials.child", str(path)]
 
 

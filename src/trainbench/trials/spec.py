@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +78,6 @@ class TrialSpec:
     def trial_dir(self) -> TrialDir:
         """The folder of this trial."""
         return self.run_dir.trial(self.index)
-
-    def arguments(self) -> dict[str, Any]:
-        """The fields as JSON has them."""
-        return asdict(self)
 
 
 @dataclass(frozen=True)

@@ -48,17 +48,12 @@ class Status:
 
 def read_status(path: Path, quality: Quality) -> Status:
     """The status in ``path``, with ``None`` for what it does not say or is damaged."""
-    return fill(Status, object_or_empty(path), keys=own_names(quality))
-
-
-def own_names(quality: Quality) -> dict[str, str]:
-    """What a benchmark calls the fields ``best`` and ``target`` in its status.json."""
-    return {"best": quality.best, "target": quality.target}
+    return fill(Status, object_or_empty(path), keys=quality.names)
 
 
 def write_status(status: Any, path: Path) -> None:
     """Replace status.json."""
-    write_json(path, dataclasses.asdict(status), sort_keys=False)
+    write_json(path, status, sort_keys=False)
 
 
 def failed_status(status: StatusT, error: BaseException) -> StatusT:

@@ -184,7 +184,7 @@ def _finished(spec: SetSpec, run: RunDir, index: int) -> Status:
     log_line(f"trial {index + 1} of {spec.runs}, seed {seed}")
     trial.root.mkdir()
     one = TrialSpec.of(spec, run, index=index, seed=seed)
-    command = child.command(trial.spec, "trainbench.trials.child:trial", one.arguments())
+    command = child.command(trial.spec, "trainbench.trials.child:trial", one)
     _run_in_process(trial, command, seed)
     return _status(spec, run, index)
 

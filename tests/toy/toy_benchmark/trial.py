@@ -14,7 +14,7 @@ from trainbench.compliance.recorder import Recorder
 from trainbench.compliance.rules.rule import Rule
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import DataIntegrityError
-from trainbench.files import write_atomically
+from trainbench.files import write_json
 from trainbench.machine import page_cache, system
 from trainbench.progress import log_line
 from trainbench.trials.spec import TrialSpec
@@ -53,7 +53,7 @@ def _train(recorder: Recorder, config: ToyConfig) -> ToyStatus:
     if config.ends == "damaged":
         raise DataIntegrityError("points.npy: damaged")
     drop = page_cache.drop_if(config.drop_caches, spec.drop_cache_location)
-    write_atomically(recorder.trial.cache_drop, drop.to_json())
+    write_json(recorder.trial.cache_drop, drop, sort_keys=False)
     # A real benchmark calls ``recorder.caches_dropped(drop)``, which says so only if they were.
     # Whether those of a busy machine were is not what the tests of a toy are about.
     emit(tags.RUN_CLEAR_CACHES)

@@ -215,7 +215,7 @@ def test_a_log_that_names_another_benchmark_is_judged_and_does_not_stop_the_repo
     log.write_text(log.read_text().replace(" ncf ", " nfc "))
     results = collect(run, NCF)
     assert results.score is not None
-    assert len(results.score.runs) == 3
+    assert results.score.runs == 3
     found = results.trials[0].log
     assert found is not None
     assert "nfc" in {finding.found for finding in found.findings}

@@ -50,7 +50,7 @@ class _Machine(TypedDict, total=False):
     cuda: str | None
     git: dict[str, Any] | None
     gpus: list[dict[str, Any]] | None
-    memory_bytes: Annotated[int, msgspec.Meta(le=2**63 - 1)] | None
+    memory_bytes: Annotated[int, msgspec.Meta(lt=2**62)] | None
     os: str | None
     packages: dict[str, Any] | None
 

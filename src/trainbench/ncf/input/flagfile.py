@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -55,8 +55,7 @@ class GenerationOptions:
 
 def write_flagfile(path: Path, options: GenerationOptions) -> None:
     """Write ``options`` to ``path`` atomically."""
-    pairs = dataclasses.asdict(options).items()
-    lines = [f"--{key}={value}" for key, value in pairs]
+    lines = [f"--{key}={value}" for key, value in vars(options).items()]
     if any("\n" in line for line in lines):
         raise ConfigError(f"{path}: a path with a line break in it; rename the folder")
     write_atomically(path, "\n".join(lines) + "\n")
@@ -70,29 +69,30 @@ def read_flagfile(path: Path) -> GenerationOptions:
             twice, or a value of the wrong type.
     """
     kinds = get_type_hints(GenerationOptions, include_extras=True)
-    values: dict[str, str | int] = {}
+    values: dict[str, Any] = {}
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
-        key, equals, text = line.removeprefix("--").partition("=")
-        if not line.startswith("--") or not equals:
-            raise ConfigError(f"{path}, line {number}: found {line!r}, wanted --key=value")
-        if key not in kinds:
-            raise ConfigError(f"{path}, line {number}: {unknown('key', key, kinds)}")
-        if key in values:
-            raise ConfigError(f"{path}, line {number}: key {key!r} is there twice; remove one")
-        values[key] = _value(path, number, key, text, kinds[key])
+        try:
+            key, value = _option(line, kinds)
+            if key in values:
+                raise ValueError(f"key {key!r} is there twice; remove one")
+            values[key] = value
+        except ValueError as error:
+            raise ConfigError(f"{path}, line {number}: {error}") from None
     missing = [key for key in kinds if key not in values]
     if missing:
         raise ConfigError(f"{path}: no line for {', '.join(missing)}; add --{missing[0]}=VALUE")
-    return GenerationOptions(**values)  # type: ignore[arg-type]
+    return GenerationOptions(**values)
 
 
-def _value(path: Path, number: int, key: str, text: str, kind: type) -> str | int:
+def _option(line: str, kinds: dict[str, Any]) -> tuple[str, Any]:
+    key, equals, text = line.removeprefix("--").partition("=")
+    if not line.startswith("--") or not equals:
+        raise ValueError(f"found {line!r}, wanted --key=value")
+    if key not in kinds:
+        raise ValueError(unknown("key", key, kinds))
     if key in CHOICES and text not in CHOICES[key]:
-        raise ConfigError(f"{path}, line {number}: {unknown(key, text, CHOICES[key])}")
+        raise ValueError(unknown(key, text, CHOICES[key]))
     try:
-        value: str | int = msgspec.convert(text, kind, strict=False)
-        return value
+        return key, msgspec.convert(text, kinds[key], strict=False)
     except msgspec.ValidationError:
-        raise ConfigError(
-            f"{path}, line {number}: found --{key}={text}, wanted a whole number above 0"
-        ) from None
+        raise ValueError(f"found {line}, wanted a whole number above 0") from None

@@ -1,0 +1,333 @@
+"""Writes results.schema.json from the records that results.json holds.
+
+Usage: python scripts/results_schema.py
+
+Types and names of fields are those of the dataclasses; what they mean is said here.
+"""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Iterable
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+
+from trainbench.benchmark import Benchmark, find
+from trainbench.compliance.rules.levels import LEVELS
+from trainbench.compliance.score import UNVERIFIED
+from trainbench.reporting import ncf, resnet
+from trainbench.reporting.compare import Comparison
+from trainbench.reporting.records import (
+    SCHEMA_VERSION,
+    CacheDrop,
+    Difference,
+    LogCheck,
+    LogFinding,
+    Phase,
+    Rule,
+    Run,
+    Score,
+    Status,
+    Trial,
+)
+from trainbench.reporting.tables import Table
+from trainbench.reporting.verdict import Verdict
+from trainbench.trials.status import Degradation
+
+FILE = Path(__file__).parents[1] / "src" / "trainbench" / "reporting" / "results.schema.json"
+LINE = 100
+NUMBER = {"type": ["number", "null"]}
+
+SAID: dict[str, dict[str, str]] = {
+    "Evaluation": {
+        "epoch": "Epochs trained, with its fraction.",
+        "top_1": "Share of the images.",
+        "top_5": "Share of the images.",
+        "speed": "Images evaluated per second.",
+    },
+    "LogCheck": {
+        "file": "Path relative to the run directory.",
+        "time_s": "run_stop - run_start.",
+        "converged": "Whether the quality reached the target of the same log.",
+        "success": "What run_stop claims.",
+    },
+    "LogFinding": {
+        "level": "The lowest level that the finding fails: 1, 2 or strict.",
+        "line_number": "Line in the stitched log, from 1; null for the log as a whole.",
+        "excerpt": "Pairs of line number and line around the finding.",
+    },
+    "Measured": {
+        "batch_size": "Images per step; 0 where result.json is missing.",
+        "step_times_s": "Of each training step, in order.",
+    },
+    "NcfEpoch": {
+        "epoch": "Number of the epoch, from 0.",
+        "hit_rate": "HR@10 after the epoch.",
+        "ndcg": "NDCG@10 after the epoch.",
+        "hits": "Users whose held-out item is among the ten best.",
+        "users": "Users that were evaluated.",
+        "samples": "Training samples of the epoch.",
+        "input_wait_s": "Seconds that training waited for the epoch's input.",
+        "epoch_sha256": "Hash of all batches as the trainer received them.",
+        "first_batch_sha256": "Hash of the first batch.",
+        "elapsed_s": "Seconds since run_start.",
+    },
+    "NcfStatus": {"initial_hit_rate": "HR@10 of the untrained model."},
+    "Phase": {"timed": "Whether the phase was on the clock."},
+    "Run": {
+        "created_unix_s": "Unix time at which the run was created.",
+        "runs": "Number of trials that were asked for.",
+        "seed": "Root seed that the user stated; null when every seed came from the system.",
+        "system_name": "Folder name below results/.",
+    },
+    "Score": {
+        "official": "Whether this is the v0.5 statistic: as many logs as the rules ask for (NCF: "
+        "100, the first 50 converged; ResNet: 5, all converged), without the fastest and the "
+        "slowest.",
+        "counted": "Indices of the runs that count.",
+        "dropped": "Indices of the fastest and the slowest run, which do not enter the mean.",
+        "interval_s": "95 % bootstrap interval of the mean.",
+    },
+    "Status": {
+        "state": "running, converged, not_converged, failed, aborted or interrupted.",
+        "time_to_train_s": "The trial's own measurement; the log decides.",
+    },
+    "Trial": {
+        "log": "The stitched log checked again; null when there is none.",
+        "time_to_train_s": "Time to train: of the log, or of status.json without one; null unless "
+        "the target was reached.",
+    },
+    "Verdict": {
+        "exit_code": "0 ok, 1 failed or unfinished, 4 target not reached by any trial, 5 level-2 "
+        "findings.",
+        "reached": "Trials that reached the target.",
+        "finished": "Trials that ended, with or without the target.",
+        "expected": "Trials that the run has or should have.",
+        "level_findings": "Findings per level, each with those of lower levels; null when there "
+        "is no log.",
+    },
+}
+ENUMS: dict[str, dict[str, list[Any]]] = {
+    "LogFinding": {"level": list(LEVELS)},
+    "Rule": {"level": list(LEVELS)},
+    "Verdict": {
+        "exit_code": [0, 1, 4, 5],
+        "outcome": ["ok", "failed", "target_not_reached", "not_compliant"],
+    },
+}
+# What results.json calls by the benchmark's own names.
+RENAMED = ("best", "target")
+
+
+def ref(name: str) -> dict[str, Any]:
+    """A reference to a definition."""
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def array(name: str) -> dict[str, Any]:
+    """A list of a definition."""
+    return {"type": "array", "items": ref(name)}
+
+
+def properties(kind: type, name: str, without: Iterable[str] = ()) -> dict[str, Any]:
+    """The schema of each field of a dataclass that is the definition ``name``."""
+    hints = get_type_hints(kind)
+    names = [f.name for f in fields(kind) if f.name not in without]
+    wanted = [hints[name] for name in names]
+    schemas, _ = msgspec.json.schema_components(wanted, ref_template="#/$defs/{name}")
+    found = {}
+    for field, schema in zip(names, schemas, strict=True):
+        said, enum = SAID.get(name, {}).get(field), ENUMS.get(name, {}).get(field)
+        found[field] = {
+            **({"description": said} if said else {}),
+            **plain(schema),
+            **({"enum": enum} if enum else {}),
+        }
+    return found
+
+
+def plain(schema: Any) -> Any:
+    """``schema`` with ``null`` as one of two types instead of a schema of its own."""
+    if isinstance(schema, list):
+        return [plain(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    types = [part.get("type") for part in schema.get("anyOf", ()) if set(part) == {"type"}]
+    if types and len(types) == len(schema["anyOf"]):
+        return {"type": types}
+    return {key: plain(value) for key, value in schema.items()}
+
+
+def definition(kind: type, name: str = "", without: Iterable[str] = (), **more: Any) -> Any:
+    """The schema of a dataclass: every field is there, and none other unless ``more`` says so."""
+    found = properties(kind, name or kind.__name__, without) | more.pop("properties", {})
+    closed = {"additionalProperties": False}
+    return {"type": "object", "properties": found, "required": sorted(found), **closed, **more}
+
+
+def of_benchmark(
+    benchmark: Benchmark, prefix: str, status: type, epoch: str, best: str
+) -> dict[str, Any]:
+    """What the trials of a benchmark have beside the common fields."""
+    names = benchmark.quality.names
+    common = {f.name for f in fields(Status)}
+    own = properties(status, f"{prefix}Status", common)
+    own = {**dict.fromkeys(names.values(), NUMBER), **own}
+    every = sorted(names.get(f.name, f.name) for f in fields(status))
+    return {
+        f"{prefix}Status": {
+            "properties": own,
+            "required": sorted(own),
+            "propertyNames": {"enum": every},
+        },
+        f"{prefix}Trial": {
+            "properties": {
+                names["best"]: {"description": best, **NUMBER},
+                "status": ref(f"{prefix}Status"),
+                "epochs": {"items": ref(epoch)},
+                "log": {"required": sorted(names.values())},
+            },
+            "required": [names["best"]],
+        },
+    }
+
+
+def definitions() -> dict[str, Any]:
+    """Every definition by its name."""
+    kinds = (CacheDrop, Comparison, Degradation, Difference, LogFinding, Phase, Rule, Run, Score)
+    open_log = {"description": "The best quality and the target.", **NUMBER}
+    open_trial = {"description": "The best quality of any epoch.", **NUMBER}
+    epochs = {
+        "type": "array",
+        "items": {"type": "object", "properties": {"epoch": NUMBER}, "required": ["epoch"]},
+    }
+    status = definition(Status, without=RENAMED)
+    del status["additionalProperties"]
+    said = SAID["Trial"]["time_to_train_s"]
+    found = {
+        **{kind.__name__: definition(kind) for kind in (*kinds, Table, Verdict)},
+        "Evaluation": definition(resnet.Evaluation),
+        "LogCheck": definition(LogCheck, without=RENAMED, additionalProperties=open_log),
+        "Measured": definition(resnet.Measured),
+        "NcfEpoch": definition(ncf.Epoch, "NcfEpoch"),
+        "Status": {
+            "description": "How a trial ended, beside the fields of its benchmark.",
+            **status,
+        },
+        "Trial": definition(
+            Trial,
+            without=("epochs", "measured"),
+            properties={"epochs": epochs, "time_to_train_s": {"description": said, **NUMBER}},
+            additionalProperties=open_trial,
+        ),
+        **of_benchmark(
+            find("ncf"), "Ncf", ncf.NcfStatus, "NcfEpoch", "Highest HR@10 of any epoch."
+        ),
+        **of_benchmark(
+            find("resnet"),
+            "Resnet",
+            resnet.ImagesStatus,
+            "Evaluation",
+            "Highest top-1 accuracy of any evaluation.",
+        ),
+    }
+    return dict(sorted(found.items()))
+
+
+def strings(said: str) -> dict[str, Any]:
+    """A list of texts."""
+    return {"description": said, "type": "array", "items": {"type": "string"}}
+
+
+def schema() -> dict[str, Any]:
+    """The whole schema."""
+    found = {
+        "schema_version": {"const": SCHEMA_VERSION},
+        "benchmark": {"type": "string"},
+        "note": {"const": UNVERIFIED},
+        "run": ref("Run"),
+        "config": {"description": "config.json of the run.", "type": "object"},
+        "differences": {
+            "description": "Settings in which the run departs from the benchmark's reference "
+            "(NCF: the v0.5 reference; ResNet: the preset imagenet); null when config.json is "
+            "missing.",
+            "anyOf": [array("Difference"), {"type": "null"}],
+        },
+        "dataset": {"description": "manifest.json of the run.", "type": "object"},
+        "cache": {"description": "cache.json of the run.", "type": "object"},
+        "trials": array("Trial"),
+        "rules": {"description": "Every rule that was applied.", **array("Rule")},
+        "set_findings": {
+            "description": "Strict findings on all logs together.",
+            **array("LogFinding"),
+        },
+        "score": {"anyOf": [ref("Score"), {"type": "null"}]},
+        "set_aside": strings("Folders of trials that were cut off and started anew."),
+        "missing": strings("Files and fields that the run directory lacks."),
+        "degraded": strings("In words, what makes the result less than the benchmark's own."),
+        "verdict": ref("Verdict"),
+        "comparison": {
+            "description": "Tables of this run beside others; null without any.",
+            "anyOf": [ref("Comparison"), {"type": "null"}],
+        },
+    }
+    measured = {
+        "description": "What each trial measured that is its benchmark's own.",
+        "type": "array",
+        "items": {"type": "object"},
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"trainbench results.json, version {SCHEMA_VERSION}",
+        "description": "The results of one run, as the report step reads them from its directory. "
+        "null means that the directory does not say. Times ending in _unix_s are seconds since "
+        "1970, others ending in _s are durations in seconds. The best quality and its target go "
+        "by the benchmark's own names: best_hit_rate and target_hit_rate of NCF, best_top_1 and "
+        "target_top_1 of ResNet.",
+        "type": "object",
+        "properties": {**found, "measured": measured},
+        "required": sorted(found),
+        "additionalProperties": False,
+        "allOf": [
+            _where("ncf", {"trials": {"items": ref("NcfTrial")}, "measured": False}),
+            _where(
+                "resnet",
+                {
+                    "trials": {"items": ref("ResnetTrial")},
+                    "measured": {"items": ref("Measured")},
+                },
+            ),
+        ],
+        "$defs": definitions(),
+    }
+
+
+def _where(benchmark: str, then: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "if": {"properties": {"benchmark": {"const": benchmark}}},
+        "then": {"properties": then},
+    }
+
+
+def text(value: Any, indent: int = 0, before: int = 0) -> str:
+    """``value`` as JSON; what fits into a line after ``before`` characters stands in one."""
+    flat = json.dumps(value, ensure_ascii=False)
+    if indent + before + len(flat) < LINE or not isinstance(value, dict | list) or not value:
+        return flat
+    inner, outer = "\n" + " " * (indent + 2), "\n" + " " * indent
+    if isinstance(value, list) and all(isinstance(v, str) for v in value):
+        lines = textwrap.wrap(", ".join(map(json.dumps, value)), LINE - indent - 2)
+        return "[" + inner + inner.join(lines) + outer + "]"
+    if isinstance(value, list):
+        return "[" + inner + f",{inner}".join(text(v, indent + 2) for v in value) + outer + "]"
+    pairs = (f'"{key}": ' + text(v, indent + 2, len(key) + 4) for key, v in value.items())
+    return "{" + inner + f",{inner}".join(pairs) + outer + "}"
+
+
+if __name__ == "__main__":
+    FILE.write_text(text(schema()) + "\n")
+    print(f"wrote {FILE}")
