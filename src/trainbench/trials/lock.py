@@ -28,7 +28,8 @@ def locked(data: DataDir, step: str) -> Iterator[None]:
         MachineError: the folder is missing or not writable, or another step holds it.
     """
     _require_folder(data.root)
-    holder = f"{step}, process {os.getpid()}, since {_utc_now()}\n".encode()
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    holder = f"{step}, process {os.getpid()}, since {since}\n".encode()
 
     def name_holder(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
@@ -91,7 +92,3 @@ def _require_folder(root: Path) -> None:
         f"{root}: no data volume here; run the workflow as 'popper run -f wf.yml -c settings.py' "
         "(settings.py mounts it), or name a folder with --data-dir"
     )
-
-
-def _utc_now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
