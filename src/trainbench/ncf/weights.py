@@ -18,6 +18,7 @@ from trainbench.files import whole_file
 from trainbench.ncf.model import Geometry, Weights
 
 NPZ, KERAS = "weights.npz", "model.keras"
+_DAMAGE = (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError, BadZipFile)
 
 
 def save_weights(folder: Path, geometry: Geometry, weights: Weights) -> Path:
@@ -39,15 +40,7 @@ def read_weights(path: Path, geometry: Geometry) -> Weights:
     """
     try:
         weights = _keras_weights(path) if path.suffix == ".keras" else _npz_weights(path)
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        AttributeError,
-        KeyError,
-        TypeError,
-        BadZipFile,
-    ) as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from None
     for name, shape in geometry.shapes.items():
         found = weights[name].shape if name in weights else "nothing"

@@ -37,7 +37,7 @@ def locked(data: DataDir, step: str) -> Iterator[None]:
 
     lock = FileLock(data.lock, fallback_to_soft=False, on_acquired=name_holder)
     try:
-        lock.acquire(blocking=False)
+        held = lock.acquire(blocking=False)
     except Timeout:
         held_by = data.lock.read_text().strip() or "an unknown step"
         raise MachineError(
@@ -49,11 +49,8 @@ def locked(data: DataDir, step: str) -> Iterator[None]:
             f"{data.root}: cannot write here ({error.strerror}); make it writable for this user "
             "or choose another folder with --data-dir or DATA_DIR"
         ) from None
-    try:
-        with _recorded(data.steps, step):
-            yield
-    finally:
-        lock.release()
+    with held, _recorded(data.steps, step):
+        yield
 
 
 @contextlib.contextmanager
