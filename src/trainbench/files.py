@@ -137,9 +137,8 @@ def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
-    except (
-        OSError
-    ):  # Some network file systems refuse for folders; a rename is atomic all the same.
+    except OSError:
+        # Some network file systems refuse for folders; a rename is atomic all the same.
         if not path.is_dir():
             raise
     finally:
