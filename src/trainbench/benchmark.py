@@ -14,7 +14,7 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
-from trainbench.configuration import preset, unknown
+from trainbench.configuration import unknown
 from trainbench.errors import ConfigError
 
 ENTRY_POINTS = "trainbench.benchmarks"
@@ -120,7 +120,7 @@ class Benchmark:
         trial: ``(trial_spec) -> status``, in a process of its own.
         tags: of its own in the compliance log, beside those of NCF.
         required_tags: that level 2 asks for, where v0.5 has no list of its own.
-        strict_rules: a tuple of ``compliance.rules.strict.StrictRule``.
+        strict_rules: a tuple of ``compliance.rules.rule.Rule``.
         report: ``reporting.sections.Sections``.
     """
 
@@ -154,7 +154,9 @@ class Benchmark:
 
     def preset(self, name: str) -> Any:
         """The configuration called ``name``; a ``ConfigError`` names the nearest otherwise."""
-        return preset(self.presets, name)
+        if name not in self.presets:
+            raise ConfigError(unknown("preset", name, self.presets))
+        return self.presets[name]()
 
 
 def load(path: str) -> Any:

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import json
 import types
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
@@ -28,13 +28,6 @@ def unknown(kind: str, found: str, known: Iterable[str]) -> str:
     near = difflib.get_close_matches(found, names, n=1, cutoff=0.4)
     hint = f"; did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {found!r}{hint} (known: {', '.join(names)})"
-
-
-def preset(presets: Mapping[str, Callable[[], Config]], name: str) -> Config:
-    """The configuration called ``name``; a ``ConfigError`` names the nearest one otherwise."""
-    if name not in presets:
-        raise ConfigError(unknown("preset", name, presets))
-    return presets[name]()
 
 
 def parsed(kind: type, settings: Iterable[str]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from processes import wait_until
 
 from trainbench.movielens import cache, split, synthetic, transfer
 from trainbench.movielens.datasets import SyntheticSize
-from trainbench.ncf.config import preset
+from trainbench.ncf.benchmark import NCF
 from trainbench.trials.paths import DataDir
 
 CONTENT = os.urandom(3 << 20)
@@ -94,10 +94,10 @@ import os, pathlib, sys, time
 os.STALLING = lambda *a: time.sleep(60)
 from dataclasses import replace
 from trainbench.movielens.datasets import SyntheticSize
-from trainbench.ncf.config import preset
+from trainbench.ncf.benchmark import NCF
 from trainbench.movielens import split
 from trainbench.trials.paths import DataDir
-config = replace(preset("quick"), synthetic={SIZE!r})
+config = replace(NCF.preset("quick"), synthetic={SIZE!r})
 split.run(config.split_spec, DataDir(pathlib.Path(sys.argv[1])))
 """
 
@@ -113,7 +113,7 @@ def test_a_killed_preprocess_leaves_no_cache_and_the_next_one_builds_it(
     call: str, file: str, tmp_path: Path
 ) -> None:
     data = DataDir(tmp_path)
-    config = replace(preset("quick"), synthetic=SIZE)
+    config = replace(NCF.preset("quick"), synthetic=SIZE)
     synthetic.generate(SIZE, data)
     killed_when(
         PREPROCESS.replace("STALLING", call),

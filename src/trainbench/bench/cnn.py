@@ -26,9 +26,9 @@ from trainbench.cnn.benchmark import BenchmarkCNN
 from trainbench.cnn.flags.params import make_params
 from trainbench.cnn.measure import results
 from trainbench.errors import ConfigError
+from trainbench.machine.system import BF16_FLAGS, has_bfloat16
 from trainbench.progress import heartbeat
 
-BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 STEPS, OVERHEAD_STEPS, REPEATS = 9, 400, 5
 PEAK_SIZE = 2048
 
@@ -268,13 +268,3 @@ def overhead_us(steps: int = OVERHEAD_STEPS) -> float:
             timer.once()
         alone.append(sum(timer.walls_s) / steps)
     return (min(whole) - min(alone)) * 1e6
-
-
-def has_bfloat16() -> bool:
-    """Whether the CPU multiplies bfloat16 by itself."""
-    try:
-        with open("/proc/cpuinfo") as file:
-            text = file.read()
-    except OSError:
-        return False
-    return any(flag in text for flag in BF16_FLAGS)

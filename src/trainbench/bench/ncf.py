@@ -114,12 +114,12 @@ def run(
         raise ConfigError(f"no benchmark row contains {only!r} (rows: {names})")
     stream = out or sys.stdout
     limits = machine_limits(repeats=repeats)
-    tell(stream, [*machine_lines(limits), HEADING])
+    print(*machine_lines(limits), HEADING, sep="\n", file=stream, flush=True)
     results = []
     for case in chosen:
         results.append(timed(replace(case, config=replace(case.config, devices=devices)), repeats))
-        tell(stream, [result_line(results[-1], limits)])
-    tell(stream, closing_lines(results))
+        print(result_line(results[-1], limits), file=stream, flush=True)
+    print(closing_line(results), file=stream, flush=True)
     return results
 
 
@@ -266,15 +266,9 @@ def result_line(result: Result, limits: MachineLimits) -> str:
     )
 
 
-def closing_lines(results: Sequence[Result]) -> list[str]:
+def closing_line(results: Sequence[Result]) -> str:
     """The count of goals met, and the memory of the whole benchmark."""
     wanted = [result for result in results if result.case.goal_per_s]
     met = sum(result.ratio >= result.case.goal_ratio for result in wanted)
     resident = psutil.Process().memory_info().rss / 2**30
-    return [f"{met} of {len(wanted)} ratios at their goal; {resident:.1f} GiB resident at the end"]
-
-
-def tell(stream: TextIO, lines: Sequence[str]) -> None:
-    """Print ``lines`` at once, so that a long benchmark shows each row when it has it."""
-    stream.write("".join(f"{line}\n" for line in lines))
-    stream.flush()
+    return f"{met} of {len(wanted)} ratios at their goal; {resident:.1f} GiB resident at the end"

@@ -10,15 +10,14 @@ import itertools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import psutil
 import tensorflow as tf
 
+from trainbench.machine.system import has_bfloat16
 from trainbench.ncf.model import Geometry
 
-BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 STATE_BYTES = 24
 """Value, m and v, each read and written in float32."""
 
@@ -108,20 +107,9 @@ def machine_lines(limits: MachineLimits) -> list[str]:
         f"matrix rate fp32 {limits.fp32_gflop_per_s:.0f} GFLOP/s, "
         f"bf16 {limits.bf16_gflop_per_s:.0f} GFLOP/s; memory {limits.gbyte_per_s:.1f} GB/s",
     ]
-    if not bf16_in_hardware():
+    if not (tf.config.list_physical_devices("GPU") or has_bfloat16()):
         lines.append("bf16: not supported in hardware by this CPU; its rows are emulated")
     return lines
-
-
-def bf16_in_hardware() -> bool:
-    """Whether the CPU multiplies bfloat16 itself, or a GPU is there."""
-    if tf.config.list_physical_devices("GPU"):
-        return True
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return bool(BF16_FLAGS & set(text.split()))
 
 
 def _layer_macs(geometry: Geometry) -> list[int]:

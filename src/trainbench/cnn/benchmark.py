@@ -11,6 +11,7 @@ from typing import Any
 
 from trainbench.cnn import console, environment, header, rules, runs
 from trainbench.cnn.cluster import own_files
+from trainbench.cnn.distribution import server
 from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.input import datasets
@@ -99,7 +100,7 @@ class BenchmarkCNN:
         if self.membership is None:
             return work()
         if self.membership.cluster.is_serving:
-            return self.membership.serve()
+            return server.serve(self.membership.cluster, self.params)
         with self.membership.running():
             return work()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from trainbench.cnn import console, lengths, rules
+from trainbench.cnn import console, rules
 from trainbench.cnn.hooks import Hooks, log_accuracy
 from trainbench.cnn.input.batches import Batches, is_synthetic
 from trainbench.cnn.measure import graphs, numerics, result_file, results
@@ -15,6 +15,7 @@ from trainbench.cnn.measure.step_profile import StepProfile
 from trainbench.cnn.measure.tensorboard import EventFile, add_accuracy
 from trainbench.cnn.measure.traces import StepTrace
 from trainbench.cnn.mlperf import lines as mlperf
+from trainbench.cnn.plan import rounded_warmup
 from trainbench.cnn.session import Session
 from trainbench.cnn.train.checkpoints import CheckpointNotFoundException
 from trainbench.cnn.train.evaluation import Accuracy
@@ -71,7 +72,7 @@ def warmup_of(session: Session) -> int:
     if group <= 1:
         return warmup
     stages = 0 if is_synthetic(session.dataset) else 1
-    rounded = lengths.rounded_warmup(warmup, group, stages)
+    rounded = rounded_warmup(warmup, group, stages)
     if rounded != warmup:
         console.print_result(f"Round up warm up steps to {rounded} to match batch_group_size")
     return rounded

@@ -2,34 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
 
 from trainbench.compliance.dialects import v05
-from trainbench.compliance.event import Event, Finding, Line, excerpt, shown, unreadable
-from trainbench.compliance.event_index import Breach, EventIndex
-from trainbench.compliance.outcome import run_time_s
+from trainbench.compliance.event import Event, Finding, Line, excerpt, unreadable
+from trainbench.compliance.event_index import EventIndex
 from trainbench.compliance.parse import Log, parse_line, read_lines, sort_out
-from trainbench.compliance.rules.levels import (
-    CHECKERS,
-    LEVELS,
-    AtLeastOne,
-    ExactlyOne,
-    FirstLineBenchmark,
-    HasKeys,
-    KnownBenchmark,
-    Pair,
-    Rule,
-    RuleSet,
-    RunTime,
-    SomeEpochZero,
-    known_benchmarks,
-    rule_id,
-    ruleset,
-)
+from trainbench.compliance.rules.levels import CHECKERS, LEVELS, RuleSet, ruleset
+from trainbench.compliance.rules.rule import Rule
 from trainbench.compliance.tags import ncf as tags
 
 
@@ -65,13 +48,12 @@ def check(lines: Iterable[str | Line | Finding], rules: RuleSet) -> list[Finding
     """
     parsed = [_parsed(line, number) for number, line in enumerate(lines, start=1)]
     log = _as_checker_reads(parsed, rules.checker)
-    findings = list(log.findings)
-    for rule in (*rules.rules, *_benchmark_rules(log, rules)):
-        findings += [
-            _finding(rule_id(rule), rule.wanted, *b) for b in _JUDGES[type(rule)](rule, log.events)
-        ]
+    plain = (*rules.rules, *_benchmark_rules(log, rules))
+    findings = [*log.findings, *_judged(EventIndex(log.events), plain)]
     if rules.strict:
-        findings += _strict_findings(parsed, rules)
+        index = EventIndex(p.content for p in parsed if isinstance(p.content, Event))
+        benchmark = index.events[0].benchmark if index.events else tags.BENCHMARK
+        findings += _judged(index, rules.strict_of(benchmark))
     return findings
 
 
@@ -91,18 +73,11 @@ def _parsed(line: str | Line | Finding, number: int) -> _Parsed:
     return _Parsed(line, parse_line(line.text, line.number))
 
 
-def _strict_findings(parsed: list[_Parsed], rules: RuleSet) -> Iterator[Finding]:
-    index = EventIndex(p.content for p in parsed if isinstance(p.content, Event))
-    benchmark = index.events[0].benchmark if index.events else tags.BENCHMARK
-    for rule in rules.strict_of(benchmark):
+def _judged(index: EventIndex, rules: Iterable[Rule]) -> Iterator[Finding]:
+    for rule in rules:
         for found, event in rule.judge(index):
-            yield _finding(rule.id, rule.wanted, found, event)
-
-
-def _finding(rule: str, wanted: str, found: str, event: Event | None) -> Finding:
-    if event is None:
-        return Finding(rule, found, wanted)
-    return Finding(rule, found, wanted, event.source.number, excerpt(event.source.text))
+            place = (event.source.number, excerpt(event.source.text)) if event else ()
+            yield Finding(rule.id, found, rule.wanted, *place)
 
 
 def _as_checker_reads(parsed: list[_Parsed], checker: str) -> Log:
@@ -144,81 +119,3 @@ def _benchmark_rules(log: Log, rules: RuleSet) -> tuple[Rule, ...]:
         return next(iter(rules.by_benchmark.values()))
     found = log.events[0].benchmark if log.events else tags.BENCHMARK
     return rules.by_benchmark.get(found, ())
-
-
-def _exactly_one(rule: ExactlyOne, events: tuple[Event, ...]) -> Iterator[Breach]:
-    found = [event for event in events if event.key == rule.tag]
-    if len(found) != 1:
-        yield (f"{len(found)} times" if found else "none"), (found[1] if found else None)
-
-
-def _at_least_one(rule: AtLeastOne, events: tuple[Event, ...]) -> Iterator[Breach]:
-    if not any(event.key == rule.tag for event in events):
-        yield "none", None
-
-
-def _pair(rule: Pair, events: tuple[Event, ...]) -> Iterator[Breach]:
-    open_since: Event | None = None
-    for event in events:
-        if event.key == rule.first:
-            if open_since is not None:
-                yield f"{rule.first} again", event
-                return
-            open_since = event
-        elif event.key == rule.second:
-            if open_since is None:
-                yield f"{rule.second} before {rule.first}", event
-                return
-            open_since = None
-    if open_since is not None:
-        yield f"no {rule.second} after it", open_since
-
-
-def _has_keys(rule: HasKeys, events: tuple[Event, ...]) -> Iterator[Breach]:
-    for event in events:
-        if event.key.startswith(rule.tag) and not _has(event.value, rule.names):
-            yield shown(event.value), event
-            return
-
-
-def _has(value: Any, names: tuple[str, ...]) -> bool:
-    return isinstance(value, dict) and all(name in value for name in names)
-
-
-def _some_epoch_zero(rule: SomeEpochZero, events: tuple[Event, ...]) -> Iterator[Breach]:
-    found = [event for event in events if event.key.startswith(rule.tag)]
-    epochs = [event.value.get("epoch") for event in found if isinstance(event.value, dict)]
-    if 0 not in epochs and not any(event.benchmark in rule.excused for event in found):
-        yield (
-            (f"first epoch {shown(epochs[0])}" if epochs else "none"),
-            (found[0] if found else None),
-        )
-
-
-def _known_benchmark(rule: KnownBenchmark, events: tuple[Event, ...]) -> Iterator[Breach]:
-    found = [event for event in events if event.key.startswith(rule.tags)]
-    if not any(event.benchmark in known_benchmarks() for event in found):
-        yield (found[0].benchmark if found else "none"), (found[0] if found else None)
-
-
-def _first_line_benchmark(rule: FirstLineBenchmark, events: tuple[Event, ...]) -> Iterator[Breach]:
-    if events and events[0].benchmark not in known_benchmarks():
-        yield events[0].benchmark, events[0]
-
-
-def _run_time(rule: RunTime, events: tuple[Event, ...]) -> Iterator[Breach]:
-    duration = run_time_s(events)
-    if duration is not None and not 0 < duration <= rule.longest_s:
-        yield f"{duration} s", next(e for e in events if e.key == tags.RUN_STOP)
-
-
-_JUDGES: dict[type, Callable[[Any, tuple[Event, ...]], Iterator[Breach]]] = {
-    AtLeastOne: _at_least_one,
-    ExactlyOne: _exactly_one,
-    FirstLineBenchmark: _first_line_benchmark,
-    HasKeys: _has_keys,
-    KnownBenchmark: _known_benchmark,
-    Pair: _pair,
-    RunTime: _run_time,
-    SomeEpochZero: _some_epoch_zero,
-}

@@ -37,8 +37,6 @@ _TAGS = {
     tags.BENCHMARK: tags.NCF_TAGS | tags.OWN_TAGS,
     resnet_tags.BENCHMARK: resnet_tags.RESNET_TAGS | resnet_tags.OWN_TAGS | tags.OWN_TAGS,
 }
-# From the package's printing function to the caller of emit.
-_STACK_OFFSET = 1
 # The v0.5 parser accepts no space and no colon inside a call site's file name.
 _CALL_SITE = re.compile(r"\((.*):(\d+)\)")
 _UNPARSABLE = re.compile(r"[\s:]")
@@ -100,14 +98,11 @@ def enabled() -> bool:
     return _active is not None
 
 
-def emit(
-    key: str, value: Any = None, *, deferred: bool = False, stack_offset: int = 0
-) -> str | None:
+def emit(key: str, value: Any = None, *, deferred: bool = False) -> str | None:
     """Write one line with ``key`` (see ``keys``) and ``value``, as JSON; nothing when disabled.
 
     NumPy scalars and arrays are accepted. ``deferred`` announces a value that another process
-    logs under the same key; ``stitch`` fills it in. ``stack_offset`` names a caller further up as
-    the call site, for a function that wraps this one.
+    logs under the same key; ``stitch`` fills it in.
 
     Returns:
         The identifier of a deferred value, otherwise None.
@@ -121,7 +116,7 @@ def emit(
     return _active.write(
         key=key,
         value=_plain(value),
-        stack_offset=_STACK_OFFSET + stack_offset,
+        stack_offset=1,  # from the package's printing function to the caller of emit
         deferred=deferred,
         prefix=_active.prefix,
     )

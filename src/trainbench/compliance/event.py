@@ -62,11 +62,7 @@ class Event:
     @property
     def scalar(self) -> Any:
         """The value, or what it holds under "value" when it is given per epoch."""
-        return (
-            self.value["value"]
-            if isinstance(self.value, dict) and "value" in self.value
-            else (self.value)
-        )
+        return self.value.get("value", self.value) if isinstance(self.value, dict) else self.value
 
     @property
     def epoch(self) -> Any:

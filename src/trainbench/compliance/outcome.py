@@ -55,11 +55,6 @@ def outcome(events: Iterable[Event]) -> Outcome:
     )
 
 
-def run_time_s(events: Iterable[Event]) -> float | None:
-    """``run_stop - run_start`` in seconds, the official time of a run; None without one of each."""
-    return outcome(events).time_s
-
-
 def _numbers(found: dict[str, list[Event]], key: str) -> list[float]:
     return [event.scalar for event in found.get(key, ()) if is_number(event.scalar)]
 

@@ -105,11 +105,6 @@ PRESETS: Mapping[str, Callable[[], ImagesConfig]] = {
 }
 
 
-def preset(name: str) -> ImagesConfig:
-    """The preset called ``name``; a ``ConfigError`` names the nearest one otherwise."""
-    return configuration.preset(PRESETS, name)
-
-
 def with_settings(config: ImagesConfig, settings: Iterable[str]) -> ImagesConfig:
     """``config`` with each ``key=value`` applied.
 

@@ -9,7 +9,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import click
@@ -86,7 +85,7 @@ def _git() -> Check:
 
 def _popper() -> Check:
     fix = "./scripts/run.sh sets it up, or: pip install popper==2.5.0 'setuptools<81'"
-    found = _version("popper")
+    found = system.version("popper")
     if found is None:
         return Check("popper", WARN, "not in this environment (needed for wf.yml only)", fix)
     state = OK if found == "2.5.0" else FAIL
@@ -97,7 +96,7 @@ def _tensorflow() -> Check:
     fix = "pip install 'trainbench[train]' (the train image brings its own)"
     if importlib.util.find_spec("tensorflow") is None:
         return Check("tensorflow", WARN, "not in this environment (train and pipeline)", fix)
-    return Check("tensorflow", OK, _version("tensorflow") or "unknown version", fix)
+    return Check("tensorflow", OK, system.version("tensorflow") or "unknown version", fix)
 
 
 def _docker() -> Check:
@@ -151,10 +150,3 @@ def _drop_caches() -> Check:
         return Check("page cache", OK, "can be dropped")
     fix = "run as root, allow sudo, or use the workflow (its sidecar can); else DROP_CACHES=0"
     return Check("page cache", WARN, "this user cannot drop it; results will say so", fix)
-
-
-def _version(package: str) -> str | None:
-    try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None

@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 
+BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 PACKAGES = (
     "trainbench",
     "tensorflow",
@@ -68,6 +69,11 @@ def cpu() -> dict[str, Any]:
     }
 
 
+def has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 by itself."""
+    return bool(set(BF16_FLAGS) & set(_read("/proc/cpuinfo").split()))
+
+
 def nvidia_gpus() -> list[dict[str, Any]]:
     """The NVIDIA GPUs that the driver lists: name, memory and driver version."""
     query = "--query-gpu=name,memory.total,driver_version"
@@ -111,7 +117,7 @@ def cgroup_limits() -> dict[str, Any]:
 
 def packages() -> dict[str, str | None]:
     """Versions of the packages that decide the numbers; ``None`` where one is not installed."""
-    return {name: _version(name) for name in PACKAGES}
+    return {name: version(name) for name in PACKAGES}
 
 
 def own_image() -> list[dict[str, str]]:
@@ -175,7 +181,8 @@ def _read(path: str) -> str:
         return ""
 
 
-def _version(package: str) -> str | None:
+def version(package: str) -> str | None:
+    """The version of an installed package; ``None`` where it is not installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:

@@ -7,7 +7,7 @@ is written beside the results as config.json and is all that later code reads.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from trainbench import configuration
 from trainbench.errors import ConfigError
@@ -68,13 +68,8 @@ class NcfConfig:
     @property
     def split_spec(self) -> SplitSpec:
         """The part that decides what training and test set are made of."""
-        return SplitSpec(
-            dataset=self.dataset,
-            synthetic=self.synthetic,
-            min_ratings=self.min_ratings,
-            tie_break=self.tie_break,
-            eval_negatives=self.eval_negatives,
-        )
+        names = [field.name for field in fields(SplitSpec)]
+        return SplitSpec(**{name: getattr(self, name) for name in names})
 
 
 CHOICES: Mapping[str, tuple[str, ...]] = {
@@ -134,11 +129,6 @@ PRESETS: Mapping[str, Callable[[], NcfConfig]] = {
     "ml-1m": ml_1m,
     "quick": quick,
 }
-
-
-def preset(name: str) -> NcfConfig:
-    """The configuration called ``name``; a ``ConfigError`` names the nearest one otherwise."""
-    return configuration.preset(PRESETS, name)
 
 
 def preset_of(dataset: str) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 import contextlib
 import json
 import shutil
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from trainbench.compliance.emit import emit
@@ -31,9 +33,10 @@ from trainbench.ncf.input.epochs import EpochData, hash_batches
 from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
+from trainbench.ncf.steps import Options
 from trainbench.ncf.train import EpochTrain, Trainer, epoch_line
-from trainbench.ncf.trial_set import Options
 from trainbench.progress import duration, log_line
+from trainbench.trials.paths import DataDir
 from trainbench.trials.spec import TrialSpec
 from trainbench.trials.status import Notes, code_notes, failed_status, write_status
 
@@ -70,6 +73,45 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     running = TrialStatus("running", 1, "", spec.seed, target, precision=config.precision)
     recorder = _Recorder(spec, config, running)
     return recorder.record(lambda: _run(recorder))
+
+
+def run_worker(arguments: Mapping[str, Any]) -> int:
+    """Work for the chief until the trial ends; nothing is written but a log.
+
+    Args:
+        arguments: of ``steps.work``: config (as JSON), data, seed, log_file,
+            drop_cache_location, options.
+
+    Raises:
+        MachineError: another worker is gone, or the workers differ in what they train on.
+    """
+    config, options = from_json(arguments["config"]), Options(**arguments["options"])
+    data, cluster = DataDir(Path(arguments["data"])), options.cluster
+    assert cluster is not None, "a worker is one of several"
+    check_devices(config, cluster)
+    watch = Liveness(cluster, timeout_s=options.join_timeout_s, option="--join-timeout-s")
+    replicas = join_workers(config, watch)
+    cache = open_cache(find_cache(config.split_spec, data), verify=False)
+    with tempfile.TemporaryDirectory() as scratch, together(watch, replicas.meet):
+        producer = start_producer(
+            cache,
+            config,
+            seed=arguments["seed"],
+            work_dir=data.work,
+            log_file=Path(arguments["log_file"]),
+            compliance_file=Path(scratch) / "compliance.log",
+        )
+        with producer:
+            Course(
+                config=config,
+                seed=arguments["seed"],
+                cache=cache,
+                producer=producer,
+                replicas=replicas,
+                observer=Observer(),
+                drop_cache_location=arguments["drop_cache_location"],
+            ).run()
+    return 0
 
 
 def _run(recorder: _Recorder) -> TrialStatus:

@@ -11,7 +11,7 @@ import numpy as np
 from toy_benchmark import ToyConfig, from_json
 from trainbench.compliance.emit import emit
 from trainbench.compliance.recorder import Recorder
-from trainbench.compliance.rules.strict import StrictRule
+from trainbench.compliance.rules.rule import Rule
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import DataIntegrityError
 from trainbench.files import write_json
@@ -19,7 +19,7 @@ from trainbench.machine import page_cache, system
 from trainbench.progress import log_line
 from trainbench.trials.spec import TrialSpec
 
-STRICT = (StrictRule("toy/points", "a number of points", lambda index: iter(())),)
+STRICT = (Rule("toy/points", "a number of points", lambda index: iter(())),)
 
 
 @dataclass(frozen=True)

@@ -79,16 +79,6 @@ def test_call_site_is_the_callers_without_the_root(tmp_path: Path) -> None:
     assert "emit(tags.RUN_START)" in Path(__file__).read_text().splitlines()[event.line - 1]
 
 
-def test_wrapper_can_name_its_own_caller(tmp_path: Path) -> None:
-    def wrapper() -> None:
-        emit(tags.RUN_START, stack_offset=1)
-
-    with logging_to(tmp_path / "raw.log", root_dir=HERE):
-        wrapper()
-    (event,) = written(tmp_path / "raw.log")
-    assert Path(__file__).read_text().splitlines()[event.line - 1].strip() == "wrapper()"
-
-
 def test_folder_with_spaces_and_regex_characters_stays_parsable(tmp_path: Path) -> None:
     """The v0.5 parser refuses a space or a colon in the file name, the package takes the root for
     a regular expression.

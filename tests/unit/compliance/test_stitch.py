@@ -48,7 +48,7 @@ def write_raw(trial: TrialDir, events: Events) -> list[str]:
             path = trial.compliance_generator
         else:
             path = trial.compliance_raw
-        line = format_line(deferred.get(id(event), event), prefix=tags.RAW_PREFIX)
+        line = tags.RAW_PREFIX + format_line(deferred.get(id(event), event))
         files.setdefault(path, []).append(line)
     for path, raw in files.items():
         path.write_text("".join(f"{line}\n" for line in raw))

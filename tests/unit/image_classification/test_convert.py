@@ -21,6 +21,7 @@ from trainbench.benchmark import Source
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.image_classification import config as configs
 from trainbench.image_classification import convert, generated, source
+from trainbench.image_classification.benchmark import RESNET
 from trainbench.trials.paths import DataDir
 
 SMALL = replace(configs.quick(), generated_train=40, generated_eval=20)
@@ -159,7 +160,7 @@ def test_imagenet_is_never_fetched(data: DataDir, tmp_path: Path) -> None:
 
 def test_a_configuration_survives_its_file() -> None:
     for name in configs.PRESETS:
-        config = configs.preset(name)
+        config = RESNET.preset(name)
         assert configs.from_json(configuration.to_json(config)) == config
 
 

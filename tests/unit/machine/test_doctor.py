@@ -26,7 +26,7 @@ def test_what_does_not_stand_comes_with_its_fix(tmp_path: Path) -> None:
 
 
 def test_a_later_popper_is_a_failure_that_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "_version", lambda package: "2020.9.1")
+    monkeypatch.setattr(doctor.system, "version", lambda package: "2020.9.1")
     check = doctor._popper()
     assert check.state == doctor.FAIL
     assert "refuse settings.py" in check.line()

@@ -13,7 +13,8 @@ import pytest
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.movielens import cache, split, synthetic
 from trainbench.movielens.datasets import SyntheticSize, read_manifest
-from trainbench.ncf.config import NcfConfig, preset
+from trainbench.ncf.benchmark import NCF
+from trainbench.ncf.config import NcfConfig
 from trainbench.trials.paths import DataDir
 
 SIZE = SyntheticSize(users=50, items=80, ratings=1_200)
@@ -21,7 +22,7 @@ SIZE = SyntheticSize(users=50, items=80, ratings=1_200)
 
 @pytest.fixture(scope="module")
 def config() -> NcfConfig:
-    return replace(preset("quick"), synthetic=SIZE)
+    return replace(NCF.preset("quick"), synthetic=SIZE)
 
 
 @pytest.fixture
@@ -105,7 +106,7 @@ def test_another_size_of_generated_ratings_is_asked_for(config: NcfConfig, data:
     with pytest.raises(MachineError, match="run download with the same --preset"):
         split.run(other.split_spec, data)
     with pytest.raises(MachineError, match=r"manifest\.json: not found; run download"):
-        split.run(preset("ml-1m").split_spec, data)
+        split.run(NCF.preset("ml-1m").split_spec, data)
     with pytest.raises(ConfigError, match="unknown dataset 'ml-2m'; did you mean"):
         split.run(replace(config, dataset="ml-2m").split_spec, data)
 

@@ -15,7 +15,8 @@ from trainbench.movielens import archive, split
 from trainbench.movielens.cache import open_cache
 from trainbench.movielens.datasets import dataset
 from trainbench.movielens.formats import Ratings
-from trainbench.ncf.config import NcfConfig, preset
+from trainbench.ncf.benchmark import NCF
+from trainbench.ncf.config import NcfConfig
 from trainbench.trials.paths import DataDir
 
 
@@ -23,7 +24,7 @@ def downloaded(data: DataDir, name: str, path: Path) -> NcfConfig:
     """A configuration whose ratings come from the archive at ``path``."""
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     archive.download(dataset(name), data, archive=path, sha256=sha256)
-    return replace(preset("reference"), dataset=name)
+    return replace(NCF.preset("reference"), dataset=name)
 
 
 def own_archive(folder: Path, text: str) -> Path:

@@ -16,7 +16,7 @@ from trainbench.movielens import synthetic
 from trainbench.movielens.datasets import DATASETS, Counts, SyntheticSize
 from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
 from trainbench.movielens.split import split
-from trainbench.ncf.config import preset
+from trainbench.ncf.benchmark import NCF
 from trainbench.trials.paths import DataDir
 
 QUICK = SyntheticSize(users=1_500, items=1_200, ratings=120_000)
@@ -118,7 +118,7 @@ def test_a_size_that_cannot_be_names_its_bounds(change: dict[str, int], message:
 
 
 def test_the_quick_preset_generates_the_size_that_is_measured_here() -> None:
-    assert preset("quick").synthetic == QUICK
+    assert NCF.preset("quick").synthetic == QUICK
 
 
 def hit_rates(ratings, negatives: int = 999) -> dict[str, float]:

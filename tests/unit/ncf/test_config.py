@@ -10,10 +10,11 @@ from trainbench import configuration
 from trainbench.errors import ConfigError
 from trainbench.movielens.datasets import SyntheticSize
 from trainbench.ncf import config
+from trainbench.ncf.benchmark import NCF
 
 
 def test_reference_preset_is_the_v05_reference() -> None:
-    reference = config.preset("reference")
+    reference = NCF.preset("reference")
     assert (reference.dataset, reference.target_hit_rate) == ("ml-20m", 0.635)
     assert (reference.batch_size, reference.learning_rate) == (2_048, 5e-4)
     assert (reference.beta1, reference.beta2, reference.epsilon) == (0.9, 0.999, 1e-8)
@@ -22,7 +23,7 @@ def test_reference_preset_is_the_v05_reference() -> None:
 
 
 def test_mlperf_preset_has_the_public_large_batch_settings() -> None:
-    mlperf = config.preset("mlperf")
+    mlperf = NCF.preset("mlperf")
     assert (mlperf.batch_size, mlperf.learning_rate) == (65_536, 0.00281936)
     assert (mlperf.beta1, mlperf.beta2, mlperf.epsilon) == (0.0490852, 0.965095, 1.23757e-8)
     assert mlperf.max_epochs == 14
@@ -30,7 +31,7 @@ def test_mlperf_preset_has_the_public_large_batch_settings() -> None:
 
 @pytest.mark.parametrize("name", config.PRESETS)
 def test_every_preset_is_valid_and_survives_its_own_json(name: str) -> None:
-    preset = config.validated(config.preset(name))
+    preset = config.validated(NCF.preset(name))
     assert config.from_json(configuration.to_json(preset)) == preset
 
 
@@ -39,11 +40,11 @@ def test_every_preset_is_valid_and_survives_its_own_json(name: str) -> None:
 )
 def test_an_unknown_preset_names_the_nearest(found: str, nearest: str) -> None:
     with pytest.raises(ConfigError, match=f"did you mean '{nearest}'"):
-        config.preset(found)
+        NCF.preset(found)
 
 
 def test_a_setting_changes_one_field_in_its_own_type() -> None:
-    base = config.preset("quick")
+    base = NCF.preset("quick")
     changed = config.with_settings(
         base,
         ["batch_size=4_096", "learning-rate=1e-3", "xla=false", "synthetic=50x60x2000x7"],
@@ -68,7 +69,7 @@ def test_a_setting_changes_one_field_in_its_own_type() -> None:
 )
 def test_a_bad_setting_is_one_clear_line(setting: str, complaint: str) -> None:
     with pytest.raises(ConfigError, match=complaint) as caught:
-        config.with_settings(config.preset("quick"), [setting])
+        config.with_settings(NCF.preset("quick"), [setting])
     assert "\n" not in str(caught.value)
 
 
@@ -77,19 +78,19 @@ def test_a_bad_setting_is_one_clear_line(setting: str, complaint: str) -> None:
 )
 def test_closed_division_refuses_another_model_or_sampling(setting: str) -> None:
     with pytest.raises(ConfigError, match="closed division fixes it"):
-        config.with_settings(config.preset("mlperf"), [setting])
-    opened = config.with_settings(config.preset("mlperf"), ["division=open", setting])
+        config.with_settings(NCF.preset("mlperf"), [setting])
+    opened = config.with_settings(NCF.preset("mlperf"), ["division=open", setting])
     assert opened.division == "open"
 
 
 def test_odd_first_mlp_size_is_refused() -> None:
-    odd = replace(config.preset("quick"), division="open", mlp_layer_sizes=(255, 64))
+    odd = replace(NCF.preset("quick"), division="open", mlp_layer_sizes=(255, 64))
     with pytest.raises(ConfigError, match="the first one even"):
         config.validated(odd)
 
 
 def test_differences_name_both_values() -> None:
-    found = configuration.differences(config.preset("ml-1m"), config.preset("reference"))
+    found = configuration.differences(NCF.preset("ml-1m"), NCF.preset("reference"))
     assert found == {
         "dataset": ("ml-20m", "ml-1m"),
         "target_hit_rate": (0.635, 0.225),

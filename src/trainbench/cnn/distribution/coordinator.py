@@ -34,7 +34,10 @@ class Coordinator:
     def __init__(self, cluster: Cluster, params: Params) -> None:
         self._cluster, self._params = cluster, params
         self.cluster_coordinator: Any = None
-        _set_threads(cluster, params)
+        # Fewer threads than peers could all be waiting for one another.
+        wanted = threads_wanted(cluster, params)
+        if wanted:
+            tf.config.threading.set_inter_op_parallelism_threads(wanted)
         spec = tf.train.ClusterSpec(with_chief(cluster))
         if params.variable_update == "distributed_all_reduce":
             tf.config.experimental_connect_to_cluster(
@@ -185,13 +188,6 @@ def _drawn(source: Iterator[Batch]) -> tuple[Any, Any]:
     images, first = next(source)
     labels = [first, *(next(source)[1] for _ in range(LABELS_AT_ONCE - 1))]
     return images.numpy(), tf.stack(labels).numpy()
-
-
-def _set_threads(cluster: Cluster, params: Params) -> None:
-    """Fewer threads than peers could all be waiting for one another."""
-    wanted = threads_wanted(cluster, params)
-    if wanted:
-        tf.config.threading.set_inter_op_parallelism_threads(wanted)
 
 
 def threads_wanted(cluster: Cluster, params: Params) -> int:

@@ -61,10 +61,6 @@ class Membership:
             stack.enter_context(together(self._watch, meet))
             yield
 
-    def serve(self) -> None:
-        """Lend the devices of this process until the run has ended."""
-        server.serve(self.cluster, self._params)
-
     def devices(self, printed: list[str], used: list[str]) -> tuple[list[str], list[str]]:
         """The devices as they are printed and as they are used, of all processes computed on."""
         if self.coordinator is not None:

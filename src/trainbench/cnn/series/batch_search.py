@@ -49,10 +49,6 @@ def largest_fitting(
             high = size
     if high is None:
         return low * multiple
-    # Below a start that did not fit, halving finds the order of magnitude that bisection needs.
-    while low == 0 and high > 1:
-        size = high // 2
-        low, high = (size, high) if fits(size * multiple) else (low, size)
     while high - low > 1:
         size = (low + high) // 2
         low, high = (size, high) if fits(size * multiple) else (low, size)

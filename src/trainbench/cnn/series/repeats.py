@@ -14,7 +14,7 @@ from trainbench.cnn.measure import result_file
 from trainbench.cnn.series import processes
 from trainbench.errors import TrainbenchError
 from trainbench.progress import log_line
-from trainbench.statistics import Interval, mean_interval
+from trainbench.statistics import mean_interval
 
 _ALONE = (
     *RUN_FILES,
@@ -80,26 +80,11 @@ def combined(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 def summary(record: dict[str, Any]) -> str:
     """One line: the mean speed with its confidence interval."""
     found = record["repeats"]
-    return _line(
-        Interval(
-            found["mean"],
-            found["ci95_low"],
-            found["ci95_high"],
-            found["standard_deviation"],
-            found["runs"],
-        )
-    )
-
-
-def _line(interval: Interval) -> str:
-    text = f"images/sec over {interval.samples} runs: {interval.mean:.2f}"
-    if interval.low is None or interval.high is None:
+    mean, low, high = found["mean"], found["ci95_low"], found["ci95_high"]
+    text = f"images/sec over {found['runs']} runs: {mean:.2f}"
+    if low is None or high is None:
         return text
-    reach = interval.high - interval.mean
-    return (
-        f"{text} +/- {reach:.2f} "
-        f"(95 % confidence interval {interval.low:.2f} to {interval.high:.2f})"
-    )
+    return f"{text} +/- {high - mean:.2f} (95 % confidence interval {low:.2f} to {high:.2f})"
 
 
 def _failed(number: int, total: int, outcome: processes.Outcome) -> TrainbenchError:

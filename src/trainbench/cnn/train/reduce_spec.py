@@ -34,7 +34,6 @@ class Range:
     """The algorithm for tensors of up to ``limit`` elements; -1 is without limit."""
 
     algorithm: str
-    shards: int
     limit: int
 
 
@@ -68,15 +67,13 @@ def _range(text: str, limit: int, spec: str) -> Range:
         raise ParamError(f"all_reduce_spec ({spec}) contains invalid alg {algorithm}")
     if "#" in text and not (shards.isdigit() and int(shards)):
         raise ParamError(f"all_reduce_spec not well formed: {spec}")
-    return Range(algorithm, int(shards or 1), limit)
+    return Range(algorithm, limit)
 
 
-def extract_ranges(
-    indices: Sequence[int], *, longest: int | None = None
-) -> tuple[list[list[int]], list[int]]:
-    """Runs of consecutive numbers in the ascending ``indices``, and the numbers that stand alone.
+def extract_ranges(indices: Sequence[int], *, longest: int | None = None) -> list[list[int]]:
+    """Runs ``[first, last]`` of two and more consecutive numbers in the ascending ``indices``.
 
-    A run is ``[first, last]``; none spans more than ``longest`` numbers.
+    None spans more than ``longest`` numbers.
     """
     runs: list[list[int]] = []
     for index in indices:
@@ -85,8 +82,7 @@ def extract_ranges(
             runs[-1][1] = index
         else:
             runs.append([index, index])
-    singles = [first for first, last in runs if first == last]
-    return [run for run in runs if run[0] != run[1]], singles
+    return [run for run in runs if run[0] != run[1]]
 
 
 def packs(sizes: Sequence[int], *, max_bytes: int, max_group: int) -> list[list[int]]:
@@ -98,7 +94,7 @@ def packs(sizes: Sequence[int], *, max_bytes: int, max_group: int) -> list[list[
         max_group: the most tensors in one pack.
     """
     small = [i for i, size in enumerate(sizes) if size * 4 <= max_bytes]
-    runs, _ = extract_ranges(small, longest=max_group)
+    runs = extract_ranges(small, longest=max_group)
     first_of = {run[0]: list(range(run[0], run[1] + 1)) for run in runs}
     packed = {i for group in first_of.values() for i in group[1:]}
     return [first_of.get(i, [i]) for i in range(len(sizes)) if i not in packed]

@@ -48,10 +48,10 @@ def parse_line(text: str, number: int = 0) -> Event | Finding:
     )
 
 
-def format_line(event: Event, *, prefix: str = "") -> str:
+def format_line(event: Event) -> str:
     """The v0.5 line of ``event``; ``parse_line`` gives the event back."""
     value = "" if event.value is None else f": {json.dumps(event.value)}"
     return (
-        f"{prefix}{TOKEN}v{event.version} {event.benchmark} {event.timestamp} "
+        f"{TOKEN}v{event.version} {event.benchmark} {event.timestamp} "
         f"({event.file}:{event.line}) {event.key}{value}"
     )

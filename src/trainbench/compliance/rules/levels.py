@@ -14,158 +14,19 @@ mlcommons/training). Not known is what level 2 asked of Minigo beyond the tags f
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from trainbench.benchmark import load, registered
-from trainbench.compliance.rules.strict import STRICT, StrictRule
+from trainbench.compliance.rules import rule as kinds
+from trainbench.compliance.rules.rule import Rule
+from trainbench.compliance.rules.strict import STRICT
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError
 
 LEVELS = ("1", "2", "strict")
 CHECKERS = ("2018-11", "2019-04")
 NEWEST_CHECKER = "2019-04"
-BENCHMARKS = ("gnmt", "maskrcnn", "minigo", "ncf", "resnet", "ssd", "transformer")
-
-
-@dataclass(frozen=True)
-class ExactlyOne:
-    """The tag appears in the log once."""
-
-    tag: str
-
-    @property
-    def id(self) -> str:
-        """``exactly-one/<tag>``."""
-        return f"exactly-one/{self.tag}"
-
-    @property
-    def wanted(self) -> str:
-        """What its findings say is wanted."""
-        return f"{self.tag} exactly once"
-
-
-@dataclass(frozen=True)
-class AtLeastOne:
-    """The tag appears in the log, whatever its value."""
-
-    tag: str
-
-    @property
-    def id(self) -> str:
-        """``at-least-one/<tag>``."""
-        return f"at-least-one/{self.tag}"
-
-    @property
-    def wanted(self) -> str:
-        """What its findings say is wanted."""
-        return f"{self.tag} at least once"
-
-
-@dataclass(frozen=True)
-class Pair:
-    """The two tags alternate, ``first`` first."""
-
-    first: str
-    second: str
-
-    @property
-    def id(self) -> str:
-        """``pair/<first>/<second>``."""
-        return f"pair/{self.first}/{self.second}"
-
-    @property
-    def wanted(self) -> str:
-        """What its findings say is wanted."""
-        return f"every {self.first} followed by one {self.second}"
-
-
-@dataclass(frozen=True)
-class HasKeys:
-    """Every value of a tag that starts with ``tag`` has these keys."""
-
-    tag: str
-    names: tuple[str, ...]
-
-    @property
-    def id(self) -> str:
-        """``has-keys/<tag>``."""
-        return f"has-keys/{self.tag}"
-
-    @property
-    def wanted(self) -> str:
-        """What its findings say is wanted."""
-        return f"every {self.tag} with {' and '.join(self.names)}"
-
-
-@dataclass(frozen=True)
-class SomeEpochZero:
-    """Some value of the tag is of epoch 0; benchmarks that evaluate less often are excused."""
-
-    tag: str
-    excused: tuple[str, ...]
-
-    @property
-    def id(self) -> str:
-        """``epoch-zero/<tag>``."""
-        return f"epoch-zero/{self.tag}"
-
-    @property
-    def wanted(self) -> str:
-        """What its findings say is wanted."""
-        return f"{self.tag} of epoch 0"
-
-
-@dataclass(frozen=True)
-class KnownBenchmark:
-    """Some tag that starts with one of ``tags`` is of a benchmark of the suite."""
-
-    tags: tuple[str, ...]
-
-    id = "known-benchmark"
-
-    @property
-    def wanted(self) -> str:
-        """What its findings say is wanted."""
-        return f"{' or '.join(self.tags)} of one of {', '.join(BENCHMARKS)}"
-
-
-@dataclass(frozen=True)
-class FirstLineBenchmark:
-    """The first line, which decides what level 2 asks for, is of a benchmark of the suite."""
-
-    id = "first-line-benchmark"
-
-    @property
-    def wanted(self) -> str:
-        """What its findings say is wanted."""
-        return f"a first line of one of {', '.join(BENCHMARKS)}"
-
-
-@dataclass(frozen=True)
-class RunTime:
-    """``run_stop - run_start`` is above 0 and at most ``longest_s`` seconds."""
-
-    longest_s: int
-
-    id = "run-time"
-
-    @property
-    def wanted(self) -> str:
-        """What its findings say is wanted."""
-        return f"run_stop after run_start, by at most {self.longest_s:,} s"
-
-
-Rule = (
-    AtLeastOne
-    | ExactlyOne
-    | FirstLineBenchmark
-    | HasKeys
-    | KnownBenchmark
-    | Pair
-    | RunTime
-    | SomeEpochZero
-)
 
 
 @dataclass(frozen=True)
@@ -179,26 +40,31 @@ class RuleSet:
     checker: str
     rules: tuple[Rule, ...]
     by_benchmark: Mapping[str, tuple[Rule, ...]] = field(default_factory=dict)
-    strict: tuple[StrictRule, ...] = ()
+    strict: tuple[Rule, ...] = ()
 
-    def strict_of(self, benchmark: str) -> tuple[StrictRule, ...]:
+    def strict_of(self, benchmark: str) -> tuple[Rule, ...]:
         """The strict rules for a log of ``benchmark``; NCF's where nothing here is of that name."""
         if not self.strict or benchmark not in registered():
             return self.strict
-        rules: tuple[StrictRule, ...] = load(registered()[benchmark].strict_rules)
+        rules: tuple[Rule, ...] = load(registered()[benchmark].strict_rules)
         return rules
 
 
-_LEVEL_1: tuple[Rule, ...] = (
-    ExactlyOne(tags.RUN_START),
-    ExactlyOne(tags.RUN_STOP),
-    ExactlyOne(tags.RUN_FINAL),
-    Pair(tags.RUN_START, tags.RUN_STOP),
-    Pair(tags.RUN_STOP, tags.RUN_FINAL),
-    HasKeys(tags.EVAL_ACCURACY, ("epoch", "value")),
-    SomeEpochZero(tags.EVAL_ACCURACY, excused=("resnet", "ssd")),
-    KnownBenchmark((tags.EVAL_START, tags.EVAL_STOP)),
-    RunTime(longest_s=365 * 24 * 3600),
+def _of_level(level: str, *rules: Rule) -> tuple[Rule, ...]:
+    return tuple(replace(rule, level=level) for rule in rules)
+
+
+_LEVEL_1 = _of_level(
+    "level1",
+    kinds.exactly_one(tags.RUN_START),
+    kinds.exactly_one(tags.RUN_STOP),
+    kinds.exactly_one(tags.RUN_FINAL),
+    kinds.pair(tags.RUN_START, tags.RUN_STOP),
+    kinds.pair(tags.RUN_STOP, tags.RUN_FINAL),
+    kinds.has_keys(tags.EVAL_ACCURACY, ("epoch", "value")),
+    kinds.some_epoch_zero(tags.EVAL_ACCURACY, excused=("resnet", "ssd")),
+    kinds.known_benchmark((tags.EVAL_START, tags.EVAL_STOP)),
+    kinds.run_time(longest_s=365 * 24 * 3600),
 )
 
 _LEVEL_2_TAGS = (
@@ -246,13 +112,13 @@ _BENCHMARK_TAGS: Mapping[str, str] = {
         """,
 }
 
-_LEVEL_2: tuple[Rule, ...] = (
-    FirstLineBenchmark(),
-    *(AtLeastOne(tag) for tag in _LEVEL_2_TAGS),
-)
-_LEVEL_2_BY_BENCHMARK: Mapping[str, tuple[Rule, ...]] = {
-    name: tuple(AtLeastOne(tag) for tag in tags.split()) for name, tags in _BENCHMARK_TAGS.items()
-}
+
+def _with_tags(names: Iterable[str]) -> tuple[Rule, ...]:
+    return _of_level("level2", *map(kinds.at_least_one, names))
+
+
+_LEVEL_2 = (*_of_level("level2", kinds.first_line_benchmark()), *_with_tags(_LEVEL_2_TAGS))
+_LEVEL_2_BY_BENCHMARK = {name: _with_tags(text.split()) for name, text in _BENCHMARK_TAGS.items()}
 
 
 def ruleset(
@@ -278,33 +144,17 @@ def ruleset(
     return RuleSet(level, checker, _LEVEL_1 + _LEVEL_2, by_benchmark, strict)
 
 
-def known_benchmarks() -> tuple[str, ...]:
-    """The v0.5 suite, and what is registered here beyond it."""
-    return tuple(dict.fromkeys((*BENCHMARKS, *registered())))
-
-
 def _level_2() -> dict[str, tuple[Rule, ...]]:
     """What level 2 asks for, by benchmark: v0.5's lists, and those of benchmarks beyond it."""
-    own = {
-        name: tuple(AtLeastOne(tag) for tag in benchmark.required_tags)
-        for name, benchmark in registered().items()
-    }
+    own = {name: _with_tags(benchmark.required_tags) for name, benchmark in registered().items()}
     return {**own, **_LEVEL_2_BY_BENCHMARK}
 
 
 def described(level: str, *, benchmark: str = tags.BENCHMARK) -> tuple[tuple[str, str], ...]:
     """Every rule of a level for a benchmark, as (id as in findings, what it wants)."""
     rules = ruleset(level)
-    plain = rules.rules + rules.by_benchmark.get(benchmark, ())
-    return tuple((rule_id(rule), rule.wanted) for rule in plain) + tuple(
-        (rule.id, rule.wanted) for rule in rules.strict_of(benchmark)
-    )
-
-
-def rule_id(rule: Rule) -> str:
-    """The id of a rule of levels 1 and 2 as findings carry it: ``level1/exactly-one/run_start``."""
-    level = "level1" if rule in _LEVEL_1 else "level2"
-    return f"{level}/{rule.id}"
+    own = (*rules.by_benchmark.get(benchmark, ()), *rules.strict_of(benchmark))
+    return tuple((rule.id, rule.wanted) for rule in (*rules.rules, *own))
 
 
 def _known(kind: str, found: str, known: tuple[str, ...]) -> None:

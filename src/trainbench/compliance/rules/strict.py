@@ -9,14 +9,14 @@ logs are in ``cross_log``.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from trainbench.compliance.event import shown
 from trainbench.compliance.event_index import Breach, EventIndex, is_number
 from trainbench.compliance.rules import ordering
 from trainbench.compliance.rules.ordering import USERS
+from trainbench.compliance.rules.rule import Rule, at_least_one
 from trainbench.compliance.tags import ncf as tags
 
 TARGET = 0.635
@@ -26,21 +26,7 @@ TRAIN_NEGATIVES = 4
 EPOCH_SAMPLES = TRAIN_PAIRS * (1 + TRAIN_NEGATIVES)
 
 
-@dataclass(frozen=True)
-class StrictRule:
-    """A rule: ``judge`` gives what was found, with the event that shows it, for every breach."""
-
-    name: str
-    wanted: str
-    judge: Callable[[EventIndex], Iterable[Breach]]
-
-    @property
-    def id(self) -> str:
-        """The id that findings carry: ``strict/value/eval_target``."""
-        return f"strict/{self.name}"
-
-
-def _value(key: str, wanted: str, holds: Callable[[Any], bool]) -> StrictRule:
+def _value(key: str, wanted: str, holds: Callable[[Any], bool]) -> Rule:
     """Every value of the tag holds; a breach is reported once, at the first value that does not."""
 
     def judge(index: EventIndex) -> Iterator[Breach]:
@@ -49,17 +35,19 @@ def _value(key: str, wanted: str, holds: Callable[[Any], bool]) -> StrictRule:
                 yield shown(event.scalar), event
                 return
 
-    return StrictRule(f"value/{key}", f"{key} {wanted}", judge)
+    return Rule(f"value/{key}", f"{key} {wanted}", judge)
 
 
-def _equal(key: str, *allowed: Any) -> StrictRule:
+def equal(key: str, *allowed: Any) -> Rule:
+    """Every value of the tag is one of ``allowed``."""
+
     def holds(value: Any) -> bool:
         return any(value == a and isinstance(value, bool) == isinstance(a, bool) for a in allowed)
 
     return _value(key, " or ".join(shown(a) for a in allowed), holds)
 
 
-def _number(key: str, wanted: str, holds: Callable[[float], bool]) -> StrictRule:
+def _number(key: str, wanted: str, holds: Callable[[float], bool]) -> Rule:
     return _value(key, wanted, lambda value: is_number(value) and holds(value))
 
 
@@ -93,11 +81,16 @@ def _constant(index: EventIndex) -> Iterator[Breach]:
                 return
 
 
-def _identity(index: EventIndex) -> Iterator[Breach]:
-    for event in index.events:
-        if (event.benchmark, event.version) != (tags.BENCHMARK, tags.VERSION):
-            yield f"{event.benchmark} v{event.version}", event
-            return
+def identity(benchmark: str) -> Rule:
+    """Every line names ``benchmark`` and the version of the rules."""
+
+    def judge(index: EventIndex) -> Iterator[Breach]:
+        for event in index.events:
+            if (event.benchmark, event.version) != (benchmark, tags.VERSION):
+                yield f"{event.benchmark} v{event.version}", event
+                return
+
+    return Rule("identity", f"every line of {benchmark} v{tags.VERSION}", judge)
 
 
 def _finite(index: EventIndex) -> Iterator[Breach]:
@@ -115,13 +108,23 @@ def _is_finite(value: Any) -> bool:
     return True
 
 
-def _present(key: str) -> StrictRule:
-    def judge(index: EventIndex) -> Iterator[Breach]:
-        if not index.all(key):
-            yield "none", None
+def present(key: str) -> Rule:
+    """The tag is there."""
+    return at_least_one(key, "present")
 
-    return StrictRule(f"present/{key}", f"{key} at least once", judge)
 
+# What every benchmark has.
+TIME = Rule("order/time", "times that do not go back", ordering.monotone)
+CACHES = Rule(
+    "order/caches", "run_clear_caches once, before run_start", ordering.caches_before_start
+)
+BETWEEN = Rule(
+    "order/between", "nothing between run_clear_caches and run_start", ordering.nothing_between
+)
+AFTER_STOP = Rule(
+    "order/after-stop", "no training and evaluation after run_stop", ordering.nothing_after_stop
+)
+FINAL = Rule("order/final", "run_final as the last line", ordering.final_is_last)
 
 # The tags of the reference that level 2 does not ask for, and the seed.
 _ALSO_WANTED = (
@@ -137,24 +140,24 @@ _ALSO_WANTED = (
     tags.SEED,
 )
 
-STRICT: tuple[StrictRule, ...] = (
-    *(_present(key) for key in _ALSO_WANTED),
-    StrictRule("identity", f"every line of {tags.BENCHMARK} v{tags.VERSION}", _identity),
-    StrictRule("finite", "no NaN and no infinity", _finite),
-    _equal(tags.EVAL_TARGET, TARGET),
-    _equal(tags.EVAL_HP_NUM_NEG, EVAL_NEGATIVES),
-    _equal(tags.EVAL_HP_NUM_USERS, USERS),
-    _equal(tags.EVAL_SIZE, USERS * (1 + EVAL_NEGATIVES)),
-    _equal(tags.INPUT_HP_NUM_NEG, TRAIN_NEGATIVES),
-    _equal(tags.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT, True),
-    _equal(tags.MODEL_HP_LOSS_FN, tags.BCE),
-    _equal(tags.MODEL_HP_MF_DIM, 64),
-    _equal(tags.MODEL_HP_MLP_LAYER_SIZES, [256, 256, 128, 64]),
-    _equal(tags.PREPROC_HP_MIN_RATINGS, 20),
+STRICT: tuple[Rule, ...] = (
+    *(present(key) for key in _ALSO_WANTED),
+    identity(tags.BENCHMARK),
+    Rule("finite", "no NaN and no infinity", _finite),
+    equal(tags.EVAL_TARGET, TARGET),
+    equal(tags.EVAL_HP_NUM_NEG, EVAL_NEGATIVES),
+    equal(tags.EVAL_HP_NUM_USERS, USERS),
+    equal(tags.EVAL_SIZE, USERS * (1 + EVAL_NEGATIVES)),
+    equal(tags.INPUT_HP_NUM_NEG, TRAIN_NEGATIVES),
+    equal(tags.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT, True),
+    equal(tags.MODEL_HP_LOSS_FN, tags.BCE),
+    equal(tags.MODEL_HP_MF_DIM, 64),
+    equal(tags.MODEL_HP_MLP_LAYER_SIZES, [256, 256, 128, 64]),
+    equal(tags.PREPROC_HP_MIN_RATINGS, 20),
     # The reference logs the negatives of one user, TensorFlow's NCF later all candidates.
-    _equal(tags.PREPROC_HP_NUM_EVAL, EVAL_NEGATIVES, USERS * (1 + EVAL_NEGATIVES)),
-    _equal(tags.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, True),
-    StrictRule(
+    equal(tags.PREPROC_HP_NUM_EVAL, EVAL_NEGATIVES, USERS * (1 + EVAL_NEGATIVES)),
+    equal(tags.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, True),
+    Rule(
         f"value/{tags.INPUT_SIZE}",
         f"input_size {TRAIN_PAIRS:,} or {EPOCH_SAMPLES:,} give or take a batch",
         _input_size,
@@ -169,31 +172,21 @@ STRICT: tuple[StrictRule, ...] = (
         "adam or lazy_adam",
         lambda value: str(value).lower() in (tags.ADAM, tags.LAZY_ADAM),
     ),
-    _equal(tags.PRECISION, "fp64", "fp32", "fp16", "bf16"),
-    StrictRule("constant", "hyperparameters that stay the same in a run", _constant),
-    StrictRule("order/time", "times that do not go back", ordering.monotone),
-    StrictRule(
-        "order/caches", "run_clear_caches once, before run_start", ordering.caches_before_start
-    ),
-    StrictRule(
-        "order/between", "nothing between run_clear_caches and run_start", ordering.nothing_between
-    ),
-    StrictRule("order/clock", "work on data and model after run_start", ordering.work_on_clock),
-    StrictRule(
-        "order/after-stop", "no training and evaluation after run_stop", ordering.nothing_after_stop
-    ),
-    StrictRule("order/stop", "run_stop within 1 s of the last evaluation", ordering.stop_at_once),
-    StrictRule("order/final", "run_final as the last line", ordering.final_is_last),
-    StrictRule("epochs/from-zero", "epochs numbered 0, 1, 2, ...", ordering.epochs_from_zero),
-    StrictRule(
-        "epochs/evaluated", "every epoch trained, then evaluated", ordering.each_epoch_evaluated
-    ),
-    StrictRule(
+    equal(tags.PRECISION, "fp64", "fp32", "fp16", "bf16"),
+    Rule("constant", "hyperparameters that stay the same in a run", _constant),
+    TIME,
+    CACHES,
+    BETWEEN,
+    Rule("order/clock", "work on data and model after run_start", ordering.work_on_clock),
+    AFTER_STOP,
+    Rule("order/stop", "run_stop within 1 s of the last evaluation", ordering.stop_at_once),
+    FINAL,
+    Rule("epochs/from-zero", "epochs numbered 0, 1, 2, ...", ordering.epochs_from_zero),
+    Rule("epochs/evaluated", "every epoch trained, then evaluated", ordering.each_epoch_evaluated),
+    Rule(
         "outcome/success", "success exactly if the last HR@10 >= target", ordering.success_is_true
     ),
-    StrictRule(
-        "outcome/first-hit", "the end at the first HR@10 >= target", ordering.stops_at_first_hit
-    ),
-    StrictRule("outcome/hits", "HR@10 = whole hits / users", ordering.hits_are_counted),
-    StrictRule("outcome/band", "HR@10 as in the public v0.5 logs", ordering.in_band),
+    Rule("outcome/first-hit", "the end at the first HR@10 >= target", ordering.stops_at_first_hit),
+    Rule("outcome/hits", "HR@10 = whole hits / users", ordering.hits_are_counted),
+    Rule("outcome/band", "HR@10 as in the public v0.5 logs", ordering.in_band),
 )

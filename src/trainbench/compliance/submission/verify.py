@@ -17,7 +17,8 @@ from typing import Any
 
 from trainbench.compliance.check import check_file
 from trainbench.compliance.event import Finding, excerpt, shown
-from trainbench.compliance.rules.levels import NEWEST_CHECKER, known_benchmarks, ruleset
+from trainbench.compliance.rules.levels import NEWEST_CHECKER, ruleset
+from trainbench.compliance.rules.rule import known_benchmarks
 from trainbench.compliance.score import run_rule, score
 from trainbench.files import read_object
 

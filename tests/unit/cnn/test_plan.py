@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from trainbench import cnn
-from trainbench.cnn import lengths
+from trainbench.cnn import plan
 from trainbench.cnn.flags.params import ParamError, Params
 
 IMAGENET = 1_281_167
@@ -28,28 +28,28 @@ IMAGENET = 1_281_167
 def test_a_length_in_epochs_is_rounded_up_to_steps(
     values: dict, batch: int, examples: int, expected: tuple
 ) -> None:
-    found = lengths.length(cnn.make_params(**values), batch, examples)
+    found = plan.length(cnn.make_params(**values), batch, examples)
     assert (found.num_batches, found.num_epochs) == expected
 
 
 def test_both_lengths_at_once_are_refused() -> None:
     both = cnn.make_params(num_batches=1, num_epochs=1)
     with pytest.raises(ValueError, match="At most one of --num_batches and --num_epochs may be"):
-        lengths.length(both, 10, 100)
+        plan.length(both, 10, 100)
 
 
 def test_an_evaluation_has_its_own_batch_and_length() -> None:
     params = cnn.make_params(
         batch_size=1, eval_batch_size=2, num_batches=30, num_eval_epochs=100 / 50000
     )
-    training = lengths.length(params, 1, IMAGENET)
+    training = plan.length(params, 1, IMAGENET)
     assert (training.num_batches, training.num_epochs) == (30, 30 / IMAGENET)
-    assert lengths.eval_length(params, 2, 50000).num_batches == 50
+    assert plan.eval_length(params, 2, 50000).num_batches == 50
 
 
 def test_an_evaluation_without_a_length_takes_the_flags_of_training() -> None:
-    assert lengths.eval_length(cnn.make_params(num_epochs=2), 10, 100).num_batches == 20
-    assert lengths.eval_length(cnn.make_params(), 10, 100).num_batches == 100
+    assert plan.eval_length(cnn.make_params(num_epochs=2), 10, 100).num_batches == 20
+    assert plan.eval_length(cnn.make_params(), 10, 100).num_batches == 100
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_an_evaluation_without_a_length_takes_the_flags_of_training() -> None:
     ],
 )
 def test_warm_up_is_ten_steps_or_what_autotuning_takes(values: dict, steps: int) -> None:
-    assert lengths.warmup_steps(cnn.make_params(**values)) == steps
+    assert plan.warmup_steps(cnn.make_params(**values)) == steps
 
 
 @pytest.mark.parametrize(
@@ -74,24 +74,24 @@ def test_warm_up_is_ten_steps_or_what_autotuning_takes(values: dict, steps: int)
 def test_warm_up_is_rounded_up_to_a_group_of_batches(
     steps: int, group: int, stages: int, expected: int
 ) -> None:
-    assert lengths.rounded_warmup(steps, group, stages) == expected
+    assert plan.rounded_warmup(steps, group, stages) == expected
     assert (expected + stages - 1) % group == 0
 
 
 def test_epochs_become_the_steps_that_complete_them() -> None:
     batch = 4
     params = _evaluating(every_n_epochs=2 * batch / IMAGENET)
-    assert lengths.eval_steps(params, batch, IMAGENET, 7 * batch / IMAGENET) == {2, 4, 6}
+    assert plan.eval_steps(params, batch, IMAGENET, 7 * batch / IMAGENET) == {2, 4, 6}
 
 
 def test_specified_steps_are_taken_as_they_are() -> None:
     params = _evaluating(at_specified_steps=["2", "3", "5", "7", "1000"])
-    assert lengths.eval_steps(params, 4, IMAGENET, 1.0) == {2, 3, 5, 7, 1000}
+    assert plan.eval_steps(params, 4, IMAGENET, 1.0) == {2, 3, 5, 7, 1000}
 
 
 def test_the_published_imagenet_schedule() -> None:
     epochs = [*range(1, 62, 4), 62, 63]
-    found = lengths.eval_steps(_evaluating(at_specified_epochs=epochs), 2048, IMAGENET, 64.0)
+    found = plan.eval_steps(_evaluating(at_specified_epochs=epochs), 2048, IMAGENET, 64.0)
     assert sorted(found) == [
         626, 3128, 5631, 8133, 10635, 13137, 15640, 18142, 20644,
         23147, 25649, 28151, 30653, 33156, 35658, 38160, 38786, 39411,
@@ -107,7 +107,7 @@ def test_a_list_must_be_of_numbers(flag: str, plural: str) -> None:
     name = f"eval_during_training_{flag}"
     message = f"Param {name} value of ['1', 'x'] cannot be converted to a list of {plural}."
     with pytest.raises(ParamError) as caught:
-        lengths.eval_steps(_evaluating(**{flag: "1,x"}), 4, 100, 1.0)
+        plan.eval_steps(_evaluating(**{flag: "1,x"}), 4, 100, 1.0)
     assert str(caught.value) == message
 
 
