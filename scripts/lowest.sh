@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Tests the lower bounds of pyproject.toml: the logs and the report with the oldest versions allowed.
+# Tests the lower bounds of pyproject.toml: logs and report with the oldest versions allowed.
 set -euo pipefail
 
 usage() {

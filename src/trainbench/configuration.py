@@ -10,7 +10,7 @@ import difflib
 import json
 import types
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, get_args, get_type_hints
+from typing import Any, TypeVar, cast, get_args, get_type_hints
 
 import msgspec
 
@@ -133,8 +133,7 @@ def record(kind: type[Config], value: Any) -> Config:
         ValueError: an unknown key (the nearest is named), one that is missing or of another type.
     """
     _require_known(kind, value)
-    found: Config = msgspec.convert(value, kind)
-    return found
+    return cast(Config, msgspec.convert(value, kind))
 
 
 def _require_known(hint: Any, value: Any) -> None:

@@ -14,7 +14,7 @@ import os
 import shutil
 import types
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
@@ -30,8 +30,6 @@ MAX_JSON_BYTES = 64 << 20
 MAX_DEPTH = 32
 # Seeds have up to 64 bits; no count, size or time comes near. Beyond, arithmetic and axes break.
 LARGEST = 2**64
-
-
 UNFINISHED = ".unfinished-"
 """How the name of a folder begins while ``whole_folder`` fills it."""
 
@@ -58,8 +56,7 @@ def whole_folder(folder: Path, part: Path | None = None, *, durable: bool = True
     """An empty folder to fill; it becomes ``folder`` by a rename when the body ends.
 
     An older ``folder`` goes. When the body fails, ``folder`` is as it was and no part is left; what
-    a killed process left is removed. Without ``durable`` the files may be lost with the machine's
-    power.
+    a killed process left is removed. Without ``durable`` a loss of power may lose the files.
     """
     part = part or folder.with_name(UNFINISHED + folder.name)
     old = folder.with_name(f"{UNFINISHED}old-{folder.name}")
@@ -209,10 +206,9 @@ def damage_told(path: Path, kind: str, advice: str) -> Iterator[None]:
 
 def object_or_empty(path: Path) -> dict[str, Any]:
     """The JSON object in ``path``; empty where there is none that can be read."""
-    try:
+    with suppress(ValueError):
         return read_object(path)
-    except ValueError:
-        return {}
+    return {}
 
 
 def fill(

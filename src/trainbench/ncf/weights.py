@@ -6,9 +6,9 @@ the tables' names; the layer ``mlp_1`` holds ``mlp_1_kernel`` and ``mlp_1_bias``
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import tensorflow as tf
@@ -18,6 +18,7 @@ from trainbench.files import whole_file
 from trainbench.ncf.model import Geometry, Weights
 
 NPZ, KERAS = "weights.npz", "model.keras"
+_DAMAGE = (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError, BadZipFile)
 
 
 def save_weights(folder: Path, geometry: Geometry, weights: Weights) -> Path:
@@ -39,9 +40,7 @@ def read_weights(path: Path, geometry: Geometry) -> Weights:
     """
     try:
         weights = _keras_weights(path) if path.suffix == ".keras" else _npz_weights(path)
-    except (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError) as error:
-        raise _unreadable(path, error) from None
-    except zipfile.BadZipFile as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from None
     for name, shape in geometry.shapes.items():
         found = weights[name].shape if name in weights else "nothing"

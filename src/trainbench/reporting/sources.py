@@ -26,8 +26,7 @@ class Source:
     def mapping(self, path: Path) -> Mapping[str, Any]:
         """The JSON object in ``path``; empty, and noted as missing, when there is none."""
         try:
-            found: Mapping[str, Any] = _writable(read_object(path))
-            return found
+            return dict(_writable(read_object(path)))
         except ValueError as error:
             self.missing.append(f"{self._name(path)}: {error}")
             return {}

@@ -28,7 +28,8 @@ def locked(data: DataDir, step: str) -> Iterator[None]:
         MachineError: the folder is missing or not writable, or another step holds it.
     """
     _require_folder(data.root)
-    holder = f"{step}, process {os.getpid()}, since {_utc_now()}\n".encode()
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    holder = f"{step}, process {os.getpid()}, since {since}\n".encode()
 
     def name_holder(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
@@ -36,7 +37,7 @@ def locked(data: DataDir, step: str) -> Iterator[None]:
 
     lock = FileLock(data.lock, fallback_to_soft=False, on_acquired=name_holder)
     try:
-        lock.acquire(blocking=False)
+        held = lock.acquire(blocking=False)
     except Timeout:
         held_by = data.lock.read_text().strip() or "an unknown step"
         raise MachineError(
@@ -48,11 +49,8 @@ def locked(data: DataDir, step: str) -> Iterator[None]:
             f"{data.root}: cannot write here ({error.strerror}); make it writable for this user "
             "or choose another folder with --data-dir or DATA_DIR"
         ) from None
-    try:
-        with _recorded(data.steps, step):
-            yield
-    finally:
-        lock.release()
+    with held, _recorded(data.steps, step):
+        yield
 
 
 @contextlib.contextmanager
@@ -91,7 +89,3 @@ def _require_folder(root: Path) -> None:
         f"{root}: no data volume here; run the workflow as 'popper run -f wf.yml -c settings.py' "
         "(settings.py mounts it), or name a folder with --data-dir"
     )
-
-
-def _utc_now() -> str:
-    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())

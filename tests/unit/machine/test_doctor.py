@@ -1,4 +1,4 @@
-"""The doctor names every requirement, how it stands and how to mend it."""
+"""The doctor names every requirement, how it stands and how to fix it."""
 
 from __future__ import annotations
 
