@@ -19,7 +19,8 @@ import msgspec
 from trainbench.benchmark import Benchmark, find
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.score import UNVERIFIED
-from trainbench.reporting import ncf, resnet
+from trainbench.image_classification import report as images_report
+from trainbench.ncf import report as ncf_report
 from trainbench.reporting.compare import Comparison
 from trainbench.reporting.records import (
     SCHEMA_VERSION,
@@ -210,10 +211,10 @@ def definitions() -> dict[str, Any]:
     said = SAID["Trial"]["time_to_train_s"]
     found = {
         **{kind.__name__: definition(kind) for kind in (*kinds, Table, Verdict)},
-        "Evaluation": definition(resnet.Evaluation),
+        "Evaluation": definition(images_report.Evaluation),
         "LogCheck": definition(LogCheck, without=RENAMED, additionalProperties=open_log),
-        "Measured": definition(resnet.Measured),
-        "NcfEpoch": definition(ncf.Epoch, "NcfEpoch"),
+        "Measured": definition(images_report.Measured),
+        "NcfEpoch": definition(ncf_report.Epoch, "NcfEpoch"),
         "Status": {
             "description": "How a trial ended, beside the fields of its benchmark.",
             **status,
@@ -225,12 +226,12 @@ def definitions() -> dict[str, Any]:
             additionalProperties=open_trial,
         ),
         **of_benchmark(
-            find("ncf"), "Ncf", ncf.NcfStatus, "NcfEpoch", "Highest HR@10 of any epoch."
+            find("ncf"), "Ncf", ncf_report.NcfStatus, "NcfEpoch", "Highest HR@10 of any epoch."
         ),
         **of_benchmark(
             find("resnet"),
             "Resnet",
-            resnet.ImagesStatus,
+            images_report.ImagesStatus,
             "Evaluation",
             "Highest top-1 accuracy of any evaluation.",
         ),

@@ -9,11 +9,11 @@ from checkout import CHECKOUT
 from run_dir import build_run
 
 from trainbench.image_classification.benchmark import RESNET
+from trainbench.image_classification.report import ImagesStatus
 from trainbench.ncf.benchmark import NCF
-from trainbench.reporting.ncf import Epoch, NcfStatus
+from trainbench.ncf.report import Epoch, NcfStatus
 from trainbench.reporting.records import CacheDrop, Phase, Run
 from trainbench.reporting.render import write_report
-from trainbench.reporting.resnet import ImagesStatus
 
 TEXT = (CHECKOUT / "docs" / "outputs.md").read_text()
 QUOTED = set(re.findall(r"`([^`]+)`", TEXT))

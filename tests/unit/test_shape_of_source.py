@@ -42,8 +42,7 @@ def test_no_function_is_longer_than_a_screen() -> None:
 
 
 def test_no_folder_is_a_heap() -> None:
-    # __init__.py is the folder's own page.
-    counts = Counter(module.parent for module in modules() if module.stem != "__init__")
+    counts = Counter(module.parent for module in modules())
     heaps = [
         f"{name_of(folder)}: {count} modules"
         for folder, count in sorted(counts.items())

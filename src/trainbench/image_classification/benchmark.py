@@ -27,5 +27,5 @@ RESNET = Benchmark(
     inputs="trainbench.image_classification.convert:inputs",
     trial="trainbench.image_classification.trial:run_trial",
     strict_rules="trainbench.compliance.rules.strict_resnet:STRICT_RESNET",
-    report="trainbench.reporting.resnet:RESNET",
+    report="trainbench.image_classification.report:RESNET",
 )

@@ -98,5 +98,5 @@ NCF = Benchmark(
     trial="trainbench.ncf.trial:run_trial",
     strict_rules="trainbench.compliance.rules.strict:STRICT",
     options=_OPTIONS,
-    report="trainbench.reporting.ncf:NCF",
+    report="trainbench.ncf.report:NCF",
 )

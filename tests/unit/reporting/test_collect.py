@@ -11,9 +11,9 @@ from trainbench.benchmark import Benchmark, load
 from trainbench.errors import DataIntegrityError
 from trainbench.image_classification.benchmark import RESNET
 from trainbench.ncf.benchmark import NCF
+from trainbench.ncf.report import NcfStatus
 from trainbench.reporting.collect import collect
 from trainbench.reporting.evidence import rules
-from trainbench.reporting.ncf import NcfStatus
 from trainbench.reporting.render import markdown
 from trainbench.reporting.verdict import BEHIND, judge
 from trainbench.trials.paths import RunDir

@@ -11,9 +11,9 @@ import pytest
 from run_dir import build_run, change_config
 
 from trainbench.ncf.benchmark import NCF
+from trainbench.ncf.report import reference_curve
 from trainbench.reporting.collect import collect
 from trainbench.reporting.drawing import VARIABLES, Figure
-from trainbench.reporting.ncf import reference_curve
 from trainbench.reporting.plots import figures, typical
 from trainbench.trials.paths import RunDir
 

@@ -23,10 +23,10 @@ from trainbench import configuration
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.image_classification.benchmark import RESNET
 from trainbench.image_classification.config import quick
+from trainbench.image_classification.report import Measured
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
 from trainbench.reporting.render import write_report
-from trainbench.reporting.resnet import Measured
 from trainbench.trials.paths import RunDir
 
 STATUS = {
