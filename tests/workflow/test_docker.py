@@ -18,13 +18,14 @@ from checkout import CHECKOUT
 
 pytestmark = pytest.mark.docker
 
+# Popper prints the arguments before it makes the container; only the step says the word whole.
 WORKFLOW = """
 version: '1'
 steps:
 - id: sleeper
   uses: docker://trainbench-download:local
   runs: [python, -c]
-  args: ["import time; print('asleep', flush=True); time.sleep(300)"]
+  args: ["import time; print('as' 'leep', flush=True); time.sleep(300)"]
 """
 
 
