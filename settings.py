@@ -12,7 +12,7 @@ Popper 2.5.0 imports this file and gives ``ENGINE`` to Docker for every step. En
     DROP_CACHES  0: do not drop the page cache; the results say so
     KEEP_CONTAINERS  1: keep the containers of the steps, for inspection
 
-Newer Popper reads YAML instead: ``python settings.py > config.yml`` prints the same settings.
+Newer Popper reads YAML instead: ``python settings.py > popper.yml``, then ``-c popper.yml``.
 """
 
 from __future__ import annotations

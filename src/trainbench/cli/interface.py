@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from trainbench.compliance import score as scoring
 from trainbench.compliance.event import Finding
 from trainbench.compliance.rules.levels import NEWEST_CHECKER, ruleset
 from trainbench.compliance.score import Score
-from trainbench.files import read_object
+from trainbench.errors import MachineError
+from trainbench.files import damage_told, read_object
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec
 
@@ -32,9 +34,22 @@ class Run:
     @property
     def results(self) -> dict[str, Any]:
         """results.json of the report, as results.schema.json describes it."""
-        return read_object(self.report.with_name("results.json"))
+        path = self.report.with_name("results.json")
+        with damage_told(path, "the results of a report", "write the report again"):
+            return read_object(path)
 
 
+@contextlib.contextmanager
+def _files_told() -> Iterator[None]:
+    """Turn what the system says of a file or folder into a ``MachineError`` that names it."""
+    try:
+        yield
+    except OSError as error:
+        told = f"{error.filename or 'the system'}: {error.strerror or error}"
+        raise MachineError(told) from error
+
+
+@_files_told()
 def run(
     benchmark: str = "ncf",
     *,
@@ -68,7 +83,6 @@ def run(
     config = record.preset(preset or record.default_preset({}))
     words = [f"{key}={_word(value)}" for key, value in (settings or {}).items()]
     data = DataDir(Path(data_dir).resolve())
-    data.root.mkdir(parents=True, exist_ok=True)
     spec = SetSpec(
         benchmark=record,
         config=record.with_settings(config, words),
@@ -79,23 +93,27 @@ def run(
         options={option.name: option.default for option in record.options if not option.field},
         pipeline=True,
     )
+    data.root.mkdir(parents=True, exist_ok=True)
     if record.check_set:
         spec = load(record.check_set)(spec)
     folder, exit_code = pipeline.run_all(spec, source)
     return Run(folder.root, folder.report / PAGE, exit_code)
 
 
+@_files_told()
 def check_log(
     path: str | Path, *, level: str = "2", checker: str = NEWEST_CHECKER
 ) -> list[Finding]:
     """What in a compliance log breaks the rules of ``level`` (1, 2 or strict); empty if nothing.
 
     Raises:
-        OSError: the file cannot be read. ConfigError: an unknown level or checker.
+        MachineError: the file cannot be read.
+        ConfigError: an unknown level or checker.
     """
     return check.check_file(Path(path), ruleset(level, checker=checker))
 
 
+@_files_told()
 def score(folder: str | Path) -> Score:
     """The v0.5 statistic of a folder of ``result_<i>.txt``.
 
@@ -105,19 +123,25 @@ def score(folder: str | Path) -> Score:
     return scoring.score(Path(folder))
 
 
+@_files_told()
 def report(
-    folder: str | Path, *, out: str | Path | None = None, compare: Sequence[str | Path] = ()
+    folder: str | Path,
+    *,
+    out: str | Path | None = None,
+    compare: str | Path | Sequence[str | Path] = (),
 ) -> Run:
     """Write the report of a run's folder, or of its stitched logs alone.
 
     Args:
         out: the report's folder; by default the run's own.
-        compare: folders of further runs, shown beside this one.
+        compare: the folder of a further run, shown beside this one, or several.
 
     Raises:
         DataIntegrityError: not the folder of a run.
+        MachineError: ``out`` cannot be written.
     """
-    others = tuple(RunDir(Path(path).resolve()) for path in compare)
+    paths = [compare] if isinstance(compare, str | Path) else compare
+    others = tuple(RunDir(Path(path).resolve()) for path in paths)
     run_dir = RunDir(Path(folder).resolve())
     code = pipeline.report(run_dir, out=Path(out) if out else None, compare=others)
     return Run(run_dir.root, (Path(out) if out else run_dir.report) / PAGE, code)

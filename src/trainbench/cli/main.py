@@ -1,4 +1,4 @@
-"""The command line: parse, call, exit code. Nothing else reads flags or the environment.
+"""The command line: parse, call, exit code.
 
 Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 data integrity, 4 target not reached,
 5 not compliant, 6 environment, 7 slower than the baseline, 130 interrupted.

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.benchmark import DEFAULT, Benchmark, find, registered
+from trainbench.errors import ConfigError
 from trainbench.files import object_or_empty
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
@@ -22,6 +23,9 @@ class SetSpec:
         options: of this benchmark's own (``Benchmark.options``), by name.
         pipeline: whether the other steps run before and after it in this process.
         fresh: begin a new run also where the latest one was cut off.
+
+    Raises:
+        ConfigError: ``runs`` below 1, or ``seed`` below 0.
     """
 
     benchmark: Benchmark
@@ -35,6 +39,12 @@ class SetSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     pipeline: bool = False
     fresh: bool = False
+
+    def __post_init__(self) -> None:
+        if self.runs < 1:
+            raise ConfigError(f"runs={self.runs}: wanted 1 or more")
+        if self.seed is not None and self.seed < 0:
+            raise ConfigError(f"seed={self.seed}: wanted 0 or more")
 
 
 @dataclass(frozen=True)

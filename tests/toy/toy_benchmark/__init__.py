@@ -43,7 +43,7 @@ def with_settings(config: ToyConfig, settings: Sequence[str]) -> ToyConfig:
     return validated(replace(config, **configuration.parsed(ToyConfig, settings)))
 
 
-def from_json(text: str) -> ToyConfig:
+def from_json(text: str | bytes) -> ToyConfig:
     """The configuration in the text of a config.json."""
     return validated(configuration.from_json(ToyConfig, text))
 

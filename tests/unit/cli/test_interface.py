@@ -11,7 +11,7 @@ import pytest
 from run_dir import build_run
 
 import trainbench
-from trainbench.errors import ConfigError
+from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 
 
 def test_every_public_name_is_there_and_documented() -> None:
@@ -59,6 +59,40 @@ def test_settings_are_checked_as_on_the_command_line(toy: None, tmp_path: Path) 
         trainbench.run("toy", settings={"point": 100}, data_dir=tmp_path)
     with pytest.raises(ConfigError, match="did you mean 'toy'"):
         trainbench.run("toys", data_dir=tmp_path)
+
+
+@pytest.mark.parametrize("wrong", [{"runs": 0}, {"seed": -1}])
+def test_a_wrong_number_is_refused_before_anything_is_written(
+    toy: None, tmp_path: Path, wrong: dict[str, int]
+) -> None:
+    with pytest.raises(ConfigError, match="wanted"):
+        trainbench.run("toy", data_dir=tmp_path / "data", **wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_file_that_cannot_be_used_is_an_error_with_its_name(toy: None, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    run = build_run(tmp_path / "run")
+    for use in (
+        lambda: trainbench.check_log(tmp_path / "absent"),
+        lambda: trainbench.run("toy", data_dir=file),
+        lambda: trainbench.report(run.root, out=file),
+    ):
+        with pytest.raises(MachineError, match=f"{tmp_path}/(absent|file)"):
+            use()
+
+
+def test_results_without_a_report_are_an_error_with_the_files_name(tmp_path: Path) -> None:
+    run = trainbench.Run(tmp_path, tmp_path / "report.html", 0)
+    with pytest.raises(DataIntegrityError, match=r"results\.json: .*write the report again"):
+        _ = run.results
+
+
+def test_one_run_to_compare_needs_no_list(tmp_path: Path) -> None:
+    run, other = build_run(tmp_path / "run"), build_run(tmp_path / "other")
+    found = trainbench.report(run.root, out=tmp_path / "out", compare=str(other.root))
+    assert "Comparison" in found.report.read_text()
 
 
 def test_a_report_of_a_copied_run(tmp_path: Path) -> None:
