@@ -11,7 +11,7 @@ import click
 from trainbench.benchmark import find
 from trainbench.cli import pipeline
 from trainbench.cli.options import DATA_DIR, FILE, FOLDER, RUN, configured, opened, resolved_config
-from trainbench.errors import NotCompliantError, RegressionError
+from trainbench.errors import MachineError, NotCompliantError, RegressionError
 from trainbench.trials.paths import DataDir, RunDir
 
 _LOGS = click.argument("files", nargs=-1, required=True, type=FILE)
@@ -261,6 +261,9 @@ _NCF = find("ncf")
 )
 def evaluate(data_dir: Path, weights: Path, negatives: int, seed: int, **options: Any) -> None:
     """HR@10 and NDCG@10 of saved weights of NCF. He et al. 2017 (NeuMF) use 99 negatives."""
+    if not weights.is_file():
+        wanted = "wanted the weights.npz or the model.keras of a trial"
+        raise MachineError(f"{weights}: no such file; {wanted}")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainbench.ncf.evaluate import evaluate_saved
 

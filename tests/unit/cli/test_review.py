@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 from v05_log import lines, many, run, without
 
 from trainbench.cli.main import cli
-from trainbench.cli.review import check, score, submission
+from trainbench.cli.review import check, evaluate, score, submission
 from trainbench.compliance.tags import ncf as tags
-from trainbench.errors import NotCompliantError
+from trainbench.errors import MachineError, NotCompliantError
 from trainbench.trials.paths import RunDir
 
 
@@ -47,6 +48,12 @@ def test_score_prints_the_same_as_json_and_as_text(tmp_path: Path) -> None:
     assert f"time to train: {mean:.2f} s" in text
     named = CliRunner().invoke(score, [str(tmp_path), "--legacy-reference"]).output
     assert "denominator: legacy v0.5 reference result" in named
+
+
+def test_evaluate_names_the_weights_that_are_not_there(tmp_path: Path) -> None:
+    absent = str(tmp_path / "weights.npz")
+    with pytest.raises(MachineError, match="no such file"):
+        evaluate.main(["--weights", absent, "--preset", "quick"], standalone_mode=False)
 
 
 def test_submission_is_built_from_a_stitched_run_and_verified(tmp_path: Path) -> None:
