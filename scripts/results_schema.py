@@ -244,9 +244,9 @@ def strings(said: str) -> dict[str, Any]:
     return {"description": said, "type": "array", "items": {"type": "string"}}
 
 
-def schema() -> dict[str, Any]:
-    """The whole schema."""
-    found = {
+def common() -> dict[str, Any]:
+    """What the results of every benchmark have."""
+    return {
         "schema_version": {"const": SCHEMA_VERSION},
         "benchmark": {"type": "string"},
         "note": {"const": UNVERIFIED},
@@ -276,6 +276,11 @@ def schema() -> dict[str, Any]:
             "anyOf": [ref("Comparison"), {"type": "null"}],
         },
     }
+
+
+def schema() -> dict[str, Any]:
+    """The whole schema."""
+    found = common()
     measured = {
         "description": "What each trial measured that is its benchmark's own.",
         "type": "array",

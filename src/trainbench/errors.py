@@ -52,3 +52,8 @@ class Interrupted(TrainbenchError):
     """The user or the system asked the process to stop."""
 
     exit_code = 130
+
+
+def system_text(error: OSError) -> str:
+    """What the system says of a file, with the file's name: ``data/raw: Permission denied``."""
+    return f"{error.filename or 'the system'}: {error.strerror or error}"

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainbench.benchmark import PUBLISHER, Source, find, load
+from trainbench.benchmark import PUBLISHER, Source, find
 from trainbench.cli import pipeline
 from trainbench.compliance import check
 from trainbench.compliance import score as scoring
 from trainbench.compliance.event import Finding
 from trainbench.compliance.rules.levels import NEWEST_CHECKER, ruleset
 from trainbench.compliance.score import Score
-from trainbench.errors import MachineError
+from trainbench.errors import MachineError, system_text
 from trainbench.files import damage_told, read_object
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec
@@ -45,8 +45,7 @@ def _files_told() -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        told = f"{error.filename or 'the system'}: {error.strerror or error}"
-        raise MachineError(told) from error
+        raise MachineError(system_text(error)) from error
 
 
 @_files_told()
@@ -94,9 +93,7 @@ def run(
         pipeline=True,
     )
     data.root.mkdir(parents=True, exist_ok=True)
-    if record.check_set:
-        spec = load(record.check_set)(spec)
-    folder, exit_code = pipeline.run_all(spec, source)
+    folder, exit_code = pipeline.run_all(spec.checked(), source)
     return Run(folder.root, folder.report / PAGE, exit_code)
 
 

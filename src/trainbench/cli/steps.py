@@ -108,7 +108,7 @@ def _set_spec(
     git = None
     if options["git_revision"]:
         git = {"revision": options["git_revision"], "dirty": options["git_dirty"]}
-    spec = SetSpec(
+    return SetSpec(
         benchmark=benchmark,
         config=config,
         data=data,
@@ -119,9 +119,7 @@ def _set_spec(
         git=git,
         options=trial_options(benchmark, options),
         pipeline=pipeline,
-    )
-    checked: SetSpec = load(benchmark.check_set)(spec) if benchmark.check_set else spec
-    return checked
+    ).checked()
 
 
 def _example(benchmark: Benchmark, step: str, more: str = "") -> str:

@@ -15,7 +15,7 @@ from typing import Any
 
 from trainbench.benchmark import find, load
 from trainbench.configuration import record
-from trainbench.errors import Interrupted, MachineError, TrainbenchError
+from trainbench.errors import Interrupted, MachineError, TrainbenchError, system_text
 from trainbench.files import damage_told, read_object, write_json
 from trainbench.trials import signals
 from trainbench.trials.parent_watch import die_with_parent
@@ -66,7 +66,7 @@ def exit_code_of(error: BaseException) -> int | None:
         print(f"error: {error.name} is not installed: {extra}", file=sys.stderr)
         return MachineError.exit_code
     if isinstance(error, OSError) and error.errno is not None:
-        print(f"error: {error.filename or 'the system'}: {error.strerror}", file=sys.stderr)
+        print(f"error: {system_text(error)}", file=sys.stderr)
         return MachineError.exit_code
     return None
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from trainbench.benchmark import DEFAULT, Benchmark, find, registered
+from trainbench.benchmark import DEFAULT, Benchmark, find, load, registered
 from trainbench.errors import ConfigError
 from trainbench.files import object_or_empty
 from trainbench.machine.page_cache import DROP_CACHES
@@ -45,6 +45,13 @@ class SetSpec:
             raise ConfigError(f"runs={self.runs}: wanted 1 or more")
         if self.seed is not None and self.seed < 0:
             raise ConfigError(f"seed={self.seed}: wanted 0 or more")
+
+    def checked(self) -> SetSpec:
+        """This set as its benchmark runs it; a ``ConfigError`` says why it cannot."""
+        if not self.benchmark.check_set:
+            return self
+        found: SetSpec = load(self.benchmark.check_set)(self)
+        return found
 
 
 @dataclass(frozen=True)
