@@ -242,6 +242,9 @@ def _usable(value: Any, kind: Any) -> Any:
         return None if members is None else tuple(m for m in members if m is not None)
     if is_dataclass(kind):
         return fill(cast(type, kind), value) if isinstance(value, dict) else None
+    if kind is str and type(value) is int:
+        # Seeds are text, which JavaScript and spreadsheets keep; up to 0.1.0 they were numbers.
+        return str(value) if abs(value) <= LARGEST else None
     try:
         value = msgspec.convert(value, kind)
     except ValueError:  # Of the wrong type, or a text with half a surrogate pair.

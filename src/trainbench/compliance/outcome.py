@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,10 @@ from trainbench.compliance.tags import ncf as tags
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run by its log. Times in seconds; None where the log does not say."""
+    """A run by its log. Times in seconds; None where the log does not say.
+
+    ``seed`` is text: 62 bits are not exact in every reader of the JSON that this is written to.
+    """
 
     run_start_unix_s: float | None
     run_stop_unix_s: float | None
@@ -23,7 +27,7 @@ class Outcome:
     converged: bool
     success: bool | None
     epochs: int
-    seed: Any
+    seed: str | None
 
 
 def outcome(events: Iterable[Event]) -> Outcome:
@@ -51,12 +55,16 @@ def outcome(events: Iterable[Event]) -> Outcome:
         converged=best is not None and target is not None and best >= target,
         success=_success(found),
         epochs=len(rates),
-        seed=seeds[0].value if seeds else None,
+        seed=_text(seeds[0].value) if seeds else None,
     )
 
 
 def _numbers(found: dict[str, list[Event]], key: str) -> list[float]:
     return [event.scalar for event in found.get(key, ()) if is_number(event.scalar)]
+
+
+def _text(value: Any) -> str | None:
+    return value if value is None else json.dumps(value)
 
 
 def _hashable(event: Event) -> bool:

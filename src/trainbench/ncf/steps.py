@@ -134,7 +134,7 @@ def work(spec: SetSpec) -> bool:
         arguments = {
             "config": to_json(spec.config),
             "data": str(spec.data.root),
-            "seed": trial_set.trial_seed(spec.seed, index),
+            "seed": str(trial_set.trial_seed(spec.seed, index)),
             "log_file": str(log_file),
             "drop_cache_location": spec.drop_cache_location,
             "options": spec.options,

@@ -87,6 +87,7 @@ def run_worker(arguments: Mapping[str, Any]) -> int:
     """
     config, options = from_json(arguments["config"]), Options(**arguments["options"])
     data, cluster = DataDir(Path(arguments["data"])), options.cluster
+    seed = int(arguments["seed"])
     assert cluster is not None, "a worker is one of several"
     check_devices(config, cluster)
     watch = Liveness(cluster, timeout_s=options.join_timeout_s, option="--join-timeout-s")
@@ -96,7 +97,7 @@ def run_worker(arguments: Mapping[str, Any]) -> int:
         producer = start_producer(
             cache,
             config,
-            seed=arguments["seed"],
+            seed=seed,
             work_dir=data.work,
             log_file=Path(arguments["log_file"]),
             compliance_file=Path(scratch) / "compliance.log",
@@ -104,7 +105,7 @@ def run_worker(arguments: Mapping[str, Any]) -> int:
         with producer:
             Course(
                 config=config,
-                seed=arguments["seed"],
+                seed=seed,
                 cache=cache,
                 producer=producer,
                 replicas=replicas,

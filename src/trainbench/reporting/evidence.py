@@ -92,7 +92,6 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
         run,
         file=name,
         sha256=sha256_of(path),
-        seed=run.seed if type(run.seed) is int else None,
         findings=tuple(_with_context(finding, known) for finding in found),
     )
     return judged, events

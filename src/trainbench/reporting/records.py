@@ -100,7 +100,7 @@ class LogCheck:
     target: float | None
     converged: bool
     success: bool | None
-    seed: int | None
+    seed: str | None
     findings: tuple[LogFinding, ...]
 
     def of_level(self, level: str) -> tuple[LogFinding, ...]:
@@ -162,7 +162,7 @@ class Trial:
         return self.time_on_clock_s if self.reached else None
 
     @property
-    def seed(self) -> int | None:
+    def seed(self) -> str | None:
         """The seed that the trial drew."""
         own = self.status.seed
         return self.log.seed if own is None and self.log else own

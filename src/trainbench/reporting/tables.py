@@ -52,7 +52,7 @@ def trials(results: Results) -> Table:
             seconds(t.time_s),
             count(len(t.epochs)),
             fixed(t.best),
-            NA if t.seed is None else str(t.seed),
+            t.seed or NA,
             level(t, "2"),
             level(t, "strict"),
         )

@@ -49,7 +49,7 @@ def command(path: Path, entry: str, arguments: Any) -> list[str]:
 
 def trial(arguments: Mapping[str, Any]) -> int:
     """The entry of a trial of any benchmark; ``arguments`` are the fields of ``TrialSpec``."""
-    spec = record(TrialSpec, arguments)
+    spec = TrialSpec.from_json(arguments)
     return int(load(find(spec.benchmark).trial)(spec).exit_code)
 
 

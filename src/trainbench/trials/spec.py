@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from trainbench.benchmark import DEFAULT, Benchmark, find, load, registered
+from trainbench.configuration import record
 from trainbench.errors import ConfigError
 from trainbench.files import object_or_empty
 from trainbench.machine.page_cache import DROP_CACHES
@@ -56,7 +57,10 @@ class SetSpec:
 
 @dataclass(frozen=True)
 class TrialSpec:
-    """One trial, beside the run's config.json: the arguments in trial_<i>/spec.json."""
+    """One trial, beside the run's config.json: the arguments in trial_<i>/spec.json.
+
+    There the seed is text: a whole number of 62 bits is not exact in every reader of JSON.
+    """
 
     benchmark: str
     data: str
@@ -80,6 +84,15 @@ class TrialSpec:
             git=spec.git,
             options=spec.options,
         )
+
+    @classmethod
+    def from_json(cls, arguments: Mapping[str, Any]) -> TrialSpec:
+        """The spec that ``to_json`` made of it; a ``ValueError`` says what is wrong."""
+        return record(cls, {**arguments, "seed": int(arguments["seed"])})
+
+    def to_json(self) -> dict[str, Any]:
+        """The arguments in spec.json."""
+        return {**asdict(self), "seed": str(self.seed)}
 
     @property
     def data_dir(self) -> DataDir:
@@ -105,7 +118,7 @@ class Run:
     created_unix_s: float | None
     preset: str | None
     runs: int | None
-    seed: int | None
+    seed: str | None
     command: tuple[str, ...] | None
     trainbench_version: str | None
     system_name: str | None

@@ -37,7 +37,7 @@ class Status:
     state: str | None
     exit_code: int | None
     message: str | None
-    seed: int | None
+    seed: str | None
     time_to_train_s: float | None
     best: float | None
     target: float | None
@@ -52,8 +52,11 @@ def read_status(path: Path, quality: Quality) -> Status:
 
 
 def write_status(status: Any, path: Path) -> None:
-    """Replace status.json."""
-    write_json(path, status, sort_keys=False)
+    """Replace status.json; a seed is text there."""
+    record = dataclasses.asdict(status)
+    if "seed" in record:
+        record["seed"] = str(record["seed"])
+    write_json(path, record, sort_keys=False)
 
 
 def failed_status(status: StatusT, error: BaseException) -> StatusT:

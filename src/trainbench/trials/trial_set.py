@@ -138,7 +138,7 @@ def _new_run(spec: SetSpec, inputs: Inputs) -> RunDir:
         "created_unix_s": int(time.time()),
         "preset": spec.config.preset,
         "runs": spec.runs,
-        "seed": spec.seed,
+        "seed": _text(spec.seed),
         "command": list(spec.command),
         "trainbench_version": __version__,
         "system_name": system.slug(system.record(git={})),
@@ -159,7 +159,7 @@ def _interrupted_run(spec: SetSpec) -> RunDir | None:
     except ValueError as error:
         log_line(f"{run.run_file}: {error}; this run is not continued")
         return None
-    same = asked.run_id and (asked.runs, asked.seed) == (spec.runs, spec.seed)
+    same = asked.run_id and (asked.runs, asked.seed) == (spec.runs, _text(spec.seed))
     if not same or run.config.read_bytes() != to_json(spec.config).encode():
         return None
     states = [_status(spec, run, index).state for index in range(spec.runs)]
@@ -184,9 +184,13 @@ def _finished(spec: SetSpec, run: RunDir, index: int) -> Status:
     log_line(f"trial {index + 1} of {spec.runs}, seed {seed}")
     trial.root.mkdir()
     one = TrialSpec.of(spec, run, index=index, seed=seed)
-    command = child.command(trial.spec, "trainbench.trials.child:trial", one)
+    command = child.command(trial.spec, "trainbench.trials.child:trial", one.to_json())
     _run_in_process(trial, command, seed)
     return _status(spec, run, index)
+
+
+def _text(seed: int | None) -> str | None:
+    return None if seed is None else str(seed)
 
 
 def _point_latest_at(data: DataDir, run: RunDir) -> None:
@@ -213,7 +217,7 @@ def _run_in_process(trial: TrialDir, command: list[str], seed: int) -> None:
     if str(status.get("state")) in FINISHED:
         return
     error = TrainbenchError(f"the trial's process ended with {ending(code)}; see {trial.stdout}")
-    status = {"seed": seed, **status, "state": "failed"}
+    status = {"seed": str(seed), **status, "state": "failed"}
     status |= {"exit_code": error.exit_code, "message": str(error)}
     write_json(trial.status, status, sort_keys=False)
 

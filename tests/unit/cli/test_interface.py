@@ -46,7 +46,7 @@ def test_a_run_from_a_script_goes_from_download_to_report(toy: None, tmp_path: P
     )
     assert run.folder.parent == tmp_path / "data" / "runs"
     assert run.report.exists()
-    assert run.results["run"]["seed"] == 1
+    assert run.results["run"]["seed"] == "1"
     again = trainbench.report(run.folder, out=tmp_path / "again")
     assert again.exit_code == run.exit_code
     (log,) = run.folder.glob("results/*/toy/result_0.txt")

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from run_dir import change
 
 from trainbench.benchmark import find, load
 from trainbench.errors import (
@@ -56,7 +57,7 @@ def test_each_trial_has_a_seed_of_its_own_and_finished_ones_are_left_alone(
     spec = make_set(runs=3)
     run = run_set(spec)
     found = [status_of(run, index).seed for index in range(3)]
-    assert found == [trial_seed(3, index) for index in range(3)]
+    assert found == [str(trial_seed(3, index)) for index in range(3)]
     assert len(set(found)) == 3
     assert "epoch 1" in run.trial(0).stdout.read_text()
     (run.trial(2).status).unlink()
@@ -70,9 +71,23 @@ def test_a_trial_is_its_spec_file(make_set: MakeSet) -> None:
     run = run_set(make_set(runs=1))
     written = json.loads(run.trial(0).spec.read_text())
     assert written["entry"] == "trainbench.trials.child:trial"
-    spec = TrialSpec(**written["arguments"])
+    spec = TrialSpec.from_json(written["arguments"])
     assert (spec.benchmark, spec.index, spec.seed) == ("toy", 0, trial_seed(3, 0))
     assert benchmark_of(run).name == "toy"
+
+
+def test_seeds_are_text_in_every_json_file_and_numbers_are_still_read(make_set: MakeSet) -> None:
+    spec = make_set(runs=2)
+    run, wanted = run_set(spec), str(trial_seed(3, 1))
+    assert json.loads(run.run_file.read_text())["seed"] == "3"
+    assert json.loads(run.trial(1).status.read_text())["seed"] == wanted
+    assert json.loads(run.trial(1).spec.read_text())["arguments"]["seed"] == wanted
+    assert f" seed: {wanted}\n" in run.trial(1).compliance_raw.read_text()
+    change(run.run_file, seed=3)
+    change(run.trial(0).status, seed=int(wanted))
+    assert status_of(run, 0).seed == wanted
+    run.trial(1).status.unlink()
+    assert run_set(spec) == run
 
 
 @pytest.mark.parametrize("other", [{"runs": 1}, {"seed": None}, {"fresh": True}])

@@ -69,7 +69,7 @@ def _seeds(logs: Mapping[str, Sequence[Event]]) -> Iterator[tuple[str, str]]:
         seed = outcome(events).seed
         if seed is None:
             yield SEEDS, f"no seed in {name}"
-        elif (earlier := first.setdefault(json.dumps(seed), name)) != name:
+        elif (earlier := first.setdefault(seed, name)) != name:
             yield SEEDS, f"seed {seed} in {earlier} and {name}"
 
 
