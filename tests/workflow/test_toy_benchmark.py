@@ -93,6 +93,11 @@ def test_two_of_its_runs_are_compared_and_one_of_another_benchmark_is_refused(
     data: Path, run: Path, tmp_path: Path
 ) -> None:
     missed = pipeline(data, "--preset", "hard", code=4)
+    steps = [json.loads(line) for line in (data / "steps.jsonl").read_text().splitlines()]
+    assert [(step["step"], step["exit_code"]) for step in steps[-6:]] == [
+        *(("download", 0), ("prepare", 0), ("train", 0), ("stitch", 0)),
+        *(("report", 4), ("pipeline", 4)),
+    ]
     trainbench("report", "--run", run, "--run", missed, "--out", tmp_path)
     comparison = report_of(tmp_path)["comparison"]
     assert isinstance(comparison, dict)

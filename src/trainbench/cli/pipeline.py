@@ -15,7 +15,7 @@ from trainbench.errors import ConfigError, MachineError
 from trainbench.files import damage_told, read_object
 from trainbench.progress import log_line
 from trainbench.trials import trial_set
-from trainbench.trials.lock import locked
+from trainbench.trials.lock import locked, recorded, recorded_of
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec, benchmark_of
 
@@ -48,16 +48,25 @@ def train(spec: SetSpec, *, defer_verdict: bool) -> None:
 def run_all(spec: SetSpec, source: Source) -> tuple[RunDir, int]:
     """All five steps; the run's folder and the verdict's exit code."""
     benchmark, config, data = spec.benchmark, spec.config, spec.data
-    with locked(data, "pipeline"):
-        load(benchmark.download)(config, data, source)
-        load(benchmark.prepare)(config, data)
-        run = trial_set.run_set(spec)
+    with locked(data, "pipeline") as whole:
+        with recorded(data, "download"):
+            load(benchmark.download)(config, data, source)
+        with recorded(data, benchmark.prepare_step):
+            load(benchmark.prepare)(config, data)
+        with recorded(data, "train"):
+            run = trial_set.run_set(spec)
         stitch(run)
-        return run, report(run)
+        whole.exit_code = report(run)
+        return run, whole.exit_code
 
 
 def stitch(run: RunDir, *, dialect: str = "v05") -> None:
     """Stitch and check the compliance logs of every trial of ``run``."""
+    with recorded_of(run, "stitch"):
+        _stitch(run, dialect)
+
+
+def _stitch(run: RunDir, dialect: str) -> None:
     from trainbench.compliance.stitch import stitch_run
 
     benchmark = benchmark_of(run).name
@@ -89,10 +98,12 @@ def report(
     """
     from trainbench.reporting.render import step_summary, write_report
 
-    files = write_report(run, out, benchmark=benchmark_of(run), compare=compare)
-    if summary is not None:
-        with open(summary, "a") as page:
-            page.write(step_summary(files.markdown.read_text()))
+    with recorded_of(run, "report") as step:
+        files = write_report(run, out, benchmark=benchmark_of(run), compare=compare)
+        if summary is not None:
+            with open(summary, "a") as page:
+                page.write(step_summary(files.markdown.read_text()))
+        step.exit_code = files.exit_code
     shown = files.html
     if host_data_dir is not None and out is None:
         shown = host_data_dir / "runs" / run.root.name / run.report.name / files.html.name

@@ -1,64 +1,127 @@
-"""junit.xml: one case per rule of a level, so that CI shows the broken ones by name."""
+"""junit.xml: one case per trial and per rule of a level, so that CI shows the broken ones by name.
+
+A case fails where it is a reason for the exit code of the run. A run with exit code 0 has no
+failure: what was found in it and does not count is ``skipped``, with the reason.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from xml.etree import ElementTree as ET
 
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.reporting.records import LogFinding, Results
+from trainbench.reporting.records import LogFinding, Results, Trial
 from trainbench.reporting.text import shown
-from trainbench.reporting.verdict import judge
+from trainbench.reporting.verdict import Verdict, grouped, judge
+
+FAILURE, SKIPPED = "failure", "skipped"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A test case; ``outcome`` is FAILURE, SKIPPED or empty, ``time_s`` what it took on the clock.
+
+    Rules are judged after the run and take none of its time.
+    """
+
+    name: str
+    outcome: str = ""
+    message: str = ""
+    detail: str = ""
+    time_s: float = 0.0
 
 
 def junit(results: Results) -> str:
-    """The rules of every level and the outcome of every trial as test cases."""
-    root = ET.Element("testsuites", name=f"trainbench {results.benchmark.name}")
-    _trials(root, results)
-    for level in LEVELS:
-        _level(root, results, level)
+    """The verdict, the outcome of every trial and the rules of every level as test cases."""
+    verdict = judge(results)
+    suites = {"outcome": [_verdict(verdict), *_trials(results, verdict)]}
+    if any(trial.log for trial in results.trials):
+        suites |= {f"level {level}": list(_level(results, level)) for level in LEVELS}
+    cases = [case for suite in suites.values() for case in suite]
+    root = ET.Element("testsuites", {"name": f"trainbench {results.benchmark.name}"})
+    _count(root, cases)
+    for name, suite in suites.items():
+        _suite(root, results, name, suite)
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _trials(root: ET.Element, results: Results) -> None:
-    cases = []
+def _verdict(verdict: Verdict) -> Case:
+    said = f"exit code {verdict.exit_code}: {verdict.headline}"
+    return Case("the verdict is exit code 0", FAILURE if verdict.exit_code else "", said, said)
+
+
+def _trials(results: Results, verdict: Verdict) -> Iterator[Case]:
     for trial in results.trials:
         name = f"trial {trial.index} reached its target"
+        if trial.reached:
+            yield Case(name, time_s=trial.time_on_clock_s or 0.0)
+            continue
         said = f"{shown(trial.status.state)}: {trial.status.message or 'see its stdout.log'}"
-        message = None if trial.reached else said
-        cases.append((name, message, message or ""))
-    if not cases:
-        cases.append(("a trial was started", judge(results).headline, ""))
-    _suite(root, results.benchmark.name, "outcome", cases)
+        counts = not trial.finished or not verdict.reached
+        reason = said if counts else f"target not reached; {verdict.headline.lower()}"
+        outcome = FAILURE if counts else SKIPPED
+        yield Case(name, outcome, reason, said, trial.time_on_clock_s or 0.0)
 
 
-def _level(root: ET.Element, results: Results, level: str) -> None:
+def _level(results: Results, level: str) -> Iterator[Case]:
     """The rules that this level adds to those below it."""
+    settings = {group.finding.rule: group.settings for group in grouped(results)}
     found: dict[str, list[str]] = {r.rule: [] for r in results.rules if r.level == level}
-    logs = [trial.log for trial in results.trials if trial.log]
-    for log in logs:
-        for finding in log.findings:
-            if finding.level == level:
-                found.setdefault(finding.rule, []).append(_sentence(log.file, finding))
-    for finding in results.set_findings if level == LEVELS[-1] else ():
-        found.setdefault(finding.rule, []).append(_sentence("all logs", finding))
-    if logs:
-        cases = [(rule, says[0] if says else None, "\n".join(says)) for rule, says in found.items()]
-        _suite(root, results.benchmark.name, f"level {level}", cases)
+    for name, finding in _findings(results.trials, results.set_findings):
+        if finding.level == level:
+            found.setdefault(finding.rule, []).append(_sentence(name, finding))
+    for rule, says in found.items():
+        if not says:
+            yield Case(rule)
+        elif level == LEVELS[-1]:
+            yield Case(rule, SKIPPED, _reason(settings.get(rule, ()), says[0]), "\n".join(says))
+        else:
+            yield Case(rule, FAILURE, says[0], "\n".join(says))
 
 
-def _suite(
-    root: ET.Element, benchmark: str, name: str, cases: list[tuple[str, str | None, str]]
-) -> None:
-    failures = sum(message is not None for _, message, _ in cases)
-    suite = ET.SubElement(
-        root, "testsuite", name=name, tests=str(len(cases)), failures=str(failures), errors="0"
-    )
-    for case, message, detail in cases:
-        element = ET.SubElement(suite, "testcase", classname=f"{benchmark}.{name}", name=case)
-        if message is not None:
-            failure = ET.SubElement(element, "failure", message=message)
-            failure.text = detail
+def _findings(
+    trials: Iterable[Trial], of_set: Iterable[LogFinding]
+) -> Iterator[tuple[str, LogFinding]]:
+    for log in (trial.log for trial in trials if trial.log):
+        yield from ((log.file, finding) for finding in log.findings)
+    yield from (("all logs", finding) for finding in of_set)
+
+
+def _reason(settings: Sequence[str], said: str) -> str:
+    if settings:
+        return f"by the preset's own settings ({', '.join(settings)}): {said}"
+    return f"strict rules do not change the exit code: {said}"
+
+
+def _suite(root: ET.Element, results: Results, name: str, cases: Sequence[Case]) -> None:
+    suite = ET.SubElement(root, "testsuite", name=name)
+    _count(suite, cases)
+    created = results.run.created_unix_s
+    if created is not None and 0 <= created < 4e9:
+        # UTC without a zone, as the format has it.
+        at = datetime.fromtimestamp(created, timezone.utc)
+        suite.set("timestamp", at.strftime("%Y-%m-%dT%H:%M:%S"))
+    for case in cases:
+        element = ET.SubElement(
+            suite,
+            "testcase",
+            classname=f"{results.benchmark.name}.{name}",
+            name=case.name,
+            time=f"{case.time_s:.3f}",
+        )
+        if case.outcome:
+            ET.SubElement(element, case.outcome, message=case.message).text = case.detail
+
+
+def _count(element: ET.Element, cases: Sequence[Case]) -> None:
+    element.set("tests", str(len(cases)))
+    element.set("failures", str(sum(case.outcome == FAILURE for case in cases)))
+    element.set("errors", "0")
+    element.set("skipped", str(sum(case.outcome == SKIPPED for case in cases)))
+    element.set("time", f"{sum(case.time_s for case in cases):.3f}")
 
 
 def _sentence(file: str, finding: LogFinding) -> str:

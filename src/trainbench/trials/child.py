@@ -55,19 +55,24 @@ def trial(arguments: Mapping[str, Any]) -> int:
 
 def exit_code_of(error: BaseException) -> int | None:
     """Print ``error`` in one line and return its exit code; None for an unexpected error."""
+    ended = ending_of(error)
+    if ended is None:
+        return None
+    print(f"error: {ended[1]}", file=sys.stderr)
+    return ended[0]
+
+
+def ending_of(error: BaseException) -> tuple[int, str] | None:
+    """Exit code and message of a process that ends with ``error``; None: an unexpected error."""
     if signals.caused(error):
-        print("error: interrupted", file=sys.stderr)
-        return Interrupted.exit_code
+        return Interrupted.exit_code, "interrupted"
     if isinstance(error, TrainbenchError):
-        print(f"error: {error}", file=sys.stderr)
-        return error.exit_code
+        return error.exit_code, str(error)
     if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
         extra = f"pip install 'trainbench[{EXTRAS[error.name]}]'"
-        print(f"error: {error.name} is not installed: {extra}", file=sys.stderr)
-        return MachineError.exit_code
+        return MachineError.exit_code, f"{error.name} is not installed: {extra}"
     if isinstance(error, OSError) and error.errno is not None:
-        print(f"error: {system_text(error)}", file=sys.stderr)
-        return MachineError.exit_code
+        return MachineError.exit_code, system_text(error)
     return None
 
 

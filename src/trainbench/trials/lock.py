@@ -11,18 +11,27 @@ import json
 import os
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from trainbench.errors import Interrupted, MachineError, TrainbenchError
-from trainbench.trials import signals
-from trainbench.trials.paths import DataDir
+from trainbench.errors import MachineError
+from trainbench.trials.child import ending_of
+from trainbench.trials.paths import DataDir, RunDir
+
+
+@dataclass
+class Step:
+    """How a step ends that raises nothing: its body may set the exit code of a verdict."""
+
+    exit_code: int = 0
+    message: str = ""
 
 
 @contextlib.contextmanager
-def locked(data: DataDir, step: str) -> Iterator[None]:
-    """Hold the data directory for ``step`` while the body runs.
+def locked(data: DataDir, step: str) -> Iterator[Step]:
+    """Hold the data directory for ``step`` while the body runs, and record how it ends.
 
     Raises:
         MachineError: the folder is missing or not writable, or another step holds it.
@@ -49,37 +58,46 @@ def locked(data: DataDir, step: str) -> Iterator[None]:
             f"{data.root}: cannot write here ({error.strerror}); make it writable for this user "
             "or choose another folder with --data-dir or DATA_DIR"
         ) from None
-    with held, _recorded(data.steps, step):
-        yield
+    with held, recorded(data, step) as ended:
+        yield ended
 
 
 @contextlib.contextmanager
-def _recorded(log: Path, step: str) -> Iterator[None]:
-    # Popper folds every exit code to 1; this line keeps the one that the step meant.
-    started = time.time()
-    code, message = 1, "unexpected failure"
+def recorded(data: DataDir, step: str) -> Iterator[Step]:
+    """Append a line to steps.jsonl when the body ends: the exit code that the step ends with.
+
+    Popper folds every exit code to 1; this line keeps the one that the step meant.
+    """
+    started, ended = time.time(), Step()
     try:
-        yield
-        code, message = 0, ""
+        yield ended
     except SystemExit as error:
-        code, message = error.code if isinstance(error.code, int) else 1, ""
+        ended.exit_code = error.code if isinstance(error.code, int) else int(error.code is not None)
         raise
     except BaseException as error:
-        if signals.caused(error):
-            code, message = Interrupted.exit_code, "interrupted"
-        elif isinstance(error, TrainbenchError):
-            code, message = error.exit_code, str(error)
+        ended.exit_code, ended.message = ending_of(error) or (1, f"{type(error).__name__}: {error}")
         raise
     finally:
         line = {
             "step": step,
-            "exit_code": code,
-            "message": message,
+            "exit_code": ended.exit_code,
+            "message": ended.message,
             "start_unix_s": round(started, 3),
             "duration_s": round(time.time() - started, 3),
         }
-        with open(log, "a") as out:
+        with open(data.steps, "a") as out:
             out.write(json.dumps(line) + "\n")
+
+
+def recorded_of(run: RunDir, step: str) -> contextlib.AbstractContextManager[Step]:
+    """``recorded`` in the data directory that ``run`` lies in.
+
+    A run that was copied elsewhere, or whose data directory cannot be written, has no such record.
+    """
+    data = DataDir(run.root.parent.parent)
+    if run.root.parent != data.runs or not os.access(data.steps, os.W_OK):
+        return contextlib.nullcontext(Step())
+    return recorded(data, step)
 
 
 def _require_folder(root: Path) -> None:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from trainbench.errors import DataIntegrityError, MachineError
-from trainbench.trials.lock import locked
+from trainbench.errors import DataIntegrityError, MachineError, TargetNotReachedError
+from trainbench.trials.lock import locked, recorded, recorded_of
 from trainbench.trials.paths import DataDir
 
 HOLD = """
@@ -88,3 +88,58 @@ def test_the_exit_code_of_a_step_is_recorded(tmp_path: Path) -> None:
     last = json.loads(lines[-1])
     assert (last["step"], last["exit_code"]) == ("preprocess", 3)
     assert "line 3" in str(last["message"])
+
+
+def lines(data: DataDir) -> list[tuple[str, int, str]]:
+    found = [json.loads(line) for line in data.steps.read_text().splitlines()]
+    return [(line["step"], line["exit_code"], line["message"]) for line in found]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "message"),
+    [
+        (TargetNotReachedError("best HR@10 0.4"), 4, "best HR@10 0.4"),
+        (OSError(28, "No space left on device", "x.npy"), 6, "x.npy: No space left on device"),
+        (ModuleNotFoundError("no", name="jinja2"), 6, "jinja2 is not installed: "),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (SystemExit(3), 3, ""),
+        (SystemExit(None), 0, ""),
+        (SystemExit("words"), 1, ""),
+        (ZeroDivisionError("a defect"), 1, "ZeroDivisionError: a defect"),
+    ],
+)
+def test_a_step_is_recorded_with_the_exit_code_of_its_process(
+    error: BaseException, code: int, message: str, tmp_path: Path
+) -> None:
+    data = DataDir(tmp_path)
+    with pytest.raises(type(error)), recorded(data, "train"):
+        raise error
+    ((step, found, said),) = lines(data)
+    assert (step, found) == ("train", code)
+    assert said.startswith(message)
+
+
+def test_a_verdict_is_the_exit_code_of_its_step(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    with locked(data, "pipeline") as step:
+        step.exit_code = 4
+    assert lines(data) == [("pipeline", 4, "")]
+
+
+def test_what_is_done_with_a_copied_run_is_recorded_nowhere(tmp_path: Path) -> None:
+    data = DataDir(tmp_path / "data")
+    run = data.run("one")
+    run.root.mkdir(parents=True)
+    with recorded_of(run, "report"):
+        pass
+    assert not data.steps.exists()
+    with recorded(data, "download"):
+        pass
+    with recorded_of(run, "stitch"):
+        pass
+    assert [step for step, *_ in lines(data)] == ["download", "stitch"]
+    copied = DataDir(tmp_path).run("two")
+    copied.root.mkdir(parents=True)
+    with recorded_of(copied, "report"):
+        pass
+    assert not DataDir(tmp_path).steps.exists()
