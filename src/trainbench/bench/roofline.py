@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import tensorflow as tf
 
+from trainbench.machine import allotment
 from trainbench.machine.system import has_bfloat16
 from trainbench.ncf.model import Geometry
 
@@ -102,7 +103,7 @@ def machine_limits(*, repeats: int) -> MachineLimits:
 def machine_lines(limits: MachineLimits) -> list[str]:
     """What the machine does at best, in words."""
     lines = [
-        f"cores {psutil.cpu_count()}, load {psutil.getloadavg()[0]:.1f}: figures are rough while "
+        f"CPUs {allotment.cpus()}, load {psutil.getloadavg()[0]:.1f}: figures are rough while "
         "other work runs",
         f"matrix rate fp32 {limits.fp32_gflop_per_s:.0f} GFLOP/s, "
         f"bf16 {limits.bf16_gflop_per_s:.0f} GFLOP/s; memory {limits.gbyte_per_s:.1f} GB/s",

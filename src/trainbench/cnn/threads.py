@@ -6,10 +6,10 @@ for each GPU watch it, and the rest prepare images. This module imports no Tenso
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 from trainbench.cnn.flags.params import Params
+from trainbench.machine import allotment
 
 THREADS_OF_A_GPU = 2
 WATCHERS_OF_A_GPU = 2
@@ -34,7 +34,7 @@ class Threads:
     @classmethod
     def of(cls, params: Params, *, on_gpu: bool, cores: int | None = None) -> Threads:
         """The threads of a run that computes ``on_gpu``, on ``cores`` (those it may use)."""
-        cores = cores or len(os.sched_getaffinity(0))
+        cores = cores or allotment.cpus()
         within, between = params.num_intra_threads or 0, params.num_inter_threads or 0
         images = params.datasets_num_private_threads or 0
         if not on_gpu:

@@ -51,10 +51,10 @@ class Recorder:
         """Record how the page cache was dropped; a run without is degraded."""
         write_json(self.trial.cache_drop, drop, sort_keys=False)
         log_line(drop.sentence())
+        for code, text in drop.notes():
+            self.degrade(code, text)
         if drop.dropped:
             emit(tags.RUN_CLEAR_CACHES)
-        else:
-            self.degrade("caches_not_dropped", f"the page cache was not dropped: {drop.reason}")
 
     def record_system(self, found: Mapping[str, Any], notes: Notes) -> None:
         """Write system.json, and degrade the result for each of ``notes`` that applies."""

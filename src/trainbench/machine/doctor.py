@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-import psutil
 
-from trainbench.machine import system
+from trainbench.machine import allotment, system
 from trainbench.machine.page_cache import DROP_CACHES
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
@@ -122,8 +121,7 @@ def _gpu() -> Check:
 
 
 def _memory() -> Check:
-    limit = system.cgroup_limits()["memory_bytes"]
-    total = min(psutil.virtual_memory().total, limit or sys.maxsize) / GIB
+    total = allotment.memory_bytes() / GIB
     state = OK if total >= ML_20M_MEMORY_GIB else WARN
     fix = f"ml-20m wants {ML_20M_MEMORY_GIB} GiB; ml-1m and quick need 3"
     return Check("memory", state, f"{total:.1f} GiB", fix)

@@ -8,6 +8,7 @@ host's ``drop_caches``: a sidecar, started through the Docker SDK from the conta
 from __future__ import annotations
 
 import os
+import re
 import socket
 import subprocess
 from collections.abc import Callable
@@ -20,21 +21,54 @@ from trainbench.machine.system import in_container
 DROP_CACHES = "/proc/sys/vm/drop_caches"
 DOCKER_SOCKET = Path("/var/run/docker.sock")
 TIMEOUT_S = 120
-# Other processes go on reading: the cache may have grown by this much since it was dropped.
-READ_MEANWHILE_KIB = 16_384
+# What is left after a drop of a machine at work: pages read again since, and pages being written.
+# Less than a fifth of the cache of ml-20m, and every disk reads it in less than a second.
+SMALL_KIB = 65_536
+# Other processes delete files and read meanwhile: a smaller fall may be theirs.
+LEAST_FALL_KIB = 16_384
 
 _IN_SIDECAR = "/drop_caches"
 
 
 @dataclass(frozen=True)
+class CacheLevel:
+    """What /proc/meminfo says of the page cache, in KiB."""
+
+    cached: int
+    mapped: int = 0
+    shared: int = 0
+
+    @property
+    def in_use(self) -> int:
+        """What no drop can take at least: pages that processes map, and shared memory."""
+        return max(self.mapped, self.shared)  # mapped shared memory counts in both
+
+
+@dataclass(frozen=True)
 class CacheDrop:
-    """How the page cache was dropped, with the proof, or why it was not."""
+    """How the page cache was dropped, with the proof, or why it was not.
+
+    ``in_use_kib`` of what is cached after it cannot be dropped. ``location`` is the file that 3 was
+    written to; ``None`` where a drop was not tried.
+    """
 
     dropped: bool
     method: str | None
     cached_before_kib: int | None
     cached_after_kib: int | None
     reason: str | None = None
+    in_use_kib: int | None = None
+    location: str | None = None
+
+    def notes(self) -> list[tuple[str, str]]:
+        """(code, sentence) of each reason why a run with this drop is degraded."""
+        found = []
+        if self.location not in (None, DROP_CACHES):
+            text = f"to drop the page cache, 3 was written to {self.location}, not to {DROP_CACHES}"
+            found.append(("other_cache_drop", text))
+        if not self.dropped:
+            found.append(("caches_not_dropped", f"the page cache was not dropped: {self.reason}"))
+        return found
 
     def sentence(self) -> str:
         """One line for people: what happened and the proof."""
@@ -65,7 +99,7 @@ def drop_page_cache(location: str = DROP_CACHES) -> CacheDrop:
             ("privileged container", lambda: _run_sidecar(privileged=True)),
             *attempts,
         ]
-    return _first_that_drops(attempts)
+    return _first_that_drops(attempts, location)
 
 
 def drop_if(wanted: bool, location: str = DROP_CACHES) -> CacheDrop:
@@ -77,33 +111,77 @@ def drop_if(wanted: bool, location: str = DROP_CACHES) -> CacheDrop:
 
 def not_dropped(reason: str) -> CacheDrop:
     """The record of a drop that was not tried."""
-    return CacheDrop(False, None, cached_kib(), None, reason)
+    level = cache_level()
+    return CacheDrop(False, None, None if level is None else level.cached, None, reason)
 
 
-def cached_kib(meminfo: Path = Path("/proc/meminfo")) -> int | None:
-    """The kernel's ``Cached:`` figure in KiB, or ``None`` where there is none."""
+def cache_level(meminfo: Path = Path("/proc/meminfo")) -> CacheLevel | None:
+    """What is cached now, or ``None`` where the kernel does not say."""
     try:
-        lines = meminfo.read_text().splitlines()
+        text = meminfo.read_text()
     except OSError:
         return None
-    return next((int(line.split()[1]) for line in lines if line.startswith("Cached:")), None)
+    found = {name: int(kib) for name, kib in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
+    if "Cached" not in found:
+        return None
+    return CacheLevel(found["Cached"], found.get("Mapped", 0), found.get("Shmem", 0))
 
 
-def _first_that_drops(attempts: list[tuple[str, Callable[[], None]]]) -> CacheDrop:
+def doubt(before: CacheLevel | None, after: CacheLevel | None) -> str | None:
+    """Why two looks do not prove a drop between them; ``None`` if they do.
+
+    A drop leaves what is in use and little else, or takes at least half of what it surely can.
+    A write to any other file does neither, whatever other processes read or delete meanwhile.
+    """
+    if before is None or after is None:
+        return "/proc/meminfo has no Cached to prove it"
+    surely_droppable = before.cached - before.mapped - before.shared
+    wanted = max(LEAST_FALL_KIB, surely_droppable // 2)
+    if after.cached - after.in_use <= SMALL_KIB or before.cached - after.cached >= wanted:
+        return None
+    way = "rose" if after.cached > before.cached else "went"
+    return (
+        f"Cached {way} from {before.cached} to {after.cached} kB ({after.in_use} kB in use); "
+        f"wanted a fall by {wanted} kB, or at most {SMALL_KIB} kB beside those in use"
+    )
+
+
+def _first_that_drops(attempts: list[tuple[str, Callable[[], None]]], location: str) -> CacheDrop:
     reasons = []
-    before = cached_kib()
+    before = after = cache_level()
     for method, attempt in attempts:
-        before = cached_kib()
+        os.sync()  # only clean pages can be dropped; before the first look, so that it is short
+        before = cache_level()
         try:
             attempt()
         except Exception as error:  # noqa: BLE001  Docker's SDK raises what its transport raises
             reasons.append(f"{method}: {_one_line(error)}")
             continue
-        after = cached_kib()
-        if before is None or after is None or after <= before + READ_MEANWHILE_KIB:
-            return CacheDrop(True, method, before, after)
-        reasons.append(f"{method}: Cached rose from {before} to {after} kB")
-    return CacheDrop(False, None, before, cached_kib(), "; ".join(reasons))
+        after = cache_level()
+        doubted = doubt(before, after)
+        if doubted is None:
+            return _recorded(True, method, before, after, None, location)
+        reasons.append(f"{method}: {doubted}")
+    return _recorded(False, None, before, after, "; ".join(reasons), location)
+
+
+def _recorded(
+    dropped: bool,
+    method: str | None,
+    before: CacheLevel | None,
+    after: CacheLevel | None,
+    reason: str | None,
+    location: str,
+) -> CacheDrop:
+    return CacheDrop(
+        dropped,
+        method,
+        cached_before_kib=None if before is None else before.cached,
+        cached_after_kib=None if after is None else after.cached,
+        reason=reason,
+        in_use_kib=None if after is None else after.in_use,
+        location=location,
+    )
 
 
 def _run_sidecar(*, privileged: bool) -> None:
@@ -139,13 +217,11 @@ def _own_image(client: Any) -> str:
 
 
 def _write_directly(location: str) -> None:
-    os.sync()
     with open(location, "w") as handle:
         handle.write("3\n")
 
 
 def _write_with_sudo(location: str) -> None:
-    os.sync()
     subprocess.run(
         ["sudo", "-n", "tee", location],
         input="3\n",

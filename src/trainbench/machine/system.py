@@ -17,6 +17,8 @@ from typing import Any
 
 import psutil
 
+from trainbench.machine import allotment
+
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 PACKAGES = (
     "trainbench",
@@ -41,12 +43,13 @@ def record(*, git: Mapping[str, Any] | None = None, device: str | None = None) -
     return {
         "schema": 1,
         "cpu": cpu(),
-        "memory_bytes": psutil.virtual_memory().total,
+        "memory_bytes": allotment.memory_bytes(),
+        "host": host(),
         "gpus": gpus,
         "cuda": cuda_version() if gpus else None,
         "kernel": platform.release(),
         "os": os_name(),
-        "cgroup": cgroup_limits(),
+        "cgroup": allotment.cgroup_limits(),
         "packages": packages(),
         "python": platform.python_version(),
         "images": own_image(),
@@ -57,15 +60,22 @@ def record(*, git: Mapping[str, Any] | None = None, device: str | None = None) -
 
 
 def cpu() -> dict[str, Any]:
-    """Model, sockets, physical cores and hardware threads."""
-    text = _read("/proc/cpuinfo")
-    model = re.search(r"^model name\s*:\s*(.+)$", text, re.MULTILINE)
-    sockets = set(re.findall(r"^physical id\s*:\s*(\d+)$", text, re.MULTILINE))
+    """Model, and the sockets, physical cores and hardware threads that this process may use."""
+    model = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
     return {
         "model": model.group(1) if model else platform.machine(),
-        "sockets": len(sockets) or 1,
+        "sockets": allotment.sockets(),
+        "cores": allotment.cores(),
+        "threads": allotment.cpus(),
+    }
+
+
+def host() -> dict[str, Any]:
+    """What the whole machine has, whatever of it this process may use."""
+    return {
         "cores": psutil.cpu_count(logical=False) or psutil.cpu_count(),
         "threads": psutil.cpu_count(),
+        "memory_bytes": psutil.virtual_memory().total,
     }
 
 
@@ -96,23 +106,6 @@ def os_name() -> str:
     """The distribution's own name for itself."""
     found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read("/etc/os-release"), re.MULTILINE)
     return found.group(1) if found else platform.system()
-
-
-def cgroup_limits() -> dict[str, Any]:
-    """The limits of this process, from either cgroup version; ``None`` is unlimited."""
-    memory = _read("/sys/fs/cgroup/memory.max") or _read(
-        "/sys/fs/cgroup/memory/memory.limit_in_bytes"
-    )
-    quota = _read("/sys/fs/cgroup/cpu.max").split() or [
-        _read("/sys/fs/cgroup/cpu/cpu.cfs_quota_us").strip(),
-        _read("/sys/fs/cgroup/cpu/cpu.cfs_period_us").strip(),
-    ]
-    limit = int(memory) if memory.strip().isdigit() else None
-    cpus = None
-    if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit():
-        cpus = int(quota[0]) / int(quota[1])
-    # An unlimited version 1 group reports a page-rounded 2**63.
-    return {"memory_bytes": limit if limit and limit < 1 << 62 else None, "cpus": cpus}
 
 
 def packages() -> dict[str, str | None]:

@@ -54,12 +54,17 @@ class Phase:
 
 @dataclass(frozen=True)
 class CacheDrop:
-    """Whether and how the page cache was dropped before ``run_start``."""
+    """Whether and how the page cache was dropped before ``run_start``.
+
+    ``in_use_kib`` of what is cached afterwards cannot be dropped.
+    """
 
     dropped: bool | None
     method: str | None
     cached_before_kib: int | None
     cached_after_kib: int | None
+    in_use_kib: int | None
+    location: str | None
     reason: str | None
 
 

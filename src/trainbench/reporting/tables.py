@@ -163,6 +163,7 @@ def system(results: Results) -> Table:
             ", ".join(shown(cpu.get(k)) for k in ("sockets", "cores", "threads")),
         ),
         ("Memory", gib(_number(record.get("memory_bytes")))),
+        ("Of the whole machine", _host(_mapping(record.get("host")))),
         ("GPUs", "; ".join(_gpu(g) for g in gpus) if isinstance(gpus, list) and gpus else "none"),
         ("CUDA", shown(record.get("cuda"))),
         ("Operating system", shown(record.get("os"))),
@@ -173,6 +174,12 @@ def system(results: Results) -> Table:
     return facts(pairs)
 
 
+def _host(host: Mapping[str, Any]) -> str:
+    """What there is beside what the run was allotted."""
+    cores, threads = (shown(host.get(key)) for key in ("cores", "threads"))
+    return f"{cores} cores, {threads} threads, {gib(_number(host.get('memory_bytes')))}"
+
+
 def _gpu(gpu: Any) -> str:
     gpu = _mapping(gpu)
     memory = gib(_number(gpu.get("memory_bytes")))
@@ -181,18 +188,17 @@ def _gpu(gpu: Any) -> str:
 
 def cache_drops(results: Results) -> Table:
     """Whether the page cache was dropped before each trial, with the proof."""
-    columns = ("Trial", "Dropped", "How", "Cached before", "Cached after", "Why not")
+    cached = ("Cached before", "Cached after", "Of it in use")
+    columns = ("Trial", "Dropped", "How", *cached, "Location", "Why not")
     rows = tuple((str(t.index), *_drop(t.cache_drop)) for t in results.trials)
-    return Table(columns, rows, numeric_from=6)
+    return Table(columns, rows, numeric_from=8)
 
 
 def _drop(drop: CacheDrop) -> tuple[str, ...]:
-    before, after = (
-        None if kib is None else kib * 1024
-        for kib in (drop.cached_before_kib, drop.cached_after_kib)
-    )
+    looked = (drop.cached_before_kib, drop.cached_after_kib, drop.in_use_kib)
+    cached = (gib(None if kib is None else kib * 1024) for kib in looked)
     why = drop.reason or ("" if drop.dropped else NA)
-    return yes(drop.dropped), drop.method or NA, gib(before), gib(after), why
+    return yes(drop.dropped), drop.method or NA, *cached, drop.location or NA, why
 
 
 def dataset(results: Results) -> Table:

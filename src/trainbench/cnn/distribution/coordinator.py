@@ -7,7 +7,6 @@ parameter_server         the variables lie on the servers; each worker runs the 
 from __future__ import annotations
 
 import collections
-import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -22,6 +21,7 @@ from trainbench.cnn.train.executor import Executor, compiled
 from trainbench.cnn.train.network import Copy
 from trainbench.cnn.train.step import Step
 from trainbench.distribution.cluster import Cluster
+from trainbench.machine import allotment
 
 
 class Coordinator:
@@ -192,7 +192,7 @@ def _drawn(source: Iterator[Batch]) -> tuple[Any, Any]:
 
 def threads_wanted(cluster: Cluster, params: Params) -> int:
     """Operations that must be able to run at a time; 0 where TensorFlow's own number does."""
-    least, cores = cluster.num_workers + 2, len(os.sched_getaffinity(0))
+    least, cores = cluster.num_workers + 2, allotment.cpus()
     if params.num_inter_threads:
         return max(int(params.num_inter_threads), least)
     return 0 if cores >= least else least

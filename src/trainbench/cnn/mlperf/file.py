@@ -23,8 +23,9 @@ LOCATION = "DROP_CACHE_LOC"
 def logged(params: Params, environment: Mapping[str, str]) -> Iterator[None]:
     """Log what runs inside, if ``params`` ask for it: to stdout, and to the file COMPLIANCE_FILE.
 
-    The page cache is dropped first, by the means that NCF has, unless DROP_CACHES is 0; only then
-    the log has ``run_clear_caches``. Of several workers the first one logs.
+    The page cache is dropped first, by the means that NCF has, unless DROP_CACHES is 0. If that is
+    proved the log has ``run_clear_caches``, and ``degraded`` where the proof or the kernel's own
+    location is missing. Of several workers the first one logs.
     """
     if not params.ml_perf_compliance_logging or params.task_index:
         yield
@@ -41,6 +42,9 @@ def logged(params: Params, environment: Mapping[str, str]) -> Iterator[None]:
         else:
             drop = page_cache.drop_page_cache(environment.get(LOCATION, page_cache.DROP_CACHES))
         log_line(drop.sentence())
+        for code, text in drop.notes():
+            log_line(f"degraded: {text}")
+            emit(tags.DEGRADED, code)
         if drop.dropped:
             emit(tags.RUN_CLEAR_CACHES)
         yield

@@ -15,7 +15,7 @@ from trainbench.cnn.flags.params import RUN_FILES, ParamError, Params
 from trainbench.cnn.rules import EVAL_DURING_TRAINING
 from trainbench.cnn.series import processes
 from trainbench.errors import MachineError, TrainbenchError
-from trainbench.machine import system
+from trainbench.machine import allotment
 from trainbench.progress import log_line
 
 _SHARE = 0.9
@@ -110,5 +110,5 @@ def limit_bytes(params: Params) -> int:
     if params.memory_limit_gib is not None:
         return int(params.memory_limit_gib * 2**30)
     available = psutil.virtual_memory().available
-    group = system.cgroup_limits()["memory_bytes"]
+    group = allotment.cgroup_limits()["memory_bytes"]
     return int(_SHARE * (min(available, group) if group else available))
