@@ -31,7 +31,9 @@ from typing import Any, NoReturn
 
 CHECKOUT = Path(__file__).resolve().parent
 ACCELERATOR = CHECKOUT / "containers" / "train" / "accelerator"
-DOCKER_SOCKET = Path("/var/run/docker.sock")
+DATA_LABEL = "org.trainbench.data"  # the data folder that a container works on
+POPPER_LABEL = "org.trainbench.popper"  # the process whose step it is
+HOLDS_ENGINE = "train"  # the only step that gets the engine's socket: it drops the page cache
 NVIDIA_NODES = ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*")
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 CDI_GPU = "nvidia.com/gpu"
@@ -47,23 +49,18 @@ def engine(env: Mapping[str, str], gpu: dict[str, Any]) -> dict[str, Any]:
         env: the caller's environment.
         gpu: what ``gpu_request`` found.
     """
-    owner = caller(env)
     mounts = [f"{data_dir(env)}:/data"]
     mirror = local_mirror(env)
     if mirror is not None:
         mounts.append(f"{mirror}:/mirror:ro")
-    options: dict[str, Any] = {
+    return {
         "environment": environment(env, gpu),
         "volumes": mounts,
+        "labels": {DATA_LABEL: str(data_dir(env)), POPPER_LABEL: process_identity(os.getpid())},
         # Passes SIGTERM on to the step and reaps its orphans.
         "init": True,
         **{key: value for key, value in gpu.items() if key != "environment"},
     }
-    if owner[0] != 0:
-        options["user"] = f"{owner[0]}:{owner[1]}"
-        if DOCKER_SOCKET.exists():
-            options["group_add"] = [str(DOCKER_SOCKET.stat().st_gid)]
-    return options
 
 
 def environment(env: Mapping[str, str], gpu: Mapping[str, Any]) -> dict[str, str]:
@@ -175,13 +172,34 @@ def git_state() -> dict[str, str]:
     }
 
 
+def process_identity(pid: int) -> str:
+    """``PID START BOOT:NAMESPACE``, which no later process has; empty where it cannot be read."""
+    try:
+        started = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{pid} {started} {boot}:{os.readlink('/proc/self/ns/pid')}"
+    except OSError:
+        return ""
+
+
+def lives(identity: str) -> bool | None:
+    """Whether the process of an identity still runs; ``None`` where that cannot be seen."""
+    here = process_identity(os.getpid()).split()
+    asked = identity.split()
+    if len(asked) != 3 or asked[2:] != here[2:]:
+        return None
+    return process_identity(int(asked[0])) == identity
+
+
 def twin(options: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration of Popper 2.6 and later.
 
     There ``volumes`` would replace the workspace's own, so the folders become mounts, and a device
-    request does not survive its parser, so GPUs come through the NVIDIA runtime.
+    request does not survive its parser, so GPUs come through the NVIDIA runtime. The process that
+    writes it is not Popper's.
     """
     plain = {k: v for k, v in options.items() if k not in ("volumes", "device_requests")}
+    plain["labels"] = {k: v for k, v in options["labels"].items() if k != POPPER_LABEL}
     plain["mounts"] = [_mount(volume) for volume in options["volumes"]]
     if "device_requests" in options:
         gpu = nvidia_runtime()
@@ -246,6 +264,52 @@ def occupy_checkout() -> None:
         stop(f"{CHECKOUT}: a run is going on here; wait for it, or use another clone", code=6)
 
 
+def end_orphans(env: Mapping[str, str]) -> None:
+    """End the containers that work on the data folder for a Popper that is gone.
+
+    A Popper that was killed leaves its step running, which holds the data folder. The container of
+    a Popper that lives, or of one that cannot be looked for from here, is named instead.
+    """
+    from popper.runner_docker import DockerRunner
+
+    for container in _containers(DockerRunner, f"{DATA_LABEL}={data_dir(env)}"):
+        if container.status == "exited":
+            continue
+        popper = container.labels.get(POPPER_LABEL, "")
+        alive = lives(popper)
+        if alive is False:
+            print(f"{container.name}: its Popper is gone; ending it", file=sys.stderr)
+            container.stop()
+            container.remove(force=True)
+            continue
+        pid = popper.partition(" ")[0]
+        whose = f"Popper, process {pid}," if alive else "a Popper that is not of this machine"
+        end = f"kill {pid}" if alive else f"docker rm -f {container.name}"
+        stop(
+            f"DATA_DIR={data_dir(env)}: container {container.name} of {whose} works on it; wait "
+            f"for it, end it ({end}), or choose another folder",
+            code=6,
+        )
+
+
+def confine_steps() -> None:
+    """Give no step but training the engine's socket, and none the checkout for writing.
+
+    Whoever holds the socket is root on the host; whoever changes the code is the next step.
+    """
+    from popper.runner_docker import DockerRunner
+
+    merge = DockerRunner.update_engine_config
+
+    def confined(container: dict[str, Any], options: Mapping[str, Any]) -> None:
+        workspace, socket = container["volumes"]
+        keeps = container["name"].startswith(f"popper_{HOLDS_ENGINE}_")
+        container["volumes"] = [f"{workspace}:ro", *([socket] if keeps else [])]
+        merge(container, options)
+
+    DockerRunner.update_engine_config = staticmethod(confined)
+
+
 def leave_no_container(env: Mapping[str, str]) -> None:
     """End Popper on a signal with its documented code, and remove the containers of its steps.
 
@@ -254,15 +318,17 @@ def leave_no_container(env: Mapping[str, str]) -> None:
     from popper.runner import WorkflowRunner
     from popper.runner_docker import DockerRunner
 
+    own = process_identity(os.getpid())
+
     def interrupted(number: int, frame: Any) -> None:
-        for name in (signal.SIGINT, signal.SIGTERM):
+        for name in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(name, signal.SIG_IGN)
         with contextlib.suppress(SystemExit):
             WorkflowRunner.signal_handler(number, frame)
         sys.exit(130)
 
     def remove() -> None:
-        for container in DockerRunner.spawned_containers:
+        for container in _containers(DockerRunner, f"{POPPER_LABEL}={own}"):
             try:
                 container.remove(force=True)
             except Exception as error:  # noqa: BLE001  the exit code is decided by now
@@ -270,8 +336,21 @@ def leave_no_container(env: Mapping[str, str]) -> None:
 
     signal.signal(signal.SIGINT, interrupted)
     signal.signal(signal.SIGTERM, interrupted)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup is the user's word.
+        signal.signal(signal.SIGHUP, interrupted)
     if env.get("KEEP_CONTAINERS") != "1" and "--reuse" not in sys.argv:
         atexit.register(remove)
+
+
+def _containers(runner: Any, label: str) -> list[Any]:
+    """The containers with a label, in whatever state; none where the engine does not answer."""
+    import docker
+
+    try:
+        client = runner.d or docker.from_env(timeout=CLIENT_TIMEOUT_S)
+        return list(client.containers.list(all=True, filters={"label": label}))
+    except (docker.errors.DockerException, OSError):
+        return []
 
 
 def stop(message: str, *, code: int) -> NoReturn:
@@ -314,8 +393,10 @@ if first_import():
     under_popper = "popper.runner" in sys.modules
     if under_popper and "--dry-run" not in sys.argv:
         occupy_checkout()
+        end_orphans(os.environ)
     prepare(os.environ, _GPU)
     if under_popper:
+        confine_steps()
         leave_no_container(os.environ)
 
 if __name__ == "__main__":

@@ -44,10 +44,6 @@ LINE = 100
 NUMBER = {"type": ["number", "null"]}
 
 SAID: dict[str, dict[str, str]] = {
-    "Comparison": {
-        "settings": "What differs, and what one run says and another does not (not known).",
-        "unknown": "What none of the runs says.",
-    },
     "Evaluation": {
         "epoch": "Epochs trained, with its fraction.",
         "top_1": "Share of the images.",
@@ -56,12 +52,9 @@ SAID: dict[str, dict[str, str]] = {
     },
     "LogCheck": {
         "file": "Path relative to the run directory.",
-        "time_s": "run_stop - run_start, by the wall clock.",
-        "monotonic_time_s": "The same by the monotonic clock; null without clock.jsonl.",
-        "clocks_agree": "Whether both clocks kept step in the log; null without clock.jsonl.",
+        "time_s": "run_stop - run_start.",
         "converged": "Whether the quality reached the target of the same log.",
         "success": "What run_stop claims.",
-        "benchmark": "The benchmark that its first line names.",
     },
     "LogFinding": {
         "level": "The lowest level that the finding fails: 1, 2 or strict.",
@@ -111,7 +104,7 @@ SAID: dict[str, dict[str, str]] = {
     },
     "Verdict": {
         "exit_code": "0 ok, 1 failed or unfinished, 4 target not reached by any trial, 5 level-2 "
-        "findings, or records that contradict each other.",
+        "findings.",
         "reached": "Trials that reached the target.",
         "finished": "Trials that ended, with or without the target.",
         "expected": "Trials that the run has or should have.",
@@ -124,7 +117,7 @@ ENUMS: dict[str, dict[str, list[Any]]] = {
     "Rule": {"level": list(LEVELS)},
     "Verdict": {
         "exit_code": [0, 1, 4, 5],
-        "outcome": ["ok", "failed", "target_not_reached", "not_compliant", "contradicted"],
+        "outcome": ["ok", "failed", "target_not_reached", "not_compliant"],
     },
 }
 # What results.json calls by the benchmark's own names.
@@ -269,12 +262,6 @@ def common() -> dict[str, Any]:
         "cache": {"description": "cache.json of the run.", "type": "object"},
         "trials": array("Trial"),
         "rules": {"description": "Every rule that was applied.", **array("Rule")},
-        "logged": {
-            "description": "What the logs say of hyperparameters, sizes and target: by tag, each "
-            "value once.",
-            "type": "object",
-            "additionalProperties": {"type": "array"},
-        },
         "set_findings": {
             "description": "Strict findings on all logs together.",
             **array("LogFinding"),

@@ -60,8 +60,8 @@ def test_a_step_leaves_files_of_the_caller_and_no_other(
     volumes = [f"{CHECKOUT}:/workspace:ro", *engine.pop("volumes")]
     client.containers.run(
         "trainbench-download:local",
-        ["-m", "trainbench", "download"],
-        entrypoint=["python"],
+        ["download"],
+        entrypoint=["python", "-m", "trainbench.machine.privileges"],
         volumes=volumes,
         remove=True,
         **engine,
@@ -81,32 +81,113 @@ def exit_codes(client: docker.DockerClient, name: str, since: int) -> list[str]:
     return [each["exitCode"] for each in ended if each["name"].startswith(name)]
 
 
-def test_a_terminated_popper_leaves_no_container(
+# A step that waits for a server of the documentation's network, and its view of what it may do.
+PROBE = """
+python -m trainbench.machine.privileges download --dataset ml-1m --mirror http://192.0.2.1/ &
+until tr '\\0' ' ' < /proc/$!/cmdline | grep -q 'trainbench download'; do sleep 0.1; done
+grep -E '^(Uid|Gid|Groups|CapEff|CapPrm|NoNewPrivs):' /proc/$!/status
+kill $!
+"""
+
+
+def test_a_step_that_reads_foreign_bytes_has_neither_root_nor_the_engine(
     client: docker.DockerClient, tmp_path: Path
 ) -> None:
-    folder = clone(tmp_path / "clone")
-    popper = Path(sys.executable).with_name("popper")
-    since = int(time.time())
+    engine = settings_for(clone(tmp_path / "clone"))
+    socket = "/var/run/docker.sock:/var/run/docker.sock"
+    output = client.containers.run(
+        "trainbench-download:local",
+        ["-c", PROBE],
+        entrypoint=["sh"],
+        volumes=[f"{CHECKOUT}:/workspace:ro", socket, *engine.pop("volumes")],
+        remove=True,
+        **engine,
+    )
+    found = dict(line.split(":", 1) for line in output.decode().splitlines())
+    owner = (tmp_path / "clone" / "data").stat()
+    assert found["Uid"].split() == [str(owner.st_uid)] * 4
+    assert found["Gid"].split() == [str(owner.st_gid)] * 4
+    assert "0" not in (found["Uid"].split()[0], found["Gid"].split()[0])
+    assert found["Groups"].split() == []
+    assert int(found["CapEff"], 16) == int(found["CapPrm"], 16) == 0
+    assert found["NoNewPrivs"].strip() == "1"
+
+
+def popper(folder: Path) -> subprocess.Popen[str]:
+    """Popper with a step that sleeps, when it does."""
     process = subprocess.Popen(
-        [popper, "run", "--skip-pull", "-f", "wf.yml", "-c", "settings.py"],
+        [
+            *(Path(sys.executable).with_name("popper"), "run", "--skip-pull"),
+            *("-f", "wf.yml", "-c", "settings.py"),
+        ],
         cwd=folder,
         env={**os.environ, "PRESET": "quick", "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+    return process
+
+
+def until_asleep(process: subprocess.Popen[str]) -> list[str]:
+    """The lines that Popper prints until its step sleeps, or ends."""
     assert process.stdout is not None
     lines = []
     for line in process.stdout:
         lines.append(line)
         if "asleep" in line:
             break
+    return lines
+
+
+def test_a_terminated_popper_leaves_no_container(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    since = int(time.time())
+    process = popper(clone(tmp_path / "clone"))
+    lines = until_asleep(process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert process.returncode == 130, lines
     # The step hears SIGTERM through its init; otherwise Docker's own SIGKILL would have ended it.
     assert exit_codes(client, "popper_sleeper_", since) == [str(128 + signal.SIGTERM)]
     assert client.containers.list(all=True, filters={"name": "popper_sleeper_"}) == []
+
+
+def test_the_step_of_a_popper_that_was_killed_is_ended_by_the_next_one(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    folder = clone(tmp_path / "clone")
+    killed = popper(folder)
+    until_asleep(killed)
+    killed.kill()
+    killed.communicate(timeout=60)
+    [orphan] = client.containers.list(filters={"name": "popper_sleeper_"})
+    following = popper(folder)
+    lines = until_asleep(following)
+    assert f"{orphan.name}: its Popper is gone; ending it\n" in lines
+    assert orphan.id not in {each.id for each in client.containers.list(all=True)}
+    following.send_signal(signal.SIGHUP)
+    following.communicate(timeout=60)
+    assert following.returncode == 130
+    assert client.containers.list(all=True, filters={"name": "popper_sleeper_"}) == []
+
+
+def test_the_step_of_a_popper_that_lives_is_named_and_left_alone(
+    client: docker.DockerClient, tmp_path: Path
+) -> None:
+    folder, other = clone(tmp_path / "clone"), clone(tmp_path / "other")
+    (other / "data").symlink_to(folder / "data")
+    first = popper(folder)
+    until_asleep(first)
+    refused = popper(other)
+    lines = refused.communicate(timeout=60)[0]
+    [container] = client.containers.list(filters={"name": "popper_sleeper_"})
+    assert refused.returncode == 6, lines
+    assert f"container {container.name} of Popper, process {first.pid}," in lines
+    assert f"kill {first.pid}" in lines
+    first.terminate()
+    first.communicate(timeout=60)
 
 
 @pytest.mark.parametrize("name", ["download", "preprocess", "train", "stitch"])

@@ -198,29 +198,28 @@ def test_a_data_directory_that_is_a_file_stops(
     assert "choose another folder" in capsys.readouterr().err
 
 
-def test_steps_run_as_the_caller_and_may_use_docker(
-    settings: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_containers_say_whose_they_are_and_what_they_work_on(
+    settings: ModuleType, checkout: Path
 ) -> None:
-    socket = tmp_path / "docker.sock"
-    socket.touch()
-    monkeypatch.setattr(settings, "DOCKER_SOCKET", socket)
-    monkeypatch.setattr(settings, "caller", lambda env: (1000, 1001))
-    engine = settings.engine({}, NO_GPU)
-    assert engine["user"] == "1000:1001"
-    assert engine["group_add"] == [str(socket.stat().st_gid)]
+    labels = settings.engine({}, NO_GPU)["labels"]
+    assert labels[settings.DATA_LABEL] == f"{checkout}/data"
+    assert settings.lives(labels[settings.POPPER_LABEL]) is True
 
 
-def test_root_keeps_dockers_default_user(
-    settings: ModuleType, monkeypatch: pytest.MonkeyPatch
+def test_a_process_that_ended_does_not_live_and_one_of_another_machine_is_not_judged(
+    settings: ModuleType,
 ) -> None:
-    monkeypatch.setattr(settings, "caller", lambda env: (0, 0))
-    assert "user" not in settings.engine({}, NO_GPU)
+    own = settings.process_identity(os.getpid())
+    pid, started, boot = own.split()
+    assert settings.lives(f"{pid} {int(started) + 1} {boot}") is False
+    assert settings.lives(f"{2**22 + 1} {started} {boot}") is False
+    assert settings.lives(f"{pid} {started} another-boot") is None
+    assert settings.lives("") is None
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can act for another user")
 def test_under_sudo_files_belong_to_the_user(settings: ModuleType, tmp_path: Path) -> None:
     env = {"SUDO_UID": "12345", "SUDO_GID": "54321", "DATA_DIR": str(tmp_path / "a" / "data")}
-    assert settings.engine(env, NO_GPU)["user"] == "12345:54321"
     settings.make_data_dir(env)
     for folder in (tmp_path / "a", tmp_path / "a" / "data"):
         assert (folder.stat().st_uid, folder.stat().st_gid) == (12345, 54321)

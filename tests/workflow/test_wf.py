@@ -47,17 +47,19 @@ def test_the_five_steps_run_in_order_in_four_images(popper: Popper, tmp_path: Pa
     assert output.index("preset quick (as asked)") < output.index("download says hello")
 
 
-def test_every_step_gets_the_code_the_data_and_the_engine(popper: Popper, tmp_path: Path) -> None:
+def test_every_step_gets_the_code_and_the_data_and_training_the_engine(
+    popper: Popper, tmp_path: Path
+) -> None:
     popper().communicate(timeout=PATIENCE_S)
     clone = tmp_path / "clone"
+    socket = "/var/run/docker.sock:/var/run/docker.sock"
     for step, note in zip(STEPS, notes(tmp_path, "create"), strict=True):
-        assert note["entrypoint"] == ["python", "-m", "trainbench"]
+        trains = step == "train"
+        module = "trainbench" if trains else "trainbench.machine.privileges"
+        assert note["entrypoint"] == ["python", "-m", module]
         assert note["command"][0] == step
-        assert note["volumes"] == [
-            f"{clone}:/workspace",
-            "/var/run/docker.sock:/var/run/docker.sock",
-            f"{clone}/data:/data",
-        ]
+        engine = [socket] if trains else []
+        assert note["volumes"] == [f"{clone}:/workspace:ro", *engine, f"{clone}/data:/data"]
         assert note["environment"]["TRAINBENCH_DATA_DIR"] == "/data"
         assert note["environment"]["PRESET"] == "quick"
         assert note["init"] is True
@@ -74,7 +76,7 @@ def test_a_failed_step_ends_the_workflow_and_leaves_no_container(
     assert [note["name"] for note in notes(tmp_path, "remove")] == created
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_the_step_removes_its_container_and_exits_130(
     popper: Popper, tmp_path: Path, number: signal.Signals
 ) -> None:

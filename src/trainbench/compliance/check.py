@@ -14,7 +14,6 @@ from trainbench.compliance.parse import Log, parse_line, read_lines, sort_out
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, RuleSet, ruleset
 from trainbench.compliance.rules.rule import Rule
 from trainbench.compliance.tags import ncf as tags
-from trainbench.compliance.two_clocks import Clocks, of_log
 
 
 def check_file(path: Path, rules: RuleSet) -> list[Finding]:
@@ -23,10 +22,10 @@ def check_file(path: Path, rules: RuleSet) -> list[Finding]:
     Raises:
         OSError: the file cannot be read.
     """
-    return check(read_lines(path), rules, of_log(path) if rules.strict else None)
+    return check(read_lines(path), rules)
 
 
-def judge(lines: Iterable[str], clocks: Clocks | None = None) -> dict[str, tuple[Finding, ...]]:
+def judge(lines: Iterable[str]) -> dict[str, tuple[Finding, ...]]:
     """The findings of every level, those of either published checker counted once."""
     text = list(lines)
     return {
@@ -34,29 +33,25 @@ def judge(lines: Iterable[str], clocks: Clocks | None = None) -> dict[str, tuple
             dict.fromkeys(
                 finding
                 for checker in CHECKERS
-                for finding in check(text, ruleset(level, checker=checker), clocks)
+                for finding in check(text, ruleset(level, checker=checker))
             )
         )
         for level in LEVELS
     }
 
 
-def check(
-    lines: Iterable[str | Line | Finding], rules: RuleSet, clocks: Clocks | None = None
-) -> list[Finding]:
+def check(lines: Iterable[str | Line | Finding], rules: RuleSet) -> list[Finding]:
     """What in ``lines`` breaks the rules, in the order of the rules.
 
     ``lines`` are the lines of a file, or what ``parse.read_lines`` makes of it. Unreadable lines
-    come first: any of them makes a log fail, as in the v0.5 checker. ``clocks`` are the monotonic
-    times of the log, where there are any.
+    come first: any of them makes a log fail, as in the v0.5 checker.
     """
     parsed = [_parsed(line, number) for number, line in enumerate(lines, start=1)]
     log = _as_checker_reads(parsed, rules.checker)
     plain = (*rules.rules, *_benchmark_rules(log, rules))
     findings = [*log.findings, *_judged(EventIndex(log.events), plain)]
     if rules.strict:
-        events = (p.content for p in parsed if isinstance(p.content, Event))
-        index = EventIndex(events, clocks)
+        index = EventIndex(p.content for p in parsed if isinstance(p.content, Event))
         benchmark = index.events[0].benchmark if index.events else tags.BENCHMARK
         findings += _judged(index, rules.strict_of(benchmark))
     return findings

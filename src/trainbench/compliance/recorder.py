@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
 from trainbench.files import write_json
+from trainbench.machine import privileges
 from trainbench.machine.page_cache import CacheDrop
 from trainbench.progress import log_line
 from trainbench.trials.clock import TrialClock
@@ -39,7 +40,7 @@ class Recorder:
         """
         write_status(self.status, self.trial.status)
         try:
-            with logging_to(self.trial.compliance_raw, clock=self.trial.clock, **log):
+            with logging_to(self.trial.compliance_raw, **log):
                 final = work()
         except BaseException as error:
             write_status(failed_status(self.status, error), self.trial.status)
@@ -58,7 +59,8 @@ class Recorder:
 
     def record_system(self, found: Mapping[str, Any], notes: Notes) -> None:
         """Write system.json, and degrade the result for each of ``notes`` that applies."""
-        write_json(self.trial.system, found, sort_keys=False)
+        record = {**found, "privileges": privileges.of_this_process()}
+        write_json(self.trial.system, record, sort_keys=False)
         for code, text in applying(notes):
             self.degrade(code, text)
         write_status(self.status, self.trial.status)

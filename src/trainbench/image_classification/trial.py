@@ -100,7 +100,7 @@ class _Trial(Recorder):
 
     def _record_system(self, benchmark: BenchmarkCNN, folder: Path) -> None:
         device = ",".join(benchmark.printed_devices)
-        found = system.record(git=self.spec.git, device=device)
+        found = system.record(git=self.spec.git, device=device, images=self.spec.images)
         record = convert.read_record(folder)
         found["data"] = {"dataset": self.config.dataset, "cache": folder.name, **record["counts"]}
         self.status = replace(self.status, device=device)

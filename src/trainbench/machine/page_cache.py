@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainbench.machine import cache_service
 from trainbench.machine.system import in_container
 
 DROP_CACHES = "/proc/sys/vm/drop_caches"
@@ -79,6 +80,12 @@ class CacheDrop:
 
 
 def drop_page_cache(location: str = DROP_CACHES) -> CacheDrop:
+    """Have the page cache dropped by the process that started this one, else by ``drop_here``."""
+    done = cache_service.ask()
+    return drop_here(location) if done is None else CacheDrop(**done)
+
+
+def drop_here(location: str = DROP_CACHES) -> CacheDrop:
     """Drop the page cache by the narrowest means that works here.
 
     In a container that holds Docker's socket: a sidecar that sees nothing but ``drop_caches``, then

@@ -8,9 +8,8 @@ from __future__ import annotations
 import platform
 import re
 import shutil
-import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -32,10 +31,16 @@ PACKAGES = (
 )
 
 
-def record(*, git: Mapping[str, Any] | None = None, device: str | None = None) -> dict[str, Any]:
+def record(
+    *,
+    git: Mapping[str, Any] | None = None,
+    device: str | None = None,
+    images: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any]:
     """The content of system.json.
 
     Args:
+        images: what ``machine.images.images`` found.
         git: ``{"revision", "dirty"}`` of the code; found beside the package when ``None``.
         device: what the trainer computes on (``CPU``, ``GPU x2``).
     """
@@ -52,7 +57,10 @@ def record(*, git: Mapping[str, Any] | None = None, device: str | None = None) -
         "cgroup": allotment.cgroup_limits(),
         "packages": packages(),
         "python": platform.python_version(),
-        "images": own_image(),
+        "images": [{key: image[key] for key in ("name", "digest", "base")} for image in images],
+        "image_packages": {
+            image["name"]: {key: image[key] for key in ("debian", "python")} for image in images
+        },
         "git": git or git_state(Path(__file__).resolve().parents[3]),
         "device": device,
         "container": in_container(),
@@ -111,23 +119,6 @@ def os_name() -> str:
 def packages() -> dict[str, str | None]:
     """Versions of the packages that decide the numbers; ``None`` where one is not installed."""
     return {name: version(name) for name in PACKAGES}
-
-
-def own_image() -> list[dict[str, str]]:
-    """The image this process runs in, with its digest, as far as Docker tells."""
-    if not in_container() or not Path("/var/run/docker.sock").exists():
-        return []
-    import docker
-    from docker.errors import DockerException
-
-    try:
-        client = docker.from_env(timeout=10)
-        image = client.containers.get(socket.gethostname()).image
-    except (DockerException, OSError):
-        return []
-    if image is None:
-        return []
-    return [{"name": image.tags[0] if image.tags else "untagged", "digest": str(image.id)}]
 
 
 def git_state(folder: Path) -> dict[str, Any]:

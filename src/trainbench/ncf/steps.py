@@ -140,7 +140,9 @@ def work(spec: SetSpec) -> bool:
             "options": spec.options,
         }
         code = trial_set.follow(
-            child.command(file, "trainbench.ncf.trial:run_worker", arguments), log_file
+            child.command(file, "trainbench.ncf.trial:run_worker", arguments),
+            log_file,
+            drop_cache_location=spec.drop_cache_location,
         )
         if code:
             kind = trial_set.HOPELESS.get(code, TrainbenchError)

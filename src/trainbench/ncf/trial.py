@@ -220,7 +220,7 @@ class _Recorder(Recorder, Observer):
 
     def _record_machine(self, device: str, cache: RatingsCache) -> None:
         manifest = object_or_empty(self.spec.run_dir.manifest)
-        found = system.record(git=self.spec.git, device=device)
+        found = system.record(git=self.spec.git, device=device, images=self.spec.images)
         if self.options.cluster:
             found["workers"] = self.options.cluster.num_workers
         found["data"] = {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -12,14 +11,11 @@ from typing import Any, TypeVar
 from trainbench.compliance import score as scoring
 from trainbench.compliance.check import check
 from trainbench.compliance.event import Event, Finding, Line, excerpt
-from trainbench.compliance.hyperparameters import hyperparameters
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import parse_lines, read_lines
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import CHECKERS, LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
-from trainbench.compliance.tags import resnet as resnet_tags
-from trainbench.compliance.two_clocks import of_log, times
 from trainbench.files import fill, sha256_of
 from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule, Score
 from trainbench.trials.paths import RunDir
@@ -32,13 +28,11 @@ _Record = TypeVar("_Record", LogCheck, LogFinding, Score)
 class Evidence:
     """All stitched logs of a run: each alone by trial, all as a set, and their statistic.
 
-    ``epochs`` holds what the logs say of each epoch, for trials of which nothing else is left;
-    ``logged`` what they say of the hyperparameters, by tag.
+    ``epochs`` holds what the logs say of each epoch, for trials of which nothing else is left.
     """
 
     logs: Mapping[int, LogCheck]
     epochs: Mapping[int, tuple[LoggedEpoch, ...]]
-    logged: Mapping[str, tuple[Any, ...]]
     set_findings: tuple[LogFinding, ...]
     score: Score | None
 
@@ -59,7 +53,6 @@ def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str
     return Evidence(
         logs=logs,
         epochs={index: tuple(_epochs(log)) for index, log in events.items()},
-        logged=hyperparameters(events.values()),
         set_findings=tuple(_with_context(finding, []) for finding in of_set),
         score=_score(folder, benchmark) if logs else None,
     )
@@ -89,31 +82,19 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     events = parse_lines(lines).events
     run = outcome(events)
     known = [line for line in lines if isinstance(line, Line)]
-    clocks = of_log(path)
-    shown = times(events, clocks)
     found = dict.fromkeys(
         finding
         for checker in CHECKERS
-        for finding in check(lines, ruleset(LEVELS[-1], checker=checker), clocks)
+        for finding in check(lines, ruleset(LEVELS[-1], checker=checker))
     )
     judged = _copied(
         LogCheck,
         run,
         file=name,
         sha256=sha256_of(path),
-        monotonic_time_s=shown.monotonic_s,
-        clocks_agree=shown.agree,
-        benchmark=events[0].benchmark if events else None,
-        seed=run.seed or _random_seed(events),
         findings=tuple(_with_context(finding, known) for finding in found),
     )
     return judged, events
-
-
-def _random_seed(events: Sequence[Event]) -> str | None:
-    """The seed where a log has it under v0.5's own tag, as ResNet's have."""
-    found = (e.value for e in events if e.key == resnet_tags.RUN_SET_RANDOM_SEED)
-    return next((json.dumps(value) for value in found if value is not None), None)
 
 
 def rules(benchmark: str) -> tuple[Rule, ...]:
@@ -139,13 +120,9 @@ def lost_lines(recorded: Mapping[str, Any]) -> dict[int, tuple[LogFinding, ...]]
     }
 
 
-# What stitch finds and is found here again.
-_JUDGED_AGAIN = ("stitch/clock/", "stitch/chain/")
-
-
 def _recorded(findings: Any) -> Iterable[LogFinding]:
     for record in findings if isinstance(findings, list) else ():
-        if isinstance(record, dict) and not str(record.get("rule")).startswith(_JUDGED_AGAIN):
+        if isinstance(record, dict):
             rule, found, wanted = (str(record.get(key)) for key in ("rule", "found", "wanted"))
             yield LogFinding("strict", rule, None, found, wanted, ())
 

@@ -94,16 +94,11 @@ class LogCheck:
     """A stitched log checked again: its time, its outcome and the findings of all levels.
 
     ``converged`` is the log's own evidence, ``best >= target``; ``success`` what it claims.
-    ``time_s`` is by the wall clock; without clock.jsonl, ``clocks_agree`` is None. ``benchmark`` is
-    what its first line names.
     """
 
     file: str
     sha256: str
-    benchmark: str | None
     time_s: float | None
-    monotonic_time_s: float | None
-    clocks_agree: bool | None
     run_start_unix_s: float | None
     run_stop_unix_s: float | None
     best: float | None
@@ -224,7 +219,7 @@ class Results:
     """A run as its directory tells it.
 
     ``set_findings`` are on all logs together; ``set_aside`` names trials that were cut off and
-    started anew; ``logged`` has what the logs say of the hyperparameters, by tag.
+    started anew.
     """
 
     run: Run
@@ -234,7 +229,6 @@ class Results:
     cache: Mapping[str, Any]
     trials: tuple[Trial, ...]
     rules: tuple[Rule, ...]
-    logged: Mapping[str, tuple[Any, ...]]
     set_findings: tuple[LogFinding, ...]
     score: Score | None
     set_aside: tuple[str, ...]
@@ -268,8 +262,6 @@ class Results:
     def degraded(self) -> tuple[str, ...]:
         """What makes the result less than the benchmark's own, in words, each once."""
         texts = [d.text or d.code for t in self.trials for d in t.status.degraded or ()]
-        if any(t.log and t.log.clocks_agree is False for t in self.trials):
-            texts.append("the wall clock, by which the log is written, was not right in the run")
         runs = max(self.run.runs or 0, len(self.trials))
         asked = self.benchmark.run_rule.runs
         if runs < asked:

@@ -17,6 +17,7 @@ from trainbench.benchmark import find, load
 from trainbench.configuration import record
 from trainbench.errors import Interrupted, MachineError, TrainbenchError, system_text
 from trainbench.files import damage_told, read_object, write_json
+from trainbench.machine.privileges import gain_nothing
 from trainbench.trials import signals
 from trainbench.trials.parent_watch import die_with_parent
 from trainbench.trials.spec import TrialSpec
@@ -83,6 +84,7 @@ def main(path: Path) -> int:
         with damage_told(path, "a spec", "see trainbench.trials.child"):
             spec = record(Spec, read_object(path))
         die_with_parent(spec.parent)
+        gain_nothing()
         # TensorFlow reads them when imported: its start-up notes would bury the progress lines.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")

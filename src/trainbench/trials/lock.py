@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from trainbench.errors import MachineError
+from trainbench.machine import privileges
 from trainbench.trials.child import ending_of
 from trainbench.trials.paths import DataDir, RunDir
 
@@ -37,8 +39,10 @@ def locked(data: DataDir, step: str) -> Iterator[Step]:
         MachineError: the folder is missing or not writable, or another step holds it.
     """
     _require_folder(data.root)
+    privileges.own_user(data.root)
     since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    holder = f"{step}, process {os.getpid()}, since {since}\n".encode()
+    where = f" in container {socket.gethostname()}" if privileges.in_step() else ""
+    holder = f"{step}, process {os.getpid()}{where}, since {since}\n".encode()
 
     def name_holder(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)

@@ -38,6 +38,7 @@ class DataDir:
     lock = _In(".lock")  # held by the step that is running; its text says which
     steps = _In("steps.jsonl")  # a line per step that ended: exit code, duration
     caches = _In("cache")  # all preprocessed caches
+    images = _In("images")  # a file per container image: the packages in it
     work = _In("work")  # the running producers' input; empty when nothing runs
     runs = _In("runs")
     latest = _In("runs/latest")  # a symbolic link to the newest run
@@ -108,7 +109,6 @@ class TrialDir:
     compliance_preprocess = _In("compliance_preprocess.log")  # copied from the cache
     compliance_raw = _In("compliance_raw.log")  # the trainer's raw lines (NCF_RAW_)
     compliance_generator = _In("compliance_generator.log")  # the producer's raw lines
-    clock = _In("clock.jsonl")  # both clocks at each line of the trainer and the producer
     epochs = _In("epochs.jsonl")  # a line per epoch
     phases = _In("phases.jsonl")  # a line per phase, on or off the clock
     system = _In("system.json")  # the machine, driver, images and packages

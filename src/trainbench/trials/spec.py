@@ -11,6 +11,7 @@ from trainbench.benchmark import DEFAULT, Benchmark, find, load, registered
 from trainbench.configuration import record
 from trainbench.errors import ConfigError
 from trainbench.files import object_or_empty
+from trainbench.machine.images import images
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 
@@ -70,6 +71,7 @@ class TrialSpec:
     drop_cache_location: str = DROP_CACHES
     git: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
+    images: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def of(cls, spec: SetSpec, run: RunDir, *, index: int, seed: int) -> TrialSpec:
@@ -83,6 +85,7 @@ class TrialSpec:
             drop_cache_location=spec.drop_cache_location,
             git=spec.git,
             options=spec.options,
+            images=images(spec.data.images),
         )
 
     @classmethod
@@ -127,8 +130,8 @@ class Run:
 def benchmark_of(run: RunDir) -> Benchmark:
     """The benchmark that ``run`` is of.
 
-    run.json names it. Where it does not, or is not there, the folder of stitched logs does, or the
-    spec of a trial; runs of before it was recorded are the default benchmark's.
+    run.json names it. Where it does not, or is not there, the folder of stitched logs does; runs of
+    before it was recorded are the default benchmark's.
 
     Raises:
         ConfigError: it is of a benchmark that is not installed here.
@@ -137,6 +140,4 @@ def benchmark_of(run: RunDir) -> Benchmark:
     if isinstance(named, str):
         return find(named)
     stitched = [path.name for path in sorted(run.root.glob("results/*/*")) if path.is_dir()]
-    started = [object_or_empty(trial.spec).get("arguments") for trial in run.trials]
-    specs = [str(spec.get("benchmark")) for spec in started if isinstance(spec, dict)]
-    return find(next((name for name in (*stitched, *specs) if name in registered()), DEFAULT))
+    return find(next((name for name in stitched if name in registered()), DEFAULT))

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,8 @@ from trainbench.errors import (
     TrainbenchError,
 )
 from trainbench.files import fill, object_or_empty, read_object, write_atomically, write_json
-from trainbench.machine import system
+from trainbench.machine import cache_service, page_cache, privileges, system
+from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.progress import duration, log_line
 from trainbench.trials import child
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
@@ -91,17 +93,28 @@ def require_target(run: RunDir, quality: Quality) -> None:
     )
 
 
-def follow(command: list[str], log_file: Path) -> int:
-    """Run ``command``, add what it prints to ``log_file`` and here, and end it if we are ended."""
+def follow(command: list[str], log_file: Path, *, drop_cache_location: str = DROP_CACHES) -> int:
+    """Run ``command``, add what it prints to ``log_file`` and here, and end it if we are ended.
+
+    The process has no privileges that this one could give up; it may ask to drop the page cache.
+    """
     # A session of its own: the terminal's Ctrl-C reaches us alone, and we pass it on once.
-    child = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,
-    )
+    with cache_service.answering(lambda: asdict(page_cache.drop_here(drop_cache_location))) as ask:
+        with privileges.unprivileged() as user:
+            child = subprocess.Popen(
+                command,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                errors="replace",
+                start_new_session=True,
+                **user,
+                **ask,
+            )
+        return _follow(child, log_file)
+
+
+def _follow(child: subprocess.Popen[str], log_file: Path) -> int:
     assert child.stdout is not None
     try:
         with open(log_file, "a") as copy:
@@ -185,7 +198,7 @@ def _finished(spec: SetSpec, run: RunDir, index: int) -> Status:
     trial.root.mkdir()
     one = TrialSpec.of(spec, run, index=index, seed=seed)
     command = child.command(trial.spec, "trainbench.trials.child:trial", one.to_json())
-    _run_in_process(trial, command, seed)
+    _run_in_process(trial, command, seed, spec.drop_cache_location)
     return _status(spec, run, index)
 
 
@@ -207,9 +220,9 @@ def _set_aside(trial: TrialDir, state: str) -> None:
     log_line(f"{trial.root.name} was cut off ({state}); starting it again")
 
 
-def _run_in_process(trial: TrialDir, command: list[str], seed: int) -> None:
+def _run_in_process(trial: TrialDir, command: list[str], seed: int, location: str) -> None:
     try:
-        code = follow(command, trial.stdout)
+        code = follow(command, trial.stdout, drop_cache_location=location)
     except BaseException:
         _mark_interrupted(trial)
         raise

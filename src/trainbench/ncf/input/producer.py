@@ -25,7 +25,6 @@ import numpy as np
 import numpy.typing as npt
 
 from trainbench.compliance.emit import logging_to
-from trainbench.compliance.two_clocks import beside
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
 from trainbench.files import PACKAGE
 from trainbench.movielens.cache import RatingsCache
@@ -211,8 +210,7 @@ class _Inline:
         pass
 
     def wait_for(self, folder: Path) -> None:
-        log = Path(self._options.compliance_file)
-        with logging_to(log, clock=beside(log)):
+        with logging_to(Path(self._options.compliance_file)):
             while not folder.exists():
                 next(self._made)
 
