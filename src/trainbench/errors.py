@@ -5,11 +5,27 @@ A message is one line that says the file, what was found, what was wanted and wh
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
+from trainbench.display.secrets import without_secrets
+from trainbench.display.visible import visible
+
+_LITTLE_BYTES = 1 << 20  # what a disk that is full may still have
+
 
 class TrainbenchError(Exception):
-    """A failure that a user can act on; everything else is a defect and keeps its traceback."""
+    """A failure that a user can act on; everything else is a defect and keeps its traceback.
+
+    The message may be shown and stored: passwords in addresses are left out of it, and characters
+    that steer a terminal are made visible.
+    """
 
     exit_code = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(visible(without_secrets(message)))
 
 
 class ConfigError(TrainbenchError):
@@ -54,6 +70,39 @@ class Interrupted(TrainbenchError):
     exit_code = 130
 
 
-def system_text(error: OSError) -> str:
-    """What the system says of a file, with the file's name: ``data/raw: Permission denied``."""
-    return f"{error.filename or 'the system'}: {error.strerror or error}"
+def system_text(error: OSError, needed_bytes: int = 0) -> str:
+    """What the system says of a file, with the file's name: ``data/raw: Permission denied``.
+
+    Args:
+        needed_bytes: what was to be written, where that is known.
+    """
+    name = str(error.filename or "the system")
+    needed = f"{needed_bytes:,} bytes needed" if needed_bytes else "more is needed"
+    more = {
+        errno.ENOSPC: lambda: _full(name, needed_bytes, needed),
+        errno.EDQUOT: lambda: f": {needed}; free some of this user's space",
+        errno.EFBIG: lambda: f": {needed}; raise the limit of this process (ulimit -f)",
+        errno.EIO: lambda: ": check the disk and its connection",
+    }.get(error.errno or 0)
+    said = f"{name}: {error.strerror or error}"
+    if more:
+        said += f"{more()}, or choose another disk with --data-dir, then run again"
+    return visible(without_secrets(said))
+
+
+def _full(name: str, needed_bytes: int, needed: str) -> str:
+    """Of what a disk has no more: bytes, files or what it does not say."""
+    folder = next((p for p in Path(name).absolute().parents if p.is_dir()), Path("/"))
+    try:
+        disk = os.statvfs(folder)
+    except OSError:
+        return f": {needed}; free some space"
+    free = disk.f_bavail * disk.f_frsize
+    if disk.f_files and not disk.f_favail:
+        return (
+            f": the disk can hold no more files, all {disk.f_files:,} are used ({free:,} bytes are "
+            "free); remove some files"
+        )
+    if free > max(needed_bytes, _LITTLE_BYTES):
+        return f", though {free:,} bytes are free: {needed}; look for a quota or another limit"
+    return f": disk full: {needed}, {free:,} bytes free; free some space"

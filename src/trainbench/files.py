@@ -17,11 +17,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, cast, get_args, get_origin, get_type_hints
+from typing import IO, Any, TypeVar, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from trainbench.errors import DataIntegrityError, MachineError
+from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError, system_text
 
 T = TypeVar("T")
 BLOCK_BYTES = 4 << 20
@@ -44,9 +44,10 @@ def whole_file(path: Path, part: Path | None = None) -> Iterator[Path]:
     """
     part = part or path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        yield part
-        _sync(part)
-        os.replace(part, path)
+        with named(path):
+            yield part
+            _sync(part)
+            os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
 
@@ -63,7 +64,8 @@ def whole_folder(folder: Path, part: Path | None = None, *, durable: bool = True
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(parents=True)
-        yield part
+        with named(folder):
+            yield part
         for path in (*part.rglob("*"), part) if durable else ():
             _sync(path)
         if folder.exists():
@@ -93,35 +95,58 @@ def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
-        while block := file.read(BLOCK_BYTES):
+        while block := read_block(path, file):
             digest.update(block)
     return digest.hexdigest()
 
 
+def read_block(path: Path, file: IO[bytes]) -> bytes:
+    """The next 4 MiB of ``file``; an error of the disk names ``path``."""
+    with named(path):
+        return file.read(BLOCK_BYTES)
+
+
 @contextmanager
-def space_for(folder: Path, needed_bytes: int) -> Iterator[None]:
-    """Raise ``MachineError`` for a disk that is too full at once, or found full or read-only."""
-    if shutil.disk_usage(folder).free < needed_bytes:
-        raise MachineError(_no_space(folder, needed_bytes))
+def writing(path: Path, needed_bytes: int = 0) -> Iterator[None]:
+    """Tell what keeps ``path`` from being written as a ``MachineError`` that names it.
+
+    A disk with fewer than ``needed_bytes`` free is refused at once; a disk that turns out full,
+    broken or read-only is told when it does. Stands inside ``whole_file``, whose end frees what
+    was written.
+    """
+    folder = next(p for p in (path, *path.absolute().parents) if p.is_dir())
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes:
+        raise MachineError(
+            f"{path}: disk full: {needed_bytes:,} bytes needed, {free:,} bytes free; free some "
+            "space, or choose another disk with --data-dir, then run again"
+        )
     try:
-        yield
+        with named(path):
+            yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            raise MachineError(_no_space(folder, needed_bytes)) from None
+        if error.errno is None and "requested and" in str(error):
+            # NumPy says how many bytes it could not write, and not why.
+            error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO):
+            raise MachineError(system_text(error, needed_bytes)) from None
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise MachineError(
-                f"{error.filename or folder}: not allowed to write here ({error.strerror}); "
+                f"{error.filename}: not allowed to write here ({error.strerror}); "
                 "give the data directory to this user or choose another with --data-dir"
             ) from None
         raise
 
 
-def _no_space(folder: Path, needed_bytes: int) -> str:
-    free = shutil.disk_usage(folder).free
-    return (
-        f"{folder}: disk full: {needed_bytes:,} bytes needed, {free:,} bytes free; free some "
-        "space or choose another disk with --data-dir, then run again"
-    )
+@contextmanager
+def named(path: Path) -> Iterator[None]:
+    """Give an ``OSError`` of a read or a write, which names no file, the name ``path``."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
 
 
 def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
@@ -202,6 +227,23 @@ def damage_told(path: Path, kind: str, advice: str) -> Iterator[None]:
         yield
     except (ValueError, KeyError) as error:
         raise DataIntegrityError(f"{path}: not {kind} ({error}); {advice}") from None
+
+
+@contextmanager
+def foreign(name: str, kind: str, advice: str) -> Iterator[None]:
+    """Turn whatever a parser of foreign bytes raises into ``DataIntegrityError``: ``name`` is none.
+
+    What the system says of a disk or a file stays an ``OSError``.
+    """
+    try:
+        yield
+    except TrainbenchError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):
+            raise
+        said = str(error) or type(error).__name__
+        raise DataIntegrityError(f"{name}: not {kind} ({said}); {advice}") from None
 
 
 def object_or_empty(path: Path) -> dict[str, Any]:

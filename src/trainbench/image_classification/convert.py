@@ -11,7 +11,8 @@ import hashlib
 import json
 import tarfile
 import tempfile
-from pathlib import Path
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -21,11 +22,13 @@ from trainbench.benchmark import Inputs
 from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import (
     damage_told,
+    foreign,
+    named,
     read_object,
     sha256_of,
-    space_for,
     whole_folder,
     write_json,
+    writing,
 )
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.image_classification.source import ARCHIVE, SUBSETS, raw_name, read_manifest
@@ -33,6 +36,8 @@ from trainbench.progress import heartbeat, log_line
 from trainbench.trials.paths import DataDir
 
 FORMAT = 1
+_AGAIN = "delete it and run download again"
+_MOST_BYTES = 64 << 20  # of one batch of CIFAR-10, which has 31 MB
 
 
 def convert(config: ImagesConfig, data: DataDir) -> Path:
@@ -49,10 +54,10 @@ def convert(config: ImagesConfig, data: DataDir) -> Path:
     data.caches.mkdir(parents=True, exist_ok=True)
     raw_bytes = sum(facts["bytes"] for facts in manifest["files"].values())
     with (
-        # ImageNet's files stay where they are.
-        space_for(data.caches, 0 if config.dataset == "imagenet" else 2 * raw_bytes),
         heartbeat("converting the images"),
         whole_folder(folder) as part,
+        # ImageNet's files stay where they are.
+        writing(folder, 0 if config.dataset == "imagenet" else 2 * raw_bytes),
     ):
         record = _build(config, manifest, data.raw(raw_name(config)), part)
         write_json(part / "cache.json", {"schema": 1, "key": folder.name, **record})
@@ -123,9 +128,10 @@ def _build(config: ImagesConfig, manifest: dict[str, Any], raw: Path, part: Path
     if config.dataset == "imagenet":
         counts = {"train": 1_281_167, "validation": 50_000}
         return {"dataset": "imagenet", "folder": manifest["folder"], "counts": counts, "files": {}}
+    _require_unchanged(raw, manifest)
     counts, files = {}, {}
     for subset in SUBSETS:
-        images, labels = _read(config, raw, subset)
+        images, labels = _read(config, raw, subset, part)
         counts[subset] = len(labels)
         for kind, array in (("images", images), ("labels", labels)):
             name = f"{subset}_{kind}.npy"
@@ -134,22 +140,48 @@ def _build(config: ImagesConfig, manifest: dict[str, Any], raw: Path, part: Path
     return {"dataset": config.dataset, "folder": None, "counts": counts, "files": files}
 
 
-def _read(config: ImagesConfig, raw: Path, subset: str) -> tuple[Any, Any]:
+def _require_unchanged(raw: Path, manifest: dict[str, Any]) -> None:
+    for name, facts in manifest["files"].items():
+        if not (raw / name).is_file() or sha256_of(raw / name) != facts.get("sha256"):
+            raise DataIntegrityError(
+                f"{raw / name}: not as it was downloaded or drawn; run download again"
+            )
+
+
+def _read(config: ImagesConfig, raw: Path, subset: str, part: Path) -> tuple[Any, Any]:
     """Images uint8[n, 32, 32, 3] and labels int32[n]."""
     if config.dataset == "generated":
-        with np.load(raw / f"{subset}.npz") as packed:
+        file = raw / f"{subset}.npz"
+        with foreign(str(file), "drawn images", _AGAIN), named(file), np.load(file) as packed:
             return packed["images"], packed["labels"]
-    try:
-        with tarfile.open(raw / ARCHIVE) as archive, tempfile.TemporaryDirectory() as folder:
-            # Here and not above: it imports TensorFlow, which the generated set does not need.
-            from trainbench.cnn.input.cifar10 import read
+    # Here and not above: it imports TensorFlow, which the generated set does not need.
+    from trainbench.cnn.input.cifar10 import FILES, read
 
-            archive.extractall(folder, filter="data")
+    archive = raw / ARCHIVE
+    with foreign(str(archive), "CIFAR-10", _AGAIN), tempfile.TemporaryDirectory(dir=part) as folder:
+        _unpack(archive, FILES[subset], Path(folder))
+        try:
             return read(Path(folder), subset)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataIntegrityError(
-            f"{raw / ARCHIVE}: cannot be unpacked ({error}); delete it and run download again"
-        ) from None
+        except DataIntegrityError as error:
+            said = str(error).replace(f"{folder}/", "")
+            raise DataIntegrityError(f"{archive}: {said}") from None
+
+
+def _unpack(archive: Path, names: Collection[str], folder: Path) -> None:
+    """Write the members of these names to ``folder``, wherever in the archive they lie."""
+    with named(archive), tarfile.open(archive, "r:gz") as members:
+        for member in members:
+            name = PurePosixPath(member.name).name
+            if name not in names or not member.isfile():
+                continue
+            if member.size > _MOST_BYTES:
+                raise DataIntegrityError(
+                    f"{archive}: {name} has {member.size:,} bytes, at most {_MOST_BYTES:,} are "
+                    f"accepted; {_AGAIN}"
+                )
+            packed = members.extractfile(member)
+            assert packed is not None
+            (folder / name).write_bytes(packed.read())
 
 
 def _counts(record: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ import msgspec
 import numpy as np
 
 from trainbench.benchmark import PUBLISHER, Source
+from trainbench.display.secrets import without_credentials
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
 from trainbench.files import damage_told, read_object, sha256_of, write_atomically, write_json
 from trainbench.image_classification import generated
@@ -125,6 +126,7 @@ def _generate(config: ImagesConfig, folder: Path) -> dict[str, Any]:
 def _fetch(folder: Path, mirror: str | None, sha256: str | None) -> dict[str, Any]:
     """Put the archive into ``folder``, verified."""
     target, source = folder / ARCHIVE, transfer.locate(mirror, ARCHIVE) if mirror else URL
+    shown = without_credentials(str(source))
     part = target.with_name(target.name + ".part")
     if isinstance(source, Path):
         transfer.copy(source, part)
@@ -135,16 +137,16 @@ def _fetch(folder: Path, mirror: str | None, sha256: str | None) -> dict[str, An
     try:
         if not published and digest.sha256 != (sha256 or "").strip().lower():
             raise DataIntegrityError(
-                f"{source}: sha256 is {digest.sha256}, wanted {sha256 or SHA256}; use another "
+                f"{shown}: sha256 is {digest.sha256}, wanted {sha256 or SHA256}; use another "
                 "source, or state --sha256 (SHA256 in the workflow) if you trust this archive"
             )
     except TrainbenchError:
         transfer.forget(part)
         raise
     os.replace(part, target)
-    shown = transfer.without_credentials(source) if isinstance(source, str) else "local file"
     files = {ARCHIVE: {"bytes": digest.bytes, "sha256": digest.sha256, "md5": digest.md5}}
-    return {"source": shown, "url": URL, "published": published, "files": files}
+    origin = shown if isinstance(source, str) else "local file"
+    return {"source": origin, "url": URL, "published": published, "files": files}
 
 
 def _imagenet(mirror: str | None) -> dict[str, Any]:

@@ -14,8 +14,9 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from trainbench.display.secrets import without_credentials
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
-from trainbench.files import BLOCK_BYTES, sha256_of
+from trainbench.files import read_block, sha256_of
 from trainbench.movielens import transfer
 from trainbench.movielens.datasets import Dataset, Manifest, read_manifest, write_manifest
 from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
@@ -76,7 +77,7 @@ def download(
     published = _is_published(dataset, digest, from_publisher=source == dataset.url)
     manifest = Manifest(
         dataset=dataset.name,
-        source=transfer.without_credentials(source) if isinstance(source, str) else "local file",
+        source=without_credentials(source) if isinstance(source, str) else "local file",
         ratings_file=ratings.name,
         ratings_bytes=ratings.stat().st_size,
         ratings_sha256=ratings_sha256,
@@ -146,7 +147,7 @@ def digest_of(path: Path) -> Digest:
     md5, sha256 = hashlib.md5(usedforsecurity=False), hashlib.sha256()
     size = path.stat().st_size
     with path.open("rb") as file, Progress(size, label=f"verify {path.name}") as progress:
-        while block := file.read(BLOCK_BYTES):
+        while block := read_block(path, file):
             md5.update(block)
             sha256.update(block)
             progress.advance(len(block))
@@ -253,7 +254,7 @@ def _is_published(dataset: Dataset, digest: Digest, *, from_publisher: bool) -> 
 
 
 def _shown(source: str | Path) -> str:
-    return transfer.without_credentials(source) if isinstance(source, str) else str(source)
+    return without_credentials(source) if isinstance(source, str) else str(source)
 
 
 def _origin(manifest: Manifest) -> str:

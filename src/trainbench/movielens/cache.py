@@ -26,9 +26,9 @@ from trainbench.files import (
     damage_told,
     read_object,
     sha256_of,
-    space_for,
     whole_folder,
     write_json,
+    writing,
 )
 from trainbench.movielens.datasets import Manifest, SplitSpec, dataset, read_manifest
 from trainbench.trials.paths import DataDir
@@ -137,7 +137,7 @@ def write_cache(
     folder.parent.mkdir(parents=True, exist_ok=True)
     remove_unfinished(folder.parent)
     needed = sum(array.nbytes for array in arrays.values())
-    with space_for(folder.parent, needed), whole_folder(folder) as part:
+    with whole_folder(folder) as part, writing(folder, needed):
         described = {name: _write_array(part, name, array) for name, array in arrays.items()}
         write_json(
             part / RECORD, {**record, "schema": FORMAT, "key": folder.name, "arrays": described}

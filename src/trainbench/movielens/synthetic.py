@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainbench.errors import ConfigError
-from trainbench.files import sha256_of, space_for, whole_file
+from trainbench.files import sha256_of, whole_file, writing
 from trainbench.movielens.datasets import (
     DATASETS,
     Counts,
@@ -271,8 +271,8 @@ def _write_csv(path: Path, size: SyntheticSize) -> str:
     """Write the ratings by rename; the SHA-256 of the file."""
     digest = hashlib.sha256()
     with (
-        space_for(path.parent, size.ratings * _BYTES_PER_ROW),
         whole_file(path, path.with_name(path.name + ".part")) as part,
+        writing(path, size.ratings * _BYTES_PER_ROW),
         part.open("wb") as file,
     ):
         for text in _csv(size):

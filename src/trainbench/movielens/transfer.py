@@ -6,62 +6,63 @@ What has arrived is in ``<name>.part``; ``<name>.part.json`` beside it holds the
 
 from __future__ import annotations
 
-import re
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 
+from trainbench.display.secrets import without_credentials, without_secrets
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
-from trainbench.files import (
-    BLOCK_BYTES,
-    object_or_empty,
-    space_for,
-    write_json,
-)
+from trainbench.files import object_or_empty, read_block, write_json, writing
+from trainbench.movielens import answer, connection
+from trainbench.movielens.connection import Patience, TryAgainError
 from trainbench.progress import Progress, log_line
 
-_TIMEOUT_S = (15, 60)  # to connect, between two bytes
-_CHUNK_BYTES = 64 << 10  # the most that a broken connection loses
+MAX_BYTES = 4 << 30
+"""The most that is taken of a file whose size nobody has published; ml-25m has 262 MB."""
+_PROGRESS_BYTES = 64 << 10
 _RETRIED = {408, 425, 429}
 
 
 @dataclass(frozen=True)
 class Retry:
-    """How often in a row a server may fail, and the first pause between two attempts; it doubles.
+    """How often in a row a server may fail, and the pauses between two attempts.
 
-    An attempt that brought a megabyte or more does not count as a failure.
+    An attempt that brought 64 KiB that were not here before does not count as a failure.
+
+    Attributes:
+        first_pause_s: doubles with each attempt, up to ``longest_pause_s``.
+        longest_asked_s: the longest pause that a server may ask for (Retry-After).
     """
 
-    attempts: int = 6
+    attempts: int = 5
     first_pause_s: float = 1.0
     longest_pause_s: float = 30.0
-
-
-class _TryAgainError(Exception):
-    """A failure that another attempt may fix."""
-
-
-def without_credentials(url: str) -> str:
-    """``url`` as it may be shown and stored: without user, password and query."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
+    longest_asked_s: float = 120.0
+    patience: Patience = field(default_factory=Patience)
 
 
 def locate(mirror: str, name: str) -> str | Path:
-    """Where a mirror has the file ``name``: a URL, or a path for ``file:`` URLs and folders."""
-    scheme = urlsplit(mirror).scheme.lower()
-    if scheme in ("http", "https"):
-        return f"{mirror.rstrip('/')}/{name}"
-    if scheme == "file":
-        return Path(unquote(urlsplit(mirror).path)) / name
+    """Where a mirror has the file ``name``: a URL, or a path for ``file:`` URLs and folders.
+
+    A query of the mirror's URL, an access token for example, stays behind the file's name.
+    """
+    try:
+        parts = urlsplit(mirror)
+        _ = parts.port
+    except ValueError:
+        shown = without_credentials(mirror)
+        raise ConfigError(f"mirror {shown}: not an address; check --mirror") from None
+    if parts.scheme in ("http", "https"):
+        path = f"{parts.path.rstrip('/')}/{name}"
+        return parts._replace(path=path, fragment="").geturl()
+    if parts.scheme == "file":
+        return Path(unquote(parts.path)) / name
     if "://" in mirror:
-        raise ConfigError(
-            f"mirror {without_credentials(mirror)}: wanted http, https, file or a folder"
-        )
+        shown = without_credentials(mirror)
+        raise ConfigError(f"mirror {shown}: wanted http, https, file or a folder")
     return Path(mirror) / name
 
 
@@ -74,16 +75,20 @@ def copy(source: Path, part: Path) -> None:
     if not source.is_file():
         raise MachineError(f"{source}: not found; check --archive or --mirror (MIRROR)")
     size = source.stat().st_size
-    with space_for(part.parent, size), source.open("rb") as file:
-        forget(part)
-        try:
-            with part.open("wb") as out, Progress(size, label=f"copy {source.name}") as progress:
-                while block := file.read(BLOCK_BYTES):
-                    out.write(block)
-                    progress.advance(len(block))
-        except BaseException:  # Nothing resumes a copy.
-            part.unlink(missing_ok=True)
-            raise
+    forget(part)
+    try:
+        with (
+            writing(part, size),
+            source.open("rb") as file,
+            part.open("wb") as out,
+            Progress(size, label=f"copy {source.name}") as progress,
+        ):
+            while block := read_block(source, file):
+                out.write(block)
+                progress.advance(len(block))
+    except BaseException:  # Nothing resumes a copy.
+        part.unlink(missing_ok=True)
+        raise
 
 
 def fetch(
@@ -93,27 +98,29 @@ def fetch(
 
     Raises:
         MachineError: no answer, a refusal, a full disk; what has arrived is kept for the next run.
-        DataIntegrityError: the server has another number of bytes than ``expected_bytes``.
+        DataIntegrityError: the server has another number of bytes than ``expected_bytes``, or more
+            than ``MAX_BYTES`` where that is not given.
     """
     retry = retry or Retry()
-    shown = without_credentials(url)
-    failures, pause_s = 0, retry.first_pause_s
-    with requests.Session() as session:
-        while True:
-            before = _size(part)
-            try:
-                return _attempt(session, url, part, expected_bytes)
-            except (requests.RequestException, _TryAgainError) as error:
-                reason = _reason(error)
-            failures = failures + 1 if _size(part) - before < 1 << 20 else 1
-            if failures >= retry.attempts:
-                raise MachineError(
-                    f"{shown}: {reason}, {failures} times in a row; {_size(part):,} bytes are kept "
-                    "and the next run resumes; check the network, or pass --mirror or --archive"
-                )
-            log_line(f"download: {reason}; next attempt in {pause_s:.0f} s")
-            time.sleep(pause_s)
-            pause_s = min(2 * pause_s, retry.longest_pause_s)
+    failures, pause_s, most = 0, retry.first_pause_s, _size(part)
+    while True:
+        try:
+            return _attempt(url, part, expected_bytes, retry.patience)
+        except TryAgainError as error:
+            reason, asked_s = str(error), error.wait_s
+        if _size(part) >= most + _PROGRESS_BYTES:
+            failures, pause_s, most = 0, retry.first_pause_s, _size(part)
+        failures += 1
+        if failures >= retry.attempts:
+            raise MachineError(
+                f"{without_credentials(url)}: {reason}, {failures} times in a row; "
+                f"{_size(part):,} bytes are kept and the next run resumes; check the network, or "
+                "pass --mirror or --archive"
+            )
+        wait_s = max(pause_s, min(asked_s, retry.longest_asked_s))
+        log_line(f"download: {without_secrets(reason)}; next attempt in {wait_s:.0f} s")
+        time.sleep(wait_s)
+        pause_s = min(2 * pause_s, retry.longest_pause_s)
 
 
 def forget(part: Path) -> None:
@@ -122,82 +129,98 @@ def forget(part: Path) -> None:
     _state_path(part).unlink(missing_ok=True)
 
 
-def _attempt(session: requests.Session, url: str, part: Path, expected: int | None) -> None:
+def _attempt(url: str, part: Path, expected: int | None, patience: Patience) -> None:
     state = _read_state(part, url)
     have = _size(part) if state else 0
     headers = {"Accept-Encoding": "identity"}
     if have and state:
         headers |= {"Range": f"bytes={have}-", "If-Range": state["validator"]}
-    with session.get(url, headers=headers, stream=True, timeout=_TIMEOUT_S) as response:
-        start, total = _start_and_total(response, part, have, expected)
+    with connection.ask(url, headers, patience) as response:
+        start, total = _start_and_total(response, part, have)
+        total = _agreed(response, part, total, expected)
         if start == 0:
             _write_state(part, url, response)
         if total is None or start < total:
-            _receive(response, part, start, total)
+            _receive(response, part, start, total, patience)
     if total is not None and _size(part) != total:
-        raise _TryAgainError(f"broken off after {_size(part):,} of {total:,} bytes")
+        raise TryAgainError(f"broken off after {_size(part):,} of {total:,} bytes")
+    if not _size(part):
+        forget(part)
+        raise MachineError(f"{without_credentials(url)}: the answer is empty; use another --mirror")
     _state_path(part).unlink(missing_ok=True)
 
 
-def _start_and_total(
-    response: requests.Response, part: Path, have: int, expected: int | None
-) -> tuple[int, int | None]:
+def _start_and_total(response: requests.Response, part: Path, have: int) -> tuple[int, int | None]:
     """From which byte on the answer continues ``part``, and how many bytes the file has."""
-    status = response.status_code
-    shown = without_credentials(response.url)
+    status, shown = response.status_code, without_credentials(response.url)
     if status >= 500 or status in _RETRIED:
-        raise _TryAgainError(f"the server answers {status} {response.reason}")
+        said = f"the server answers {status} {response.reason}"
+        raise TryAgainError(said, answer.retry_after_s(response))
     if status == 206:
-        start, total = _content_range(response)
+        start, total = answer.content_range(response)
         if start != have:
             forget(part)
-            raise _TryAgainError(f"asked for bytes from {have:,}, got them from {start}")
-    elif status == 416 and have:
-        start, (_, total) = have, _content_range(response)
+            raise TryAgainError(f"asked for bytes from {have:,}, got them from {start}")
+        return have, total
+    if status == 416 and have:
+        _, total = answer.content_range(response)
         if total != have:
             forget(part)
-            raise _TryAgainError(f"the file has {total} bytes, {have:,} were here; starting again")
-    elif status == 200:
-        length = response.headers.get("Content-Length", "")
-        start, total = 0, int(length) if length.isdigit() else None
-    else:
-        raise MachineError(
-            f"{shown}: the server answers {status} {response.reason}, wanted 200; check --mirror, "
-            "or get the archive by other means and pass --archive PATH"
-        )
+            raise TryAgainError(f"the file has {total} bytes, {have:,} were here; starting again")
+        return have, total
+    if status == 200:
+        return 0, answer.content_length(response)
+    raise MachineError(
+        f"{shown}: the server answers {status} {response.reason}, wanted 200; check --mirror, "
+        "or get the archive by other means and pass --archive PATH"
+    )
+
+
+def _agreed(
+    response: requests.Response, part: Path, total: int | None, expected: int | None
+) -> int | None:
+    """The file's number of bytes, as announced or as published, where either is known."""
+    shown = without_credentials(response.url)
     if response.headers.get("Content-Encoding", "identity") != "identity":
         raise MachineError(f"{shown}: the server encodes the archive; use another --mirror")
-    if expected and total and total != expected:
+    if expected is not None and total not in (None, expected):
         forget(part)
         raise DataIntegrityError(
             f"{shown}: has {total:,} bytes, published are {expected:,}; use another --mirror, or "
             "state the SHA-256 of this archive with --sha256 if you trust it"
         )
-    return start, total
+    if total is not None and total > max(MAX_BYTES, expected or 0):
+        forget(part)
+        raise _too_long(shown, f"has {total:,} bytes, more", MAX_BYTES)
+    return expected if total is None else total
 
 
-def _content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """First byte and total of ``bytes 5-9/10``, ``bytes 5-9/*`` or ``bytes */10``."""
-    text = response.headers.get("Content-Range", "")
-    found = re.fullmatch(r"bytes (?:(\d+)-\d+|\*)/(?:(\d+)|\*)", text.strip())
-    if not found:
-        return None, None
-    start, total = (int(group) if group else None for group in found.groups())
-    return start, total
-
-
-def _receive(response: requests.Response, part: Path, start: int, total: int | None) -> None:
-    missing = (total or 0) - start
+def _receive(
+    response: requests.Response, part: Path, start: int, total: int | None, patience: Patience
+) -> None:
+    most, done = MAX_BYTES if total is None else total, start
     label = f"download {part.name.removesuffix('.part')}"
     with (
-        space_for(part.parent, max(missing, 0)),
+        writing(part, (total or start) - start),
         part.open("r+b" if start else "wb") as file,
         Progress(total, label=label, done=start) as progress,
     ):
         file.seek(start)
-        for block in response.iter_content(_CHUNK_BYTES):
+        for block in connection.blocks(response, patience):
+            done += len(block)
+            if done > most:
+                break
             file.write(block)
             progress.advance(len(block))
+    if done > most:
+        forget(part)
+        raise _too_long(without_credentials(response.url), "sends more", most)
+
+
+def _too_long(shown: str, found: str, most: int) -> DataIntegrityError:
+    return DataIntegrityError(
+        f"{shown}: {found} than the {most:,} bytes that the file may have; use another --mirror"
+    )
 
 
 def _state_path(part: Path) -> Path:
@@ -227,15 +250,3 @@ def _write_state(part: Path, url: str, response: requests.Response) -> None:
 
 def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, requests.Timeout):
-        return "no answer in time"
-    if isinstance(error, requests.exceptions.SSLError):
-        return f"no secure connection ({error})"[:200]
-    if isinstance(error, requests.exceptions.ChunkedEncodingError):
-        return "connection broken off"
-    if isinstance(error, requests.ConnectionError):
-        return "connection failed"
-    return str(error)[:200]

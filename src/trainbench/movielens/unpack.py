@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import stat
 import zipfile
-import zlib
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path, PurePosixPath
 
 from trainbench.errors import DataIntegrityError
-from trainbench.files import BLOCK_BYTES, space_for, whole_file
+from trainbench.files import foreign, read_block, whole_file, writing
 from trainbench.movielens.datasets import Layout
 from trainbench.progress import Progress, heartbeat
 
@@ -23,6 +21,8 @@ from trainbench.progress import Progress, heartbeat
 MAX_TOTAL_BYTES = 8 << 30
 MAX_RATIO = 100
 MAX_MEMBERS = 1_000
+# The others take up to 4 GiB of memory for one member, and no publisher uses them.
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _SMALL_BYTES = 1 << 20  # below this a high ratio is harmless
 
 
@@ -44,7 +44,7 @@ def ratings_member(path: Path, layout: Layout, *, shown: str | None = None) -> z
             damaged = archive.testzip()
         if damaged:
             raise DataIntegrityError(f"{name}: member {damaged!r} is damaged; download it again")
-    found = [m for m in members if PurePosixPath(m.filename).name == layout.ratings_file]
+    found = [m for m in members if _is_file(m) and _path(m.filename).name == layout.ratings_file]
     found = [m for m in found if "__MACOSX" not in m.filename]
     if len(found) != 1:
         raise DataIntegrityError(
@@ -62,8 +62,8 @@ def unpack(path: Path, member: zipfile.ZipInfo, target: Path) -> str:
     """
     digest = hashlib.sha256()
     with (
-        space_for(target.parent, member.file_size),
         whole_file(target, target.with_name(target.name + ".part")) as part,
+        writing(target, member.file_size),
         _zip_errors_told(str(path)),
         zipfile.ZipFile(path) as archive,
         archive.open(member) as packed,
@@ -71,21 +71,15 @@ def unpack(path: Path, member: zipfile.ZipInfo, target: Path) -> str:
         Progress(member.file_size, label=f"unpack {target.name}") as progress,
     ):
         # zipfile stops at the size that was checked and compares the CRC there.
-        while block := packed.read(BLOCK_BYTES):
+        while block := read_block(path, packed):
             digest.update(block)
             out.write(block)
             progress.advance(len(block))
     return digest.hexdigest()
 
 
-@contextmanager
-def _zip_errors_told(name: str) -> Iterator[None]:
-    try:
-        yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        raise DataIntegrityError(
-            f"{name}: not a whole zip archive ({error}); delete it and download it again"
-        ) from None
+def _zip_errors_told(name: str) -> AbstractContextManager[None]:
+    return foreign(name, "a whole zip archive", "delete it and download it again")
 
 
 def _fault_of_all(members: list[zipfile.ZipInfo], archive_bytes: int) -> str | None:
@@ -105,10 +99,20 @@ def _fault_of_all(members: list[zipfile.ZipInfo], archive_bytes: int) -> str | N
     return None
 
 
+def _path(name: str) -> PurePosixPath:
+    """The path that a member's name means; some programs on Windows write backslashes."""
+    return PurePosixPath(name.replace("\\", "/"))
+
+
+def _is_file(member: zipfile.ZipInfo) -> bool:
+    folder = member.filename.endswith(("/", "\\")) or stat.S_ISDIR(member.external_attr >> 16)
+    return not folder
+
+
 def _fault(member: zipfile.ZipInfo) -> str | None:
     """What is wrong with one member."""
     name = member.orig_filename
-    path = PurePosixPath(name.replace("\\", "/"))
+    path = _path(name)
     kind = stat.S_IFMT(member.external_attr >> 16)
     if path.is_absolute() or name[1:2] == ":":
         return f"member {name!r} has an absolute name"
@@ -116,6 +120,8 @@ def _fault(member: zipfile.ZipInfo) -> str | None:
         return f"member {name!r} leads out of the archive's folder"
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         return f"member {name!r} is a link or a device"
+    if member.compress_type not in _METHODS:
+        return f"member {name!r} is packed in another way than the archives of MovieLens"
     if member.flag_bits & 1:
         return f"member {name!r} is encrypted"
     if member.file_size > max(_SMALL_BYTES, MAX_RATIO * member.compress_size):

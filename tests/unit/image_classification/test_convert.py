@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import http.server
+import io
 import json
 import pickle
+import random
 import tarfile
 import threading
 from collections.abc import Iterator
@@ -149,6 +152,46 @@ def test_an_archive_that_is_not_the_published_one_is_refused_and_removed(
     with pytest.raises(DataIntegrityError, match="wanted 6d958be0"):
         source.download(configs.cifar10(), data, Source(mirror=str(mirror)))
     assert list(data.raw("cifar10").iterdir()) == []
+
+
+def test_damaged_images_end_in_one_clear_line_and_leave_nothing(
+    data: DataDir, mirror: Path
+) -> None:
+    chance, path = random.Random(7), mirror / source.ARCHIVE
+    whole = path.read_bytes()
+    empty = gzip.compress(b"")
+    bomb = gzip.compress(a_tar({"data_batch_1": b"\0" * (65 << 20)}))
+    other = gzip.compress(a_tar({"data_batch_1": b"cos\nsystem\n(S'false'\ntR."}))
+    zeroes = whole[:1_000] + bytes(20_000) + whole[21_000:]
+    noise = whole[:1_000] + chance.randbytes(len(whole) - 1_000)
+    for raw in (b"", b"<html>", whole[: len(whole) // 2], empty, bomb, other, zeroes, noise):
+        path.write_bytes(raw)
+        source.download(configs.cifar10(), data, Source(mirror=str(mirror), sha256=stated(mirror)))
+        with pytest.raises(DataIntegrityError, match=r"cifar-10-python\.tar\.gz: ") as caught:
+            convert.convert(configs.cifar10(), data)
+        assert "\n" not in str(caught.value)
+        assert list(data.caches.iterdir()) == []
+
+
+def test_images_that_changed_after_their_download_are_not_converted(data: DataDir) -> None:
+    source.download(SMALL, data)
+    path = data.raw(source.raw_name(SMALL)) / "train.npz"
+    raw = bytearray(path.read_bytes())
+    raw[len(raw) // 2] ^= 1
+    for damaged in (b"", raw, b"\x80\x05garbage"):
+        path.write_bytes(damaged)
+        with pytest.raises(DataIntegrityError, match=r"train\.npz: not as it was downloaded"):
+            convert.convert(SMALL, data)
+
+
+def a_tar(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as out:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"cifar-10-batches-py/{name}")
+            member.size = len(content)
+            out.addfile(member, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 def test_imagenet_is_never_fetched(data: DataDir, tmp_path: Path) -> None:

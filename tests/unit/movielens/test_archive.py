@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import os
+import random
 import resource
 import signal
 import stat
@@ -19,6 +21,7 @@ from pytest_httpserver import HTTPServer
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.movielens import archive
 from trainbench.movielens.datasets import CSV, Counts, Dataset, dataset, read_manifest
+from trainbench.movielens.unpack import ratings_member, unpack
 from trainbench.trials.paths import DataDir
 
 HEADER = "userId,movieId,rating,timestamp\n"
@@ -228,6 +231,108 @@ def test_an_archive_of_another_dataset_is_refused(mirror: Path, data: DataDir) -
     refused(path, data, r"found 0 members called ratings.csv, wanted one")
 
 
+METHODS = {"bzip2": zipfile.ZIP_BZIP2, "lzma": zipfile.ZIP_LZMA}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_member_packed_in_a_way_that_costs_memory_is_refused(
+    method: str, damaged: bool, mirror: Path, data: DataDir
+) -> None:
+    path = mirror / "tiny.zip"
+    with zipfile.ZipFile(path, "w", METHODS[method]) as out:
+        out.writestr("tiny/ratings.csv", HEADER + ROWS)
+    if damaged:
+        raw = bytearray(path.read_bytes())
+        raw[60:80] = b"\xff" * 20
+        path.write_bytes(raw)
+    refused(path, data, "refused: member 'tiny/ratings.csv' is packed in another way")
+
+
+def test_a_dictionary_of_4_gib_is_never_made(mirror: Path, data: DataDir) -> None:
+    path = mirror / "tiny.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as out:
+        out.writestr("tiny/ratings.csv", HEADER + ROWS)
+    raw = bytearray(path.read_bytes())
+    properties = 30 + len("tiny/ratings.csv") + 4
+    raw[properties + 1 : properties + 5] = b"\xff" * 4
+    path.write_bytes(raw)
+    refused(path, data, "packed in another way")
+
+
+def test_a_name_that_is_not_utf_8_is_refused(mirror: Path, data: DataDir) -> None:
+    path = mirror / "tiny.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("tiny/ratings.csv", HEADER + ROWS)
+        out.writestr("tiny/\u00e9", "x")
+    path.write_bytes(path.read_bytes().replace("\u00e9".encode(), b"\xff\xfe"))
+    refused(path, data, "not a whole zip archive")
+
+
+def test_an_offset_of_2_to_the_63_is_refused(mirror: Path, data: DataDir) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    raw = path.read_bytes()
+    first = raw.index(b"PK\x01\x02")
+    entry = bytearray(raw[first : raw.index(b"PK\x05\x06")])
+    name = int.from_bytes(entry[28:30], "little")
+    entry[30:32] = (12).to_bytes(2, "little")  # an extra field: zip64, of one offset
+    entry[42:46] = b"\xff" * 4
+    entry[46 + name : 46 + name] = b"\x01\x00\x08\x00" + (2**63).to_bytes(8, "little")
+    end = bytearray(raw[raw.index(b"PK\x05\x06") :])
+    end[12:16] = len(entry).to_bytes(4, "little")
+    path.write_bytes(raw[:first] + entry + end)
+    refused(path, data, "not a whole zip archive")
+
+
+def test_a_folder_called_like_the_ratings_file_is_not_that_file(
+    mirror: Path, data: DataDir
+) -> None:
+    path = mirror / "tiny.zip"
+    with zipfile.ZipFile(path, "w") as out:
+        out.writestr("ratings.csv/", "")
+    refused(path, data, "found 0 members called ratings.csv")
+    with zipfile.ZipFile(path, "a") as out:
+        out.writestr("ratings.csv/README", "x")
+        out.writestr("tiny/ratings.csv", HEADER + ROWS)
+    archive.download(described(path), data, archive=path)
+    assert (data.raw("tiny") / "ratings.csv").read_text() == HEADER + ROWS
+
+
+def test_a_zip_with_backslashes_in_its_names_is_read(mirror: Path, data: DataDir) -> None:
+    path = a_zip(mirror / "tiny.zip", {"tiny\\": "", "tiny\\ratings.csv": HEADER + ROWS})
+    archive.download(described(path), data, archive=path)
+    assert (data.raw("tiny") / "ratings.csv").read_text() == HEADER + ROWS
+
+
+def test_flipped_bits_in_a_zip_never_end_in_anything_but_one_clear_line(tmp_path: Path) -> None:
+    chance = random.Random(16)
+    path, ratings = tmp_path / "tiny.zip", tmp_path / "ratings.csv"
+    refusals = []
+    for number in range(150):
+        method = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)[number % 2]
+        with zipfile.ZipFile(path, "w", method) as out:
+            out.writestr("tiny/", "")
+            out.writestr("tiny/ratings.csv", HEADER + ROWS)
+            out.writestr("tiny/R\u00c9ADME", "text")
+        raw = bytearray(path.read_bytes())
+        for _ in range(chance.choice((1, 1, 2, 8))):
+            raw[chance.randrange(len(raw))] ^= 1 << chance.randrange(8)
+        if number % 10 == 0:
+            del raw[chance.randrange(len(raw)) :]
+        path.write_bytes(raw)
+        try:
+            unpack(path, ratings_member(path, CSV), ratings)
+        except DataIntegrityError as error:
+            refusals.append(str(error))
+            assert not ratings.exists()
+        else:
+            assert ratings.read_text() == HEADER + ROWS
+            ratings.unlink()
+        assert os.listdir(tmp_path) == ["tiny.zip"]
+    assert len(refusals) > 50
+    assert "\n" not in "".join(refusals)
+
+
 def test_options_that_contradict_each_other_are_told(data: DataDir) -> None:
     tiny = Dataset("tiny", CSV, "https://publisher.invalid/tiny.zip")
     with pytest.raises(ConfigError, match="wanted one of them"):
@@ -242,7 +347,7 @@ def test_options_that_contradict_each_other_are_told(data: DataDir) -> None:
 
 @contextmanager
 def files_no_longer_than(limit: int) -> Iterator[None]:
-    """A disk that is full after ``limit`` bytes, as far as this process is concerned."""
+    """The system refuses longer files to this process."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
@@ -253,17 +358,17 @@ def files_no_longer_than(limit: int) -> Iterator[None]:
         signal.signal(signal.SIGXFSZ, handler)
 
 
-def test_a_full_disk_is_told_with_the_bytes_needed_and_leaves_nothing_half(
+def test_a_limit_of_the_files_size_is_told_with_the_bytes_needed_and_leaves_nothing_half(
     mirror: Path, data: DataDir
 ) -> None:
     rows = "".join(f"{u},{u * 7919 % 10_007},3.5,{u * 31}\n" for u in range(20_000))
     path = a_zip(mirror / "tiny.zip", {"tiny/ratings.csv": HEADER + rows})
     size = path.stat().st_size
-    for limit, needed, left in (
-        (size - 1, size, []),
-        (size + 4_096, len(HEADER + rows), ["raw/tiny/tiny.zip"]),
+    for limit, file, needed, left in (
+        (size - 1, "tiny.zip.part", size, []),
+        (size + 4_096, "ratings.csv", len(HEADER + rows), ["raw/tiny/tiny.zip"]),
     ):
-        message = rf"disk full: {needed:,} bytes needed, [\d,]+ bytes free"
+        message = rf"/{file}: File too large: {needed:,} bytes needed; .*ulimit"
         with files_no_longer_than(limit), pytest.raises(MachineError, match=message):
             archive.download(described(path), data, archive=path)
         assert left_in(data) == left
@@ -275,7 +380,7 @@ def test_a_disk_with_too_little_room_is_refused_before_a_byte_is_written(
 ) -> None:
     path = a_zip(mirror / "tiny.zip")
     monkeypatch.setattr("shutil.disk_usage", lambda folder: type("Usage", (), {"free": 7})())
-    with pytest.raises(MachineError, match="bytes needed, 7 bytes free"):
+    with pytest.raises(MachineError, match=r"\.zip\.part: disk full: .* needed, 7 bytes free"):
         archive.download(described(path), data, archive=path)
     assert left_in(data) == []
 

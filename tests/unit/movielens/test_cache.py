@@ -179,7 +179,7 @@ def test_a_failure_while_writing_leaves_nothing_behind(config: NcfConfig, data: 
     def fail(part: Path) -> None:
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(MachineError, match=r"disk full: [\d,]+ bytes needed"):
+    with pytest.raises(MachineError, match=r"No space left.*[\d,]+ bytes needed"):
         cache.write_cache(folder, arrays, {}, finish=fail)
     assert bytes_of(folder) == whole
     assert [p.name for p in data.caches.iterdir()] == [folder.name]

@@ -92,7 +92,9 @@ def _read_file(file: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
             batch = _Unpickler(stream, encoding="bytes").load()
         pixels = np.asarray(batch[b"data"], np.uint8)
         labels = np.asarray(batch[b"labels"], np.int32)
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError) as error:
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise DataError(
             f"{file}: not a batch of CIFAR-10 ({error!r}); download it again"
         ) from error

@@ -21,7 +21,7 @@ from typing import NoReturn
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import TrainbenchError
-from trainbench.files import space_for, whole_folder, write_atomically
+from trainbench.files import whole_folder, write_atomically, writing
 from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.ncf.input.epochs import EpochMaker, EpochRecord, epoch_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
@@ -106,7 +106,7 @@ def _publish(folder: Path, needed_bytes: int, write: Callable[[Path], object]) -
     """``write`` into a folder under another name, then rename it atomically."""
     part, started = folder.with_name(folder.name + ".part"), time.perf_counter()
     # Nobody reads it after the run, and waiting for the disk would be on the clock.
-    with whole_folder(folder, part, durable=False), space_for(part, needed_bytes):
+    with whole_folder(folder, part, durable=False), writing(part, needed_bytes):
         write(part)
     log_line(f"{folder.name} ready after {duration(time.perf_counter() - started)}")
     return folder

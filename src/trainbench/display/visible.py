@@ -1,0 +1,93 @@
+"""Characters that steer a terminal, a page or a spreadsheet, made visible.
+
+A file name, an HTTP reason or a log's line may hold them; shown as they are, they could hide text,
+turn its direction round or run a formula.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import TextIO
+
+# Control characters but tab and newline; direction marks and overrides; zero-width characters but
+# the two joiners that scripts need; line and paragraph separators; tags; halves of pairs.
+_STEERING = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
+    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+)
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+
+
+def visible(text: str) -> str:
+    """``text`` with each character that steers as its number: ``\\x1b``, ``\\u202e``.
+
+    Tabs and newlines stay.
+    """
+    return _STEERING.sub(_number, text)
+
+
+def cell(value: object) -> object:
+    """``value`` for a CSV file: a text that a spreadsheet would run gets a ``'`` in front."""
+    if not isinstance(value, str):
+        return value
+    text = visible(value)
+    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+
+
+class VisibleStream(io.TextIOWrapper):
+    """A stream to people: what steers a terminal arrives as its number.
+
+    ``steer`` writes what the program itself steers the terminal with.
+    """
+
+    def write(self, text: str) -> int:
+        """Write ``text`` made visible; the number of its own characters."""
+        super().write(visible(text))
+        return len(text)
+
+    def steer(self, text: str) -> None:
+        """Write ``text`` as it is."""
+        super().write(text)
+
+
+def steer(stream: TextIO, text: str) -> None:
+    """Write a control sequence of our own to ``stream``."""
+    if isinstance(stream, VisibleStream):
+        stream.steer(text)
+    else:
+        stream.write(text)
+
+
+def guarded(stream: TextIO) -> TextIO:
+    """``stream`` as a ``VisibleStream``; unchanged where it is no ordinary one.
+
+    What its encoding lacks is written as a number and never an error.
+    """
+    if not isinstance(stream, io.TextIOWrapper) or isinstance(stream, VisibleStream):
+        return stream
+    encoding, buffered = stream.encoding, stream.line_buffering
+    through = stream.write_through
+    stream.flush()
+    return VisibleStream(
+        stream.detach(),
+        encoding=encoding,
+        errors="backslashreplace",
+        line_buffering=buffered,
+        write_through=through,
+    )
+
+
+def _number(found: re.Match[str]) -> str:
+    code = ord(found[0])
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return "_" not in text
