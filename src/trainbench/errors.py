@@ -12,6 +12,12 @@ from pathlib import Path
 from trainbench.display.secrets import without_secrets
 from trainbench.display.visible import visible
 
+_AGAIN = ", or choose another disk with --data-dir, then run again"
+_ADVICE = {
+    errno.EDQUOT: ": {}; free some of this user's space",
+    errno.EFBIG: ": {}; raise the limit of this process (ulimit -f)",
+    errno.EIO: ": check the disk and its connection",
+}
 _LITTLE_BYTES = 1 << 20  # what a disk that is full may still have
 
 
@@ -78,15 +84,11 @@ def system_text(error: OSError, needed_bytes: int = 0) -> str:
     """
     name = str(error.filename or "the system")
     needed = f"{needed_bytes:,} bytes needed" if needed_bytes else "more is needed"
-    more = {
-        errno.ENOSPC: lambda: _full(name, needed_bytes, needed),
-        errno.EDQUOT: lambda: f": {needed}; free some of this user's space",
-        errno.EFBIG: lambda: f": {needed}; raise the limit of this process (ulimit -f)",
-        errno.EIO: lambda: ": check the disk and its connection",
-    }.get(error.errno or 0)
     said = f"{name}: {error.strerror or error}"
-    if more:
-        said += f"{more()}, or choose another disk with --data-dir, then run again"
+    if error.errno == errno.ENOSPC:
+        said += _full(name, needed_bytes, needed) + _AGAIN
+    elif error.errno in _ADVICE:
+        said += _ADVICE[error.errno].format(needed) + _AGAIN
     return visible(without_secrets(said))
 
 
