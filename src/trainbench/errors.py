@@ -34,6 +34,10 @@ class TrainbenchError(Exception):
         super().__init__(visible(without_secrets(message)))
 
 
+class NotFiniteError(TrainbenchError):
+    """What a network computes is NaN or infinity, so that it means nothing."""
+
+
 class ConfigError(TrainbenchError):
     """A wrong option, preset, dataset or key."""
 

@@ -13,7 +13,7 @@ from trainbench.cnn import console, environment, header, rules, runs
 from trainbench.cnn.cluster import own_files
 from trainbench.cnn.distribution import server
 from trainbench.cnn.distribution.membership import Membership
-from trainbench.cnn.flags.params import ParamError, Params
+from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input import datasets
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
 from trainbench.cnn.mlperf import lines as mlperf
@@ -33,6 +33,7 @@ class BenchmarkCNN:
 
     Raises:
         ParamError: (a ``ValueError``) unusable parameters, with tf_cnn_benchmarks' message.
+        DataIntegrityError: there is no folder ``data_dir``, or not what the run needs of it.
     """
 
     def __init__(self, params: Params, dataset: Any = None, model: Any = None) -> None:
@@ -54,13 +55,11 @@ class BenchmarkCNN:
 
         Raises:
             ParamError: more devices than there are.
-            DataIntegrityError: there is no folder ``data_dir``.
             MachineError: the other processes cannot be met.
         """
         if self.devices:
             return
         mlperf.start()
-        datasets.check_folder(self.dataset)
         mlperf.offset(self.params, self.plan)
         for note in rules.notes(self.params):
             log_line(note)
@@ -89,7 +88,6 @@ class BenchmarkCNN:
         """Run it and return the statistics; an evaluation of checkpoints returns none.
 
         Raises:
-            ParamError: an evaluation without ``train_dir``.
             RuntimeError: the input ended before the run did.
         """
         return self.together(self._run) or {}
@@ -107,8 +105,6 @@ class BenchmarkCNN:
     def _run(self) -> dict[str, Any]:
         log = self._benchmark_log()
         if self.plan.mode == rules.EVALUATION:
-            if self.params.train_dir is None:
-                raise ParamError("Trained model directory not specified")
             console.print_result("Generating evaluation model")
             runs.evaluate(self.build(), log)
             return {}

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainbench.cnn import console, environment
 from trainbench.cnn.flags import arguments
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.mlperf import file
 from trainbench.errors import Interrupted, MachineError, TrainbenchError
+
+if TYPE_CHECKING:
+    from trainbench.cnn.benchmark import BenchmarkCNN
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,9 +72,13 @@ def _one(params: Params) -> None:
     # Only now: TensorFlow reads the environment when it is imported.
     import tensorflow as tf
 
+    from trainbench.cnn.benchmark import BenchmarkCNN
+
     try:
+        # What cannot run is refused before the page cache is dropped and the clock started.
+        benchmark = BenchmarkCNN(params)
         with file.logged(params, os.environ):
-            _benchmark(params, tf.__version__)
+            _benchmark(benchmark, tf.__version__)
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:
         first = (str(error).splitlines() or ["the machine has no more"])[0]
         raise MachineError(
@@ -79,10 +86,7 @@ def _one(params: Params) -> None:
         ) from error
 
 
-def _benchmark(params: Params, version: str) -> None:
-    from trainbench.cnn.benchmark import BenchmarkCNN
-
-    benchmark = BenchmarkCNN(params)
+def _benchmark(benchmark: BenchmarkCNN, version: str) -> None:
     # Its lines come before those of this function.
     benchmark.start()
     console.print_result(f"TensorFlow:  {'.'.join(version.split('.')[:2])}")

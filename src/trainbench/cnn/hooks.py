@@ -14,6 +14,9 @@ from trainbench.cnn.measure.tensorboard import Summaries
 from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.session import Session
 from trainbench.cnn.train.evaluation import Accuracy, Evaluated
+from trainbench.compliance.emit import enabled
+from trainbench.errors import TrainbenchError
+from trainbench.progress import log_line
 
 
 @dataclass
@@ -107,6 +110,7 @@ class Hooks:
     def _evaluate(self, *, final: bool) -> Accuracy:
         self.lines.evaluation_starts(final=final)
         accuracy = self.session.evaluate()
+        self._judge(accuracy)
         self.lines.evaluated(accuracy)
         self.evaluations.append(Evaluated(self.global_step, time.time(), accuracy))
         if self._summaries is not None:
@@ -115,9 +119,21 @@ class Hooks:
             log_accuracy(self.log, self.global_step, accuracy)
         return accuracy
 
+    def _judge(self, accuracy: Accuracy) -> None:
+        """Say what makes the accuracy worthless; a log could not, and must not claim the target."""
+        target = self.session.params.stop_at_top_1_accuracy
+        remark = accuracy.remark(target)
+        if remark is None:
+            return
+        if target and accuracy.top_1 >= target and enabled():
+            raise TrainbenchError(f"{remark}; this is not the target {target}")
+        before = self.accuracy
+        if before is None or before.remark(target) != remark:
+            log_line(f"warning: {remark}, which reaches no target")
+
     def _target_reached(self, accuracy: Accuracy) -> bool:
         target = self.session.params.stop_at_top_1_accuracy
-        if target and accuracy.top_1 >= target:
+        if accuracy.reaches(target):
             console.print_result(f"Stopping, as eval accuracy at least {target} was reached")
             return True
         console.print_result("Resuming training")

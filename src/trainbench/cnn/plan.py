@@ -91,7 +91,9 @@ class Plan:
         evaluation = (
             eval_length(params, eval_batch.worker, size("validation")) if evaluates else None
         )
-        steps = eval_steps(params, batch.total, size("train"), own_length.num_epochs)
+        steps = set[int]()
+        if mode == rules.TRAINING_AND_EVALUATION:
+            steps = eval_steps(params, batch.total, size("train"), own_length.num_epochs)
         return cls(
             mode=mode,
             cluster=cluster,

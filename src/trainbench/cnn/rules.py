@@ -62,6 +62,7 @@ def check(params: Params) -> None:
     for name in (*_SUMMING, "distributed_replicated"):
         if params.variable_update == name:
             _check_reduction(params)
+    _refuse(params.eval and params.train_dir is None, "Trained model directory not specified")
     _check_several(params)
     _check_dropped(params)
     _check_offered(params)

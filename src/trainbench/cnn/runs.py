@@ -22,14 +22,47 @@ from trainbench.cnn.train.evaluation import Accuracy
 from trainbench.cnn.train.executor import Executor, can_be_frozen
 from trainbench.cnn.train.loop import Loop, StepTimes
 from trainbench.cnn.train.schedules import Rate
+from trainbench.errors import NotFiniteError
 from trainbench.progress import heartbeat, log_line
 from trainbench.trials import signals
 
 
 def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
-    """Train, or run forward passes, and return the statistics."""
-    params, plan = session.params, session.plan
+    """Train, or run forward passes, and return the statistics.
+
+    Raises:
+        NotFiniteError: the loss or the network's output is NaN or infinite; no checkpoint of it is
+            written, and the result file says so.
+    """
     console.print_result("Initializing graph")
+    hooks, loop = _prepared(session, log)
+    try:
+        with numerics.numerics_checked(session.params):
+            clock = loop.run()
+        session.settle()
+        for observer in hooks.observers:
+            observer.close()
+        session.check_weights()
+        stats = statistics(session, clock)
+        if session.plan.mode == rules.TRAINING_AND_EVALUATION:
+            # One speed of training and evaluation together would mean nothing.
+            console.print_result("Done with training")
+            hooks.final_evaluation()
+        elif session.plan.is_chief:
+            console.print_result(console.totals(stats["images_per_sec"]))
+    except NotFiniteError as error:
+        note = {"code": "not_finite", "text": str(error)}
+        _write_result(session, hooks, loop, statistics(session, loop.clock), [note])
+        raise
+    hooks.lines.end(hooks.accuracy)
+    stats |= accuracies(hooks.accuracy)
+    _record(session, hooks, loop, stats)
+    return stats
+
+
+def _prepared(session: Session, log: BenchmarkLog | None) -> tuple[Hooks, Loop]:
+    """The loop and what happens beside it, ready to run; a resumed run has been compiled."""
+    params, plan = session.params, session.plan
     start, warmup = session.resume(), warmup_of(session)
     rate = session.rate(warmup)
     lines = mlperf.TrainingLines(session, rate, warmup, start)
@@ -48,22 +81,7 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
     )
     if start:
         _continue(session, loop, start)
-    with numerics.numerics_checked(params):
-        clock = loop.run()
-    session.settle()
-    for observer in hooks.observers:
-        observer.close()
-    stats = statistics(session, clock)
-    if plan.mode == rules.TRAINING_AND_EVALUATION:
-        # One speed of training and evaluation together would mean nothing.
-        console.print_result("Done with training")
-        hooks.final_evaluation()
-    elif plan.is_chief:
-        console.print_result(console.totals(stats["images_per_sec"]))
-    lines.end(hooks.accuracy)
-    stats |= accuracies(hooks.accuracy)
-    _record(session, hooks, loop, stats)
-    return stats
+    return hooks, loop
 
 
 def warmup_of(session: Session) -> int:
@@ -172,16 +190,33 @@ def _record(session: Session, hooks: Hooks, loop: Loop, stats: dict[str, Any]) -
     if hooks.log is not None:
         speed, steps = stats["images_per_sec"], stats["num_steps"]
         hooks.log.metric("average_examples_per_sec", speed, step=steps)
-    if session.params.result_json:
-        record = results.record(
-            session.params,
-            session.plan,
-            stats,
-            loop.clock,
-            step=session.step,
-            batches=session.own_batches(),
-            evaluations=results.curve(
-                hooks.evaluations, session.plan, session.dataset.num_examples_per_epoch("train")
-            ),
-        )
-        result_file.write(session.params.result_json, record)
+    _write_result(session, hooks, loop, stats, [])
+
+
+def _write_result(
+    session: Session,
+    hooks: Hooks,
+    loop: Loop,
+    stats: dict[str, Any],
+    notes: list[dict[str, str]],
+) -> None:
+    """Write the file of ``--result_json``, where one was asked for."""
+    params = session.params
+    if not params.result_json:
+        return
+    examples = session.dataset.num_examples_per_epoch("train")
+    record = results.record(
+        params,
+        session.plan,
+        stats,
+        loop.clock,
+        step=session.step,
+        batches=session.own_batches(),
+        evaluations=results.curve(hooks.evaluations, session.plan, examples),
+        notes=[
+            *notes,
+            *results.evaluation_notes(hooks.accuracy, params.stop_at_top_1_accuracy),
+            *results.data_notes(session.dataset),
+        ],
+    )
+    result_file.write(params.result_json, record)

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.input.batches import Batch, Batches, Source
+from trainbench.cnn.input.batches import Batch, Batches, Source, is_synthetic
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.train import precision, schedules
 from trainbench.cnn.train.checkpoints import CheckpointNotFoundException, Checkpoints
@@ -18,6 +19,7 @@ from trainbench.cnn.train.executor import Executor
 from trainbench.cnn.train.network import Network
 from trainbench.cnn.train.step import Step
 from trainbench.cnn.train.strategies import APPLYING_EACH
+from trainbench.errors import NotFiniteError
 
 
 class Session:
@@ -106,17 +108,50 @@ class Session:
             self._coordinator.settle()
 
     def evaluate(self) -> Accuracy:
-        """Measure the accuracy on the next validation images, printing it."""
+        """Measure the accuracy on validation images, printing it.
+
+        An evaluation of all images begins with the first one, so that each is seen once. A shorter
+        one takes those that follow the last evaluation.
+
+        Raises:
+            NotFiniteError: the network's output is not finite.
+        """
         assert self.plan.eval_length is not None
-        if self._eval_batches is None:
+        num_batches, size = self.plan.eval_length.num_batches, self.plan.eval_batch.worker
+        examples = self._validation_examples()
+        unordered = self.params.datasets_sloppy_parallel_interleave
+        begins = examples is not None and (num_batches * size >= examples or unordered)
+        if self._eval_batches is None or begins:
             self._eval_batches = self.batches("validation")
         return evaluate(
             self.executor,
             self._eval_batches,
-            num_batches=self.plan.eval_length.num_batches,
-            images_per_batch=self.plan.eval_batch.worker,
+            num_batches=num_batches,
+            images_per_batch=size,
             display_every=self.params.display_every,
+            examples=examples,
         )
+
+    def check_weights(self) -> None:
+        """Look whether the weights mean anything.
+
+        Raises:
+            NotFiniteError: one of them is NaN or infinite.
+        """
+        for name, variable in self.network.named(self.step.copies[0]).items():
+            if variable.dtype.is_floating and not tf.reduce_all(tf.math.is_finite(variable)):
+                raise NotFiniteError(
+                    f"the weights {name} are not finite (NaN or infinity); nothing was saved: "
+                    "lower the learning rate, or raise the precision"
+                )
+
+    def _validation_examples(self) -> int | None:
+        """Different validation images; ``None`` for those that are made anew."""
+        if is_synthetic(self.dataset):
+            return None
+        if self.params.datasets_repeat_cached_sample and self.dataset.name == "imagenet":
+            return 1
+        return int(self.dataset.num_examples_per_epoch("validation"))
 
     def _executor(self) -> Executor:
         if self._coordinator is not None:

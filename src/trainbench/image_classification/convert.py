@@ -31,13 +31,21 @@ from trainbench.files import (
     writing,
 )
 from trainbench.image_classification.config import ImagesConfig
-from trainbench.image_classification.source import ARCHIVE, SUBSETS, raw_name, read_manifest
+from trainbench.image_classification.source import (
+    ARCHIVE,
+    SUBSETS,
+    raw_name,
+    read_manifest,
+    unchanged,
+)
 from trainbench.progress import heartbeat, log_line
 from trainbench.trials.paths import DataDir
 
 FORMAT = 1
 _AGAIN = "delete it and run download again"
 _MOST_BYTES = 64 << 20  # of one batch of CIFAR-10, which has 31 MB
+# Of records of TFRecord files: before, they held the published numbers in place of the counts.
+COUNTED = 2
 
 
 def convert(config: ImagesConfig, data: DataDir) -> Path:
@@ -71,9 +79,15 @@ def find(config: ImagesConfig, data: DataDir) -> Path:
     Raises:
         MachineError: there is none.
     """
-    folder = data.cache(_key(_manifest(config, data)))
+    manifest = _manifest(config, data)
+    folder = data.cache(_key(manifest))
     if not _is_valid(folder):
         raise MachineError(f"{folder}: no valid cache here; run the convert step first")
+    if config.dataset == "imagenet" and not unchanged(manifest, data.raw(raw_name(config))):
+        raise MachineError(
+            f"{manifest['folder']}: other files than when they were counted; run the download and "
+            "the convert step again"
+        )
     return folder
 
 
@@ -108,7 +122,9 @@ def _manifest(config: ImagesConfig, data: DataDir) -> dict[str, Any]:
 
 
 def _key(manifest: dict[str, Any]) -> str:
-    known = {"files": manifest["files"], "folder": manifest.get("folder"), "format": FORMAT}
+    folder = manifest.get("folder")
+    version = FORMAT if folder is None else COUNTED
+    known = {"files": manifest["files"], "folder": folder, "format": version}
     text = json.dumps(known, sort_keys=True)
     return f"images-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
@@ -126,7 +142,7 @@ def _is_valid(folder: Path) -> bool:
 
 def _build(config: ImagesConfig, manifest: dict[str, Any], raw: Path, part: Path) -> dict[str, Any]:
     if config.dataset == "imagenet":
-        counts = {"train": 1_281_167, "validation": 50_000}
+        counts = _count(manifest)
         return {"dataset": "imagenet", "folder": manifest["folder"], "counts": counts, "files": {}}
     _require_unchanged(raw, manifest)
     counts, files = {}, {}
@@ -146,6 +162,15 @@ def _require_unchanged(raw: Path, manifest: dict[str, Any]) -> None:
             raise DataIntegrityError(
                 f"{raw / name}: not as it was downloaded or drawn; run download again"
             )
+
+
+def _count(manifest: dict[str, Any]) -> dict[str, int]:
+    """Images of each subset, counted in the TFRecord files."""
+    # Here and not above: it imports TensorFlow, which the other sets do not need.
+    from trainbench.cnn.input import tfrecords
+
+    folder = Path(manifest["folder"])
+    return {subset: tfrecords.count(tfrecords.files(folder, subset)) for subset in SUBSETS}
 
 
 def _read(config: ImagesConfig, raw: Path, subset: str, part: Path) -> tuple[Any, Any]:

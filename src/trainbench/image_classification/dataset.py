@@ -14,6 +14,7 @@ from trainbench.cnn.input import cifar10, datasets
 from trainbench.cnn.models import registry, resnet
 from trainbench.cnn.models.spec import CnnModel
 from trainbench.image_classification import convert
+from trainbench.image_classification.source import SUBSETS
 
 SIDE = 32
 # ResNet v1.5 as for ImageNet, with fewer blocks: its first layers suit images of 32 pixels less
@@ -30,13 +31,25 @@ class Cached:
 
     name: str
     folder: Path
-    counts: dict[str, int]
     num_classes: int = 11
     is_synthetic: bool = False
 
     def num_examples_per_epoch(self, subset: str = "train") -> int:
         """Images of ``subset``, train or validation."""
-        return self.counts[subset]
+        return len(self._labels(subset))
+
+    def partial(self) -> str | None:
+        """What the cache lacks of the published data set, in words."""
+        counts = {subset: self.num_examples_per_epoch(subset) for subset in SUBSETS}
+        return datasets.partial(self.name, counts)
+
+    def constant_top_1(self) -> float:
+        """The accuracy of one answer for all validation images: the largest class's share."""
+        labels = self._labels("validation")
+        return int(np.bincount(labels).max()) / len(labels)
+
+    def _labels(self, subset: str) -> Any:
+        return np.load(self.folder / f"{subset}_labels.npy", mmap_mode="r")
 
     def batches(self, subset: str, params: Params, *, batch_size: int) -> Iterator[Any]:
         """Images float[batch_size, 32, 32, 3] in -1 to 1 and int32 labels, without end."""
@@ -51,8 +64,9 @@ def opened(folder: Path, image_size: int) -> Any:
     """The data set of the cache in ``folder``."""
     record = convert.read_record(folder)
     if record["dataset"] == "imagenet":
-        return datasets.Dataset("imagenet", image_size, Path(record["folder"]))
-    return Cached(record["dataset"], folder, record["counts"])
+        counts = dict(record["counts"])
+        return datasets.Dataset("imagenet", image_size, Path(record["folder"]), counted=counts)
+    return Cached(record["dataset"], folder)
 
 
 def model(name: str, dataset: str) -> Any:

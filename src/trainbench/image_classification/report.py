@@ -41,13 +41,14 @@ class ImagesStatus(Status):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One point of the accuracy curve; ``speed`` is in images per second."""
+    """One point of the accuracy curve, over ``examples`` images; ``speed`` is in images/s."""
 
     epoch: float | None
     step: int | None
     unix_s: float | None
     top_1: float | None
     top_5: float | None
+    examples: int | None
     speed: float | None
 
     @property
@@ -208,6 +209,7 @@ RESNET = Sections(
         ("Step", lambda e: count(e.step)),
         ("Top-1", lambda e: fixed(e.top_1)),
         ("Top-5", lambda e: fixed(e.top_5)),
+        ("Images", lambda e: count(e.examples)),
         ("Images/s evaluated", lambda e: fixed(e.speed, 0)),
     ),
     second=("top-5", "top_5"),

@@ -59,7 +59,7 @@ def download(config: ImagesConfig, data: DataDir, source: Source = PUBLISHER) ->
         raise ConfigError(f"--archive {source.archive}: give its folder as --mirror")
     name = raw_name(config)
     found = read_manifest(data, name)
-    if found and found.get("sha256_stated") == source.sha256 and _unchanged(found, data.raw(name)):
+    if found and found.get("sha256_stated") == source.sha256 and unchanged(found, data.raw(name)):
         log_line(f"download: {data.raw(name)} is complete and unchanged")
         return found
     data.raw(name).mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,8 @@ def read_manifest(data: DataDir, name: str) -> dict[str, Any] | None:
         return found if found["schema"] == SCHEMA else None
 
 
-def _unchanged(manifest: dict[str, Any], folder: Path) -> bool:
+def unchanged(manifest: dict[str, Any], folder: Path) -> bool:
+    """Whether the files of ``manifest`` in ``folder``, or where it says, are as they were."""
     if manifest.get("generator_version", GENERATOR_VERSION) != GENERATOR_VERSION:
         return False
     folder = Path(manifest.get("folder") or folder)

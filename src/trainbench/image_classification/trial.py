@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from trainbench.cnn.benchmark import BenchmarkCNN
 from trainbench.cnn.flags.params import Params, make_params
+from trainbench.cnn.input import datasets
 from trainbench.compliance.emit import emit
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import read_log
 from trainbench.compliance.recorder import Recorder
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
+from trainbench.errors import ConfigError
+from trainbench.files import read_object
 from trainbench.image_classification import convert, dataset
 from trainbench.image_classification.config import ImagesConfig, from_json
 from trainbench.machine import page_cache, system
 from trainbench.progress import duration, log_line
 from trainbench.trials.paths import TrialDir
 from trainbench.trials.spec import TrialSpec
-from trainbench.trials.status import Notes, code_notes
+from trainbench.trials.status import Notes, code_notes, degraded_status
 
 # TensorFlow's seeds are 32-bit numbers.
 _SEED_MODULUS = 2**31
+LATE = ("collapsed", "easy_task")
+"""Degradations that only the evaluations show."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +79,7 @@ class _Trial(Recorder):
     def run(self) -> TrialStatus:
         folder = convert.find(self.config, self.spec.data_dir)
         params = params_of(self.config, self.spec.seed, self.trial.result)
+        check_target(folder, self.config)
         with self.clock.phase("drop_caches"):
             location = self.spec.drop_cache_location
             self.caches_dropped(page_cache.drop_if(self.config.drop_caches, location))
@@ -87,6 +94,8 @@ class _Trial(Recorder):
             benchmark.print_info()
             stats = benchmark.run()
         self.clock.stop()
+        for note in _notes_of(self.trial.result, LATE):
+            self.status = degraded_status(self.status, note["code"], note["text"])
         parameters = benchmark.session.network.model.count_params()
         speed = stats["images_per_sec"]
         return _final(
@@ -104,7 +113,8 @@ class _Trial(Recorder):
         record = convert.read_record(folder)
         found["data"] = {"dataset": self.config.dataset, "cache": folder.name, **record["counts"]}
         self.status = replace(self.status, device=device)
-        self.record_system(found, degradations(self.config, found))
+        partial = datasets.partial(self.config.dataset, record["counts"])
+        self.record_system(found, degradations(self.config, found, partial))
 
 
 def params_of(config: ImagesConfig, seed: int, result_json: Path) -> Params:
@@ -138,16 +148,38 @@ def params_of(config: ImagesConfig, seed: int, result_json: Path) -> Params:
     )
 
 
-def degradations(config: ImagesConfig, machine: dict[str, Any]) -> Notes:
-    """Why a result may be less than the benchmark's own."""
+def check_target(folder: Path, config: ImagesConfig) -> None:
+    """Look whether the target says anything of a network, where the labels are in the cache.
+
+    Raises:
+        ConfigError: one answer for all images reaches it.
+    """
+    images = dataset.opened(folder, dataset.SIDE)
+    if not isinstance(images, dataset.Cached):
+        return
+    share = images.constant_top_1()
+    if config.target_top_1 <= share:
+        raise ConfigError(
+            f"target_top_1={config.target_top_1}: one answer for all validation images gets "
+            f"{share:.4f}; wanted a target above it"
+        )
+
+
+def degradations(config: ImagesConfig, machine: dict[str, Any], partial: str | None) -> Notes:
+    """Why a result may be less than the benchmark's own; ``partial`` is what its data lack."""
     official = config.dataset == "imagenet" and config.model == "resnet50_v1.5"
     task = f"not the MLPerf task (ResNet-50 v1.5 on ImageNet) but {config.model} on "
     return [
         ("no_gpu", "trained on a CPU, not on a GPU", "gpu" not in str(machine.get("device"))),
         ("generated_data", "the images are drawn here", config.dataset == "generated"),
         ("other_task", f"{task}{config.dataset}", not official),
+        ("partial_data", partial or "", partial),
         *code_notes(config.division, machine),
     ]
+
+
+def _notes_of(result: Path, codes: Collection[str]) -> list[dict[str, str]]:
+    return [note for note in read_object(result)["degraded"] if note["code"] in codes]
 
 
 def _device(config: ImagesConfig) -> str:

@@ -62,10 +62,10 @@ def test_specified_steps_and_a_final_evaluation(capsys: pytest.CaptureFixture) -
 def test_training_stops_at_the_wanted_accuracy(
     capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # The network says class 0 always: one of ten validation images at first, five of ten later.
+    # It says 0 of the first five images and 1 of the others: right for two of ten, later for all.
     dataset = _Phases([np.arange(10), np.repeat([0, 1], 5)])
     _, stats = run(
-        dataset, Constant(), batch_size=10, num_batches=10, num_eval_batches=1,
+        dataset, BySign(), batch_size=10, num_batches=10, num_eval_batches=1,
         eval_during_training_every_n_steps=2, stop_at_top_1_accuracy=0.4, init_learning_rate=0,
     )  # fmt: skip
     text = capsys.readouterr().out
@@ -73,7 +73,21 @@ def test_training_stops_at_the_wanted_accuracy(
     assert text.count("Accuracy @ 1") == 2
     assert "Stopping, as eval accuracy at least 0.4 was reached\n" in text
     assert "final evaluation" not in text
-    assert stats["top_1_accuracy"] == pytest.approx(0.5)
+    assert stats["top_1_accuracy"] == 1.0
+
+
+def test_a_constant_network_never_reaches_the_target(capsys: pytest.CaptureFixture) -> None:
+    # It says class 0 always, which is right for one of ten images at first, for five later.
+    _, stats = run(
+        _Phases([np.arange(10), np.repeat([0, 1], 5)]), Constant(), batch_size=10, num_batches=4,
+        num_eval_batches=1, eval_during_training_every_n_steps=2, stop_at_top_1_accuracy=0.4,
+        init_learning_rate=0,
+    )  # fmt: skip
+    shown = capsys.readouterr()
+    assert len(step_rows(shown.out)) == 4
+    assert stats["top_1_accuracy"] == 0.5
+    assert "Stopping" not in shown.out
+    assert "warning: the network gives one answer for all 10 images" in shown.err
 
 
 def test_a_models_own_goal_stops_the_training(capsys: pytest.CaptureFixture) -> None:
@@ -169,8 +183,21 @@ class Constant(Trivial):
         return tf.keras.Model(images, logits)
 
 
+class BySign(Trivial):
+    """Class 0 for images that are positive, class 1 for the others."""
+
+    def build(self, num_classes: int, *, data_format: str) -> tf.keras.Model:
+        images = tf.keras.Input((self.image_size, self.image_size, 3))
+        sign = np.zeros((self.image_size**2 * 3, num_classes), np.float32)
+        sign[:, :2] = 1, -1
+        logits = tf.keras.layers.Dense(
+            num_classes, kernel_initializer=tf.keras.initializers.Constant(sign)
+        )(tf.keras.layers.Flatten()(images))
+        return tf.keras.Model(images, logits)
+
+
 class _Phases(Synthetic):
-    """Validation batches with the labels of each phase in turn."""
+    """Ten images, the first five positive, with the labels of each phase in turn."""
 
     is_synthetic = False
 
@@ -179,7 +206,8 @@ class _Phases(Synthetic):
         self.phases = phases
 
     def batches(self, subset: str, params: Any, *, batch_size: int) -> Iterator:
-        images = tf.zeros((batch_size, 8, 8, 3))
+        signs = tf.repeat([1.0, -1.0], batch_size // 2)
+        images = tf.tile(signs[:, None, None, None], (1, 8, 8, 3))
         while True:
             for labels in self.phases:
                 yield images, tf.constant(labels, tf.int32)

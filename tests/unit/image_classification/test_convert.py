@@ -18,14 +18,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import small_images
 
 from trainbench import configuration
 from trainbench.benchmark import Source
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.image_classification import config as configs
-from trainbench.image_classification import convert, generated, source
+from trainbench.image_classification import convert, dataset, generated, source, trial
 from trainbench.image_classification.benchmark import RESNET
 from trainbench.trials.paths import DataDir
+from trainbench.trials.status import applying
 
 SMALL = replace(configs.quick(), generated_train=40, generated_eval=20)
 
@@ -199,6 +201,61 @@ def test_imagenet_is_never_fetched(data: DataDir, tmp_path: Path) -> None:
         source.download(configs.imagenet(), data)
     with pytest.raises(DataIntegrityError, match="validation"):
         source.download(configs.imagenet(), data, Source(mirror=str(tmp_path)))
+
+
+def test_the_images_of_tfrecord_files_are_counted_and_watched(
+    data: DataDir, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small_images.generate(tmp_path / "images", train=8, validation=4, shards=(2, 1))
+    config = configs.imagenet()
+    source.download(config, data, Source(mirror=str(tmp_path / "images")))
+    folder = convert.convert(config, data)
+    assert "8 train, 4 validation" in capsys.readouterr().err
+    counts = {"train": 8, "validation": 4}
+    assert json.loads((folder / "cache.json").read_text())["counts"] == counts
+    images = dataset.opened(convert.find(config, data), 224)
+    assert {subset: images.num_examples_per_epoch(subset) for subset in counts} == counts
+    assert images.partial() == "8 of 1,281,167 training images, 4 of 50,000 validation images"
+    small_images.generate(tmp_path / "images", train=9, validation=4, shards=(2, 1))
+    with pytest.raises(MachineError, match="other files than when they were counted"):
+        convert.find(config, data)
+
+
+def test_a_file_that_ends_within_a_record_is_named(data: DataDir, tmp_path: Path) -> None:
+    *_, last = small_images.generate(tmp_path, train=2, validation=2, shards=(1, 1))
+    last.write_bytes(last.read_bytes()[:-3])
+    source.download(configs.imagenet(), data, Source(mirror=str(tmp_path)))
+    with pytest.raises(DataIntegrityError, match="validation-00000-of-00001: record 1 at byte"):
+        convert.convert(configs.imagenet(), data)
+
+
+def test_the_cache_itself_says_how_many_images_there_are(data: DataDir) -> None:
+    source.download(SMALL, data)
+    folder = convert.convert(SMALL, data)
+    record = json.loads((folder / "cache.json").read_text())
+    record["counts"] = {"train": 1_281_167, "validation": 50_000}
+    (folder / "cache.json").write_text(json.dumps(record))
+    images = dataset.opened(folder, 32)
+    assert images.num_examples_per_epoch("train") == 40
+    assert images.num_examples_per_epoch("validation") == 20
+    assert images.partial() is None
+
+
+def test_a_target_that_one_answer_for_all_images_reaches_is_refused(data: DataDir) -> None:
+    source.download(SMALL, data)
+    folder = convert.convert(SMALL, data)
+    # Two of twenty images of each of the ten classes.
+    with pytest.raises(ConfigError, match=r"gets 0\.1000; wanted a target above it"):
+        trial.check_target(folder, replace(SMALL, target_top_1=0.1))
+    trial.check_target(folder, replace(SMALL, target_top_1=0.11))
+
+
+def test_a_part_of_a_published_set_degrades_the_result() -> None:
+    text = "8 of 1,281,167 training images"
+    notes = trial.degradations(configs.imagenet(), {"device": "/gpu:0"}, text)
+    assert ("partial_data", text) in applying(notes)
+    whole = trial.degradations(configs.imagenet(), {"device": "/gpu:0"}, None)
+    assert "partial_data" not in dict(applying(whole))
 
 
 def test_a_configuration_survives_its_file() -> None:

@@ -84,6 +84,15 @@ def read(folder: Path, subset: str) -> tuple[np.ndarray[Any, Any], np.ndarray[An
     return pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), labels
 
 
+def count(folder: Path, subset: str) -> int:
+    """Images of ``subset`` in ``folder``.
+
+    Raises:
+        DataError: files that are missing, or not CIFAR-10's.
+    """
+    return len(read(folder, subset)[1])
+
+
 def _read_file(file: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     if not file.is_file():
         raise DataError(f"Found no files in --data_dir matching: {file}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ EXAMPLES: Mapping[str, Mapping[str, int]] = {
     "imagenet": {"train": 1_281_167, "validation": 50_000},
     "cifar10": {"train": 50_000, "validation": 10_000},
 }
-"""Images of each subset."""
+"""Images of each subset as published."""
 CLASSES = {"imagenet": 1001, "cifar10": 11}
 """Classes, with one for the background."""
 
@@ -33,11 +33,13 @@ class Dataset:
     Attributes:
         image_size: pixels of each side of the images that ``batches`` gives.
         data_dir: folder of the files, ``None`` for synthetic images.
+        counted: images of each subset in the files, as far as they have been counted.
     """
 
     name: str
     image_size: int
     data_dir: Path | None = None
+    counted: dict[str, int] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def num_classes(self) -> int:
@@ -50,15 +52,29 @@ class Dataset:
         return self.data_dir is None
 
     def num_examples_per_epoch(self, subset: str = "train") -> int:
-        """Images of ``subset``, train or validation.
+        """Images of ``subset``, train or validation: those in the files, where there are files.
 
         Raises:
             ParamError: another subset.
+            DataIntegrityError: no folder, no files, or a file that ends within a record.
         """
-        try:
+        if subset not in EXAMPLES[self.name]:
+            raise ParamError(f'Invalid data subset "{subset}"')
+        if self.data_dir is None:
             return EXAMPLES[self.name][subset]
-        except KeyError:
-            raise ParamError(f'Invalid data subset "{subset}"') from None
+        if subset not in self.counted:
+            check_folder(self)
+            self.counted[subset] = self._count(self.data_dir, subset)
+        return self.counted[subset]
+
+    def _count(self, folder: Path, subset: str) -> int:
+        if self.name == "cifar10":
+            return cifar10.count(folder, subset)
+        return imagenet.count(folder, subset, published=EXAMPLES[self.name][subset])
+
+    def partial(self) -> str | None:
+        """What the files lack of the published data set, in words, as far as they were counted."""
+        return partial(self.name, self.counted)
 
     def batches(self, subset: str, params: Params, *, batch_size: int) -> Iterator[Any]:
         """Images float[batch_size, image_size, image_size, 3] and labels int32[batch_size].
@@ -95,6 +111,17 @@ def create(params: Params, *, image_size: int | None = None) -> Dataset:
         image_size = registry.get_model(params.model, name).image_size
     folder = Path(params.data_dir).expanduser() if params.data_dir else None
     return Dataset(name, image_size, folder)
+
+
+def partial(name: str, counts: Mapping[str, int]) -> str | None:
+    """What ``counts`` of subsets lack of the published data set ``name``, in words."""
+    words = {"train": "training images", "validation": "validation images"}
+    fewer = [
+        f"{counts[subset]:,} of {published:,} {words[subset]}"
+        for subset, published in EXAMPLES.get(name, {}).items()
+        if counts.get(subset, published) < published
+    ]
+    return ", ".join(fewer) or None
 
 
 def check_folder(dataset: Any) -> None:

@@ -14,7 +14,7 @@ from trainbench import __version__
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch
 from trainbench.cnn.plan import Plan
-from trainbench.cnn.train.evaluation import Evaluated
+from trainbench.cnn.train.evaluation import Accuracy, Evaluated
 from trainbench.cnn.train.executor import compiled
 from trainbench.cnn.train.loop import StepTimes
 from trainbench.cnn.train.step import Step
@@ -33,11 +33,13 @@ def record(
     step: Step,
     batches: list[Batch],
     evaluations: Sequence[dict[str, Any]] = (),
+    notes: Sequence[dict[str, str]] = (),
 ) -> dict[str, Any]:
     """Everything about one run, ready for JSON; docs/cnn_measuring.md describes each key.
 
     ``flops_per_image`` counts multiplications and additions of the forward pass; training takes
-    about three times as many, which ``percent_of_measured_peak`` assumes.
+    about three times as many, which ``percent_of_measured_peak`` assumes. ``notes`` are further
+    reasons why the result is degraded.
     """
     forward = flops_per_image(step, batches)
     passes = 1 if params.forward_only else 3
@@ -62,7 +64,7 @@ def record(
         "flops_per_image": forward,
         "peak_flops_per_s": peak,
         "percent_of_measured_peak": forward and 100 * speed * forward * passes / peak,
-        "degraded": degraded(params),
+        "degraded": [*degraded(params), *notes],
         "repeats": None,
         "environment": system.record(device=",".join(step.strategy.devices)),
     }
@@ -79,6 +81,8 @@ def curve(
             "unix_s": evaluated.unix_s,
             "top_1_accuracy": evaluated.accuracy.top_1,
             "top_5_accuracy": evaluated.accuracy.top_5,
+            "constant_top_1_accuracy": evaluated.accuracy.constant_top_1,
+            "collapsed": evaluated.accuracy.collapsed,
             "examples": evaluated.accuracy.examples,
             "images_per_sec": evaluated.accuracy.images_per_s,
         }
@@ -148,6 +152,27 @@ def degraded(params: Params) -> list[dict[str, str]]:
         text = f"timed steps ran under {', '.join(f'--{name}' for name in watched)}"
         found.append({"code": "watched", "text": text})
     return found
+
+
+def evaluation_notes(accuracy: Accuracy | None, target: float | None) -> list[dict[str, str]]:
+    """Why the last evaluation, or the target, says less than it seems to."""
+    if accuracy is None:
+        return []
+    found = []
+    if accuracy.collapsed:
+        text = f"the network gives one answer for all {accuracy.examples} images"
+        found.append({"code": "collapsed", "text": text})
+    if target and target <= accuracy.constant_top_1:
+        text = f"one answer for all images gets a top-1 accuracy of {accuracy.constant_top_1:.4f}"
+        found.append({"code": "easy_task", "text": f"{text}; the target is {target}"})
+    return found
+
+
+def data_notes(dataset: Any) -> list[dict[str, str]]:
+    """Whether the images read are fewer than the published data set has."""
+    partial = getattr(dataset, "partial", None)
+    text = partial and partial()
+    return [{"code": "partial_data", "text": text}] if text else []
 
 
 def _finite(value: Any) -> Any:

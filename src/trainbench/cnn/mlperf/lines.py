@@ -150,8 +150,7 @@ class TrainingLines:
         """The clock stops."""
         for epoch in epochs(self.global_step, self._batch, self._examples):
             emit(TRAIN_EPOCH, epoch)
-        target = self._target
-        reached = target is not None and accuracy is not None and accuracy.top_1 >= target
+        reached = accuracy is not None and accuracy.reaches(self._target)
         emit(RUN_STOP, {"success": reached})
         emit(RUN_FINAL)
 

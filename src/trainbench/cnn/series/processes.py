@@ -86,7 +86,9 @@ def run(params: Params, *, quiet: bool, limit_bytes: int | None = None) -> Outco
             message = last_error(errors.read())
         if process.returncode == Interrupted.exit_code:
             raise Interrupted("a run was interrupted")
-        record = read_object(result) if result.exists() else None
+        # A run that failed may have written what it measured until then.
+        whole = process.returncode == 0 and result.exists()
+        record = read_object(result) if whole else None
     return Outcome(process.returncode, record, message, memory, over)
 
 

@@ -36,18 +36,25 @@ class Executor:
     train: Any
     train_with_gradients: Any
     infer: Any
+    score: Any
 
     @classmethod
     def of(cls, step: Step, run: Callable[[Function], Function] = compiled) -> Executor:
         """``run`` makes of each function of ``step`` the one that is called; none is traced yet."""
-        return cls(run(step.train), run(step.train_with_gradients), run(step.infer))
+        return cls(
+            train=run(step.train),
+            train_with_gradients=run(step.train_with_gradients),
+            infer=run(step.infer),
+            score=run(step.score),
+        )
 
     @classmethod
     def collective(cls, step: Step, workers: Collectives) -> Executor:
         """This process is one of ``workers``, which train together."""
         # One function for all steps: workers that ran different ones would wait for ever.
         both = compiled(workers.replica(step.train_with_gradients))
-        return cls(lambda *args: both(*args)[0], both, compiled(step.infer))
+        alone = compiled(step.infer), compiled(step.score)
+        return cls(lambda *args: both(*args)[0], both, *alone)
 
     def frozen(self, batches: list[Batch]) -> tuple[Executor, Any]:
         """The same with a forward pass without variables, for batches like ``batches``.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import time
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch, Batches
 from trainbench.cnn.train.executor import Executor
 from trainbench.cnn.train.schedules import Rate
+from trainbench.errors import NotFiniteError
 from trainbench.trials import signals
 
 
@@ -92,12 +94,24 @@ class Loop:
 
     def __post_init__(self) -> None:
         self.clock = StepTimes()
+        self._started = 0.0
         self._rate_value: float | None = None
         self._rate_tensor: Any = None
 
     def run(self) -> StepTimes:
-        """Run every step and return the times."""
-        local, started = self.first, time.perf_counter()
+        """Run every step and return the times.
+
+        Raises:
+            NotFiniteError: a step gave NaN or infinity.
+        """
+        try:
+            self._steps()
+        finally:
+            self.clock.elapsed_s = time.perf_counter() - self._started
+        return self.clock
+
+    def _steps(self) -> None:
+        local, self._started = self.first, time.perf_counter()
         if local < 0 or (local == 0 and not self.warmup):
             console.print_result("Running warm up")
         if local > 0:
@@ -107,13 +121,11 @@ class Loop:
             if local == 0:
                 console.print_result("Done warm up")
                 console.print_result(console.header(self.params))
-                started = time.perf_counter()
+                self._started = time.perf_counter()
             self._one(local)
             local += 1
             if self.watcher.after_step(local, local + self.warmup, last=local >= self.end):
                 break
-        self.clock.elapsed_s = time.perf_counter() - started
-        return self.clock
 
     def compile(self) -> None:
         """Run one step for the sake of compiling it; the caller puts the variables back."""
@@ -129,11 +141,24 @@ class Loop:
         if clock.first_step_s is None:
             clock.first_step_s = seconds
         clock.last_loss = results.get("loss")
+        self._check_finite(results, local)
         if local < 0:
             return
         clock.times_s.append(seconds)
         if len(clock.times_s) == 1 or (local + 1) % self.params.display_every == 0:
             self._show(local + 1, results)
+
+    def _check_finite(self, results: dict[str, float], local: int) -> None:
+        where = f"step {local + 1}" if local >= 0 else f"step {self.warmup + local + 1} of warm-up"
+        if results.get("not_finite"):
+            raise NotFiniteError(f"{where}: the network's output is not finite (NaN or infinity)")
+        # The automatic loss scale leaves out the updates of such steps.
+        if math.isfinite(results.get("loss", 0.0)) or self.params.fp16_enable_auto_loss_scale:
+            return
+        raise NotFiniteError(
+            f"{where}: the loss is {results['loss']}; lower the learning rate, or raise the "
+            "precision or the loss scale's range (--fp16_enable_auto_loss_scale)"
+        )
 
     def _advance(self, batches: list[Batch], local: int) -> dict[str, float]:
         """Run one step and wait for its numbers."""

@@ -126,9 +126,22 @@ class Network:
             return Copy(device, trainable, [_held(v, None, own) for v in self._state()])
 
 
-def top_k_correct(labels: Any, logits: Any, k: int) -> Any:
-    """How many images have their label among the ``k`` largest logits; ties count as correct."""
-    return tf.reduce_sum(tf.cast(tf.math.in_top_k(labels, logits, k), tf.float32))
+def in_top_k(labels: Any, logits: Any, k: int) -> Any:
+    """Whether each image has its label among the ``k`` largest logits: bool[n].
+
+    Ties lose: fewer than ``k`` other classes have a logit that is at least the label's. An image
+    with a logit that is not finite, or a label that is no class, never counts.
+    """
+    is_label = tf.range(logits.shape[-1]) == labels[:, tf.newaxis]
+    own = tf.reduce_max(tf.where(is_label, logits, logits.dtype.min), axis=1, keepdims=True)
+    rivals = tf.logical_and(logits >= own, tf.logical_not(is_label))
+    few = tf.reduce_sum(tf.cast(rivals, tf.int32), axis=1) < k
+    return few & tf.reduce_any(is_label, axis=1) & finite_rows(logits)
+
+
+def finite_rows(logits: Any) -> Any:
+    """Whether the logits of each image are all finite: bool[n]."""
+    return tf.reduce_all(tf.math.is_finite(logits), axis=1)
 
 
 def _cross_entropy(labels: Any, logits: Any) -> Any:

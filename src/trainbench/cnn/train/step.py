@@ -15,7 +15,7 @@ import tensorflow as tf
 
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch
-from trainbench.cnn.train.network import Copy, Network, top_k_correct
+from trainbench.cnn.train.network import Copy, Network, finite_rows, in_top_k
 from trainbench.cnn.train.optimizers import Optimizer
 from trainbench.cnn.train.precision import LossScale, all_finite
 from trainbench.cnn.train.strategies import Strategy
@@ -104,14 +104,41 @@ class Step:
         return (report if workers is None else workers.mean(report)), applied
 
     def infer(self, batches: Sequence[Batch]) -> dict[str, Any]:
-        """Accuracies of one batch for each device, with moving statistics."""
+        """Accuracies of one batch for each device, with moving statistics.
+
+        ``not_finite`` is the share of images with a logit that is not finite.
+        """
         results = []
         for tower, (images, labels) in enumerate(batches):
-            copy = self.copies[self.strategy.copy_of(tower)]
             with tf.device(self.strategy.devices[tower]):
-                outputs = self.network.call(copy, images, training=False, tower=tower)
-                results.append(self._accuracies(labels, outputs.logits))
+                logits = self._logits(tower, images)
+                missing = tf.logical_not(finite_rows(logits))
+                results.append({**_accuracies(labels, logits), "not_finite": _count(missing)})
         return self._report(results, batches)
+
+    def score(self, batches: Sequence[Batch]) -> dict[str, Any]:
+        """The same image by image, in the order of ``batches``; each value is of all images.
+
+        ``top_1`` and ``top_5`` say whether it is right, ``finite`` whether its logits are;
+        ``label`` and ``answer``, the class of the largest logit, are int32.
+        """
+        results = []
+        for tower, (images, labels) in enumerate(batches):
+            with tf.device(self.strategy.devices[tower]):
+                logits = self._logits(tower, images)
+                results.append(
+                    {
+                        **_right(labels, logits),
+                        "finite": finite_rows(logits),
+                        "label": labels,
+                        "answer": tf.argmax(logits, axis=1, output_type=tf.int32),
+                    }
+                )
+        return {name: tf.concat([each[name] for each in results], 0) for name in results[0]}
+
+    def _logits(self, tower: int, images: Any) -> Any:
+        copy = self.copies[self.strategy.copy_of(tower)]
+        return self.network.call(copy, images, training=False, tower=tower).logits
 
     def _run_tower(
         self, tower: int, images: Any, labels: Any, scale: Any
@@ -140,7 +167,7 @@ class Step:
         reported = base if self.params.loss_type_to_report == "base_loss" else total
         result = {"loss": tf.cast(reported, tf.float32)}
         if self.params.print_training_accuracy:
-            result.update(self._accuracies(labels, outputs.logits))
+            result.update(_accuracies(labels, outputs.logits))
         return result, gradients, outputs.state
 
     def _l2_term(self, tower: int, copy: Copy) -> Any:
@@ -175,13 +202,6 @@ class Step:
             self.loss_scale.update(finite)
         return clipped[0]
 
-    def _accuracies(self, labels: Any, logits: Any) -> dict[str, Any]:
-        classes = logits.shape[-1]
-        return {
-            "top_1_accuracy": top_k_correct(labels, logits, 1),
-            "top_5_accuracy": top_k_correct(labels, logits, min(5, classes)),
-        }
-
     def _report(self, results: list[dict[str, Any]], batches: Sequence[Batch]) -> dict[str, Any]:
         """Mean of the devices' losses, and accuracies over all their images."""
         images = sum(labels.shape[0] for _, labels in batches)
@@ -190,6 +210,18 @@ class Step:
             total = tf.add_n([result[name] for result in results])
             report[name] = total / (len(results) if name == "loss" else images)
         return report
+
+
+def _right(labels: Any, logits: Any) -> dict[str, Any]:
+    return {"top_1": in_top_k(labels, logits, 1), "top_5": in_top_k(labels, logits, 5)}
+
+
+def _accuracies(labels: Any, logits: Any) -> dict[str, Any]:
+    return {f"{name}_accuracy": _count(right) for name, right in _right(labels, logits).items()}
+
+
+def _count(values: Any) -> Any:
+    return tf.reduce_sum(tf.cast(values, tf.float32))
 
 
 def _assign(targets: Sequence[Any], values: Sequence[Any]) -> None:

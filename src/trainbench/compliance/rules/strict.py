@@ -114,6 +114,7 @@ def present(key: str) -> Rule:
 
 
 # What every benchmark has.
+FINITE = Rule("finite", "no NaN and no infinity", _finite)
 TIME = Rule("order/time", "times that do not go back", ordering.monotone)
 CACHES = Rule(
     "order/caches", "run_clear_caches once, before run_start", ordering.caches_before_start
@@ -143,7 +144,7 @@ _ALSO_WANTED = (
 STRICT: tuple[Rule, ...] = (
     *(present(key) for key in _ALSO_WANTED),
     identity(tags.BENCHMARK),
-    Rule("finite", "no NaN and no infinity", _finite),
+    FINITE,
     equal(tags.EVAL_TARGET, TARGET),
     equal(tags.EVAL_HP_NUM_NEG, EVAL_NEGATIVES),
     equal(tags.EVAL_HP_NUM_USERS, USERS),

@@ -24,6 +24,7 @@ STRICT_RESNET: tuple[Rule, ...] = tuple(
         strict.present(resnet_tags.INPUT_BN_SPAN),
         strict.present(tags.OPT_NAME),
         strict.identity(resnet_tags.BENCHMARK),
+        strict.FINITE,
         strict.equal(tags.EVAL_TARGET, TARGET),
         strict.equal(tags.EVAL_SIZE, EVAL_EXAMPLES),
         strict.equal(resnet_tags.PREPROC_NUM_TRAIN_EXAMPLES, TRAIN_EXAMPLES),

@@ -62,6 +62,31 @@ def test_cifar10_has_eleven_classes_and_fifty_thousand_images():
     assert dataset.num_examples_per_epoch("validation") == 10_000
 
 
+def test_the_images_that_are_there_are_counted(records, pickles):
+    params = make_params(data_dir=str(records), data_name="imagenet", model="lenet")
+    dataset = datasets.create(params)
+    assert dataset.num_examples_per_epoch("validation") == 8
+    assert dataset.partial() == "8 of 50,000 validation images"
+    assert dataset.num_examples_per_epoch("train") == 32
+    dataset = datasets.create(make_params(data_dir=str(pickles)))
+    counts = [dataset.num_examples_per_epoch(subset) for subset in ("train", "validation")]
+    assert counts == [25, 5]
+    assert dataset.partial() == "25 of 50,000 training images, 5 of 10,000 validation images"
+
+
+def test_the_whole_published_set_is_known_by_names_and_size_and_not_counted(tmp_path):
+    for part in range(128):
+        with (tmp_path / f"validation-{part:05d}-of-00128").open("wb") as stream:
+            # Sparse: as large as a published file, with nothing in it that could be counted.
+            stream.truncate(50_000_000)
+    assert datasets.create(imagenet(tmp_path)).num_examples_per_epoch("validation") == 50_000
+
+
+def test_files_named_as_the_whole_set_are_counted_where_they_are_small(tmp_path):
+    small_images.generate(tmp_path, train=1, validation=130, shards=(1, 128))
+    assert datasets.create(imagenet(tmp_path)).num_examples_per_epoch("validation") == 130
+
+
 def test_the_name_is_guessed_from_the_folder(pickles):
     assert datasets.create(make_params(data_dir=str(pickles))).name == "cifar10"
 

@@ -13,7 +13,7 @@ from cnn_standins import Trivial
 
 from trainbench.cnn.flags.params import ParamError
 from trainbench.cnn.measure import numerics
-from trainbench.errors import TrainbenchError
+from trainbench.errors import NotFiniteError, TrainbenchError
 
 
 class Logarithm(Trivial):
@@ -34,8 +34,9 @@ def test_the_first_nan_ends_the_run_and_names_its_operation_and_line() -> None:
         match=r'"Log", shape \(4, 11\), made at trainbench/cnn/train/network.py:\d+$',
     ):
         run(Logarithm(), debugger="cli")
-    # The switch is off again: the same loss now only gives a number that is none.
-    assert run(Logarithm())["last_average_loss"] != run(Trivial())["last_average_loss"]
+    # The switch is off again: the same loss now ends the run without the name of the operation.
+    with pytest.raises(NotFiniteError, match=r"^step 1: the loss is nan; lower the learning rate"):
+        run(Logarithm())
 
 
 def test_the_check_changes_no_number() -> None:

@@ -16,6 +16,7 @@ from mlperf_compliance import tags as published
 import trainbench
 from trainbench import cnn
 from trainbench.cnn import BenchmarkCNN, make_params
+from trainbench.cnn.input import tfrecords
 from trainbench.cnn.input.datasets import Dataset
 from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.mlperf import model as model_lines
@@ -299,12 +300,17 @@ def test_epochs_and_the_rest_of_one_are_those_of_the_public_log() -> None:
 def test_the_flag_writes_lines_to_stdout_and_to_the_file_and_drops_the_caches(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The command itself, which ends early, for want of images."""
+    """The command itself, which ends early, at a record that is no image."""
+    folder = tmp_path / "imagenet"
+    for subset in ("train", "validation"):
+        record = tfrecords.example(b"not a picture", 1, (0, 0, 1, 1))
+        folder.mkdir(exist_ok=True)
+        tfrecords.write(folder / f"{subset}-00000-of-00001", [record])
     file, caches = tmp_path / "log.txt", tmp_path / "drop_caches"
     monkeypatch.setenv("COMPLIANCE_FILE", str(file))
     monkeypatch.setenv("DROP_CACHE_LOC", str(caches))
     flags = ["--model=resnet50_v1.5", "--device=cpu", "--ml_perf_compliance_logging"]
-    assert cnn.main([*flags, f"--data_dir={tmp_path / 'imagenet'}", "--num_batches=1"]) == 3
+    assert cnn.main([*flags, f"--data_dir={folder}", "--batch_size=1", "--num_batches=1"]) == 3
     out, err = capsys.readouterr()
     written = file.read_text().splitlines()
     assert written == [line for line in out.splitlines() if line.startswith(":::MLP")]
@@ -315,6 +321,34 @@ def test_the_flag_writes_lines_to_stdout_and_to_the_file_and_drops_the_caches(
     assert tags[:3] == ["degraded", cleared, "run_start"]
     assert f"degraded: to drop the page cache, 3 was written to {caches}, not to /proc" in err
     assert caches.read_text() == "3\n"
+
+
+@pytest.mark.parametrize(
+    ("flags", "code", "message"),
+    [
+        (["--model=trivial"], 2, "only compatible when --model is one of the following"),
+        (["--model=resnet50_v1.5", "--eval"], 2, "Trained model directory not specified"),
+        (["--model=resnet50_v1.5", "--data_dir=/nowhere/imagenet"], 3, "no such folder"),
+    ],
+)
+def test_what_cannot_run_drops_no_cache_and_logs_nothing(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    code: int,
+    message: str,
+) -> None:
+    file, caches = tmp_path / "log.txt", tmp_path / "drop_caches"
+    monkeypatch.setenv("COMPLIANCE_FILE", str(file))
+    monkeypatch.setenv("DROP_CACHE_LOC", str(caches))
+    assert cnn.main([*flags, "--device=cpu", "--ml_perf_compliance_logging"]) == code
+    out, err = capsys.readouterr()
+    assert message in err
+    assert err.count("\n") == 1
+    assert ":::MLP" not in out
+    assert not file.exists()
+    assert not caches.exists()
 
 
 def test_the_flag_is_refused_for_other_models() -> None:
