@@ -178,12 +178,18 @@ def parse_json(text: str | bytes, not_finite: Callable[[str], Any] = lambda name
     """
     text = text if isinstance(text, str) else text.decode()
     try:
-        value = json.loads(text, parse_constant=not_finite)
+        value = _decoder(not_finite).decode(text)
         if text.count("[") + text.count("{") <= MAX_DEPTH or _depth(value) <= MAX_DEPTH:
             return value
     except RecursionError:
         pass
     raise ValueError(f"nested deeper than {MAX_DEPTH}")
+
+
+@functools.cache
+def _decoder(not_finite: Callable[[str], Any]) -> json.JSONDecoder:
+    # json.loads makes a decoder for every text, which costs as much as a log's line itself.
+    return json.JSONDecoder(parse_constant=not_finite)
 
 
 def _depth(value: Any) -> int:

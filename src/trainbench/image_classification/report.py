@@ -146,7 +146,8 @@ def _figures(results: Results) -> list[Figure]:
 
 def _speed_by_step(trials: Sequence[Trial]) -> Figure:
     drawn = drawing.axes(WIDE, 2.4, left_px=40, xlabel="step")
-    for trial, style in zip(trials, plots.styles(trials), strict=True):
+    shown = plots.drawn_trials(trials)
+    for trial, style in zip(shown, plots.styles(shown), strict=True):
         times = np.asarray(trial.measured.step_times_s)
         whole = len(times) // SMOOTHED_STEPS * SMOOTHED_STEPS
         groups = times[:whole].reshape(-1, SMOOTHED_STEPS) if whole else times[np.newaxis]
@@ -174,7 +175,8 @@ def _step_times(trials: Sequence[Trial]) -> Figure:
     longest = max(t.measured.percentiles()[2] for t in trials)
     shortest = min(min(t.measured.step_times_s) for t in trials)
     edges = np.linspace(1e3 * shortest, 1e3 * longest, BINS + 1)
-    for trial, style in zip(trials, plots.styles(trials), strict=True):
+    shown = plots.drawn_trials(trials)
+    for trial, style in zip(shown, plots.styles(shown), strict=True):
         counts, _ = np.histogram(1e3 * np.asarray(trial.measured.step_times_s), edges)
         drawn.stairs(counts, edges, color=style["color"], linewidth=1.4)
     rows = tuple((str(t.index), *_milliseconds(t.measured.percentiles())) for t in trials)

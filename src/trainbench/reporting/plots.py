@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 
@@ -24,7 +25,10 @@ from trainbench.reporting.records import Phase, Results, Trial
 from trainbench.reporting.tables import Table
 from trainbench.reporting.text import fixed, plural, seconds
 
+T = TypeVar("T")
 MOST_DOTS = 30
+MOST_CURVES = 100
+MOST_POINTS = 400
 
 
 def figures(results: Results) -> list[Figure]:
@@ -121,7 +125,7 @@ def timeline(results: Results) -> Figure | None:
     trial = typical(results)
     if trial is None:
         return None
-    spans = [p for p in trial.phases if _placed(p)]
+    spans = _merged([p for p in trial.phases if _placed(p)])
     names = list(dict.fromkeys(str(p.name).replace("_", " ") for p in spans))
     margin = 14 + 6.4 * max(map(len, names))
     drawn = drawing.axes(
@@ -164,6 +168,27 @@ def _placed(phase: Phase) -> bool:
     return phase.start_unix_s is not None and phase.duration_s is not None
 
 
+def _merged(spans: Sequence[Phase]) -> list[Phase]:
+    """The phases, with those of one name joined that no page has the width to keep apart."""
+    if len(spans) <= MOST_POINTS:
+        return list(spans)
+    ends = [(p.start_unix_s or 0.0) + (p.duration_s or 0.0) for p in spans]
+    gap = (max(ends) - min(p.start_unix_s or 0.0 for p in spans)) / MOST_POINTS
+    merged: list[Phase] = []
+    last: dict[tuple[str | None, bool | None], int] = {}
+    for phase, end in zip(spans, ends, strict=True):
+        kind = (phase.name, phase.timed)
+        if kind in last:
+            before = merged[last[kind]]
+            start = before.start_unix_s or 0.0
+            if (phase.start_unix_s or 0.0) - start - (before.duration_s or 0.0) <= gap:
+                merged[last[kind]] = replace(before, duration_s=end - start)
+                continue
+        last[kind] = len(merged)
+        merged.append(phase)
+    return merged
+
+
 def _bar(drawn: Axes, phase: Phase, row: int, zero: float) -> None:
     face, edge = (SERIES[0], SERIES[0]) if phase.timed else ("none", MUTED)
     left = (phase.start_unix_s or 0.0) - zero
@@ -188,15 +213,31 @@ def panels(drawn: dict[str, Axes], name: str) -> tuple[Panel, ...]:
 
 
 def curves(drawn: Axes, trials: Sequence[Trial], name: str, scale: float = 1.0) -> None:
-    """One line a trial; a lone epoch is still seen, as a dot."""
+    """One line a trial, of ``drawn_trials``; a lone epoch is still seen, as a dot."""
+    trials = drawn_trials(trials)
     for trial, style in zip(trials, styles(trials), strict=True):
         points = [
             (e.epoch, value * scale)
             for e in trial.epochs
             if e.epoch is not None and (value := getattr(e, name)) is not None
         ]
-        if points:
-            drawn.plot([x for x, _ in points], [y for _, y in points], marker="o", **style)
+        shown = thinned(points, MOST_POINTS)
+        if shown:
+            marker = "o" if len(trials) <= MOST_DOTS or len(shown) == 1 else None
+            drawn.plot([x for x, _ in shown], [y for _, y in shown], marker=marker, **style)
+
+
+def drawn_trials(trials: Sequence[Trial]) -> Sequence[Trial]:
+    """The trials of which a figure has a curve: all, or as many spread evenly over them."""
+    return thinned(trials, MOST_CURVES)
+
+
+def thinned(values: Sequence[T], most: int) -> Sequence[T]:
+    """At most ``most`` of the values, evenly spaced, with the first and the last."""
+    if len(values) <= most:
+        return values
+    last = len(values) - 1
+    return [values[round(i * last / (most - 1))] for i in range(most)]
 
 
 def styles(trials: Sequence[Trial]) -> list[dict[str, Any]]:
@@ -212,4 +253,8 @@ def trial_keys(trials: Sequence[Trial]) -> list[Key]:
     """The legend of ``styles``."""
     if len(trials) <= len(SERIES):
         return [Key(f"--series-{i}", "solid", f"trial {t.index}") for i, t in enumerate(trials)]
-    return [Key("--series-0", "solid", "reached the target"), Key("--series-1", "solid", "did not")]
+    keys = [Key("--series-0", "solid", "reached the target"), Key("--series-1", "solid", "did not")]
+    drawn = len(drawn_trials(trials))
+    if drawn < len(trials):
+        keys.append(Key("--muted", "hollow", f"{drawn} of {len(trials):,} trials are drawn"))
+    return keys

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from trainbench.reporting.records import CacheDrop, Results, Trial
+from trainbench.reporting.records import CacheDrop, Phase, Results, Trial
 from trainbench.reporting.text import (
     NA,
     count,
@@ -22,6 +22,10 @@ from trainbench.reporting.text import (
 )
 
 MOST_COLUMNS = 8
+MOST_ROWS = 200
+"""Rows of one table that a page shows; results.json, results.csv and epochs.csv have all."""
+MOST_TRIALS = 50
+"""Trials whose epochs a page lists."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,16 @@ class Table:
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     numeric_from: int = 1
+
+    @property
+    def shown_rows(self) -> tuple[tuple[str, ...], ...]:
+        """What a page shows of ``rows``: all, or as many from the beginning and from the end."""
+        if len(self.rows) <= MOST_ROWS:
+            return self.rows
+        half = MOST_ROWS // 2
+        left_out = f"... {count(len(self.rows) - 2 * half)} more"
+        gap = (left_out, *[""] * (len(self.columns) - 1))
+        return (*self.rows[:half], gap, *self.rows[-half:])
 
 
 def trials(results: Results) -> Table:
@@ -89,10 +103,11 @@ def epochs(results: Results, trial: Trial) -> Table:
 
 def phases(trial: Trial) -> Table:
     """Seconds per phase of a trial, on and off the clock, in order of first appearance."""
-    names = dict.fromkeys((p.name, p.timed) for p in trial.phases)
+    by_name: dict[tuple[str | None, bool | None], list[Phase]] = {}
+    for phase in trial.phases:
+        by_name.setdefault((phase.name, phase.timed), []).append(phase)
     rows = []
-    for name, timed in names:
-        spans = [p for p in trial.phases if (p.name, p.timed) == (name, timed)]
+    for (name, timed), spans in by_name.items():
         known = [p.duration_s for p in spans if p.duration_s is not None]
         total = sum(known) if known else None
         share = trial.covered(spans) if timed else None
@@ -116,12 +131,13 @@ def quality(results: Results) -> Table:
         for e in t.epochs
         if e.epoch is not None and e.quality is not None
     }
-    numbers = sorted({epoch for epoch, _ in rates})
+    by_epoch: dict[float, list[float]] = {}
+    for (epoch, _), rate in rates.items():
+        by_epoch.setdefault(epoch, []).append(rate)
+    numbers = sorted(by_epoch)
     if len(trials) > MOST_COLUMNS:
         columns: tuple[str, ...] = ("Epoch", "Trials", "Lowest", "Median", "Highest")
-        rows = [
-            _spread(n, [rate for (epoch, _), rate in rates.items() if epoch == n]) for n in numbers
-        ]
+        rows = [_spread(n, by_epoch[n]) for n in numbers]
     else:
         columns = ("Epoch", *(f"Trial {t.index}" for t in trials))
         rows = [
