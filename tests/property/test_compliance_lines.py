@@ -12,7 +12,8 @@ from trainbench.compliance.dialects.mllog import parse_line as parse_mllog
 from trainbench.compliance.dialects.v05 import format_line
 from trainbench.compliance.event import Event, Finding
 from trainbench.compliance.parse import parse_line
-from trainbench.compliance.rules.levels import CHECKERS, LEVELS, ruleset
+from trainbench.compliance.reading import CHECKERS
+from trainbench.compliance.rules.levels import LEVELS, ruleset
 from trainbench.compliance.stitch import stitch
 from trainbench.compliance.tags import ncf as tags
 

@@ -13,7 +13,8 @@ from trainbench.cli import pipeline
 from trainbench.compliance import check
 from trainbench.compliance import score as scoring
 from trainbench.compliance.event import Finding
-from trainbench.compliance.rules.levels import NEWEST_CHECKER, ruleset
+from trainbench.compliance.reading import NEWEST_CHECKER
+from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.score import Score
 from trainbench.errors import MachineError, system_text
 from trainbench.files import damage_told, read_object

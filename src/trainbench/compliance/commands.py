@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainbench.compliance.check import check_file
+from trainbench.compliance.check import check
 from trainbench.compliance.event import Event, Finding
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import read_log
+from trainbench.compliance.parse import read_lines
+from trainbench.compliance.reading import NEWEST_CHECKER, told
 from trainbench.compliance.rules.cross_log import check_set
-from trainbench.compliance.rules.levels import NEWEST_CHECKER, RuleSet, ruleset
+from trainbench.compliance.rules.levels import RuleSet, ruleset
 
 CLEAN, FINDINGS, UNREADABLE = 0, 1, 2
 
@@ -90,19 +91,20 @@ def check_logs(
     logs: dict[str, tuple[Event, ...]] = {}
     for path in files:
         try:
-            events = read_log(path).events
-            found = check_file(path, rules)
+            # Once: a pipe cannot be read again.
+            lines = list(read_lines(path))
         except OSError as error:
             checked.append(FileCheck(str(path), (), None, error.strerror or str(error)))
             continue
+        events = told(lines, checker)
         logs[str(path)] = events
-        checked.append(FileCheck(str(path), tuple(found), outcome(events)))
+        checked.append(FileCheck(str(path), tuple(check(lines, rules)), outcome(events)))
     as_set = check_set(logs) if rules.strict and len(logs) > 1 else []
     return CheckReport(rules, tuple(checked), tuple(as_set))
 
 
 def _sentence(run: Outcome) -> str:
     time_s = "no run time" if run.time_s is None else f"{run.time_s:.2f} s"
-    best = "no eval_accuracy" if run.best is None else f"best {run.best:.5f}"
+    best = "no eval_accuracy" if run.best is None else f"best {run.best:.9g}"
     target = "no single target" if run.target is None else f"target {run.target}"
     return f"{time_s}, {best}, {target}, {'' if run.converged else 'not '}converged"

@@ -32,10 +32,14 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a file that holds a token: its number from 1 and its text without line end."""
+    """A line of a file that holds a token: its number from 1 and its text without line end.
+
+    ``ended`` is false for a last line that has no line end.
+    """
 
     number: int
     text: str
+    ended: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,17 +34,16 @@ class Outcome:
 def outcome(events: Iterable[Event]) -> Outcome:
     """The outcome by the v0.5 submission tool's definitions.
 
-    ``time_s`` is ``run_stop - run_start`` when there is exactly one of each. A run has converged
-    when its best ``eval_accuracy`` reaches the one ``eval_target`` of the same log; with two
-    different targets it has not. ``success`` is what the log claims.
+    ``events`` are those that a checker reads (``reading.told``). ``time_s`` is ``run_stop -
+    run_start`` when there is exactly one of each. A run has converged when its best
+    ``eval_accuracy`` reaches the one ``eval_target`` of the same log; with two different targets,
+    or one of 0, it has not. ``success`` is what the log claims.
     """
     found: dict[str, list[Event]] = {}
     for event in events:
         found.setdefault(event.key, []).append(event)
     rates = _numbers(found, tags.EVAL_ACCURACY)
-    targets = {event.scalar for event in found.get(tags.EVAL_TARGET, ()) if _hashable(event)}
-    target = targets.pop() if len(targets) == 1 else None
-    target = target if is_number(target) else None
+    target = _target(found.get(tags.EVAL_TARGET, ()))
     best = max(rates, default=None)
     seeds = found.get(tags.SEED, ())
     return Outcome(
@@ -52,7 +52,7 @@ def outcome(events: Iterable[Event]) -> Outcome:
         time_s=_run_time(found),
         best=best,
         target=target,
-        converged=best is not None and target is not None and best >= target,
+        converged=bool(best and target and best >= target),
         success=_success(found),
         epochs=len(rates),
         seed=_text(seeds[0].value) if seeds else None,
@@ -67,8 +67,10 @@ def _text(value: Any) -> str | None:
     return value if value is None else json.dumps(value)
 
 
-def _hashable(event: Event) -> bool:
-    return not isinstance(event.scalar, dict | list)
+def _target(events: Sequence[Event]) -> float | None:
+    values = [e.value.get("value") if isinstance(e.value, dict) else e.value for e in events]
+    first = values[0] if values else None
+    return first if is_number(first) and all(value == first for value in values) else None
 
 
 def _only(found: dict[str, list[Event]], key: str) -> Event | None:
@@ -78,12 +80,16 @@ def _only(found: dict[str, list[Event]], key: str) -> Event | None:
 
 def _only_time(found: dict[str, list[Event]], key: str) -> float | None:
     event = _only(found, key)
-    return None if event is None else float(event.time)
+    return None if event is None else _finite(float(event.time))
+
+
+def _finite(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None
 
 
 def _run_time(found: dict[str, list[Event]]) -> float | None:
     start, stop = _only(found, tags.RUN_START), _only(found, tags.RUN_STOP)
-    return None if start is None or stop is None else float(stop.time - start.time)
+    return None if start is None or stop is None else _finite(float(stop.time - start.time))
 
 
 def _success(found: dict[str, list[Event]]) -> bool | None:

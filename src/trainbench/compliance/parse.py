@@ -1,33 +1,45 @@
 """Read compliance logs of any dialect; what cannot be read becomes a finding with its line number.
 
-A line is looked for by its token, ``:::MLPv0.5.0`` or ``:::MLLOG``. Whatever stands before it (a
-progress bar, the raw prefix of a log that is still to be stitched) is not part of it. Lines without
-a token are not compliance lines.
+A line is looked for by its token, ``:::MLPv0.5.0`` or ``:::MLLOG``. Lines without a token are not
+compliance lines. ``read_lines`` is the only reader of log files: plain or compressed with gzip,
+told by their first bytes, and read once, so a pipe will do. What the lines mean to each of the two
+published checkers is in ``reading``; ``read_log`` here is for the raw logs that our own processes
+write, in which whatever stands before a token (a progress bar, the raw prefix) is no part of it.
 
-Memory and time are bounded for any input: a line may have ``MAX_LINE`` characters, and a file
-``MAX_LINES`` compliance lines of ``MAX_LOG`` characters together; what goes beyond is a finding.
-The longest public v0.5 logs have some thousand lines.
+Memory and time are bounded for any input: a line may have ``MAX_LINE`` characters, a file
+``MAX_FILE`` unpacked, of which ``MAX_LINES`` compliance lines of ``MAX_LOG`` characters together;
+what goes beyond is a finding. That is 4,096 lines of each of 256 devices. The longest public v0.5
+logs have some thousand lines.
 """
 
 from __future__ import annotations
 
 import functools
+import gzip
+import io
 import itertools
 import re
+import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TextIO
 
 from trainbench.compliance.dialects import mllog, v05
 from trainbench.compliance.event import Event, Finding, Line, excerpt, unreadable
 
 TOKEN = ":::ML"
 
-MAX_LINE = 2**16
-MAX_LINES = 2**16
-MAX_LOG = 2**22
+MAX_LINE = 2**19
+MAX_LINES = 2**20
+MAX_LOG = 2**27
+MAX_FILE = 2**30
 MAX_FINDINGS = 100
 
+# What a JSON container takes beyond its text, so that a line of brackets does not fill the memory.
+_CONTAINER = 16
+_GZIP = b"\x1f\x8b"
 _UNDECODABLE = re.compile("[\udc80-\udcff]")
 
 
@@ -43,7 +55,9 @@ def parse_line(text: str, number: int = 0) -> Event | Finding | None:
         return mllog.parse_line(text, number)
     if text.count(v05.TOKEN) > 1:
         return unreadable(text, number, "two compliance lines in one", "one compliance line")
-    return v05.parse_line(text[max(text.find(v05.TOKEN), 0) :], number)
+    parsed = v05.parse_line(text[max(text.find(v05.TOKEN), 0) :], number)
+    unusual = v05.unusual(parsed) if isinstance(parsed, Event) else None
+    return unreadable(text, number, unusual, "what a run writes") if unusual else parsed
 
 
 def read_lines(path: Path) -> Iterator[Line | Finding]:
@@ -54,28 +68,18 @@ def read_lines(path: Path) -> Iterator[Line | Finding]:
     Raises:
         OSError: the file cannot be read.
     """
-    lines, characters, damaged = 0, 0, False
-    for number, text, whole in _physical_lines(path):
-        if not damaged and _UNDECODABLE.search(text):
-            damaged = True
-            yield Finding("parse/encoding", "bytes that are not UTF-8", "UTF-8", number)
-        if TOKEN not in text:
-            continue
-        if not whole:
-            yield Finding(
-                "parse/length",
-                f"more than {MAX_LINE:,} characters",
-                "a shorter line",
-                number,
-                excerpt(text),
-            )
-            continue
-        lines, characters = lines + 1, characters + len(text)
-        if lines > MAX_LINES or characters > MAX_LOG:
-            found = f"more than {MAX_LINES:,} compliance lines or {MAX_LOG:,} characters"
-            yield Finding("parse/size", found, "the log of one run; the rest was not read", number)
-            return
-        yield Line(number, text)
+    lines, size = 0, 0
+    for item in _physical_lines(path):
+        if isinstance(item, Finding):
+            yield item
+        elif TOKEN in item[1]:
+            number, text = item
+            lines, size = lines + 1, size + len(text) + _CONTAINER * v05.containers(text)
+            if lines > MAX_LINES or size > MAX_LOG:
+                found = f"more than {MAX_LINES:,} compliance lines or {MAX_LOG:,} characters"
+                yield _too_much(found, number)
+                return
+            yield Line(number, text.removesuffix("\n"), text.endswith("\n"))
 
 
 def other_lines(path: Path) -> Iterator[Finding]:
@@ -85,42 +89,77 @@ def other_lines(path: Path) -> Iterator[Finding]:
         OSError: the file cannot be read.
     """
     others = (
-        Finding("parse/other", "no compliance line", "only those", number, excerpt(text))
-        for number, text, _ in _physical_lines(path)
-        if TOKEN not in text and text.strip()
+        Finding("parse/other", "no compliance line", "only those", item[0], excerpt(item[1]))
+        for item in _physical_lines(path)
+        if not isinstance(item, Finding) and TOKEN not in item[1] and item[1].strip()
     )
     return itertools.islice(others, MAX_FINDINGS)
 
 
-def _physical_lines(path: Path) -> Iterator[tuple[int, str, bool]]:
-    """(number, text, whole) of every line; an overlong one is given once, cut, if a token is in it.
+def _physical_lines(path: Path) -> Iterator[tuple[int, str] | Finding]:
+    """Number and text, with its line end, of every line; findings for what is none.
 
-    Undecodable bytes come as surrogates, so that they can be reported.
+    Undecodable bytes come as surrogates and are found once.
     """
-    number, held = 0, ""
-    with open(path, encoding="utf-8", errors="surrogateescape") as file:
-        for piece in iter(functools.partial(file.readline, MAX_LINE), ""):
-            ended = piece.endswith("\n")
-            if not held:
-                number += 1
-                if ended or len(piece) < MAX_LINE:
-                    yield number, piece.rstrip("\n"), True
-                else:
-                    held = piece
-            else:
-                # The token may straddle two pieces; one of them is kept until it was seen.
-                if TOKEN not in held:
-                    held = held[-len(TOKEN) :] + piece
-                if ended:
-                    yield number, held, False
-                    held = ""
-    if held:
-        yield number, held, False
+    number, held, damaged = 0, "", False
+    for piece in _pieces(path):
+        number += not held
+        if isinstance(piece, Finding):
+            yield replace(piece, line_number=number)
+            return
+        if not damaged and _UNDECODABLE.search(piece):
+            damaged = True
+            yield Finding("parse/encoding", "bytes that are not UTF-8", "UTF-8", number)
+        ended = piece.endswith("\n") or len(piece) < MAX_LINE
+        if ended and not held:
+            yield number, piece
+            continue
+        # The token may straddle two pieces; one of them is kept until it was seen.
+        held = held if TOKEN in held else held[-len(TOKEN) :] + piece
+        if ended:
+            yield from _overlong(held, number)
+            held = ""
+    yield from _overlong(held, number)
+
+
+def _overlong(held: str, number: int) -> Iterator[Finding]:
+    if TOKEN in held:
+        found = f"more than {MAX_LINE:,} characters"
+        yield Finding("parse/length", found, "a shorter line", number, excerpt(held))
+
+
+def _pieces(path: Path) -> Iterator[str | Finding]:
+    """The file line by line, a long one in pieces of ``MAX_LINE``; why the rest was not read."""
+    characters = 0
+    try:
+        with _opened(path) as file:
+            for piece in iter(functools.partial(file.readline, MAX_LINE), ""):
+                characters += len(piece)
+                if characters > MAX_FILE:
+                    yield _too_much(f"more than {MAX_FILE:,} characters")
+                    return
+                yield piece
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        yield Finding("parse/gzip", f"damaged gzip ({error})", "a whole file")
+
+
+def _too_much(found: str, number: int | None = None) -> Finding:
+    return Finding("parse/size", found, "the log of one run; the rest was not read", number)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[TextIO]:
+    """The text of a file, unpacked where its first bytes are those of gzip."""
+    with open(path, "rb") as file:
+        packed = file.peek(len(_GZIP)).startswith(_GZIP)
+        binary = gzip.GzipFile(fileobj=file) if packed else file
+        with io.TextIOWrapper(binary, encoding="utf-8", errors="surrogateescape") as text:
+            yield text
 
 
 @dataclass(frozen=True)
 class Log:
-    """A log in the order of the file: what it says, and what could not be read."""
+    """What a log says, in the order in which it was read, and what could not be read."""
 
     events: tuple[Event, ...]
     findings: tuple[Finding, ...] = ()
@@ -151,9 +190,9 @@ def sort_out(parsed: Iterable[Event | Finding | None]) -> Log:
 
 
 def read_log(path: Path) -> Log:
-    """What the compliance log at ``path`` says, in any dialect.
+    """What the raw compliance log at ``path`` says, in any dialect.
 
     Raises:
-        OSError: the file cannot be read.
+        OSError: the file cannot be read, or is damaged gzip.
     """
     return parse_lines(read_lines(path))

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ import numpy as np
 from trainbench.benchmark import RunRule, registered
 from trainbench.compliance.event import Event
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import read_log
+from trainbench.compliance.reading import NEWEST_CHECKER, result_logs, told_by
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 
@@ -133,12 +132,19 @@ class Score:
         return None if self.mean_s is None else reference.time_s / self.mean_s
 
 
-def score(folder: Path, *, order: str = "run_start", benchmark: str | None = None) -> Score:
-    """The statistic of the ``result_<i>.txt`` in ``folder``, in any dialect.
+def score(
+    folder: Path,
+    *,
+    order: str = "run_start",
+    benchmark: str | None = None,
+    checker: str = NEWEST_CHECKER,
+) -> Score:
+    """The statistic of the ``result_<i>.txt`` in ``folder``, plain or as ``.gz``, in any dialect.
 
     Args:
         order: what makes a run one of the first.
         benchmark: the logs' benchmark, one of ``WANTED``; by default the one that they name.
+        checker: whose reading of the logs counts.
 
     Raises:
         ConfigError: an unknown order.
@@ -147,7 +153,7 @@ def score(folder: Path, *, order: str = "run_start", benchmark: str | None = Non
     """
     if order not in ORDERS:
         raise ConfigError(f"unknown order {order!r} (known: {', '.join(ORDERS)})")
-    logs = _logs(folder)
+    logs = _logs(folder, checker)
     benchmark = benchmark or _named_benchmark(folder, [events for *_, events in logs])
     runs = [RunScore(name, index, outcome(events)) for index, name, events in logs]
     return _scored(folder.as_posix(), benchmark, order, sorted(runs, key=_ORDER[order]))
@@ -164,14 +170,13 @@ _ORDER: dict[str, Callable[[RunScore], Any]] = {
 }
 
 
-def _logs(folder: Path) -> list[tuple[int, str, Sequence[Event]]]:
+def _logs(folder: Path, checker: str) -> list[tuple[int, str, Sequence[Event]]]:
     """Number, name and events of every log."""
-    matches = [(re.fullmatch(r"result_(\d+)\.txt", p.name), p) for p in folder.glob("result_*.txt")]
-    numbered = sorted((int(match[1]), path) for match, path in matches if match)
-    if not numbered:
+    found = result_logs(folder)
+    if not found:
         raise DataIntegrityError(f"{folder}: no result_<i>.txt; wanted a folder of result logs")
     try:
-        return [(index, path.name, read_log(path).events) for index, path in numbered]
+        return [(index, path.name, told_by(path, checker)) for index, path in found.items()]
     except OSError as error:
         raise DataIntegrityError(f"{error.filename}: cannot be read ({error.strerror})") from None
 

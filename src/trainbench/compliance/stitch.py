@@ -23,8 +23,9 @@ from trainbench.compliance.dialects.mllog_resnet import Submission
 from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.outcome import Outcome, outcome
 from trainbench.compliance.parse import other_lines, read_log
+from trainbench.compliance.reading import CHECKERS
 from trainbench.compliance.rules.cross_log import check_set
-from trainbench.compliance.rules.levels import CHECKERS, LEVELS
+from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.files import write_atomically
@@ -267,7 +268,7 @@ def _judged(run: RunDir, index: int, out: Path, result: StitchResult) -> TrialFi
         sha256=hashlib.sha256(result.text.encode()).hexdigest(),
         outcome=result.outcome,
         stitch=result.findings,
-        levels=judge(result.lines),
+        levels=judge(f"{line}\n" for line in result.lines),
     )
 
 

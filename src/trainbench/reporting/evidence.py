@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,9 +11,10 @@ from trainbench.compliance import score as scoring
 from trainbench.compliance.check import check
 from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.outcome import outcome
-from trainbench.compliance.parse import parse_lines, read_lines
+from trainbench.compliance.parse import read_lines
+from trainbench.compliance.reading import CHECKERS, result_logs, told
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
-from trainbench.compliance.rules.levels import CHECKERS, LEVELS, described, ruleset
+from trainbench.compliance.rules.levels import LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
 from trainbench.files import fill, sha256_of
 from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule, Score
@@ -42,8 +42,9 @@ def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str
     folder = results_folder(run, system, benchmark)
     logs: dict[int, LogCheck] = {}
     events: dict[int, Sequence[Event]] = {}
-    for index in sorted({trial.index for trial in run.trials} | set(_indices(folder))):
-        path = folder / f"result_{index}.txt"
+    stitched = result_logs(folder)
+    for index in sorted({trial.index for trial in run.trials} | set(stitched)):
+        path = stitched.get(index, folder / f"result_{index}.txt")
         name = path.relative_to(run.root).as_posix()
         if path.is_file():
             logs[index], events[index] = check_log(path, name)
@@ -56,11 +57,6 @@ def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str
         set_findings=tuple(_with_context(finding, []) for finding in of_set),
         score=_score(folder, benchmark) if logs else None,
     )
-
-
-def _indices(folder: Path) -> Iterable[int]:
-    names = (re.fullmatch(r"result_(\d+)\.txt", path.name) for path in folder.glob("result_*.txt"))
-    return (int(match[1]) for match in names if match)
 
 
 def _epochs(events: Sequence[Event]) -> Iterable[LoggedEpoch]:
@@ -79,7 +75,7 @@ def results_folder(run: RunDir, system: str | None, benchmark: str) -> Path:
 def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     """Which rules of any level and checker the log at ``path`` breaks, and what it contains."""
     lines = list(read_lines(path))
-    events = parse_lines(lines).events
+    events = told(lines)
     run = outcome(events)
     known = [line for line in lines if isinstance(line, Line)]
     found = dict.fromkeys(

@@ -11,7 +11,8 @@ import v05_log
 from v05_log import Events, inserted, lines, moved, run, valued, without
 
 from trainbench.compliance.check import check, judge
-from trainbench.compliance.rules.levels import CHECKERS, described, ruleset
+from trainbench.compliance.reading import CHECKERS
+from trainbench.compliance.rules.levels import described, ruleset
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError
 
@@ -147,6 +148,64 @@ def test_one_unparsable_line_fails_the_log(mutation: str, checker: str) -> None:
     assert (finding.rule, finding.line_number) == ("parse/line", place + 1)
 
 
+def test_benchmark_without_a_list_is_never_compliant() -> None:
+    log = lines([replace(event, benchmark="minigo") for event in run()])
+    assert found(log, 1) == []
+    assert found(log, 2) == ["level2/first-line-benchmark"]
+
+
+def test_mask_rcnn_has_no_tags_of_its_own() -> None:
+    assert found(lines([replace(event, benchmark="maskrcnn") for event in run()]), 2) == []
+
+
+@both_checkers
+@pytest.mark.parametrize(
+    ("tag", "value", "rule"),
+    [
+        (tags.EVAL_TARGET, [0.635], "level1/one-value/eval_target"),
+        (tags.EVAL_TARGET, {"value": {"BBOX": 0.377}}, "level1/one-value/eval_target"),
+        (tags.EVAL_ACCURACY, {"epoch": 0, "value": "0.6"}, "level1/comparable/eval_accuracy"),
+        (tags.EVAL_ACCURACY, {"epoch": 0, "value": None}, "level1/comparable/eval_accuracy"),
+    ],
+)
+def test_value_that_stops_the_checker_is_found(
+    tag: str, value: object, rule: str, checker: str
+) -> None:
+    assert found(lines(valued(tag, value, which=slice(1))(run())), 1, checker) == [rule]
+
+
+COPIES = ["INFO:mlperf_compliance:", "\ufeff", "12% "]
+
+
+@pytest.mark.parametrize("prefix", COPIES)
+def test_a_copy_of_each_line_behind_a_prefix_counts_for_neither_checker(prefix: str) -> None:
+    log = [text for line in lines(run()) for text in (line, prefix + line)]
+    for checker in CHECKERS:
+        assert found(log, "strict", checker) == []
+
+
+def test_line_behind_white_space_counts() -> None:
+    log = [" \t" + line for line in lines(run())]
+    for checker in CHECKERS:
+        assert found(log, 2, checker) == []
+
+
+def test_last_line_without_an_end_is_another_line() -> None:
+    log = lines(run())
+    assert found([*log, log[-1]], 1, "2019-04") == []
+    again = [*log, log[-1].rstrip("\n")]
+    assert "level1/exactly-one/run_final" in found(again, 1, "2019-04")
+    assert "level1/exactly-one/run_final" in found(again, 1, "2018-11")
+
+
+def test_run_time_is_that_of_floats() -> None:
+    """A tenth of a microsecond is nothing at the size of a time of this century."""
+    log = valued(tags.RUN_STOP, None)(run())
+    start = log[v05_log.position(log, tags.RUN_START)].timestamp
+    close = [replace(e, timestamp=start + "1") if e.key == tags.RUN_STOP else e for e in log]
+    assert "level1/run-time" in found(lines(close), 1, "2018-11")
+
+
 VERSIONS_DIFFER: dict[str, Callable[[list[str]], list[str]]] = {
     "text before the token": lambda log: ["step 3/9 " + line for line in log],
     "the raw prefix": lambda log: ["NCF_RAW_" + line for line in log],
@@ -196,7 +255,6 @@ def test_unknown_benchmark_fails_level_1() -> None:
     [
         ("resnet", "model_hp_shorcut_add"),
         ("ssd", "num_default_boxes"),
-        ("maskrcnn", "backbone"),
         ("transformer", "model_hp_sequence_beam_search"),
         ("gnmt", "eval_hp_beam_size"),
     ],

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import os
+import threading
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -10,15 +13,17 @@ import pytest
 from call_counts import count_calls
 from v05_log import lines, run
 
-from trainbench.compliance.check import check_file
+from trainbench.compliance import parse
+from trainbench.compliance.check import check, check_file
+from trainbench.compliance.commands import check_logs
 from trainbench.compliance.dialects.v05 import format_line
 from trainbench.compliance.event import Event, Finding
 from trainbench.compliance.parse import (
     MAX_FINDINGS,
     MAX_LINE,
-    MAX_LOG,
     other_lines,
     parse_line,
+    read_lines,
     read_log,
 )
 from trainbench.compliance.rules.levels import ruleset
@@ -157,12 +162,83 @@ def test_hostile_log_ends_in_findings_after_work_in_proportion_to_its_size(
         assert not [f for f in findings if f.rule.startswith("level")]
 
 
-def test_no_more_events_are_kept_than_a_run_can_have(tmp_path: Path) -> None:
+def test_log_of_256_devices_is_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "log"
-    line = LINE + "input_order"
-    path.write_bytes(f"{line}\n".encode() * 60_000)
-    log = read_log(path)
-    assert (len(log.events), log.findings[-1].rule) == (MAX_LOG // len(line), "parse/size")
+    log = lines(run())
+    fillers = [LINE.replace("139", str(device)) + "input_order\n" for device in range(256)]
+    # More lines and characters than 65,536 and 4 MiB.
+    path.write_text("".join([*log[:20], *fillers * 260, *log[20:]]))
+    read = list(read_lines(path))
+    assert len(read) == len(log) + 256 * 260
+    assert check(read, ruleset(2, checker="2018-11")) == []
+
+
+def test_no_more_is_kept_than_a_run_can_have(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    path.write_text((LINE + "input_order\n") * 100)
+    for limit, most in (("MAX_LINES", 60), ("MAX_LOG", 60 * len(LINE + "input_order\n"))):
+        with monkeypatch.context() as patch:
+            patch.setattr(parse, limit, most)
+            log = read_log(path)
+        assert (len(log.events), log.findings[-1].rule) == (60, "parse/size")
+        assert log.findings[-1].line_number == 61
+
+
+def test_containers_count_for_the_memory_that_they_take(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    path.write_text((LINE + "a: [" + "[]," * 1_000 + "0]\n") * 10)
+    monkeypatch.setattr(parse, "MAX_LOG", 40_000)
+    assert [f.rule for f in read_log(path).findings] == ["parse/size"]
+    assert len(read_log(path).events) == 2
+
+
+def test_gzip_is_told_by_its_first_bytes(tmp_path: Path) -> None:
+    for name in ("result_0.txt.gz", "result_0.txt"):
+        path = tmp_path / name
+        path.write_bytes(gzip.compress(VALID))
+        assert check_file(path, ruleset("strict")) == []
+    plain = tmp_path / "plain.gz"
+    plain.write_bytes(VALID)
+    assert check_file(plain, ruleset("strict")) == []
+
+
+def test_damaged_gzip_is_a_finding(tmp_path: Path) -> None:
+    path = tmp_path / "log.gz"
+    packed = gzip.compress(VALID)
+    changed = packed[:60] + bytes(60) + packed[120:]
+    for damaged in (packed[:-20], packed[:200], packed[:2], changed):
+        path.write_bytes(damaged)
+        assert "parse/gzip" in [finding.rule for finding in check_file(path, ruleset(1))]
+
+
+def test_gzip_bomb_ends_at_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "bomb.gz"
+    path.write_bytes(gzip.compress(VALID + bytes(50_000_000)))
+    assert path.stat().st_size < 100_000
+    monkeypatch.setattr(parse, "MAX_FILE", 5_000_000)
+    tracemalloc.start()
+    findings, calls = count_calls(lambda: check_file(path, ruleset(2)))
+    _, most_bytes = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert [finding.rule for finding in findings] == ["parse/size"]
+    assert calls < 40_000
+    assert most_bytes < 20 * MAX_LINE
+
+
+def test_a_pipe_is_read_once(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(gzip.compress(VALID),))
+    writer.start()
+    report = check_logs([path], level="strict")
+    writer.join()
+    assert (report.exit_code, report.files[0].findings) == (0, ())
+    assert report.files[0].outcome is not None
+    assert report.files[0].outcome.converged
 
 
 def test_a_line_without_end_is_never_held_whole(tmp_path: Path) -> None:

@@ -10,10 +10,13 @@ from pathlib import Path
 import pytest
 
 from trainbench.compliance.check import check, check_file
+from trainbench.compliance.commands import check_logs
 from trainbench.compliance.dialects.mllog import format_lines
 from trainbench.compliance.outcome import outcome
-from trainbench.compliance.parse import parse_line, read_lines, read_log
-from trainbench.compliance.rules.levels import CHECKERS, ruleset
+from trainbench.compliance.parse import parse_line, read_lines
+from trainbench.compliance.reading import CHECKERS, told_by
+from trainbench.compliance.rules.levels import ruleset
+from trainbench.compliance.score import score
 
 Fixture = Callable[[str], Path]
 
@@ -58,7 +61,7 @@ def test_log_passes_both_levels(
     path = public_log(name)
     assert rules_broken(path, "1", checker) == []
     assert rules_broken(path, "2", checker) == []
-    told = outcome(read_log(path).events)
+    told = outcome(told_by(path, checker))
     assert told.time_s == pytest.approx(time_s, abs=0.05)
     assert told.best == pytest.approx(best, abs=1e-5)
     assert told.converged == converged
@@ -66,11 +69,49 @@ def test_log_passes_both_levels(
 
 
 @both_checkers
+@pytest.mark.parametrize(
+    ("name", "broken"),
+    [
+        ("dgx2_resnet/result_0.txt.gz", []),
+        ("nvidia_dgx2_gnmt_result_0.txt.gz", []),
+        ("nvidia_transformer_result_0.txt.gz", ["level2/at-least-one/eval_size"]),
+    ],
+)
+def test_packed_logs_of_other_benchmarks(
+    name: str, broken: list[str], checker: str, shared_dir: Path
+) -> None:
+    path = shared_dir / "fixtures" / "v05_logs" / name
+    if not path.is_file():
+        pytest.skip(f"{name} is not in {path.parent}")
+    assert rules_broken(path, "1", checker) == []
+    assert rules_broken(path, "2", checker) == broken
+
+
+def test_quality_just_below_the_target_is_shown_as_such(shared_dir: Path) -> None:
+    path = shared_dir / "fixtures" / "v05_logs" / "nvidia_dgx2_gnmt_result_0.txt.gz"
+    if not path.is_file():
+        pytest.skip(f"{path} is not there")
+    text = check_logs([path], level="2").to_text()
+    assert text.endswith("441.62 s, best 21.7999992, target 21.8, not converged\n")
+
+
+def test_lines_that_a_logger_repeats_count_once(shared_dir: Path) -> None:
+    """NVIDIA's ResNet logs hold every line a second time, behind the name of a logger."""
+    folder = shared_dir / "fixtures" / "v05_logs" / "dgx2_resnet"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not there")
+    for checker in CHECKERS:
+        result = score(folder, checker=checker)
+        assert (result.official, result.converged) == (True, 5)
+        assert result.mean_s == pytest.approx(4436.38, abs=0.005)
+
+
+@both_checkers
 def test_nvidia_log_lacks_one_tag(checker: str, public_log: Fixture) -> None:
     path = public_log("nvidia_dgx1_result_0.txt")
     assert rules_broken(path, "1", checker) == []
     assert rules_broken(path, "2", checker) == ["level2/at-least-one/preproc_hp_min_ratings"]
-    told = outcome(read_log(path).events)
+    told = outcome(told_by(path, checker))
     assert (told.time_s, told.converged) == (pytest.approx(26.5168, abs=1e-4), True)
 
 
@@ -81,7 +122,7 @@ def test_reference_example_divides_the_checkers(public_log: Fixture) -> None:
     missing = ["level2/at-least-one/run_clear_caches", "level2/at-least-one/opt_learning_rate"]
     assert rules_broken(path, "2", "2018-11") == missing
     assert rules_broken(path, "2", "2019-04") == ["level1/pair/run_stop/run_final", *missing]
-    assert outcome(read_log(path).events).time_s == 5081.0
+    assert outcome(told_by(path)).time_s == 5081.0
 
 
 def test_strict_finds_what_reviewers_found_in_the_public_logs(public_log: Fixture) -> None:
@@ -129,7 +170,7 @@ def test_each_required_tag_is_missed_when_removed(
 def test_public_log_in_the_modern_dialect_has_the_same_outcome(
     name: str, public_log: Fixture
 ) -> None:
-    events = read_log(public_log(name)).events
+    events = told_by(public_log(name))
     modern = [parse_line(line) for line in format_lines(events)]
     before, after = outcome(events), outcome(modern)  # type: ignore[arg-type]
     assert (after.best, after.converged, after.seed) == (before.best, before.converged, before.seed)

@@ -14,7 +14,8 @@ from trainbench.compliance.check import check_file
 from trainbench.compliance.dialects.v05 import format_line
 from trainbench.compliance.event import Event
 from trainbench.compliance.parse import parse_line, read_log
-from trainbench.compliance.rules.levels import CHECKERS, ruleset
+from trainbench.compliance.reading import CHECKERS
+from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.stitch import stitch, stitch_files, stitch_run, stitch_trial
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
+from typing import Any
 
 from trainbench.compliance.event import UNPRINTABLE, Event, Finding, Line, unreadable
-from trainbench.files import parse_json
 
 TOKEN = ":::MLP"
 
@@ -17,23 +17,32 @@ _LINE = re.compile(
     r"^:::MLPv(?P<version>\d+\.[\d+]\.[\d+]) (?P<benchmark>[a-z]+) (?P<timestamp>[\d.]+) "
     r"\((?P<file>[^: ]+):(?P<line>\d+)\) (?P<key>[A-Za-z0-9_]+) ?(?::\s+(?P<value>.+))?$"
 )
-_TIMESTAMP = re.compile(r"\d{1,15}(\.\d{0,30})?|\.\d{1,30}")
+# What a run of ours writes: a time of this century, a file's name, a line number.
+_PLAIN_TIME = re.compile(r"\d{1,15}(\.\d{0,30})?|\.\d{1,30}", re.ASCII)
+_LONGEST_LINE_NUMBER = 10**9
+# Deeper containers are left out of a value: no rule looks there, and they would take the stack.
+_KEPT_DEPTH = 32
 
 
-def parse_line(text: str, number: int = 0) -> Event | Finding:
-    """What the v0.5 grammar makes of a line that starts with its token."""
+def parse_line(text: str, number: int = 0, *, ended: bool = True) -> Event | Finding:
+    """What the v0.5 checker makes of a line that starts with its token.
+
+    Every number that Python reads is a time to it, in any script and of any length, and NaN and
+    infinity are JSON.
+    """
     match = _LINE.match(text.strip())
     if match is None:
         return unreadable(
             text, number, "another form", "':::MLPv0.5.0 ncf TIME (FILE:N) TAG: JSON'"
         )
-    if not _TIMESTAMP.fullmatch(match["timestamp"]):
-        return unreadable(text, number, f"timestamp {match['timestamp'][:40]}", "seconds")
-    if len(match["line"]) > 9 or UNPRINTABLE.search(match["file"]):
-        return unreadable(text, number, "no call site", "the name of a file and a line number")
     try:
-        # NaN and infinity are read as the v0.5 checker reads them.
-        value = parse_json(match["value"], float) if match["value"] is not None else None
+        float(match["timestamp"])
+        line = int(match["line"])
+    except ValueError:
+        found = f"timestamp {match['timestamp'][:40]}, line {match['line'][:40]}"
+        return unreadable(text, number, found, "seconds and a line number")
+    try:
+        value = _value(match["value"])
     except ValueError as error:
         return unreadable(text, number, f"value {match['value'][:40]} ({error})", "JSON")
     return Event(
@@ -41,11 +50,46 @@ def parse_line(text: str, number: int = 0) -> Event | Finding:
         value=value,
         timestamp=match["timestamp"],
         file=match["file"],
-        line=int(match["line"]),
+        line=line,
         benchmark=match["benchmark"],
         version=match["version"],
-        source=Line(number, text),
+        source=Line(number, text, ended),
     )
+
+
+def _value(text: str | None) -> Any:
+    if text is None:
+        return None
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        # It stops the checker as well.
+        raise ValueError("nested too deep") from None
+    return _cut(value, _KEPT_DEPTH) if containers(text) > _KEPT_DEPTH else value
+
+
+def _cut(value: Any, depth: int) -> Any:
+    if isinstance(value, list):
+        return [_cut(item, depth - 1) for item in value] if depth else []
+    if isinstance(value, dict):
+        return {key: _cut(item, depth - 1) for key, item in value.items()} if depth else {}
+    return value
+
+
+def unusual(event: Event) -> str | None:
+    """What in an event no run of ours can have written, though the v0.5 checker reads it."""
+    if not _PLAIN_TIME.fullmatch(event.timestamp):
+        return f"timestamp {event.timestamp[:40]}"
+    if event.line >= _LONGEST_LINE_NUMBER or UNPRINTABLE.search(event.file):
+        return "no call site"
+    if containers(event.source.text) > containers(format_line(event)):
+        return f"containers deeper than {_KEPT_DEPTH}, or two of one name"
+    return None
+
+
+def containers(text: str) -> int:
+    """How many JSON containers a text can have at most."""
+    return text.count("[") + text.count("{")
 
 
 def format_line(event: Event) -> str:

@@ -9,7 +9,6 @@ from typing import Any
 from trainbench.benchmark import registered
 from trainbench.compliance.event import shown
 from trainbench.compliance.event_index import Breach, EventIndex
-from trainbench.compliance.outcome import outcome
 from trainbench.compliance.tags import ncf as tags
 
 BENCHMARKS = ("gnmt", "maskrcnn", "minigo", "ncf", "resnet", "ssd", "transformer")
@@ -118,23 +117,51 @@ def known_benchmark(tags: tuple[str, ...]) -> Rule:
     return Rule("known-benchmark", wanted, judge)
 
 
-def first_line_benchmark() -> Rule:
-    """The first line, which decides what level 2 asks for, is of a benchmark of the suite."""
+def first_line_benchmark(listed: tuple[str, ...]) -> Rule:
+    """The first line names a benchmark that has a list, which is what else level 2 asks for."""
 
     def judge(index: EventIndex) -> Iterator[Breach]:
         first = next(iter(index.events), None)
-        if first and first.benchmark not in known_benchmarks():
+        if first and first.benchmark not in (*listed, *registered()):
             yield first.benchmark, first
 
-    return Rule("first-line-benchmark", f"a first line of one of {', '.join(BENCHMARKS)}", judge)
+    return Rule("first-line-benchmark", f"a first line of one of {', '.join(listed)}", judge)
 
 
 def run_time(longest_s: int) -> Rule:
-    """``run_stop - run_start`` is above 0 and at most ``longest_s`` seconds."""
+    """``run_stop - run_start``, in 64-bit floats, is above 0 and at most ``longest_s`` seconds."""
 
     def judge(index: EventIndex) -> Iterator[Breach]:
-        duration = outcome(index.events).time_s
-        if duration is not None and not 0 < duration <= longest_s:
-            yield f"{duration} s", index.all(tags.RUN_STOP)[0]
+        starts, stops = index.all(tags.RUN_START), index.all(tags.RUN_STOP)
+        if len(starts) == len(stops) == 1:
+            duration = float(stops[0].time) - float(starts[0].time)
+            if duration <= 0 or duration > longest_s:
+                yield f"{duration} s", stops[0]
 
     return Rule("run-time", f"run_stop after run_start, by at most {longest_s:,} s", judge)
+
+
+def one_value(tag: str) -> Rule:
+    """A list or object as the value stops the checker when all else is well."""
+
+    def judge(index: EventIndex) -> Iterator[Breach]:
+        for event in index.all(tag):
+            value = event.value.get("value") if isinstance(event.value, dict) else event.value
+            if isinstance(value, list | dict):
+                yield shown(value), event
+                return
+
+    return Rule(f"one-value/{tag}", f"{tag} with a value that is no list and no object", judge)
+
+
+def comparable(tag: str) -> Rule:
+    """A best value that cannot be taken stops the checker when all else is well."""
+
+    def judge(index: EventIndex) -> Iterator[Breach]:
+        for event in index.all(tag):
+            value = event.value.get("value", 0) if isinstance(event.value, dict) else 0
+            if not isinstance(value, int | float):
+                yield shown(value), event
+                return
+
+    return Rule(f"comparable/{tag}", f"{tag} with a value that is a number", judge)

@@ -8,7 +8,8 @@ logs are in ``cross_log``.
 
 from __future__ import annotations
 
-import json
+import contextlib
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -101,10 +102,13 @@ def _finite(index: EventIndex) -> Iterator[Breach]:
 
 
 def _is_finite(value: Any) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except ValueError:
-        return False
+    """No NaN and no infinity at any depth, as a number or as the text of one."""
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        return all(_is_finite(item) for item in inner)
+    if isinstance(value, str | float):
+        with contextlib.suppress(ValueError):
+            return math.isfinite(float(value))
     return True
 
 

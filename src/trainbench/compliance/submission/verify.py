@@ -17,7 +17,8 @@ from typing import Any
 
 from trainbench.compliance.check import check_file
 from trainbench.compliance.event import Finding, excerpt, shown
-from trainbench.compliance.rules.levels import NEWEST_CHECKER, ruleset
+from trainbench.compliance.reading import NEWEST_CHECKER
+from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.rules.rule import known_benchmarks
 from trainbench.compliance.score import run_rule, score
 from trainbench.files import read_object
@@ -92,7 +93,7 @@ def verify(root: Path, *, checker: str = NEWEST_CHECKER) -> Verification:
             findings += _scripts(root, entry.name, folder)
             log_findings = list(_logs(folder, _required_level(meta), checker))
             findings += log_findings
-            results[entry.name, folder.name] = None if log_findings else _result(folder)
+            results[entry.name, folder.name] = None if log_findings else _result(folder, checker)
             if not log_findings and results[entry.name, folder.name] is None:
                 findings.append(_no_statistic(folder))
     return Verification(root.as_posix(), tuple(findings), results)
@@ -168,11 +169,11 @@ def _level(log: Path, wanted: int, checker: str) -> Iterator[Finding]:
         yield Finding("submission/level", found, "level 1, no more, in the open division")
 
 
-def _result(folder: Path) -> float | None:
+def _result(folder: Path, checker: str) -> float | None:
     """The statistic of the benchmark's logs; none where too few runs converged."""
     if run_rule(folder.name) is None:
         return None
-    result = score(folder, benchmark=folder.name)
+    result = score(folder, benchmark=folder.name, checker=checker)
     return result.mean_s if result.official else None
 
 

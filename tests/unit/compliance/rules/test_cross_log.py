@@ -79,7 +79,7 @@ def test_check_tells_its_verdict_and_exit_code(tmp_path: Path) -> None:
     clean = check_logs([good], level="2", checker="2018-11")
     assert clean.exit_code == 0
     assert clean.to_text() == (
-        f"{good}: compliant (level 2, checker 2018-11); 154.10 s, best 0.63592, target 0.635, "
+        f"{good}: compliant (level 2, checker 2018-11); 154.10 s, best 0.635923837, target 0.635, "
         "converged\n"
     )
     assert check_logs([bad], level="2").exit_code == 1

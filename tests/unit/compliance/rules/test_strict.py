@@ -116,6 +116,19 @@ BREAKS: dict[str, Change] = {
 }
 
 
+@pytest.mark.parametrize(
+    "value",
+    [float("nan"), float("-inf"), "nan", " NaN ", "-Infinity", [{"a": "inf"}], {"epoch": "nan"}],
+)
+def test_what_is_not_finite_is_found_in_any_writing(value: object) -> None:
+    assert "strict/finite" in found(inserted("loss", value, after=tags.TRAIN_LOOP)(run()))
+
+
+@pytest.mark.parametrize("value", ["nano", "information", "1e3", 10**400, 0.0])
+def test_what_is_finite_is_not_found(value: object) -> None:
+    assert found(inserted("loss", value, after=tags.TRAIN_LOOP)(run())) == []
+
+
 def found(events: Events) -> list[str]:
     return [finding.rule for finding in check(lines(events), ruleset("strict"))]
 

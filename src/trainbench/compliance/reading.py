@@ -1,0 +1,86 @@
+"""What each of the two published v0.5 checkers reads in a log, for everything that judges logs.
+
+``2018-11`` (505cc91) takes the lines that begin with its token, in the order of the file, and skips
+every other line in silence. ``2019-04`` (1178b3d) takes every line that has the token, from its
+last one on, as a set sorted as text: equal lines count once.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from trainbench.compliance.dialects import mllog, v05
+from trainbench.compliance.event import Event, Finding, Line
+from trainbench.compliance.parse import Log, read_lines, sort_out
+
+CHECKERS = ("2018-11", "2019-04")
+NEWEST_CHECKER = "2019-04"
+
+_RESULT = re.compile(r"result_(\d{1,18})\.txt(\.gz)?", re.ASCII)
+
+
+def as_read(lines: Iterable[Line | Finding], checker: str) -> Log:
+    """The v0.5 lines that ``checker`` counts, in its order; findings for those it cannot parse."""
+    known = list(lines)
+    damage = (item for item in known if isinstance(item, Finding))
+    text = [item for item in known if isinstance(item, Line) and v05.TOKEN in item.text]
+    read = _sorted_as_text(text) if checker == NEWEST_CHECKER else _at_line_start(text)
+    parsed = (v05.parse_line(line.text, line.number, ended=line.ended) for line in read)
+    return sort_out((*damage, *parsed))
+
+
+def _at_line_start(lines: list[Line]) -> Iterator[Line]:
+    return (line for line in lines if line.text.strip().startswith(v05.TOKEN))
+
+
+def _sorted_as_text(lines: list[Line]) -> list[Line]:
+    """The first of equal lines each; a line end is part of a line."""
+    unique: dict[str, Line] = {}
+    for line in lines:
+        text = line.text[line.text.rindex(v05.TOKEN) :]
+        unique.setdefault(text + "\n" * line.ended, Line(line.number, text, line.ended))
+    return [unique[text] for text in sorted(unique)]
+
+
+def told(lines: Iterable[Line | Finding], checker: str = NEWEST_CHECKER) -> tuple[Event, ...]:
+    """What a log says of its run: the lines that ``checker`` counts, in the order of the file.
+
+    Of a log without any v0.5 line, those of the later dialects.
+    """
+    known = list(lines)
+    events = in_file_order(as_read(known, checker).events)
+    return events or tuple(_later(known))
+
+
+def in_file_order(events: Iterable[Event]) -> tuple[Event, ...]:
+    """``events`` by the numbers of their lines."""
+    return tuple(sorted(events, key=lambda event: event.source.number))
+
+
+def _later(lines: list[Line | Finding]) -> Iterator[Event]:
+    for line in lines:
+        if isinstance(line, Line) and mllog.TOKEN in line.text:
+            event = mllog.parse_line(line.text, line.number)
+            if isinstance(event, Event):
+                yield event
+
+
+def told_by(path: Path, checker: str = NEWEST_CHECKER) -> tuple[Event, ...]:
+    """What the log at ``path`` says of its run (``told``).
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return told(read_lines(path), checker)
+
+
+def result_logs(folder: Path) -> dict[int, Path]:
+    """The ``result_<i>.txt`` of a folder by number; ``result_<i>.txt.gz`` where only that is."""
+    found: dict[int, Path] = {}
+    for path in sorted(folder.glob("result_*.txt*")):
+        match = _RESULT.fullmatch(path.name)
+        if match:
+            found.setdefault(int(match[1]), path)
+    return dict(sorted(found.items()))
