@@ -20,6 +20,7 @@ from trainbench.benchmark import Benchmark, find
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.score import UNVERIFIED
 from trainbench.image_classification import report as images_report
+from trainbench.machine.load import Load
 from trainbench.ncf import report as ncf_report
 from trainbench.reporting.compare import Comparison
 from trainbench.reporting.records import (
@@ -78,6 +79,16 @@ SAID: dict[str, dict[str, str]] = {
         "elapsed_s": "Seconds since run_start.",
     },
     "NcfStatus": {"initial_hit_rate": "HR@10 of the untrained model."},
+    "Load": {
+        "samples": "Seconds that were looked at while the clock ran.",
+        "busy_samples": "Those in which others took more than an idle machine's daemons do.",
+        "cpus": "CPUs that the trial may run on; shares are of their time.",
+        "own_cpu": "Share of the trial's processes.",
+        "foreign_cpu": "Share of all other processes.",
+        "steal_cpu": "Share of other virtual machines.",
+        "resident_bytes": "The most memory of the trial's processes together.",
+        "gpu_power_w": "Of all GPUs together.",
+    },
     "Phase": {"timed": "Whether the phase was on the clock."},
     "Run": {
         "created_unix_s": "Unix time at which the run was created.",
@@ -199,7 +210,10 @@ def of_benchmark(
 
 def definitions() -> dict[str, Any]:
     """Every definition by its name."""
-    kinds = (CacheDrop, Comparison, Degradation, Difference, LogFinding, Phase, Rule, Run, Score)
+    kinds = (
+        *(CacheDrop, Comparison, Degradation, Difference, Load, LogFinding, Phase, Rule, Run),
+        Score,
+    )
     open_log = {"description": "The best quality and the target.", **NUMBER}
     open_trial = {"description": "The best quality of any epoch.", **NUMBER}
     epochs = {

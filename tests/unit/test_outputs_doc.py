@@ -10,12 +10,14 @@ from run_dir import build_run
 
 from trainbench.image_classification.benchmark import RESNET
 from trainbench.image_classification.report import ImagesStatus
+from trainbench.machine.load import Gpu, Sample
 from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.report import Epoch, NcfStatus
 from trainbench.reporting.records import CacheDrop, Phase, Run
 from trainbench.reporting.render import write_report
 
 TEXT = (CHECKOUT / "docs" / "outputs.md").read_text()
+RECORDS = (Run, NcfStatus, ImagesStatus, Epoch, Phase, CacheDrop, Sample, Gpu)
 QUOTED = set(re.findall(r"`([^`]+)`", TEXT))
 
 
@@ -27,7 +29,7 @@ def test_every_file_of_a_run_is_documented(tmp_path: Path) -> None:
     assert names <= documented
 
 
-@pytest.mark.parametrize("record", [Run, NcfStatus, ImagesStatus, Epoch, Phase, CacheDrop])
+@pytest.mark.parametrize("record", RECORDS)
 def test_every_field_that_the_report_reads_is_documented(record: type) -> None:
     fields = {field.name for field in dataclasses.fields(record)}  # type: ignore[arg-type]
     assert fields - {"best", "target"} <= QUOTED

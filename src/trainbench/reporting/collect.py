@@ -13,6 +13,7 @@ from typing import Any
 from trainbench import configuration
 from trainbench.benchmark import Benchmark, load
 from trainbench.errors import DataIntegrityError
+from trainbench.machine.load import Load, Sample, load_of, timed
 from trainbench.reporting import evidence
 from trainbench.reporting.records import (
     CacheDrop,
@@ -25,6 +26,7 @@ from trainbench.reporting.records import (
 from trainbench.reporting.sections import Sections
 from trainbench.reporting.sources import Source
 from trainbench.reporting.text import shown
+from trainbench.trials.clock import timed_span
 from trainbench.trials.paths import RunDir, TrialDir
 from trainbench.trials.spec import Run
 
@@ -88,8 +90,15 @@ def _trial(
         cache_drop=source.record(trial.cache_drop, CacheDrop),
         system=source.mapping(trial.system),
         log=replace(log, findings=(*log.findings, *lost)) if log else None,
+        load=_load(source, trial),
         measured=measured,
     )
+
+
+def _load(source: Source, trial: TrialDir) -> Load | None:
+    """What the trial and all else took of the machine while the clock ran."""
+    samples, span = source.records(trial.machine, Sample), timed_span(trial.phases)
+    return load_of(timed(samples, *span)) if span else None
 
 
 def _without_list(record: Mapping[str, Any]) -> Mapping[str, Any]:

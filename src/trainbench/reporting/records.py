@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainbench.benchmark import Benchmark, Quality, load
 from trainbench.compliance.rules.levels import LEVELS
+from trainbench.machine.load import Load
 from trainbench.trials.spec import Run
 from trainbench.trials.status import Status
 
@@ -136,7 +137,8 @@ class Score:
 class Trial:
     """One trial with everything its folder says.
 
-    ``measured`` is what only its benchmark measures, if anything: a dataclass.
+    ``load`` is on the time that the clock ran. ``measured`` is what only its benchmark measures, if
+    anything: a dataclass.
     """
 
     index: int
@@ -146,6 +148,7 @@ class Trial:
     cache_drop: CacheDrop
     system: Mapping[str, Any]
     log: LogCheck | None
+    load: Load | None = None
     measured: Any = None
 
     @property

@@ -35,6 +35,8 @@ from trainbench.trials.spec import benchmark_of
 SUMMARY_LIMIT = 2**20
 REGENERATE = "python -m trainbench report --run DIR"
 
+LOAD_NOTE = "Shares are of the time of the CPUs that a trial may run on, second by second."
+
 
 @dataclass(frozen=True)
 class ReportFiles:
@@ -186,6 +188,8 @@ def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
         "reference": sections.reference or f"preset {benchmark.reference}",
         "trials": tables.trials(results),
         "further": sections.tables(results),
+        "loads": tables.loads(results),
+        "load_note": LOAD_NOTE,
         "comparison": comparison,
         "verdict": judge(results),
         "findings": grouped(results),

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from trainbench.machine.load import Load
 from trainbench.reporting.records import CacheDrop, Phase, Results, Trial
 from trainbench.reporting.text import (
     NA,
@@ -200,6 +201,37 @@ def _gpu(gpu: Any) -> str:
     gpu = _mapping(gpu)
     memory = gib(_number(gpu.get("memory_bytes")))
     return f"{shown(gpu.get('name'))}, {memory}, driver {shown(gpu.get('driver'))}"
+
+
+def loads(results: Results) -> Table:
+    """Who took how much of the machine while the clock ran; without columns that no trial tells.
+
+    Shares are of the time of the CPUs that the trial may run on.
+    """
+    loads = [(t.index, t.load) for t in results.trials if t.load]
+    told = [
+        (heading, cell)
+        for heading, field, cell in _LOAD
+        if any(getattr(load, field) is not None for _, load in loads)
+    ]
+    rows = tuple((str(i), *(cell(load) for _, cell in told)) for i, load in loads)
+    return Table(("Trial", *(heading for heading, _ in told)), rows)
+
+
+_LOAD: tuple[tuple[str, str, Callable[[Load], str]], ...] = (
+    ("Seconds", "samples", lambda load: count(load.samples)),
+    ("CPUs", "cpus", lambda load: count(load.cpus)),
+    ("This trial", "own_cpu", lambda load: percent(load.own_cpu)),
+    ("Other processes", "foreign_cpu", lambda load: percent(load.foreign_cpu)),
+    ("Other virtual machines (steal)", "steal_cpu", lambda load: percent(load.steal_cpu)),
+    ("Most memory", "resident_bytes", lambda load: gib(load.resident_bytes)),
+    ("CPU frequency", "cpu_mhz", lambda load: f"{count(load.cpu_mhz)} MHz"),
+    ("Slowed by heat", "thermal_throttles", lambda load: f"{count(load.thermal_throttles)} times"),
+    ("Stopped by quota", "quota_throttled_s", lambda load: seconds(load.quota_throttled_s)),
+    ("CPU energy", "cpu_energy_j", lambda load: f"{count(load.cpu_energy_j)} J"),
+    ("GPUs at work", "gpu_utilisation", lambda load: percent(load.gpu_utilisation)),
+    ("GPU power", "gpu_power_w", lambda load: f"{count(load.gpu_power_w)} W"),
+)
 
 
 def cache_drops(results: Results) -> Table:

@@ -12,6 +12,21 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from trainbench.files import parse_object
+
+
+def timed_span(phases: Path) -> tuple[float, float] | None:
+    """Unix times at which the first phase on the clock began and the last one ended."""
+    spans = []
+    for line in phases.read_text().splitlines() if phases.exists() else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            phase = parse_object(line)
+            if phase["timed"] is True:
+                spans.append((phase["start_unix_s"], phase["start_unix_s"] + phase["duration_s"]))
+    if not spans:
+        return None
+    return min(start for start, _ in spans), max(stop for _, stop in spans)
+
 
 class TrialClock:
     """Records phases to ``phases.jsonl`` and measures the time since ``start``.

@@ -111,6 +111,7 @@ class TrialDir:
     compliance_generator = _In("compliance_generator.log")  # the producer's raw lines
     epochs = _In("epochs.jsonl")  # a line per epoch
     phases = _In("phases.jsonl")  # a line per phase, on or off the clock
+    machine = _In("machine.jsonl")  # a line per second: what the trial and all else took
     system = _In("system.json")  # the machine, driver, images and packages
     result = _In("result.json")  # what a CNN trial measured, step by step
     cache_drop = _In("cache_drop.json")  # how the page cache was dropped, or why it was not

@@ -13,8 +13,10 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -30,9 +32,12 @@ from trainbench.errors import (
 )
 from trainbench.files import fill, object_or_empty, read_object, write_atomically, write_json
 from trainbench.machine import cache_service, page_cache, privileges, system
+from trainbench.machine.load import load_of, read_samples, timed
 from trainbench.machine.page_cache import DROP_CACHES
+from trainbench.machine.sampler import sampled
 from trainbench.progress import duration, log_line
 from trainbench.trials import child
+from trainbench.trials.clock import timed_span
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.spec import Run, SetSpec, TrialSpec
 from trainbench.trials.status import Status, read_status
@@ -93,10 +98,17 @@ def require_target(run: RunDir, quality: Quality) -> None:
     )
 
 
-def follow(command: list[str], log_file: Path, *, drop_cache_location: str = DROP_CACHES) -> int:
+def follow(
+    command: list[str],
+    log_file: Path,
+    *,
+    drop_cache_location: str = DROP_CACHES,
+    machine: Path | None = None,
+) -> int:
     """Run ``command``, add what it prints to ``log_file`` and here, and end it if we are ended.
 
     The process has no privileges that this one could give up; it may ask to drop the page cache.
+    A line a second on what it takes of the machine goes to ``machine``.
     """
     # A session of its own: the terminal's Ctrl-C reaches us alone, and we pass it on once.
     with cache_service.answering(lambda: asdict(page_cache.drop_here(drop_cache_location))) as ask:
@@ -111,13 +123,13 @@ def follow(command: list[str], log_file: Path, *, drop_cache_location: str = DRO
                 **user,
                 **ask,
             )
-        return _follow(child, log_file)
+        return _follow(child, log_file, machine)
 
 
-def _follow(child: subprocess.Popen[str], log_file: Path) -> int:
+def _follow(child: subprocess.Popen[str], log_file: Path, machine: Path | None) -> int:
     assert child.stdout is not None
     try:
-        with open(log_file, "a") as copy:
+        with open(log_file, "a") as copy, sampled(child.pid, machine):
             for line in child.stdout:
                 copy.write(line)
                 copy.flush()
@@ -222,17 +234,30 @@ def _set_aside(trial: TrialDir, state: str) -> None:
 
 def _run_in_process(trial: TrialDir, command: list[str], seed: int, location: str) -> None:
     try:
-        code = follow(command, trial.stdout, drop_cache_location=location)
+        code = follow(command, trial.stdout, drop_cache_location=location, machine=trial.machine)
     except BaseException:
         _mark_interrupted(trial)
         raise
     status = object_or_empty(trial.status)
     if str(status.get("state")) in FINISHED:
+        _note_load(trial, status)
         return
     error = TrainbenchError(f"the trial's process ended with {ending(code)}; see {trial.stdout}")
     status = {"seed": str(seed), **status, "state": "failed"}
     status |= {"exit_code": error.exit_code, "message": str(error)}
     write_json(trial.status, status, sort_keys=False)
+
+
+def _note_load(trial: TrialDir, status: Mapping[str, Any]) -> None:
+    """Mark the result if others took too much of the machine while the clock ran."""
+    span = timed_span(trial.phases)
+    load = load_of(timed(read_samples(trial.machine), *span)) if span else None
+    if load is None or not load.busy:
+        return
+    text = f"the machine was busy: {load.sentence()}"
+    log_line(text)
+    degraded = [*(status.get("degraded") or ()), {"code": "busy_machine", "text": text}]
+    write_json(trial.status, {**status, "degraded": degraded}, sort_keys=False)
 
 
 def _end(child: subprocess.Popen[str]) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -124,6 +127,20 @@ def test_a_process_that_dies_is_a_failed_trial_with_its_signal(make_set: MakeSet
     assert "signal 9 (often the kernel, out of memory" in str(status.message)
     with pytest.raises(TrainbenchError, match="every trial failed"):
         require_target(run, find("toy").quality)
+
+
+def test_two_busy_loops_beside_a_trial_mark_it(make_set: MakeSet) -> None:
+    loops = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2)]
+    try:
+        run = run_set(make_set(runs=1))
+    finally:
+        for loop in loops:
+            loop.kill()
+            loop.wait()
+    (text,) = [d.text for d in status_of(run, 0).degraded or () if d.code == "busy_machine"]
+    assert re.match(
+        r"the machine was busy: while the clock ran, other processes took \d", text or ""
+    )
 
 
 def test_a_failure_that_the_next_trial_would_share_ends_the_set(make_set: MakeSet) -> None:
