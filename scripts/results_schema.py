@@ -90,6 +90,17 @@ SAID: dict[str, dict[str, str]] = {
         "gpu_power_w": "Of all GPUs together.",
     },
     "Phase": {"timed": "Whether the phase was on the clock."},
+    "Proof": {
+        "epoch": "Whose hits were computed a second time, from 0: the last.",
+        "recorded_hits": "Of this epoch in epochs.jsonl.",
+        "hits": "Of the weights, in float64.",
+        "equal_ranks": "Users whose rank is equal; null where the trial kept no ranks.",
+        "explained_ranks": "Users whose rank differs within the bound of rounding.",
+        "unexplained_ranks": "Users whose rank differs beyond it.",
+        "undecided": "Users whose hit rounding could change.",
+        "findings": "What does not hold, in words.",
+        "proved": "Whether there is no finding.",
+    },
     "Run": {
         "created_unix_s": "Unix time at which the run was created.",
         "runs": "Number of trials that were asked for.",
@@ -229,6 +240,7 @@ def definitions() -> dict[str, Any]:
         "LogCheck": definition(LogCheck, without=RENAMED, additionalProperties=open_log),
         "Measured": definition(images_report.Measured),
         "NcfEpoch": definition(ncf_report.Epoch, "NcfEpoch"),
+        "Proof": definition(ncf_report.Proof),
         "Status": {
             "description": "How a trial ended, beside the fields of its benchmark.",
             **status,
@@ -313,7 +325,10 @@ def schema() -> dict[str, Any]:
         "required": sorted(found),
         "additionalProperties": False,
         "allOf": [
-            _where("ncf", {"trials": {"items": ref("NcfTrial")}, "measured": False}),
+            _where(
+                "ncf",
+                {"trials": {"items": ref("NcfTrial")}, "measured": {"items": ref("Proof")}},
+            ),
             _where(
                 "resnet",
                 {

@@ -122,6 +122,9 @@ class Benchmark:
         required_tags: that level 2 asks for, where v0.5 has no list of its own.
         strict_rules: a tuple of ``compliance.rules.rule.Rule``.
         report: ``reporting.sections.Sections``.
+        prove: ``(run, trial, data) -> proof``: computes the quality of a trial that has ended a
+            second time, by other code; ``str(proof)`` says what was found, ``proof.proved`` whether
+            it holds. ``data`` may be ``None``: the data directory of the run. Empty for none.
     """
 
     name: str
@@ -151,6 +154,7 @@ class Benchmark:
     tags: frozenset[str] = frozenset()
     required_tags: tuple[str, ...] = ()
     report: str = "trainbench.reporting.sections:PLAIN"
+    prove: str = ""
 
     def preset(self, name: str) -> Any:
         """The configuration called ``name``; a ``ConfigError`` names the nearest otherwise."""

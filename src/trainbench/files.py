@@ -291,7 +291,7 @@ def _usable(value: Any, kind: Any) -> Any:
     if is_dataclass(kind):
         return fill(cast(type, kind), value) if isinstance(value, dict) else None
     if kind is str and type(value) is int:
-        # Seeds are text, which JavaScript and spreadsheets keep; up to 0.1.0 they were numbers.
+        # Seeds are text, which JavaScript and spreadsheets keep; up to 0.2 they were numbers.
         return str(value) if abs(value) <= LARGEST else None
     try:
         value = msgspec.convert(value, kind)

@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from processes import PATIENCE_S, processes_in, wait_until
 
 from trainbench.compliance.check import check_file
 from trainbench.compliance.rules.levels import ruleset
-from trainbench.trials.paths import DataDir
+from trainbench.errors import MachineError, NotCompliantError
+from trainbench.ncf.benchmark import NCF
+from trainbench.ncf.proof.prove import prove
+from trainbench.reporting.collect import collect
+from trainbench.reporting.summary import summary
+from trainbench.trials.paths import DataDir, RunDir, TrialDir
 
 SMALL = {
     "synthetic": "60x80x2400",
@@ -220,3 +228,104 @@ def test_a_second_run_is_refused_and_the_first_ends_when_it_is_told_to(tmp_path:
     finally:
         process.terminate()
     require_interrupted(tmp_path, process)
+
+
+def copied(finished: Path, folder: Path) -> RunDir:
+    """The run elsewhere, to be changed."""
+    run = RunDir(folder / "copied")
+    shutil.copytree(DataDir(finished).run("latest").root.resolve(), run.root)
+    return run
+
+
+def test_the_hits_of_a_run_are_proved_also_from_a_copy_of_it(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = copied(finished, tmp_path)
+    proof = prove(run, run.trial(1), DataDir(finished))
+    last = _lines(run.trial(1).epochs)[-1]
+    assert (proof.proved, proof.hits, proof.equal_ranks) == (True, last["hits"], 60)
+    assert str(proof).startswith(
+        f"trial 1, last epoch ({last['epoch']}), fp32: hits equal: {last['hits']} = {last['hits']}"
+    )
+    assert json.loads(run.trial(1).proof.read_text())["proved"] is True
+    with pytest.raises(MachineError, match="with --data-dir, or make it there with download"):
+        prove(run, run.trial(0), None)
+
+
+def _change_a_weight(trial: TrialDir) -> None:
+    with np.load(trial.model / "weights.npz") as file:
+        weights = dict(file)
+    # What one user's MLP reads.
+    weights["user_mlp"][7, 0] += 40
+    np.savez(trial.model / "weights.npz", **weights)
+
+
+def _change_the_hits(trial: TrialDir) -> None:
+    lines = _lines(trial.epochs)
+    lines[-1]["hits"] += 1
+    trial.epochs.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def _change_the_hits_everywhere(trial: TrialDir) -> None:
+    _change_the_hits(trial)
+    hits = _lines(trial.epochs)[-1]["hits"]
+    log = trial.compliance_raw
+    log.write_text(log.read_text().replace(f'"value": {hits - 1}}}', f'"value": {hits}}}'))
+    (trial.model / "ranks.npy").unlink()
+
+
+def _change_the_seed(trial: TrialDir) -> None:
+    status = json.loads(trial.status.read_text())
+    trial.status.write_text(json.dumps(status | {"seed": "12345"}))
+
+
+def _change_a_rank(trial: TrialDir) -> None:
+    ranks = np.load(trial.model / "ranks.npy")
+    ranks[3] += 1
+    np.save(trial.model / "ranks.npy", ranks)
+
+
+@pytest.mark.parametrize(
+    ("change", "finding"),
+    [
+        (_change_a_weight, "the ranks of 1 users are not those of these weights"),
+        (_change_the_hits, "the log's last eval_hits is"),
+        (_change_the_hits_everywhere, "hits recorded, rounding explains"),
+        (_change_the_seed, "status.json has 12345"),
+        (_change_a_rank, "users are not those of these weights"),
+    ],
+)
+def test_a_changed_weight_hit_rank_or_seed_is_found(
+    finished: Path, tmp_path: Path, change: Callable[[TrialDir], None], finding: str
+) -> None:
+    run = copied(finished, tmp_path)
+    change(run.trial(0))
+    proof = prove(run, run.trial(0), DataDir(finished))
+    assert not proof.proved
+    assert finding in "; ".join(proof.findings)
+    results = collect(run, NCF)
+    assert any(finding in text for text in summary(results).compliance)
+
+
+def test_weights_of_other_ratings_do_not_fit_and_say_so(finished: Path, tmp_path: Path) -> None:
+    run = copied(finished, tmp_path)
+    path = run.trial(0).model / "weights.npz"
+    with np.load(path) as file:
+        weights = dict(file)
+    np.savez(path, **weights | {"item_mf": weights["item_mf"][:-1]})
+    with pytest.raises(NotCompliantError, match=r"item_mf is \(79, 8\), but .* want \(80, 8\)"):
+        prove(run, run.trial(0), DataDir(finished))
+    np.savez(path, **weights | {"final_bias": np.array([np.nan], np.float32)})
+    with pytest.raises(NotCompliantError, match="final_bias has a number that is not finite"):
+        prove(run, run.trial(0), DataDir(finished))
+
+
+def test_the_command_proves_every_trial_and_names_one_that_is_not_there(finished: Path) -> None:
+    run = DataDir(finished).run("latest").root
+    command = [sys.executable, "-m", "trainbench", "prove", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert [line[:8] for line in done.stdout.splitlines()] == ["trial 0,", "trial 1,"]
+    for trial in DataDir(finished).run("latest").trials:
+        trial.proof.unlink()
+    done = subprocess.run([*command, "--trial", "2"], capture_output=True, text=True, check=False)
+    assert (done.returncode, "no trial 2 (has 0, 1)" in done.stderr) == (6, True)

@@ -13,7 +13,7 @@ import click
 
 from trainbench import __version__
 from trainbench.benchmark import registered
-from trainbench.cli import machine, review, steps
+from trainbench.cli import machine, repeat, review, steps
 from trainbench.configuration import unknown
 from trainbench.trials import signals
 from trainbench.trials.child import exit_code_of
@@ -28,6 +28,7 @@ EXAMPLES = {
     "check": "trainbench check --level 2 result_0.txt",
     "score": "trainbench score results/my-system/ncf --json",
     "compare": "trainbench compare before.json after.json --threshold-percent 2",
+    "prove": "trainbench prove data/runs/latest",
     "doctor": "trainbench doctor",
     "bench": "trainbench bench ncf",
     "cnn": "trainbench cnn --model=resnet50 --batch_size=32 --num_batches=50 --device=cpu",
@@ -89,6 +90,7 @@ for _command in (
     review.submission,
     review.compare,
     review.evaluate,
+    repeat.prove,
     machine.bench,
     machine.doctor,
     machine.cnn,

@@ -99,4 +99,5 @@ NCF = Benchmark(
     strict_rules="trainbench.compliance.rules.strict:STRICT",
     options=_OPTIONS,
     report="trainbench.ncf.report:NCF",
+    prove="trainbench.ncf.proof.prove:prove",
 )

@@ -13,7 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -52,7 +52,10 @@ class Candidates(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One evaluation: ``hits`` of ``users`` held-out items were in the top 10."""
+    """One evaluation: ``hits`` of ``users`` held-out items were in the top 10.
+
+    ranks: int64 [users], of each held-out item, from 0.
+    """
 
     hits: int
     users: int
@@ -60,6 +63,7 @@ class Evaluation:
     ndcg: float
     seconds: float
     pairs: int
+    ranks: np.ndarray = field(repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,13 @@ class Evaluator:
         hits = int((found < TOP).sum())
         gain = np.log(2) / np.log(found[found < TOP] + 2.0)
         return Evaluation(
-            hits, users, hits / users, float(gain.sum()) / users, seconds, users * self.shape[1]
+            hits,
+            users,
+            hits / users,
+            float(gain.sum()) / users,
+            seconds,
+            users * self.shape[1],
+            found,
         )
 
     def _all_ranks(self, on_progress: OnProgress | None) -> np.ndarray:

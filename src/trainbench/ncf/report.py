@@ -14,7 +14,7 @@ from trainbench.reporting.records import LoggedEpoch, Results, Trial
 from trainbench.reporting.sections import Answer, Reading, Sections
 from trainbench.reporting.sources import Source
 from trainbench.reporting.tables import Table
-from trainbench.reporting.text import NA, count, fixed, percent, plural, scaled, seconds
+from trainbench.reporting.text import NA, count, fixed, percent, plural, scaled, seconds, yes
 from trainbench.trials.paths import TrialDir
 from trainbench.trials.status import Status
 
@@ -71,10 +71,29 @@ class Epoch:
         return self.hit_rate
 
 
+@dataclass(frozen=True)
+class Proof:
+    """What ``prove`` found: the hits of the last epoch, computed a second time in float64."""
+
+    trial: int | None
+    epoch: int | None
+    recorded_hits: int | None
+    hits: int | None
+    equal_ranks: int | None
+    explained_ranks: int | None
+    unexplained_ranks: int | None
+    undecided: int | None
+    findings: tuple[str, ...] | None
+    proved: bool | None
+    weights_sha256: str | None
+    candidates_sha256: str | None
+
+
 def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> Reading:
     of_log = ({"epoch": e.epoch, "hit_rate": e.quality} for e in logged)
     epochs = source.records(trial.epochs, Epoch)
-    return epochs or tuple(fill(Epoch, values) for values in of_log), None
+    proof = source.record(trial.proof, Proof) if trial.proof.exists() else None
+    return epochs or tuple(fill(Epoch, values) for values in of_log), proof
 
 
 def reference_curve(results: Results) -> tuple[str, Sequence[float]]:
@@ -142,6 +161,40 @@ def _speeds(trials: Iterable[Trial]) -> Table:
     return Table(columns, rows)
 
 
+def _proofs(results: Results) -> dict[str, Table]:
+    """The hits of each trial beside those of ``prove``."""
+    columns = ("Trial", "Proved", "Hits recorded", "In float64", "Ranks equal", "Within rounding")
+    rows = tuple(_proof_row(trial) for trial in results.trials)
+    return {"Hits computed a second time": Table(columns, rows, numeric_from=2)}
+
+
+def _proof_row(trial: Trial) -> tuple[str, ...]:
+    proof = trial.measured
+    if not isinstance(proof, Proof):
+        return (str(trial.index), "not proved", *("",) * 4)
+    numbers = (proof.recorded_hits, proof.hits, proof.equal_ranks, proof.explained_ranks)
+    return (str(trial.index), yes(proof.proved), *map(count, numbers))
+
+
+def _not_holding(trial: Trial) -> list[str]:
+    """Hits that are no number of users, or are not those of the weights."""
+    return [*_wrong_hits(trial), *_disproved(trial)]
+
+
+def _disproved(trial: Trial) -> list[str]:
+    proof, epochs = trial.measured, _epochs([trial])
+    if not isinstance(proof, Proof):
+        return []
+    of_other = epochs and epochs[-1].hits != proof.recorded_hits
+    found = [f"proof.json: {finding}" for finding in proof.findings or ()]
+    if of_other:
+        found.append(
+            f"proof.json is of {count(proof.recorded_hits)} hits, but the last epoch has "
+            f"{count(epochs[-1].hits)}"
+        )
+    return found
+
+
 def _wrong_hits(trial: Trial) -> list[str]:
     """What is wrong when HR@10 is not a number of hits over the number of users."""
     return [
@@ -202,6 +255,7 @@ NCF = Sections(
     second=("NDCG@10", "ndcg"),
     curve=reference_curve,
     speed=_speed,
+    tables=_proofs,
     figures=_figures,
     trial_columns=_trial_columns,
     outcomes=(
@@ -210,7 +264,7 @@ NCF = Sections(
         ("Evaluation, mean pairs/s", lambda r: scaled(_mean(r, "eval_pairs_per_s"))),
         ("Input wait an epoch, mean", lambda r: seconds(_mean(r, "input_wait_s"))),
     ),
-    contradictions=_wrong_hits,
+    contradictions=_not_holding,
     behind={
         "strict/order/caches": ("drop_caches",),
         "strict/value/eval_target": ("target_hit_rate",),

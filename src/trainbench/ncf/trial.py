@@ -17,6 +17,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from trainbench.compliance.emit import emit
 from trainbench.compliance.recorder import Recorder
 from trainbench.compliance.tags import ncf as tags
@@ -35,6 +37,7 @@ from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.steps import Options
 from trainbench.ncf.train import EpochTrain, Trainer, epoch_line
+from trainbench.ncf.weights import save_ranks
 from trainbench.progress import duration, log_line
 from trainbench.trials.paths import DataDir
 from trainbench.trials.spec import TrialSpec
@@ -144,6 +147,7 @@ def _run(recorder: _Recorder) -> TrialStatus:
             seconds = recorder.stops(converged)
     with recorder.phase("save_model"):
         trainer.save(trial.model)
+        save_ranks(trial.model, recorder.ranks)
     return recorder.final(converged, seconds)
 
 
@@ -173,6 +177,7 @@ class _Recorder(Recorder, Observer):
         super().__init__(spec, status)
         self.options, self.config = Options(**spec.options), config
         self._cache: RatingsCache | None = None
+        self.ranks = np.empty(0, np.int64)
 
     def open_cache(self) -> RatingsCache:
         """The cache, of which nothing but headers is read before ``run_start``."""
@@ -259,7 +264,7 @@ class _Recorder(Recorder, Observer):
         emit(tags.EVAL_START, epoch)
 
     def evaluated(self, epoch: int, evaluation: Evaluation) -> None:
-        config = self.config
+        config, self.ranks = self.config, evaluation.ranks
         emit(tags.EVAL_TARGET, {"epoch": epoch, "value": config.target_hit_rate})
         emit(tags.EVAL_ACCURACY, {"epoch": epoch, "value": evaluation.hit_rate})
         emit(tags.EVAL_HITS, {"epoch": epoch, "value": evaluation.hits})

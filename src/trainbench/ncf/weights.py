@@ -17,7 +17,7 @@ from trainbench.errors import DataIntegrityError
 from trainbench.files import whole_file
 from trainbench.ncf.model import Geometry, Weights
 
-NPZ, KERAS = "weights.npz", "model.keras"
+NPZ, KERAS, RANKS = "weights.npz", "model.keras", "ranks.npy"
 _DAMAGE = (OSError, EOFError, ValueError, AttributeError, KeyError, TypeError, BadZipFile)
 
 
@@ -30,6 +30,16 @@ def save_weights(folder: Path, geometry: Geometry, weights: Weights) -> Path:
     with whole_file(folder / KERAS, folder / f".part.{KERAS}") as part:
         keras_model(geometry, weights).save(part)
     return folder / NPZ
+
+
+def save_ranks(folder: Path, ranks: np.ndarray) -> None:
+    """Write what the last evaluation found with the weights in ``folder``, for ``prove``.
+
+    Args:
+        ranks: of each user's held-out item, from 0.
+    """
+    with whole_file(folder / RANKS) as part, part.open("wb") as file:
+        np.save(file, ranks.astype("<i4"), allow_pickle=False)
 
 
 def read_weights(path: Path, geometry: Geometry) -> Weights:

@@ -116,6 +116,7 @@ class TrialDir:
     result = _In("result.json")  # what a CNN trial measured, step by step
     cache_drop = _In("cache_drop.json")  # how the page cache was dropped, or why it was not
     model = _In("model")  # folder of the trained weights
+    proof = _In("proof.json")  # what prove found
 
     @property
     def index(self) -> int:

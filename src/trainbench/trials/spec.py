@@ -10,7 +10,7 @@ from typing import Any
 from trainbench.benchmark import DEFAULT, Benchmark, find, load, registered
 from trainbench.configuration import record
 from trainbench.errors import ConfigError
-from trainbench.files import object_or_empty
+from trainbench.files import damage_told, object_or_empty, read_object
 from trainbench.machine.images import images
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
@@ -111,6 +111,16 @@ class TrialSpec:
     def trial_dir(self) -> TrialDir:
         """The folder of this trial."""
         return self.run_dir.trial(self.index)
+
+
+def recorded_seed(trial: TrialDir) -> int:
+    """The seed of a trial by its status.json, where it is text or, of earlier versions, a number.
+
+    Raises:
+        DataIntegrityError: there is none.
+    """
+    with damage_told(trial.status, "the status of a trial", "name a trial that has ended"):
+        return int(str(read_object(trial.status)["seed"]))
 
 
 @dataclass(frozen=True)

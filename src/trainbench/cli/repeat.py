@@ -1,0 +1,58 @@
+"""The commands that look at a trial a second time: prove, replay."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from trainbench.benchmark import load
+from trainbench.cli.options import FOLDER, opened
+from trainbench.cli.pipeline import existing_run
+from trainbench.errors import ConfigError, MachineError, NotCompliantError
+from trainbench.trials.paths import RunDir, TrialDir
+from trainbench.trials.spec import benchmark_of
+
+_RUN = click.argument("run_path", metavar="RUN", type=FOLDER)
+
+
+@click.command("prove")
+@_RUN
+@click.option("--trial", "index", type=click.IntRange(0), help="This trial. Default: all of them.")
+@click.option(
+    "--data-dir",
+    "data_dir",
+    type=FOLDER,
+    envvar="TRAINBENCH_DATA_DIR",
+    help="The data directory with the cache of the run. Default: the one that the run lies in.",
+)
+def prove(run_path: Path, index: int | None, data_dir: Path | None) -> None:
+    """Compute the hits of a run's trials a second time, in float64 and by other code.
+
+    RUN is the folder of a run. What is found is written to proof.json of each trial, and the report
+    shows it. Exit 5: the recorded hits do not hold.
+    """
+    run = existing_run(run_path)
+    benchmark = benchmark_of(run)
+    if not benchmark.prove:
+        raise ConfigError(
+            f"{run_path}: a run of {benchmark.name}, of which there is no proof: its trials keep "
+            "no weights that a second computation could start from"
+        )
+    data = opened(data_dir) if data_dir else None
+    proofs = [load(benchmark.prove)(run, trial, data) for trial in _trials(run, index)]
+    for proof in proofs:
+        click.echo(str(proof))
+    wrong = [str(proof.trial) for proof in proofs if not proof.proved]
+    if wrong:
+        raise NotCompliantError(f"{run_path}: not proved: trial {', '.join(wrong)}")
+
+
+def _trials(run: RunDir, index: int | None) -> list[TrialDir]:
+    """The trial with this index, or all; a ``MachineError`` says that there is none."""
+    chosen = run.trials if index is None else [run.trial(index)]
+    chosen = [trial for trial in chosen if trial.root.is_dir()]
+    if not chosen:
+        has = ", ".join(str(trial.index) for trial in run.trials) or "none"
+        raise MachineError(f"{run.root}: no trial {'' if index is None else index} (has {has})")
+    return chosen
