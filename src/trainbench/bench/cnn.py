@@ -3,14 +3,16 @@
 Absolute figures move with the machine and with what else runs on it, so each row times a step of
 ``keras.applications`` in turn with one of ours, in the same process, and the ratio is the figure
 that counts. Images per core second stay meaningful on a busy machine. The last column compares the
-operations per second with those of TensorFlow's product of large matrices just before; it is a
-yardstick and no upper bound. Run it under ``taskset -c 0`` for the figures of one core.
+operations per second with those of TensorFlow's product of large matrices just before and after. It
+is a yardstick and no upper bound; a figure above 100 % has its reason below it. Run it under
+``taskset -c 0`` for the figures of one core.
 """
 
 from __future__ import annotations
 
 import contextlib
 import io
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -25,7 +27,9 @@ import tensorflow as tf
 from trainbench.cnn.benchmark import BenchmarkCNN
 from trainbench.cnn.flags.params import make_params
 from trainbench.cnn.measure import results
+from trainbench.cnn.measure.peak import compute_dtype, measured_peak_flops, reason_above
 from trainbench.errors import ConfigError
+from trainbench.machine import allotment
 from trainbench.machine.system import BF16_FLAGS, has_bfloat16
 from trainbench.progress import heartbeat
 
@@ -137,6 +141,9 @@ def run(
         with heartbeat(f"measuring {case.name}"):
             results.append(measure(case, steps))
         print(results[-1].row(), file=out, flush=True)
+        above = reason_above(results[-1].percent_of_peak, os.getloadavg()[0], allotment.cpus())
+        if above:
+            print(f"  {above}", file=out, flush=True)
     if not names and not has_bfloat16():
         flags = " or ".join(BF16_FLAGS)
         print(f"bfloat16: not measured, as this CPU has no {flags}", file=out)
@@ -159,10 +166,12 @@ def measure(case: Case, steps: int) -> Result:
         timers.append(Timer(counted_step(flags)[0]))
     for timer in timers:
         timer.warm_up()
-    peak = results.measured_peak_flops(PEAK_SIZE)
+    dtype = compute_dtype(make_params(device="cpu", **case.flags))
+    peaks = [measured_peak_flops(PEAK_SIZE, dtype=dtype)]
     for _ in range(steps):
         for timer in timers:
             timer.once()
+    peaks.append(measured_peak_flops(PEAK_SIZE, dtype=dtype))
     plain = timers[1] if len(timers) > 1 else None
     return Result(
         case,
@@ -170,7 +179,7 @@ def measure(case: Case, steps: int) -> Result:
         batch / ours.core_s,
         batch / plain.wall_s if plain else None,
         batch / plain.core_s if plain else None,
-        100 * flops * batch / ours.wall_s / peak if flops else None,
+        100 * flops * batch / ours.wall_s / max(peaks) if flops else None,
     )
 
 

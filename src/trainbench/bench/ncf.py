@@ -30,6 +30,7 @@ from trainbench.bench.roofline import (
     training_work,
 )
 from trainbench.errors import ConfigError
+from trainbench.machine.system import has_bfloat16
 from trainbench.ncf import config as configs
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluator
@@ -77,6 +78,10 @@ class Result:
         """How many times faster than the plain form."""
         return self.per_s / self.plain_per_s
 
+    def reached(self, limits: MachineLimits) -> float:
+        """The share of the rate that the machine's limits allow."""
+        return self.per_s / self.work.limit(limits, self.case.config.precision)[1]
+
 
 def cases() -> list[Case]:
     """Every row, by the order of the table."""
@@ -118,7 +123,11 @@ def run(
     results = []
     for case in chosen:
         results.append(timed(replace(case, config=replace(case.config, devices=devices)), repeats))
+        if results[-1].reached(limits) > 1:
+            limits = limits.or_better(machine_limits(repeats=repeats))
         print(result_line(results[-1], limits), file=stream, flush=True)
+        for line in lines_above(results[-1], limits):
+            print(line, file=stream, flush=True)
     print(closing_line(results), file=stream, flush=True)
     return results
 
@@ -262,8 +271,21 @@ def result_line(result: Result, limits: MachineLimits) -> str:
     return (
         f"{case.name:30}{result.plain_per_s:12,.0f}{result.per_s:12,.0f}{goal}"
         f"{result.ratio:7.2f}{case.goal_ratio:6.1f}{work.flops / 1e3:8.0f}{work.bytes / 1e3:7.1f}"
-        f"  {bound} {limit:10,.0f}{100 * result.per_s / limit:7.0f} %"
+        f"  {bound} {limit:10,.0f}{100 * result.reached(limits):7.0f} %"
     )
+
+
+def lines_above(result: Result, limits: MachineLimits) -> list[str]:
+    """Why a row reaches more than the machine's limits allow, where it does."""
+    if result.reached(limits) <= 1:
+        return []
+    bound, _ = result.work.limit(limits, result.case.config.precision)
+    emulated = result.case.config.precision == "bf16" and not has_bfloat16()
+    if bound == "matrix" and emulated:
+        why = "the emulated bf16 product of the row is faster than the one that is measured"
+    else:
+        why = "the machine was slower when its limits were measured, twice, than in the row"
+    return [f"  above 100 %: {why}"]
 
 
 def closing_line(results: Sequence[Result]) -> str:

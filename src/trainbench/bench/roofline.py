@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from typing import Any
 
 import psutil
@@ -30,6 +30,10 @@ class MachineLimits:
     fp32_gflop_per_s: float
     bf16_gflop_per_s: float
     gbyte_per_s: float
+
+    def or_better(self, other: MachineLimits) -> MachineLimits:
+        """The higher of two measurements of each: what disturbs only lowers them."""
+        return MachineLimits(*map(max, astuple(self), astuple(other)))
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,23 @@ def test_a_line_says_which_bound_applies_and_how_much_of_it_is_reached() -> None
     assert len(line) == len(HEADING)
 
 
+def test_a_row_above_its_limit_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ncf, "has_bfloat16", lambda: False)
+    work, bf16 = Work(1e6, 1e3), replace(TINY, precision="bf16")
+    for config, per_s, wanted in (
+        (TINY, 199e3, None),
+        (TINY, 201e3, "slower when its limits were measured"),
+        (bf16, 900e3, "the emulated bf16 product of the row is faster"),
+    ):
+        lines = ncf.lines_above(Result(Case("x", (9, 9), config), 1.0, per_s, work), LIMITS)
+        assert [wanted in line for line in lines] == ([True] if wanted else [])
+
+
+def test_limits_are_the_best_of_two_measurements() -> None:
+    other = MachineLimits(fp32_gflop_per_s=210, bf16_gflop_per_s=700, gbyte_per_s=31)
+    assert LIMITS.or_better(other) == MachineLimits(210, 800, 31)
+
+
 # One row of each kind: the others differ from them in sizes only.
 KINDS = ("ml-20m 2,048 lazy_adam", "eval ml-20m bf16", "worth 65,536 projection", "cost")
 

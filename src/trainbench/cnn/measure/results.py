@@ -13,6 +13,7 @@ import tensorflow as tf
 from trainbench import __version__
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch
+from trainbench.cnn.measure.peak import compute_dtype, share_of_peak
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.train.evaluation import Accuracy, Evaluated
 from trainbench.cnn.train.executor import compiled
@@ -43,8 +44,12 @@ def record(
     """
     forward = flops_per_image(step, batches)
     passes = 1 if params.forward_only else 3
-    peak = measured_peak_flops()
     speed = stats.get("images_per_sec", 0.0)
+    share = share_of_peak(
+        forward and speed * forward * passes,
+        dtype=compute_dtype(params),
+        devices=plan.train_batch.num_devices * plan.train_batch.num_workers,
+    )
     return {
         "schema": SCHEMA,
         "trainbench_version": __version__,
@@ -62,8 +67,9 @@ def record(
         "evaluations": list(evaluations),
         "peak_memory_bytes": peak_memory_bytes(),
         "flops_per_image": forward,
-        "peak_flops_per_s": peak,
-        "percent_of_measured_peak": forward and 100 * speed * forward * passes / peak,
+        "peak_flops_per_s": share.peak_flops_per_s,
+        "percent_of_measured_peak": share.percent,
+        "percent_of_measured_peak_reason": share.reason,
         "degraded": [*degraded(params), *notes],
         "repeats": None,
         "environment": system.record(device=",".join(step.strategy.devices)),
@@ -126,18 +132,6 @@ def flops_per_image(step: Step, batches: list[Batch]) -> int | None:
         logger.setLevel(level)
     images = sum(int(labels.shape[0]) for _, labels in batches)
     return int(total // images) or None
-
-
-def measured_peak_flops(size: int = 1024, seconds: float = 0.3) -> float:
-    """Operations per second of a large float32 matrix product on the first device."""
-    matrix = tf.random.stateless_uniform((size, size), (0, 0))
-    tf.linalg.matmul(matrix, matrix).numpy()
-    best, started = float("inf"), time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        before = time.perf_counter()
-        tf.linalg.matmul(matrix, matrix)[0, 0].numpy()
-        best = min(best, time.perf_counter() - before)
-    return 2 * size**3 / best
 
 
 def degraded(params: Params) -> list[dict[str, str]]:

@@ -166,6 +166,7 @@ def row_of(each: Combination, record: dict[str, Any]) -> dict[str, Any]:
         "percent_of_measured_peak": record["percent_of_measured_peak"],
         "last_average_loss": stats.get("last_average_loss"),
         "device": record["environment"]["device"],
+        "reason": record.get("percent_of_measured_peak_reason"),
     }
     return {**_empty(each, "ok"), **{name: _text(value) for name, value in values.items()}}
 

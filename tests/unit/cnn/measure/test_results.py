@@ -30,6 +30,7 @@ def test_the_result_holds_the_numbers_and_the_machine(tmp_path: Path) -> None:
     # Two dense layers: 2 * (192 * 4 + 4 * 11) multiplications and additions, and the biases.
     assert record["flops_per_image"] == pytest.approx(2 * (192 * 4 + 4 * 11), rel=0.2)
     assert 0 < record["percent_of_measured_peak"] < 100
+    assert record["percent_of_measured_peak_reason"] is None
     assert {"code": "generated_data", "text": "synthetic images"} in record["degraded"]
     assert record["environment"]["cpu"]["threads"] > 0
 
