@@ -143,6 +143,17 @@ class Hooks:
             return True
         return False
 
+    def save(self) -> None:
+        """Write a checkpoint, if this run trains and has a folder for it.
+
+        Raises:
+            NotFiniteError: the weights are not finite.
+        """
+        checkpoints = self.session.checkpoints
+        if checkpoints is not None and not self.session.params.forward_only:
+            self.session.check_weights()
+            checkpoints.save(self.global_step)
+
     def _save_if_due(self, done: int) -> None:
         checkpoints, params = self.session.checkpoints, self.session.params
         if checkpoints is None:
@@ -150,7 +161,7 @@ class Hooks:
         every, seconds = params.save_model_steps, params.save_model_secs
         by_steps = every and done > 0 and done % every == 0
         if by_steps or (seconds and time.monotonic() - checkpoints.saved_s >= seconds):
-            checkpoints.save(self.global_step)
+            self.save()
 
 
 def log_accuracy(log: BenchmarkLog, global_step: int, accuracy: Accuracy) -> None:

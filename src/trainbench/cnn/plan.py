@@ -137,7 +137,7 @@ def length(params: Params, global_batch: int, num_examples: int) -> Length:
     """
     rules.check_length(params)
     if params.num_epochs:
-        num_batches = whole_steps(params.num_epochs, global_batch, num_examples)
+        num_batches = max(whole_steps(params.num_epochs, global_batch, num_examples), 1)
     else:
         num_batches = params.num_batches or DEFAULT_NUM_BATCHES
     return Length(num_batches, num_batches * global_batch / num_examples)
@@ -185,7 +185,8 @@ def eval_steps(params: Params, global_batch: int, num_examples: int, num_epochs:
         ParamError: a list that is not of numbers.
     """
     if params.eval_during_training_every_n_epochs:
-        every = params.eval_during_training_every_n_epochs
+        # At least a step: a list of shorter times would fill the memory.
+        every = max(params.eval_during_training_every_n_epochs, global_batch / num_examples)
         epochs: Collection[float] = np.arange(every, num_epochs, every)
     elif params.eval_during_training_at_specified_epochs:
         epochs = _numbers(params, "eval_during_training_at_specified_epochs", float, "floats")
@@ -197,8 +198,11 @@ def eval_steps(params: Params, global_batch: int, num_examples: int, num_epochs:
 def _numbers(params: Params, name: str, kind: type, plural: str) -> list[Any]:
     value = getattr(params, name)
     try:
-        return [kind(part) for part in value]
-    except (TypeError, ValueError):
+        numbers = [kind(part) for part in value]
+        if not np.isfinite(numbers).all():
+            raise ValueError
+        return numbers
+    except (TypeError, ValueError, OverflowError):
         raise ParamError(
             f"Param {name} value of {list(value)} cannot be converted to a list of {plural}."
         ) from None

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from trainbench.cnn.environment import rewriter_options
 from trainbench.cnn.flags import DROP, FLAGS
 from trainbench.cnn.flags.params import ParamError, Params
+from trainbench.cnn.places import names_checkpoint
 from trainbench.cnn.train import reduce_spec
 from trainbench.cnn.train.schedules import piecewise_parts
 
@@ -50,6 +51,7 @@ def check(params: Params) -> None:
         ParamError: the first rule that is broken.
     """
     _check_learning_rate(params)
+    _check_optimizer(params)
     _check_precision(params)
     _check_devices(params)
     _check_evaluation(params)
@@ -62,7 +64,7 @@ def check(params: Params) -> None:
     for name in (*_SUMMING, "distributed_replicated"):
         if params.variable_update == name:
             _check_reduction(params)
-    _refuse(params.eval and params.train_dir is None, "Trained model directory not specified")
+    _check_train_dir(params)
     _check_several(params)
     _check_dropped(params)
     _check_offered(params)
@@ -110,6 +112,15 @@ def _check_learning_rate(params: Params) -> None:
         f"learning_rate_decay={params.learning_rate_decay} requires init_learning_rate and no "
         "other learning rate schedule",
     )
+
+
+def _check_optimizer(params: Params) -> None:
+    for name in ("adam_beta1", "adam_beta2"):
+        value = getattr(params, name)
+        # Adam divides by 1 less their powers.
+        _refuse(
+            params.optimizer == "adam" and value >= 1, f"--{name}={value}: wanted a value below 1"
+        )
 
 
 def _check_precision(params: Params) -> None:
@@ -313,6 +324,17 @@ def _check_several(params: Params) -> None:
     _refuse(
         params.memory_limit_gib is not None,
         "--memory_limit_gib is for trials of a batch size; add --auto_batch_size or leave it out",
+    )
+
+
+def _check_train_dir(params: Params) -> None:
+    folder = params.train_dir
+    _refuse(params.eval and folder is None, "Trained model directory not specified")
+    reads = params.eval or params.forward_only
+    _refuse(
+        folder is not None and not reads and names_checkpoint(folder),
+        f"--train_dir={folder} names one checkpoint, which can be evaluated; training writes "
+        "checkpoints into a folder: name the folder",
     )
 
 

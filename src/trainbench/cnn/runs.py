@@ -63,7 +63,7 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
 def _prepared(session: Session, log: BenchmarkLog | None) -> tuple[Hooks, Loop]:
     """The loop and what happens beside it, ready to run; a resumed run has been compiled."""
     params, plan = session.params, session.plan
-    start, warmup = session.resume(), warmup_of(session)
+    start, warmup = _start(session), warmup_of(session)
     rate = session.rate(warmup)
     lines = mlperf.TrainingLines(session, rate, warmup, start)
     hooks = Hooks(session, start, log, observers(session, start - warmup), lines=lines)
@@ -118,7 +118,11 @@ def accuracies(accuracy: Accuracy | None) -> dict[str, float]:
 
 
 def evaluate(session: Session, log: BenchmarkLog | None) -> None:
-    """Evaluate the newest checkpoint, and again at intervals if asked to."""
+    """Evaluate the newest checkpoint, and again at intervals if asked to.
+
+    Raises:
+        CheckpointNotFoundException: there is none, and none is waited for.
+    """
     events: EventFile | None = None
     while True:
         signals.raise_if_requested()
@@ -138,6 +142,8 @@ def _evaluate_newest(session: Session) -> Accuracy | None:
         session.load(training=False)
     except CheckpointNotFoundException:
         console.print_result(f"Checkpoint not found in {session.params.train_dir}")
+        if session.params.eval_interval_secs <= 0:
+            raise
         return None
     assert session.checkpoints is not None
     console.print_result(f"Successfully loaded model from {session.checkpoints.loaded}.")
@@ -174,6 +180,18 @@ def executor(session: Session, batches: Batches, rate: Rate) -> Executor:
     return chosen
 
 
+def _start(session: Session) -> int:
+    """The global step to begin after; forward passes begin anew, with the weights they are of."""
+    step, params = session.resume(), session.params
+    if not params.forward_only:
+        return step
+    if session.checkpoints is not None and session.checkpoints.loaded:
+        console.print_result(f"Successfully loaded model from {session.checkpoints.loaded}.")
+    elif session.checkpoints is not None:
+        log_line(f"no checkpoint in {params.train_dir}: the weights are the initial ones")
+    return 0
+
+
 def _continue(session: Session, loop: Loop, start: int) -> None:
     """Resume without a warm-up: compile on a step, then take the step back."""
     log_line(f"resuming at global step {start}")
@@ -185,8 +203,7 @@ def _continue(session: Session, loop: Loop, start: int) -> None:
 
 def _record(session: Session, hooks: Hooks, loop: Loop, stats: dict[str, Any]) -> None:
     """Leave behind the checkpoint, the metric and the file that were asked for."""
-    if session.checkpoints is not None:
-        session.checkpoints.save(hooks.global_step)
+    hooks.save()
     if hooks.log is not None:
         speed, steps = stats["images_per_sec"], stats["num_steps"]
         hooks.log.metric("average_examples_per_sec", speed, step=steps)

@@ -170,6 +170,7 @@ class Session:
             self.params.train_dir,
             self.network.named(self.step.copies[0]),
             self.step.training_state(),
+            optimizer=self.params.optimizer,
             keep=self.params.max_ckpts_to_keep,
         )
 

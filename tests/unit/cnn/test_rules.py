@@ -107,6 +107,11 @@ FROZEN_START = "In forward_only mode, when --freeze_when_forward_only is True"
         ({"gpu_thread_mode": "mine"}, "Invalid gpu_thread_mode: mine"),
         ({"gpu_thread_mode": "global", "per_gpu_thread_count": 2},
          "Invalid per_gpu_thread_count with gpu_thread_mode=global: 2"),
+        ({"optimizer": "adam", "adam_beta1": 1}, "--adam_beta1=1.0: wanted a value below 1"),
+        ({"piecewise_learning_rate_schedule": "nan;3;0.1"}, "Invalid learning rate: nan"),
+        ({"eval_during_training_at_specified_epochs": ["inf"]},
+         "Param eval_during_training_at_specified_epochs value of ['inf'] cannot be converted to a "
+         "list of floats."),
         ({"use_fp16": True, "use_bf16": True}, "Only one of use_fp16 and use_bf16 can be true"),
     ],
 )  # fmt: skip

@@ -57,11 +57,16 @@ def parse(argv: Sequence[str]) -> Parsed:
         # Most often "--distortions False", which would leave the flag on.
         raise ParamError(f"Received unknown positional arguments: {positional}")
     texts = {name: values[name].value for name in FLAGS}
-    return Parsed(
-        make_params(
-            **{name: _value(FLAGS[name], text) for name, text in texts.items() if text is not None}
-        )
+    params = make_params(
+        **{name: _value(FLAGS[name], text) for name, text in texts.items() if text is not None}
     )
+    target = params.stop_at_top_1_accuracy
+    if target is not None and target > 1:
+        raise ParamError(
+            f"--stop_at_top_1_accuracy={texts['stop_at_top_1_accuracy']}: wanted a share of the "
+            "images from 0 to 1, such as 0.759"
+        )
+    return Parsed(params)
 
 
 def argv_of(params: Params) -> list[str]:

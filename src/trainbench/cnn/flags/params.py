@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import numbers
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -113,6 +114,8 @@ def _checked(flag: Flag, value: Any) -> Any:
     if value is None and flag.optional:
         return None
     value = _typed(flag, value)
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ParamError(f"Param {flag.name} value of {value} is not a finite number")
     if flag.low is not None and value < flag.low:
         raise ParamError(
             f"Param {flag.name} value of {value} is lower than the lower bound of {flag.low}"

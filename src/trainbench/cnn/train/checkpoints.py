@@ -6,7 +6,6 @@ global step, so that what was trained on several devices is evaluated or resumed
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +13,15 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainbench.cnn.places import names_checkpoint, step_of
 from trainbench.errors import DataIntegrityError
 
 _NAME = "model.ckpt"
-_STEP = re.compile(r"ckpt-(\d+)$")
+_RULE = "update_rule"
 _SUFFIX = "/.ATTRIBUTES/VARIABLE_VALUE"
 
 
-class CheckpointNotFoundException(Exception):
+class CheckpointNotFoundException(DataIntegrityError):
     """There is no checkpoint in the folder."""
 
 
@@ -30,19 +30,20 @@ def find(path: str) -> str:
 
     Raises:
         CheckpointNotFoundException: the folder holds none.
+        DataIntegrityError: the files of the one that is named are not there.
     """
-    if _STEP.search(path):
-        return path
-    state = tf.train.get_checkpoint_state(path)
-    if state and state.model_checkpoint_path:
-        return str(state.model_checkpoint_path)
-    raise CheckpointNotFoundException(f"No checkpoint file found in dir:{path}")
-
-
-def step_of(checkpoint: str) -> int:
-    """The global step in a checkpoint's name; 0 when there is none."""
-    found = _STEP.search(checkpoint)
-    return int(found[1]) if found else 0
+    state = None if names_checkpoint(path) else tf.train.get_checkpoint_state(path)
+    if state is None and not names_checkpoint(path):
+        raise CheckpointNotFoundException(f"No checkpoint file found in dir:{path}")
+    found = str(state.model_checkpoint_path) if state else path
+    if not Path(f"{found}.index").is_file():
+        there = sorted(Path(found).parent.glob("*.index"), key=lambda file: step_of(file.stem))
+        others = ", ".join(file.stem for file in there) or "no checkpoint"
+        raise DataIntegrityError(
+            f"{found}: this checkpoint is not there; {Path(found).parent} has {others}: name one "
+            "that is there"
+        )
+    return found
 
 
 class Checkpoints:
@@ -52,6 +53,7 @@ class Checkpoints:
         folder: where they are; made on the first save.
         variables: name to variable, the model's own.
         state: the same for what training needs to continue: optimizer and loss scale.
+        optimizer: name of the update rule that the state belongs to.
         keep: how many to keep; 0 keeps all.
     """
 
@@ -61,13 +63,16 @@ class Checkpoints:
         variables: Mapping[str, Any],
         state: Mapping[str, Any],
         *,
+        optimizer: str,
         keep: int = 5,
     ) -> None:
-        self.folder = folder
+        self.folder, self._optimizer = folder, optimizer
         self._model, self._training = dict(variables), dict(state)
         self._step = tf.Variable(0, dtype=tf.int64, trainable=False, name="global_step")
         parts = {"model": self._model, "global_step": self._step}
-        whole = {**parts, "training": self._training} if self._training else parts
+        # Rules may have variables of the same names, as momentum and lars do.
+        named = tf.Variable(optimizer, trainable=False, name=_RULE)
+        whole = {**parts, "training": {**self._training, _RULE: named}}
         self._checkpoint, self._keep = tf.train.Checkpoint(**whole), keep or None
         self._model_only = tf.train.Checkpoint(**parts)
         self._manager: Any = None
@@ -96,6 +101,7 @@ class Checkpoints:
         path = find(self.folder)
         _check(path, self._model, "model", "another model")
         if training:
+            self._check_optimizer(path)
             _check(path, self._training, "training", "another optimizer")
         chosen = self._checkpoint if training else self._model_only
         try:
@@ -105,6 +111,23 @@ class Checkpoints:
             raise DataIntegrityError(f"{path}: cannot be read ({reason}); delete it") from None
         self.loaded, self.step = path, step_of(path)
         return self.step
+
+    def _check_optimizer(self, path: str) -> None:
+        """Look whether the state in the checkpoint is that of this optimizer, and all of it."""
+        stored = _shapes(path, "training")
+        kept = {name for name in stored if name.startswith("optimizer/")}
+        if _RULE in stored:
+            value = tf.train.load_checkpoint(path).get_tensor(f"training/{_RULE}{_SUFFIX}")
+            found = value.decode()
+        else:
+            # Of an older version, which did not write the name.
+            found = self._optimizer if kept <= set(self._training) else "another one"
+        if found != self._optimizer:
+            raise DataIntegrityError(
+                f"{path}: a checkpoint of another optimizer ({found}), whose state "
+                f"--optimizer={self._optimizer} would drop; name the flags it was trained with, or "
+                "another --train_dir"
+            )
 
 
 def _here() -> Any:

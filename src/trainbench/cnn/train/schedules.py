@@ -159,6 +159,9 @@ def _warmed(main: Rate, start: float, warmup: int) -> Rate:
 
 def _number(text: str, kind: Callable[[str], Any], what: str) -> Any:
     try:
-        return kind(text)
-    except ValueError:
+        value = kind(text)
+        if not math.isfinite(value):
+            raise ValueError
+    except (ValueError, OverflowError):
         raise ParamError(f"Invalid {what}: {text}") from None
+    return value

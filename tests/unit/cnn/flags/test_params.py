@@ -64,6 +64,28 @@ def test_a_value_out_of_bounds_is_a_value_error(values: dict, message: str) -> N
     assert isinstance(caught.value, ConfigError)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "batch_size=-4", "eval_batch_size=-1", "num_batches=-4", "num_epochs=-1",
+        "num_warmup_batches=-1", "gradient_clip=-1", "stop_at_top_1_accuracy=75.9",
+        "stop_at_top_1_accuracy=1.5", "stop_at_top_1_accuracy=-0.5", "num_eval_batches=-1",
+        "num_eval_epochs=-0.5", "weight_decay=nan", "init_learning_rate=inf",
+        "init_learning_rate=-0.1", "momentum=-1", "save_model_steps=-1", "max_ckpts_to_keep=-1",
+        "num_gpus=0", "display_every=0", "tf_random_seed=-1", "num_epochs=1e300", "adam_beta2=-1",
+        "num_intra_threads=-1", "task_index=-1", "eval_during_training_every_n_epochs=-1",
+    ],
+)  # fmt: skip
+def test_a_number_that_is_none_ends_the_command_in_one_line(
+    text: str, capsys: pytest.CaptureFixture
+) -> None:
+    assert cnn.main([f"--{text}", "--device=cpu"]) == 2
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    assert text.split("=")[0] in shown.err
+    assert shown.err.count("\n") == 1
+
+
 def test_defaults_are_those_of_tf_cnn_benchmarks_but_for_the_layout() -> None:
     params = cnn.make_params()
     assert (params.model, params.optimizer, params.weight_decay) == ("trivial", "sgd", 4e-5)

@@ -35,7 +35,9 @@ def test_only_the_newest_checkpoints_are_kept(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_is_named_by_path_or_found_in_its_folder(tmp_path: Path) -> None:
-    assert checkpoints.find("/x/model.ckpt-1243") == "/x/model.ckpt-1243"
+    (tmp_path / "model.ckpt-1243.index").touch()
+    one = str(tmp_path / "model.ckpt-1243")
+    assert checkpoints.find(one) == one
     assert checkpoints.step_of("/x/model.ckpt-1243") == 1243
     assert checkpoints.step_of("/x/model.ckpt") == 0
     with pytest.raises(CheckpointNotFoundException) as caught:
@@ -133,11 +135,14 @@ def test_the_loss_scale_is_part_of_a_checkpoint(tmp_path: Path) -> None:
     assert float(resumed.session.step.loss_scale.value) == 256.0
 
 
-def test_an_evaluation_without_a_folder_or_a_checkpoint_says_so(
+def test_an_evaluation_without_a_folder_or_a_checkpoint_fails(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    run(tmp_path, eval=True, num_batches=1)
-    assert f"Checkpoint not found in {tmp_path}\n" in capsys.readouterr().out
+    flags = ["--device=cpu", "--data_name=cifar10", "--eval", f"--train_dir={tmp_path}"]
+    assert cnn.main(flags) == 3
+    shown = capsys.readouterr()
+    assert f"Checkpoint not found in {tmp_path}\n" in shown.out
+    assert shown.err.endswith(f"error: No checkpoint file found in dir:{tmp_path}\n")
     params = cnn.make_params(device="cpu", eval=True)
     with pytest.raises(ParamError, match="Trained model directory not specified"):
         cnn.BenchmarkCNN(params, dataset=Synthetic(), model=Trivial()).run()
@@ -184,6 +189,82 @@ def test_a_checkpoint_of_another_optimizer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataIntegrityError, match="a checkpoint of another optimizer"):
         run(tmp_path, num_batches=2, optimizer="momentum")
     run(tmp_path, num_batches=1, eval=True, optimizer="momentum")
+
+
+@pytest.mark.parametrize(
+    ("first", "then"), [("momentum", "sgd"), ("lars", "momentum"), ("rmsprop", "momentum")]
+)
+def test_an_optimizers_state_is_never_dropped_nor_taken_for_anothers(
+    tmp_path: Path, first: str, then: str
+) -> None:
+    run(tmp_path, num_batches=1, optimizer=first)
+    message = (
+        rf"a checkpoint of another optimizer \({first}\), whose state --optimizer={then} would"
+    )
+    with pytest.raises(DataIntegrityError, match=message):
+        run(tmp_path, num_batches=2, optimizer=then)
+    assert steps(tmp_path) == [1]
+    run(tmp_path, num_batches=2, optimizer=first)
+
+
+def test_forward_passes_leave_a_checkpoint_as_it_is_and_run_all_their_batches(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    common = (
+        "--model=trivial --data_name=cifar10 --device=cpu --batch_size=4 --num_warmup_batches=0 "
+        f"--display_every=1 --init_learning_rate=1e-5 --train_dir={tmp_path / 'D'}"
+    ).split()
+    assert cnn.main([*common, "--num_batches=10", "--optimizer=momentum"]) == 0
+    before = {p: p.read_bytes() for p in (tmp_path / "D").iterdir()}
+    capsys.readouterr()
+    saving = ["--save_model_steps=1", "--save_summaries_steps=1", "--summary_verbosity=1"]
+    assert cnn.main([*common, "--num_batches=5", "--forward_only", *saving]) == 0
+    text = capsys.readouterr().out
+    assert [row[0] for row in step_rows(text)] == ["1", "2", "3", "4", "5"]
+    assert f"Successfully loaded model from {tmp_path}/D/model.ckpt-10.\n" in text
+    assert "total images/sec: 0.00" not in text
+    assert {p: p.read_bytes() for p in (tmp_path / "D").iterdir()} == before
+    assert cnn.main([*common, "--num_batches=12", "--optimizer=momentum"]) == 0
+    assert [row[0] for row in step_rows(capsys.readouterr().out)] == ["11", "12"]
+
+
+def test_forward_passes_without_a_checkpoint_write_none(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    run(tmp_path / "D", num_batches=2, forward_only=True)
+    assert f"no checkpoint in {tmp_path}/D: the weights are the initial ones" in (
+        capsys.readouterr().err
+    )
+    assert not (tmp_path / "D").exists()
+
+
+def test_an_evaluation_writes_nothing_beside_the_checkpoints(tmp_path: Path) -> None:
+    run(tmp_path / "D", num_batches=1)
+    before = {p: p.read_bytes() for p in (tmp_path / "D").iterdir()}
+    run(tmp_path / "D", eval=True, num_batches=2, eval_dir=str(tmp_path / "E"))
+    assert {p: p.read_bytes() for p in (tmp_path / "D").iterdir()} == before
+
+
+def test_a_checkpoint_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
+    run(tmp_path, num_batches=2, save_model_steps=1)
+    wanted = f"ckpt-7: this checkpoint is not there; {tmp_path} has model.ckpt-1, model.ckpt-2: "
+    with pytest.raises(DataIntegrityError, match=wanted):
+        run(tmp_path / "model.ckpt-7", eval=True, num_batches=1)
+    for file in tmp_path.glob("model.ckpt-2.*"):
+        file.unlink()
+    with pytest.raises(DataIntegrityError, match=r"model\.ckpt-2: this checkpoint is not there"):
+        run(tmp_path, num_batches=3)
+
+
+def test_training_wants_the_folder_and_not_one_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path, num_batches=1)
+    with pytest.raises(ParamError, match="names one checkpoint, which can be evaluated"):
+        run(tmp_path / "model.ckpt-1", num_batches=2)
+    assert not (tmp_path / "model.ckpt-1").exists()
+    # A folder may have such a name.
+    (tmp_path / "ckpt-5").mkdir()
+    run(tmp_path / "ckpt-5", num_batches=1)
+    assert steps(tmp_path / "ckpt-5") == [1]
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
