@@ -53,7 +53,9 @@ SAID: dict[str, dict[str, str]] = {
     },
     "LogCheck": {
         "file": "Path relative to the run directory.",
-        "time_s": "run_stop - run_start.",
+        "time_s": "run_stop - run_start, by the wall clock.",
+        "monotonic_time_s": "The same by the monotonic clock; null without clock.jsonl.",
+        "clocks_agree": "Whether both clocks kept step in the log; null without clock.jsonl.",
         "converged": "Whether the quality reached the target of the same log.",
         "success": "What run_stop claims.",
     },
@@ -126,7 +128,7 @@ SAID: dict[str, dict[str, str]] = {
     },
     "Verdict": {
         "exit_code": "0 ok, 1 failed or unfinished, 4 target not reached by any trial, 5 level-2 "
-        "findings.",
+        "findings, or records that contradict each other.",
         "reached": "Trials that reached the target.",
         "finished": "Trials that ended, with or without the target.",
         "expected": "Trials that the run has or should have.",
@@ -139,7 +141,7 @@ ENUMS: dict[str, dict[str, list[Any]]] = {
     "Rule": {"level": list(LEVELS)},
     "Verdict": {
         "exit_code": [0, 1, 4, 5],
-        "outcome": ["ok", "failed", "target_not_reached", "not_compliant"],
+        "outcome": ["ok", "failed", "target_not_reached", "not_compliant", "contradicted"],
     },
 }
 # What results.json calls by the benchmark's own names.

@@ -12,6 +12,7 @@ from trainbench.compliance.reading import CHECKERS, as_read, told
 from trainbench.compliance.rules.levels import LEVELS, RuleSet, ruleset
 from trainbench.compliance.rules.rule import Rule
 from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.two_clocks import Clocks, of_log
 
 
 def check_file(path: Path, rules: RuleSet) -> list[Finding]:
@@ -20,10 +21,10 @@ def check_file(path: Path, rules: RuleSet) -> list[Finding]:
     Raises:
         OSError: the file cannot be read.
     """
-    return check(read_lines(path), rules)
+    return check(read_lines(path), rules, of_log(path) if rules.strict else None)
 
 
-def judge(lines: Iterable[str]) -> dict[str, tuple[Finding, ...]]:
+def judge(lines: Iterable[str], clocks: Clocks | None = None) -> dict[str, tuple[Finding, ...]]:
     """The findings of every level, those of either published checker counted once.
 
     ``lines`` have their line ends.
@@ -34,25 +35,28 @@ def judge(lines: Iterable[str]) -> dict[str, tuple[Finding, ...]]:
             dict.fromkeys(
                 finding
                 for checker in CHECKERS
-                for finding in check(text, ruleset(level, checker=checker))
+                for finding in check(text, ruleset(level, checker=checker), clocks)
             )
         )
         for level in LEVELS
     }
 
 
-def check(lines: Iterable[str | Line | Finding], rules: RuleSet) -> list[Finding]:
+def check(
+    lines: Iterable[str | Line | Finding], rules: RuleSet, clocks: Clocks | None = None
+) -> list[Finding]:
     """What in ``lines`` breaks the rules, in the order of the rules.
 
     ``lines`` are the lines of a file, or what ``parse.read_lines`` makes of it. Unreadable lines
-    come first: any of them makes a log fail, as in the v0.5 checker.
+    come first: any of them makes a log fail, as in the v0.5 checker. ``clocks`` are the monotonic
+    times of the log, where there are any.
     """
     known = [_line(line, number) for number, line in enumerate(lines, start=1)]
     log = as_read(known, rules.checker)
     plain = (*rules.rules, *_benchmark_rules(log.events, rules))
     findings = [*log.findings, *_judged(EventIndex(log.events), plain)]
     if rules.strict:
-        index = EventIndex(told(known, rules.checker))
+        index = EventIndex(told(known, rules.checker), clocks)
         benchmark = index.events[0].benchmark if index.events else tags.BENCHMARK
         findings += _judged(index, rules.strict_of(benchmark))
     return findings

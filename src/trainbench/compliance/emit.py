@@ -25,8 +25,10 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from trainbench.benchmark import find
+from trainbench.compliance.dialects import v05
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
+from trainbench.compliance.two_clocks import read, to_line
 from trainbench.errors import MachineError
 from trainbench.files import PACKAGE
 
@@ -55,6 +57,7 @@ _active: _Sink | None = None
 def logging_to(
     path: Path | None,
     *,
+    clock: Path | None = None,
     root_dir: Path = PACKAGE,
     benchmark: str = tags.BENCHMARK,
     raw_prefix: str = tags.RAW_PREFIX,
@@ -62,7 +65,8 @@ def logging_to(
 ) -> Iterator[None]:
     """Append every ``emit`` of this process to ``path`` while the context is open.
 
-    Without a ``path`` the lines go to ``echo`` alone.
+    Without a ``path`` the lines go to ``echo`` alone. What the monotonic clock showed at each line
+    is appended to the file ``clock`` (see ``two_clocks``).
 
     Call sites are written relative to ``root_dir`` (``ncf/trial.py:123``). The environment's
     COMPLIANCE_FILE, which ``mlperf_compliance`` reads when imported, has no effect inside the
@@ -75,7 +79,7 @@ def logging_to(
     """
     global _active
     mlperf_log = _mlperf_log()
-    handler = _LineHandler(path, echo)
+    handler = _LineHandler(path, echo, clock)
     outer = _active
     try:
         with _configured(mlperf_log, handler):
@@ -125,34 +129,56 @@ def emit(key: str, value: Any = None, *, deferred: bool = False) -> str | None:
 class _LineHandler(logging.Handler):
     """Writes each message as one line in one system call: concurrent writers never mix lines."""
 
-    def __init__(self, path: Path | None, echo: TextIO | None) -> None:
+    def __init__(self, path: Path | None, echo: TextIO | None, clock: Path | None) -> None:
         super().__init__(logging.DEBUG)
-        self._echo = echo
-        self._fd: int | None = None
-        if path is None:
-            return
+        self._echo, self._log = echo, path.name if path else ""
+        self._fd = _opened(path)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise MachineError(
-                f"{path}: cannot be opened for the compliance log ({error.strerror}); "
-                "free the path or choose another one"
-            ) from None
+            self._clock_fd = _opened(clock)
+        except MachineError:
+            self._close(self._fd)
+            raise
 
     def emit(self, record: logging.LogRecord) -> None:
         line = _CALL_SITE.sub(_parsable_call_site, record.getMessage(), count=1) + "\n"
+        # Both clocks are read before anything is written: a slow disk does not come in between.
+        reading = self._reading(line) if self._clock_fd is not None else ""
         if self._fd is not None:
             os.write(self._fd, line.encode("utf-8"))
+        if self._clock_fd is not None:
+            os.write(self._clock_fd, reading.encode("utf-8"))
         if self._echo is not None:
             self._echo.write(line)
             self._echo.flush()
 
+    def _reading(self, line: str) -> str:
+        _, _, dated, _, tag = line[line.index(v05.TOKEN) :].split(" ", 4)
+        return to_line(read(self._log, tag.partition(":")[0].strip(), dated))
+
     def close(self) -> None:
-        if self._fd is not None:
-            os.close(self._fd)
-            self._fd = None
+        self._close(self._fd)
+        self._close(self._clock_fd)
+        self._fd = self._clock_fd = None
         super().close()
+
+    @staticmethod
+    def _close(descriptor: int | None) -> None:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _opened(path: Path | None) -> int | None:
+    """``path`` opened for whole lines at its end, its folder made; None for no path."""
+    if path is None:
+        return None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    except OSError as error:
+        raise MachineError(
+            f"{path}: cannot be opened for the compliance log ({error.strerror}); "
+            "free the path or choose another one"
+        ) from None
 
 
 def _parsable_call_site(match: re.Match[str]) -> str:

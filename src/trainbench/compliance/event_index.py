@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from trainbench.compliance.event import Event
 from trainbench.compliance.tags import ncf as tags
+
+if TYPE_CHECKING:
+    from trainbench.compliance.two_clocks import Clocks
 
 # What was found, with the event that shows it.
 Breach = tuple[str, Event | None]
 
 
 class EventIndex:
-    """The events of a log in the order of the file, and by tag."""
+    """The events of a log in the order of the file, and by tag; ``clocks`` if they are known."""
 
-    def __init__(self, events: Iterable[Event]) -> None:
-        self.events = tuple(events)
+    def __init__(self, events: Iterable[Event], clocks: Clocks | None = None) -> None:
+        self.events, self.clocks = tuple(events), clocks
         self._by_key: dict[str, list[tuple[int, Event]]] = {}
         for position, event in enumerate(self.events):
             self._by_key.setdefault(event.key, []).append((position, event))

@@ -40,7 +40,7 @@ class Recorder:
         """
         write_status(self.status, self.trial.status)
         try:
-            with logging_to(self.trial.compliance_raw, **log):
+            with logging_to(self.trial.compliance_raw, clock=self.trial.clock, **log):
                 final = work()
         except BaseException as error:
             write_status(failed_status(self.status, error), self.trial.status)

@@ -11,11 +11,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from trainbench.compliance import two_clocks
 from trainbench.compliance.check import judge
 from trainbench.compliance.dialects import v05
 from trainbench.compliance.dialects.mllog import format_lines
@@ -27,6 +28,7 @@ from trainbench.compliance.reading import CHECKERS
 from trainbench.compliance.rules.cross_log import check_set
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.two_clocks import NOT_TIMED, Clocks, Times, of_raw_logs, times
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.files import write_atomically
 from trainbench.trials.paths import RunDir, TrialDir
@@ -45,6 +47,12 @@ class StitchResult:
     events: tuple[Event, ...]
     findings: tuple[Finding, ...]
     outcome: Outcome
+    clocks: Clocks | None = None
+
+    @property
+    def times(self) -> Times:
+        """The run's time by either clock."""
+        return times(self.events, self.clocks)
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -64,7 +72,7 @@ class StitchResult:
     @property
     def summary(self) -> str:
         """``MLPerf time: 210.4 sec.``, a line that scripts search for."""
-        return _time(self.outcome)
+        return _time(self.outcome, self.times)
 
 
 def stitch_trial(trial: TrialDir, out: Path) -> StitchResult:
@@ -89,6 +97,7 @@ def stitch_files(raw_logs: Iterable[Path], out: Path | None = None) -> StitchRes
     """
     events: list[Event] = []
     findings: list[Finding] = []
+    raw_logs = list(raw_logs)
     for path in raw_logs:
         try:
             log, others = read_log(path), list(other_lines(path))
@@ -96,7 +105,7 @@ def stitch_files(raw_logs: Iterable[Path], out: Path | None = None) -> StitchRes
             raise DataIntegrityError(f"{path}: cannot be read ({error.strerror})") from None
         events += log.events
         findings += [_of_file(path, finding) for finding in (*log.findings, *others)]
-    result = stitch(events, findings)
+    result = stitch(events, findings, of_raw_logs(raw_logs))
     if out is not None:
         _write(out, result.text)
     return result
@@ -107,10 +116,13 @@ def _write(path: Path, text: str) -> None:
     write_atomically(path, text)
 
 
-def stitch(events: Iterable[Event], findings: Iterable[Finding] = ()) -> StitchResult:
+def stitch(
+    events: Iterable[Event], findings: Iterable[Finding] = (), clocks: Clocks | None = None
+) -> StitchResult:
     """Fill in, deduplicate and sort the events of the raw logs, given log after log.
 
-    Events of the same instant keep the order in which they come.
+    Events of the same instant keep the order in which they come. Where the wall clock that they
+    were written by does not agree with ``clocks``, that is a finding.
     """
     resolved, unresolved = _resolved(list(events))
     unique = {v05.format_line(event): event for event in resolved}
@@ -119,7 +131,15 @@ def stitch(events: Iterable[Event], findings: Iterable[Finding] = ()) -> StitchR
         replace(event, source=Line(number, line))
         for number, (line, event) in enumerate(ordered, start=1)
     )
-    return StitchResult(stitched, (*findings, *unresolved), outcome(stitched))
+    found = (*findings, *unresolved, *_of_clocks(stitched, clocks))
+    return StitchResult(stitched, found, outcome(stitched), clocks)
+
+
+def _of_clocks(events: tuple[Event, ...], clocks: Clocks | None) -> Iterator[Finding]:
+    for rule, wanted, breaches in two_clocks.RULES:
+        for found, event in breaches(events, clocks):
+            place = (event.source.number, excerpt(event.source.text)) if event else ()
+            yield Finding(f"stitch/{rule}", found, wanted, *place)
 
 
 def _resolved(events: list[Event]) -> tuple[list[Event], list[Finding]]:
@@ -152,10 +172,12 @@ def _is_deferred(event: Event) -> bool:
     return isinstance(event.value, str) and event.value.startswith(DEFERRED)
 
 
-def _time(run: Outcome) -> str:
+def _time(run: Outcome, times: Times) -> str:
     if run.time_s is None:
         return "MLPerf time: none, the log has no single run_start and run_stop."
-    return f"MLPerf time: {run.time_s:.1f} sec."
+    # Scripts search for the time; which clock it is from is said where two clocks were read.
+    clock = "" if times.agree is None else f" ({times.sentence})"
+    return f"MLPerf time: {run.time_s:.1f} sec.{clock}"
 
 
 def _of_file(path: Path, finding: Finding) -> Finding:
@@ -177,6 +199,7 @@ class TrialFindings:
     outcome: Outcome | None
     stitch: tuple[Finding, ...]
     levels: Mapping[str, tuple[Finding, ...]]
+    times: Times = NOT_TIMED
 
     @property
     def summary(self) -> str:
@@ -185,7 +208,8 @@ class TrialFindings:
             return f"trial {self.index}: {self.stitch[0]}"
         end = "Converged" if self.outcome.converged else "Not converged"
         counts = ", ".join(f"{name}: {len(self.levels[name])}" for name in LEVELS)
-        return f"trial {self.index}: {_time(self.outcome)} {end}; findings at level {counts}"
+        time = _time(self.outcome, self.times)
+        return f"trial {self.index}: {time} {end}; findings at level {counts}"
 
     def to_json(self) -> dict[str, Any]:
         """The trial's entry in findings.json."""
@@ -194,6 +218,8 @@ class TrialFindings:
             "file": self.file,
             "sha256": self.sha256,
             **(asdict(self.outcome) if self.outcome else {}),
+            "monotonic_time_s": self.times.monotonic_s,
+            "clocks_agree": self.times.agree,
             "stitch": [asdict(finding) for finding in self.stitch],
             "levels": {name: [asdict(f) for f in found] for name, found in self.levels.items()},
         }
@@ -268,7 +294,8 @@ def _judged(run: RunDir, index: int, out: Path, result: StitchResult) -> TrialFi
         sha256=hashlib.sha256(result.text.encode()).hexdigest(),
         outcome=result.outcome,
         stitch=result.findings,
-        levels=judge(f"{line}\n" for line in result.lines),
+        levels=judge((f"{line}\n" for line in result.lines), result.clocks),
+        times=result.times,
     )
 
 

@@ -16,6 +16,7 @@ from trainbench.compliance.reading import CHECKERS, result_logs, told
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.two_clocks import of_log, times
 from trainbench.files import fill, sha256_of
 from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule, Score
 from trainbench.trials.paths import RunDir
@@ -78,16 +79,20 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     events = told(lines)
     run = outcome(events)
     known = [line for line in lines if isinstance(line, Line)]
+    clocks = of_log(path)
+    shown = times(events, clocks)
     found = dict.fromkeys(
         finding
         for checker in CHECKERS
-        for finding in check(lines, ruleset(LEVELS[-1], checker=checker))
+        for finding in check(lines, ruleset(LEVELS[-1], checker=checker), clocks)
     )
     judged = _copied(
         LogCheck,
         run,
         file=name,
         sha256=sha256_of(path),
+        monotonic_time_s=shown.monotonic_s,
+        clocks_agree=shown.agree,
         findings=tuple(_with_context(finding, known) for finding in found),
     )
     return judged, events
@@ -116,9 +121,13 @@ def lost_lines(recorded: Mapping[str, Any]) -> dict[int, tuple[LogFinding, ...]]
     }
 
 
+# What stitch finds and is found here again.
+_JUDGED_AGAIN = ("stitch/clock/", "stitch/chain/")
+
+
 def _recorded(findings: Any) -> Iterable[LogFinding]:
     for record in findings if isinstance(findings, list) else ():
-        if isinstance(record, dict):
+        if isinstance(record, dict) and not str(record.get("rule")).startswith(_JUDGED_AGAIN):
             rule, found, wanted = (str(record.get(key)) for key in ("rule", "found", "wanted"))
             yield LogFinding("strict", rule, None, found, wanted, ())
 

@@ -95,11 +95,14 @@ class LogCheck:
     """A stitched log checked again: its time, its outcome and the findings of all levels.
 
     ``converged`` is the log's own evidence, ``best >= target``; ``success`` what it claims.
+    ``time_s`` is by the wall clock; without clock.jsonl, ``clocks_agree`` is None.
     """
 
     file: str
     sha256: str
     time_s: float | None
+    monotonic_time_s: float | None
+    clocks_agree: bool | None
     run_start_unix_s: float | None
     run_stop_unix_s: float | None
     best: float | None
@@ -265,6 +268,8 @@ class Results:
     def degraded(self) -> tuple[str, ...]:
         """What makes the result less than the benchmark's own, in words, each once."""
         texts = [d.text or d.code for t in self.trials for d in t.status.degraded or ()]
+        if any(t.log and t.log.clocks_agree is False for t in self.trials):
+            texts.append("the wall clock, by which the log is written, was not right in the run")
         runs = max(self.run.runs or 0, len(self.trials))
         asked = self.benchmark.run_rule.runs
         if runs < asked:

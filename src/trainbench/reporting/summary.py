@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from trainbench.compliance.rules.levels import LEVELS
+from trainbench.compliance.two_clocks import Times
 from trainbench.reporting.records import Results, Score, Trial
 from trainbench.reporting.sections import Answer
 from trainbench.reporting.text import (
@@ -85,13 +86,22 @@ def _time(results: Results) -> Answer:
     if not times:
         return Answer("Time to train", NA, "no trial reached the target")
     reached = [t for t in results.trials if t.time_s is not None]
-    source = (
-        "from run_start to run_stop" if all(t.log for t in reached) else "by status.json, no log"
-    )
+    source = _clock(reached)
     if len(times) == 1:
         return Answer("Time to train", long_seconds(times[0]), source)
     spread = f"median of {len(times)}; {seconds(times[0])} to {seconds(times[-1])}; {source}"
     return Answer("Time to train", long_seconds(median(times)), spread)
+
+
+def _clock(reached: Sequence[Trial]) -> str:
+    """Where the times to train are from."""
+    logs = [t.log for t in reached if t.log]
+    if len(logs) < len(reached):
+        return "by status.json, no log"
+    # The worst that is said of any log: disagreement, then no monotonic times.
+    worst = min(logs, key=lambda log: {False: 0, None: 1, True: 2}[log.clocks_agree])
+    clocks = Times(worst.time_s, worst.monotonic_time_s, worst.clocks_agree)
+    return f"from run_start to run_stop {clocks.sentence}"
 
 
 def _rules(question: str, level: str, results: Results) -> Answer:

@@ -8,10 +8,15 @@ from trainbench.compliance.rules.levels import LEVELS
 from trainbench.reporting.records import LogFinding, Results
 from trainbench.reporting.text import plural
 
-_SUFFIX = {"not_compliant": ", not compliant"}
+_SUFFIX = {
+    "not_compliant": ", not compliant",
+    "contradicted": ", contradicted by the run's own records",
+}
 
 # The setting behind a breach that any benchmark may have (``Sections.behind``).
 BEHIND = {"level2/at-least-one/run_clear_caches": ("drop_caches",)}
+# The strict rules that decide about a result: without a right clock there is no time to train.
+CLOCK_RULES = "strict/clock/"
 _ALL_TRIALS = -1
 
 
@@ -19,8 +24,8 @@ _ALL_TRIALS = -1
 class Verdict:
     """What the report says first.
 
-    ``exit_code``: 0 ok, 1 failed, 4 target not reached, 5 level-2 findings. ``level_findings``
-    counts findings per level.
+    ``exit_code``: 0 ok, 1 failed, 4 target not reached, 5 level-2 findings, or records that
+    contradict each other. ``level_findings`` counts findings per level.
     """
 
     exit_code: int
@@ -40,6 +45,8 @@ def judge(results: Results) -> Verdict:
     expected = max(results.run.runs or 0, len(trials))
     findings = {level: level_findings(results, level) for level in LEVELS}
     exit_code, outcome = _outcome(len(reached), len(finished), expected, findings["2"])
+    if exit_code in (0, 4) and contradicted(results):
+        exit_code, outcome = 5, "contradicted"
     return Verdict(
         exit_code=exit_code,
         outcome=outcome,
@@ -49,6 +56,11 @@ def judge(results: Results) -> Verdict:
         expected=expected,
         level_findings=findings,
     )
+
+
+def contradicted(results: Results) -> bool:
+    """Whether what the run left behind does not fit together, so that no result holds."""
+    return any(t.log and t.log.clocks_agree is False for t in results.trials)
 
 
 def level_findings(results: Results, level: str) -> int | None:

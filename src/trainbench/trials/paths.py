@@ -109,6 +109,7 @@ class TrialDir:
     compliance_preprocess = _In("compliance_preprocess.log")  # copied from the cache
     compliance_raw = _In("compliance_raw.log")  # the trainer's raw lines (NCF_RAW_)
     compliance_generator = _In("compliance_generator.log")  # the producer's raw lines
+    clock = _In("clock.jsonl")  # both clocks at each line of the trainer and the producer
     epochs = _In("epochs.jsonl")  # a line per epoch
     phases = _In("phases.jsonl")  # a line per phase, on or off the clock
     machine = _In("machine.jsonl")  # a line per second: what the trial and all else took

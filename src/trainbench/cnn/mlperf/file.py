@@ -11,6 +11,7 @@ from trainbench.cnn.flags.params import Params
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
+from trainbench.compliance.two_clocks import beside
 from trainbench.machine import page_cache
 from trainbench.progress import log_line
 
@@ -33,6 +34,7 @@ def logged(params: Params, environment: Mapping[str, str]) -> Iterator[None]:
     path = environment.get(FILE)
     with logging_to(
         Path(path) if path else None,
+        clock=beside(Path(path)) if path else None,
         benchmark=resnet_tags.BENCHMARK,
         raw_prefix="",
         echo=sys.stdout,

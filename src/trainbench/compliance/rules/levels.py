@@ -16,7 +16,7 @@ from trainbench.benchmark import load, registered
 from trainbench.compliance.reading import CHECKERS, NEWEST_CHECKER
 from trainbench.compliance.rules import rule as kinds
 from trainbench.compliance.rules.rule import Rule
-from trainbench.compliance.rules.strict import STRICT
+from trainbench.compliance.rules.strict import CLOCKS, STRICT
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError
 
@@ -41,7 +41,7 @@ class RuleSet:
         if not self.strict or benchmark not in registered():
             return self.strict
         rules: tuple[Rule, ...] = load(registered()[benchmark].strict_rules)
-        return rules
+        return (*rules, *CLOCKS)
 
 
 def _of_level(level: str, *rules: Rule) -> tuple[Rule, ...]:

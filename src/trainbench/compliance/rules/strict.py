@@ -13,6 +13,7 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from trainbench.compliance import two_clocks
 from trainbench.compliance.event import shown
 from trainbench.compliance.event_index import Breach, EventIndex, is_number
 from trainbench.compliance.rules import ordering
@@ -130,6 +131,14 @@ AFTER_STOP = Rule(
     "order/after-stop", "no training and evaluation after run_stop", ordering.nothing_after_stop
 )
 FINAL = Rule("order/final", "run_final as the last line", ordering.final_is_last)
+
+
+# What every log is held against, of whatever benchmark, where it has a clock.jsonl.
+def _by_clocks(name: str, wanted: str, breaches: Callable[..., Iterator[Breach]]) -> Rule:
+    return Rule(name, wanted, lambda index: breaches(index.events, index.clocks))
+
+
+CLOCKS = tuple(_by_clocks(*rule) for rule in two_clocks.RULES)
 
 # The tags of the reference that level 2 does not ask for, and the seed.
 _ALSO_WANTED = (

@@ -30,6 +30,7 @@ from trainbench.compliance.event import Event
 from trainbench.compliance.parse import read_log
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.tags import resnet as resnet_tags
+from trainbench.compliance.two_clocks import of_log
 from trainbench.image_classification.dataset import SMALL
 
 PACKAGE = Path(trainbench.__file__).parent
@@ -315,6 +316,9 @@ def test_the_flag_writes_lines_to_stdout_and_to_the_file_and_drops_the_caches(
     written = file.read_text().splitlines()
     assert written == [line for line in out.splitlines() if line.startswith(":::MLP")]
     tags = [event.key for event in read_log(file).events]
+    clocks = of_log(file)
+    assert clocks is not None
+    assert [reading.tag for reading in clocks.readings] == tags
     # The file is not the kernel's: whether there was anything to drop is chance.
     dropped = "page cache NOT dropped" not in err
     cleared = "run_clear_caches" if dropped else "degraded"
