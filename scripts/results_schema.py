@@ -45,6 +45,10 @@ LINE = 100
 NUMBER = {"type": ["number", "null"]}
 
 SAID: dict[str, dict[str, str]] = {
+    "Comparison": {
+        "settings": "What differs, and what one run says and another does not (not known).",
+        "unknown": "What none of the runs says.",
+    },
     "Evaluation": {
         "epoch": "Epochs trained, with its fraction.",
         "top_1": "Share of the images.",
@@ -58,6 +62,7 @@ SAID: dict[str, dict[str, str]] = {
         "clocks_agree": "Whether both clocks kept step in the log; null without clock.jsonl.",
         "converged": "Whether the quality reached the target of the same log.",
         "success": "What run_stop claims.",
+        "benchmark": "The benchmark that its first line names.",
     },
     "LogFinding": {
         "level": "The lowest level that the finding fails: 1, 2 or strict.",
@@ -290,6 +295,12 @@ def common() -> dict[str, Any]:
         "cache": {"description": "cache.json of the run.", "type": "object"},
         "trials": array("Trial"),
         "rules": {"description": "Every rule that was applied.", **array("Rule")},
+        "logged": {
+            "description": "What the logs say of hyperparameters, sizes and target: by tag, each "
+            "value once.",
+            "type": "object",
+            "additionalProperties": {"type": "array"},
+        },
         "set_findings": {
             "description": "Strict findings on all logs together.",
             **array("LogFinding"),

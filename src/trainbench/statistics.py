@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import stats
@@ -64,6 +64,20 @@ def mean_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) ->
     return Interval(mean, float(mean - reach), float(mean + reach), deviation, len(values))
 
 
+def geometric_interval(values: Sequence[float], *, confidence: float = CONFIDENCE) -> Interval:
+    """The geometric mean of independent ``values`` above 0 with its confidence interval.
+
+    The ratio of two of them is what ``change`` gives in percent. ``deviation`` is that of the
+    natural logarithms.
+
+    Raises:
+        ValueError: a value that is not above 0.
+    """
+    found = mean_interval(_logarithms(values, least=1).tolist(), confidence=confidence)
+    low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
+    return replace(found, mean=math.exp(found.mean), low=low, high=high)
+
+
 def change(
     before: Sequence[float],
     after: Sequence[float],
@@ -113,9 +127,9 @@ def block_speeds(times_s: Sequence[float], images: float) -> list[float]:
     return [float(images / block.mean()) for block in blocks]
 
 
-def _logarithms(speeds: Sequence[float]) -> np.ndarray:
+def _logarithms(speeds: Sequence[float], least: int = 2) -> np.ndarray:
     values = np.asarray(speeds, np.float64)
-    if len(values) < 2 or not (np.isfinite(values) & (values > 0)).all():
+    if len(values) < least or not (np.isfinite(values) & (values > 0)).all():
         raise ValueError("two speeds above 0 are needed at least")
     return np.log(values)
 

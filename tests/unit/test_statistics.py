@@ -24,6 +24,20 @@ def test_one_value_has_no_interval() -> None:
     assert (found.mean, found.low, found.high, found.deviation) == (7.0, None, None, None)
 
 
+def test_the_ratio_of_geometric_means_is_the_change() -> None:
+    # Blocks that hold a pause: the arithmetic means are nearly equal.
+    before, after = [48_000.0, 560.0, 24_280.0], [24_000.0, 24_500.0, 24_232.0]
+    a, b = statistics.geometric_interval(before), statistics.geometric_interval(after)
+    assert 100 * (b.mean / a.mean - 1) == pytest.approx(statistics.change(before, after).percent)
+    assert a.mean == pytest.approx((48_000 * 560 * 24_280) ** (1 / 3))
+    assert a.low is not None
+    assert a.high is not None
+    assert a.mean / a.low == pytest.approx(a.high / a.mean)
+    assert statistics.geometric_interval([5.0]).low is None
+    with pytest.raises(ValueError, match="above 0"):
+        statistics.geometric_interval([5.0, 0.0])
+
+
 def test_the_test_is_welchs_on_logarithms() -> None:
     before, after = [100.0, 102.0, 98.0, 101.0], [95.0, 97.0, 93.0]
     a, b = np.log(before), np.log(after)

@@ -219,6 +219,14 @@ RESNET = Sections(
     tables=lambda results: {"Steps": _steps(results)},
     figures=_figures,
     trial_columns=_trial_columns,
+    # The logged rate follows a schedule, which is not the setting of that name.
+    logged={
+        "batch_size": "input_batch_size",
+        "momentum": "opt_momentum",
+        "optimizer": "opt_name",
+        "target_top_1": "eval_target",
+        "weight_decay": "model_l2_regularization",
+    },
     outcomes=(("Training, median images/s", lambda r: fixed(_images_per_s(r), 1)),),
     behind={
         "strict/resnet/value/eval_target": ("target_top_1",),

@@ -59,6 +59,7 @@ def collect(run: RunDir, benchmark: Benchmark) -> Results:
             _trial(source, run.trial(i), logs, lost.get(i, ()), benchmark) for i in indices
         ),
         rules=evidence.rules(benchmark.name),
+        logged=logs.logged,
         set_findings=logs.set_findings,
         score=logs.score,
         set_aside=tuple(sorted(p.name for p in run.root.glob("trial_*.aborted-*"))),

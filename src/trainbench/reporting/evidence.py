@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any, TypeVar
 from trainbench.compliance import score as scoring
 from trainbench.compliance.check import check
 from trainbench.compliance.event import Event, Finding, Line, excerpt
+from trainbench.compliance.hyperparameters import hyperparameters
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import read_lines
 from trainbench.compliance.reading import CHECKERS, result_logs, told
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
+from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.compliance.two_clocks import of_log, times
 from trainbench.files import fill, sha256_of
 from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule, Score
@@ -29,11 +32,13 @@ _Record = TypeVar("_Record", LogCheck, LogFinding, Score)
 class Evidence:
     """All stitched logs of a run: each alone by trial, all as a set, and their statistic.
 
-    ``epochs`` holds what the logs say of each epoch, for trials of which nothing else is left.
+    ``epochs`` holds what the logs say of each epoch, for trials of which nothing else is left;
+    ``logged`` what they say of the hyperparameters, by tag.
     """
 
     logs: Mapping[int, LogCheck]
     epochs: Mapping[int, tuple[LoggedEpoch, ...]]
+    logged: Mapping[str, tuple[Any, ...]]
     set_findings: tuple[LogFinding, ...]
     score: Score | None
 
@@ -55,6 +60,7 @@ def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str
     return Evidence(
         logs=logs,
         epochs={index: tuple(_epochs(log)) for index, log in events.items()},
+        logged=hyperparameters(events.values()),
         set_findings=tuple(_with_context(finding, []) for finding in of_set),
         score=_score(folder, benchmark) if logs else None,
     )
@@ -93,9 +99,17 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
         sha256=sha256_of(path),
         monotonic_time_s=shown.monotonic_s,
         clocks_agree=shown.agree,
+        benchmark=events[0].benchmark if events else None,
+        seed=run.seed or _random_seed(events),
         findings=tuple(_with_context(finding, known) for finding in found),
     )
     return judged, events
+
+
+def _random_seed(events: Sequence[Event]) -> str | None:
+    """The seed where a log has it under v0.5's own tag, as ResNet's have."""
+    found = (e.value for e in events if e.key == resnet_tags.RUN_SET_RANDOM_SEED)
+    return next((json.dumps(value) for value in found if value is not None), None)
 
 
 def rules(benchmark: str) -> tuple[Rule, ...]:

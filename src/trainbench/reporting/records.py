@@ -95,11 +95,13 @@ class LogCheck:
     """A stitched log checked again: its time, its outcome and the findings of all levels.
 
     ``converged`` is the log's own evidence, ``best >= target``; ``success`` what it claims.
-    ``time_s`` is by the wall clock; without clock.jsonl, ``clocks_agree`` is None.
+    ``time_s`` is by the wall clock; without clock.jsonl, ``clocks_agree`` is None. ``benchmark`` is
+    what its first line names.
     """
 
     file: str
     sha256: str
+    benchmark: str | None
     time_s: float | None
     monotonic_time_s: float | None
     clocks_agree: bool | None
@@ -225,7 +227,7 @@ class Results:
     """A run as its directory tells it.
 
     ``set_findings`` are on all logs together; ``set_aside`` names trials that were cut off and
-    started anew.
+    started anew; ``logged`` has what the logs say of the hyperparameters, by tag.
     """
 
     run: Run
@@ -235,6 +237,7 @@ class Results:
     cache: Mapping[str, Any]
     trials: tuple[Trial, ...]
     rules: tuple[Rule, ...]
+    logged: Mapping[str, tuple[Any, ...]]
     set_findings: tuple[LogFinding, ...]
     score: Score | None
     set_aside: tuple[str, ...]

@@ -65,7 +65,10 @@ def write_report(
     """
     results = collect(run, benchmark)
     others = [_comparable(other, run, benchmark) for other in compare]
-    comparison = compare_runs([results, *others]) if others else None
+    comparison = None
+    if others:
+        _of_one_benchmark([results, *others], [run, *compare])
+        comparison = compare_runs([results, *others])
     folder = out or run.report
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
@@ -89,6 +92,18 @@ def _comparable(other: RunDir, run: RunDir, benchmark: Benchmark) -> Results:
             f"{benchmark.name}; only runs of one benchmark are compared"
         )
     return results
+
+
+def _of_one_benchmark(runs: Sequence[Results], folders: Sequence[RunDir]) -> None:
+    """A folder that is called after a benchmark may hold the logs of another one."""
+    for results, folder in zip(runs, folders, strict=True):
+        logged = {t.log.benchmark for t in results.trials if t.log} - {None}
+        if logged and logged != {results.benchmark.name}:
+            names = ", ".join(sorted(map(str, logged)))
+            raise ConfigError(
+                f"{folder.root}: logs of {names} where those of {results.benchmark.name} should "
+                "be; only runs of one benchmark are compared"
+            )
 
 
 def html(results: Results, comparison: Comparison | None = None) -> str:

@@ -51,6 +51,7 @@ class Sections:
         trial_columns: further ones of results.csv.
         outcomes: further rows of a comparison, the same for every run.
         contradictions: in the trial's own records, in words.
+        logged: by setting, the tag of a log that has its value, for runs without config.json.
         behind: by rule, the settings that make a log break it on purpose, as small presets do.
     """
 
@@ -68,6 +69,7 @@ class Sections:
     trial_columns: Callable[[Trial], Mapping[str, Any]] = lambda trial: {}
     outcomes: Sequence[tuple[str, Callable[[Results], str]]] = ()
     contradictions: Callable[[Trial], Sequence[str]] = lambda trial: ()
+    logged: Mapping[str, str] = field(default_factory=dict)
     behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 

@@ -140,8 +140,8 @@ class Run:
 def benchmark_of(run: RunDir) -> Benchmark:
     """The benchmark that ``run`` is of.
 
-    run.json names it. Where it does not, or is not there, the folder of stitched logs does; runs of
-    before it was recorded are the default benchmark's.
+    run.json names it. Where it does not, or is not there, the folder of stitched logs does, or the
+    spec of a trial; runs of before it was recorded are the default benchmark's.
 
     Raises:
         ConfigError: it is of a benchmark that is not installed here.
@@ -150,4 +150,6 @@ def benchmark_of(run: RunDir) -> Benchmark:
     if isinstance(named, str):
         return find(named)
     stitched = [path.name for path in sorted(run.root.glob("results/*/*")) if path.is_dir()]
-    return find(next((name for name in stitched if name in registered()), DEFAULT))
+    started = [object_or_empty(trial.spec).get("arguments") for trial in run.trials]
+    specs = [str(spec.get("benchmark")) for spec in started if isinstance(spec, dict)]
+    return find(next((name for name in (*stitched, *specs) if name in registered()), DEFAULT))

@@ -16,7 +16,7 @@ from trainbench.errors import ConfigError
 from trainbench.files import read_object
 from trainbench.reporting.tables import Table
 from trainbench.reporting.text import fixed, shown
-from trainbench.statistics import Change, Interval, block_speeds, change, mean_interval
+from trainbench.statistics import Change, Interval, block_speeds, change, geometric_interval
 
 RUNS, BLOCKS = "runs", "blocks of steps"
 # Where a result is written, and how often it was measured, has no influence on a speed.
@@ -30,7 +30,7 @@ class SpeedComparison:
 
     Attributes:
         samples: what was counted as independent: runs or blocks of steps.
-        speeds: mean speed of each, with its interval.
+        speeds: geometric mean of each, with its interval: their ratio is the change.
         settings: what differs, a row each, as in a report that compares runs.
     """
 
@@ -78,7 +78,7 @@ class SpeedComparison:
         effect = "" if found.hedges_g is None else f", Hedges' g {found.hedges_g:.2f}"
         rows = [
             ("", *self.names),
-            ("images/sec", *(fixed(speed.mean, 2) for speed in self.speeds)),
+            ("images/sec, geometric mean", *(fixed(speed.mean, 2) for speed in self.speeds)),
             (level, *(_span(speed) for speed in self.speeds)),
             ("samples", *(f"{speed.samples} {self.samples}" for speed in self.speeds)),
         ]
@@ -111,14 +111,16 @@ def compare_speeds(
     )
     names = _names(baseline, other)
     settings = _settings(names, records)
+    try:
+        speeds = tuple(geometric_interval(each, confidence=confidence) for each in (first, second))
+        found = change(first, second, confidence=confidence, threshold_percent=threshold_percent)
+    except ValueError as error:
+        raise ConfigError(f"{baseline} or {other}: {error}") from None
     return SpeedComparison(
         names=names,
         samples=kind,
-        speeds=(
-            mean_interval(first, confidence=confidence),
-            mean_interval(second, confidence=confidence),
-        ),
-        change=change(first, second, confidence=confidence, threshold_percent=threshold_percent),
+        speeds=(speeds[0], speeds[1]),
+        change=found,
         confidence=confidence,
         threshold_percent=threshold_percent,
         settings=settings,

@@ -78,6 +78,28 @@ def test_equal_and_faster_results_are_exit_code_0(tmp_path: Path) -> None:
     assert record["cautions"] == []
 
 
+def test_the_shown_means_and_the_percentage_are_of_one_kind(tmp_path: Path) -> None:
+    """A pause in one block: the arithmetic means are 24,280 and 24,244, the change is +42 %."""
+    before = [29_000.0, 31_000.0, 30_500.0, 6_620.0]
+    after = [24_100.0, 24_400.0, 24_300.0, 24_176.0]
+    assert (np.mean(before), np.mean(after)) == (24_280, 24_244)
+    a, b = repeated(tmp_path / "a.json", before), repeated(tmp_path / "b.json", after)
+    record = json.loads(invoke(a, b, "--json").output)
+    first, second = (speed["mean"] for speed in record["speeds"])
+    assert 100 * (second / first - 1) == pytest.approx(record["change"]["percent"])
+    text = invoke(a, b).output
+    shown = next(line for line in text.splitlines() if line.startswith("images/sec, geometric"))
+    assert [float(word.replace(",", "")) for word in shown.split()[-2:]] == pytest.approx(
+        [first, second], abs=0.01
+    )
+
+
+def test_a_speed_that_is_not_above_0_is_refused(tmp_path: Path) -> None:
+    a, b = repeated(tmp_path / "a.json", BEFORE), repeated(tmp_path / "b.json", [100.0, 0.0])
+    with pytest.raises(ConfigError, match="above 0"):
+        compare_speeds(a, b)
+
+
 def test_single_runs_are_compared_by_blocks_of_steps_with_a_caution(tmp_path: Path) -> None:
     a = stepped(tmp_path / "a.json", 0.100, seed=1)
     found = compare_speeds(a, stepped(tmp_path / "b.json", 0.110, seed=2))
