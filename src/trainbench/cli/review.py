@@ -140,14 +140,29 @@ def check(
     help="Order that decides which 50 converged runs of NCF are the first.",
 )
 @click.option("--legacy-reference", is_flag=True, help="Compare with 2,803 s, from May 2018.")
-def score(folder: Path, as_json: bool, order: str, legacy_reference: bool) -> None:
-    """The v0.5 statistic of a folder of result_*.txt.
+@_CHECKER
+@click.option(
+    "--ruleset",
+    metavar="ROUND",
+    help="Of logs of MLPerf 0.6 and later: score by these rules, for example 1.0.0. Default: those "
+    "of the first round that was published after the runs.",
+)
+def score(
+    folder: Path,
+    as_json: bool,
+    order: str,
+    legacy_reference: bool,
+    checker: str,
+    ruleset: str | None,
+) -> None:
+    """The statistic of a folder of result_*.txt by v0.5, and why a log does not count.
 
-    The rules require 100 runs of NCF and 5 of ResNet; the logs name the benchmark.
+    The rules require 100 runs of NCF and 5 of ResNet; the logs name the benchmark. Logs of MLPerf
+    0.6 and later are scored by mlperf-logging.
     """
     from trainbench.compliance import score as scoring
 
-    result = scoring.score(folder, order=order)
+    result = scoring.score(folder, order=order, checker=checker, rules=ruleset)
     render = scoring.to_json if as_json else scoring.to_text
     reference = scoring.LEGACY_REFERENCE if legacy_reference else None
     click.echo(render(result, reference=reference), nl=False)

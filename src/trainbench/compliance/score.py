@@ -4,6 +4,8 @@ Rules (training_rules.adoc@6e02163): run NCF 100 times, take the first 50 runs t
 the fastest and the slowest of them, and average the other 48. Of the other benchmarks there are
 fewer runs, and all have to converge. The rules do not define "first"; the submission tool took the
 runs by index in November 2018 and by ``run_start`` in January 2019.
+
+Logs of later rounds are scored by ``mlperf_logging``, whose rules are other ones.
 """
 
 from __future__ import annotations
@@ -11,16 +13,24 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from trainbench.benchmark import RunRule, registered
-from trainbench.compliance.event import Event
+from trainbench.compliance.check import check
+from trainbench.compliance.dialects import later_rounds
+from trainbench.compliance.dialects.later_rounds import LaterLog, LaterScore
+from trainbench.compliance.event import Event, Finding, Line, excerpt
+from trainbench.compliance.event_index import is_number
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.reading import NEWEST_CHECKER, result_logs, told_by
+from trainbench.compliance.parse import read_lines
+from trainbench.compliance.reading import NEWEST_CHECKER, result_logs, told
+from trainbench.compliance.rules.levels import ruleset
+from trainbench.compliance.submission.verifier import INFINITE_TIME_S, Judged, Printed, printed
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 
@@ -66,11 +76,15 @@ LEGACY_REFERENCE = Reference(
 
 @dataclass(frozen=True)
 class RunScore:
-    """One log: its file, its index (the number in its name) and its outcome."""
+    """One log: its file, its index (the number in its name), its outcome, and why it is left out.
+
+    ``reason`` is empty for a run that counts.
+    """
 
     file: str
     index: int
     outcome: Outcome
+    reason: str = ""
 
     @property
     def counts(self) -> bool:
@@ -91,12 +105,14 @@ class Interval:
 class Score:
     """The statistic and everything needed to recompute it. Runs are named by index; times in s.
 
-    ``official`` says whether this is the v0.5 statistic: exactly as many logs as are ``WANTED`` of
-    the benchmark (of NCF 100, 50 of them converged). Otherwise ``mean_s`` is the mean of all runs
-    that converged, and ``notes`` says what is missing.
+    ``rules`` are ``v0.5`` or those of a later round. ``official`` says whether this is their
+    statistic: for v0.5, exactly as many logs as are ``WANTED`` of the benchmark (of NCF 100, 50 of
+    them converged). Otherwise ``mean_s`` is the mean of all runs that converged, and ``notes`` says
+    what is missing. ``verifier`` is what the v0.5 submission tool prints.
     """
 
     folder: str
+    rules: str
     benchmark: str
     order: str
     official: bool
@@ -112,6 +128,7 @@ class Score:
     epochs: tuple[int, ...]
     interval: Interval | None
     notes: tuple[str, ...]
+    verifier: Printed | None = None
 
     @property
     def convergence_rate(self) -> float:
@@ -138,25 +155,48 @@ def score(
     order: str = "run_start",
     benchmark: str | None = None,
     checker: str = NEWEST_CHECKER,
+    rules: str | None = None,
+    verifier: bool = True,
 ) -> Score:
-    """The statistic of the ``result_<i>.txt`` in ``folder``, plain or as ``.gz``, in any dialect.
+    """The statistic of the ``result_<i>.txt``, plain or as ``.gz``, by the rules of their round.
 
     Args:
         order: what makes a run one of the first.
-        benchmark: the logs' benchmark, one of ``WANTED``; by default the one that they name.
-        checker: whose reading of the logs counts.
+        benchmark: the logs' benchmark, one of ``WANTED``, whose v0.5 statistic is asked for; by
+            default it is the one that they name.
+        checker: whose reading of v0.5 logs counts.
+        rules: of a later round (``1.0.0``); by default those of the logs' time.
+        verifier: whether to tell what the v0.5 submission tool prints, which checks every log.
 
     Raises:
-        ConfigError: an unknown order.
+        ConfigError: an unknown order, or rules of a later round for v0.5 logs.
         DataIntegrityError: no result log in the folder, one that cannot be read, or, where no
-            ``benchmark`` is given, logs of several or of an unknown one.
+            ``benchmark`` is given, logs of several, of several rounds or of an unknown one.
+        MachineError: logs of a later round, and ``mlperf_logging`` is not installed.
     """
     if order not in ORDERS:
         raise ConfigError(f"unknown order {order!r} (known: {', '.join(ORDERS)})")
     logs = _logs(folder, checker)
-    benchmark = benchmark or _named_benchmark(folder, [events for *_, events in logs])
-    runs = [RunScore(name, index, outcome(events)) for index, name, events in logs]
-    return _scored(folder.as_posix(), benchmark, order, sorted(runs, key=_ORDER[order]))
+    later = {} if benchmark else _later(folder, logs)
+    if later:
+        return _scored_later(folder, logs, later, order, rules)
+    if rules is not None:
+        raise ConfigError(f"{folder}: no logs of a later round, to which rules {rules} could apply")
+    benchmark = benchmark or _named_benchmark(folder, logs)
+    runs = [
+        RunScore(log.name, log.index, run, _reason(log, run, benchmark))
+        for log, run in ((log, outcome(log.events)) for log in logs)
+    ]
+    wanted = run_rule(benchmark)
+    assert wanted is not None, "a benchmark is asked for, or named, that has a rule"
+    runs.sort(key=_ORDER[order])
+    found = _scored(folder.as_posix(), benchmark, order, runs, wanted)
+    if not verifier:
+        return found
+    levels = {log.index: _level(log, checker) for log in logs}
+    times = [(run.index, run.outcome.time_s if run.counts else None) for run in runs]
+    judged = [Judged(index, levels[index], time_s) for index, time_s in times]
+    return replace(found, verifier=printed(benchmark, wanted, judged))
 
 
 def _by_start(run: RunScore) -> tuple[float, int]:
@@ -170,19 +210,41 @@ _ORDER: dict[str, Callable[[RunScore], Any]] = {
 }
 
 
-def _logs(folder: Path, checker: str) -> list[tuple[int, str, Sequence[Event]]]:
-    """Number, name and events of every log."""
+@dataclass(frozen=True)
+class _Log:
+    """A result log: the lines that have a token, and what a checker reads in them."""
+
+    index: int
+    name: str
+    lines: tuple[Line | Finding, ...]
+    events: Sequence[Event]
+
+
+def _logs(folder: Path, checker: str) -> list[_Log]:
     found = result_logs(folder)
     if not found:
         raise DataIntegrityError(f"{folder}: no result_<i>.txt; wanted a folder of result logs")
     try:
-        return [(index, path.name, told_by(path, checker)) for index, path in found.items()]
+        read = [(index, path.name, tuple(read_lines(path))) for index, path in found.items()]
     except OSError as error:
         raise DataIntegrityError(f"{error.filename}: cannot be read ({error.strerror})") from None
+    return [_Log(index, name, lines, told(lines, checker)) for index, name, lines in read]
 
 
-def _named_benchmark(folder: Path, logs: Iterable[Sequence[Event]]) -> str:
-    named = {_benchmark(events) for events in logs}
+def _level(log: _Log, checker: str) -> int:
+    """The highest level that a log passes, or 0."""
+    levels = (2, 1)
+    passed = (n for n in levels if not check(log.lines, ruleset(n, checker=checker)))
+    return next(passed, 0)
+
+
+def _named_benchmark(folder: Path, logs: Sequence[_Log]) -> str:
+    named = {log.events[0].benchmark for log in logs if log.events}
+    if not named:
+        raise DataIntegrityError(
+            f"{folder}: none of {_plural(len(logs), 'log')} has a line that can be read; "
+            f"{logs[0].name}: {_unread(logs[0])}"
+        )
     if len(named) > 1 or not all(map(run_rule, named)):
         raise DataIntegrityError(
             f"{folder}: logs of {', '.join(sorted(named))}; wanted logs of one of "
@@ -191,26 +253,137 @@ def _named_benchmark(folder: Path, logs: Iterable[Sequence[Event]]) -> str:
     return named.pop()
 
 
-def _benchmark(events: Sequence[Event]) -> str:
-    """The benchmark that a log names: v0.5 in every line, ResNet's later dialect in one."""
-    named = next((event.value for event in events if event.key == "submission_benchmark"), None)
-    if isinstance(named, str):
-        return named
-    return events[0].benchmark if events else tags.BENCHMARK
+def _reason(log: _Log, run: Outcome, benchmark: str) -> str:
+    """Why a log of v0.5 does not count; empty where it does."""
+    if not log.events:
+        return _unread(log)
+    named = log.events[0].benchmark
+    return "; ".join(
+        ([] if named == benchmark else [f"a log of {named}"])
+        + [reason for tag in (tags.RUN_START, tags.RUN_STOP) if (reason := _single(log, tag))]
+        + ([] if run.converged else [_missed(log, run)])
+    )
 
 
-def _scored(folder: str, benchmark: str, order: str, runs: Sequence[RunScore]) -> Score:
-    wanted = run_rule(benchmark)
-    assert wanted is not None, "score() asks for a benchmark with a rule"
+def _unread(log: _Log) -> str:
+    """What stands in a log of which nothing can be read."""
+    if not log.lines:
+        return "no compliance line"
+    first = log.lines[0]
+    text = first.text[first.text.find(":::ML") :] if isinstance(first, Line) else first.found
+    return f"unreadable dialect: {excerpt(text)[:60]!r}"
+
+
+def _single(log: _Log, tag: str) -> str:
+    times = sum(event.key == tag for event in log.events)
+    return "" if times == 1 else f"no single {tag} ({times} found)"
+
+
+def _missed(log: _Log, run: Outcome) -> str:
+    """``21.799999 of 21.8``, or what is not there to be compared."""
+    if run.best is None:
+        return "no eval_accuracy with a number"
+    if run.target is not None:
+        return f"{run.best} of {run.target}"
+    found = [event.scalar for event in log.events if event.key == tags.EVAL_TARGET]
+    values = list(dict.fromkeys(str(v) if is_number(v) else "no number" for v in found))
+    return f"no single eval_target ({', '.join(values[:5]) or 'none found'})"
+
+
+def _later(folder: Path, logs: Sequence[_Log]) -> dict[str, LaterLog]:
+    """The logs by name if they are of a later round: those that name a benchmark as it has them."""
+    found = {log.name: later_rounds.later_log(log.lines) for log in logs}
+    if not any(log and log.benchmark for log in found.values()):
+        return {}
+    of_v05 = [log.name for log in logs if found[log.name] is None and log.events]
+    if of_v05:
+        raise DataIntegrityError(
+            f"{folder}: {of_v05[0]} is a log of v0.5 and others are of later rounds; wanted logs "
+            "of one round"
+        )
+    return {name: log for name, log in found.items() if log}
+
+
+def _scored_later(
+    folder: Path,
+    logs: Sequence[_Log],
+    later: Mapping[str, LaterLog],
+    order: str,
+    rules: str | None,
+) -> Score:
+    named = {log.benchmark for log in later.values() if log.benchmark}
+    if len(named) > 1:
+        raise DataIntegrityError(f"{folder}: logs of {', '.join(sorted(named))}; wanted one")
+    benchmark = named.pop()
+    rules = later_rounds.rules_of(later.values(), benchmark, asked=rules)
+    lines = {log.name: log.lines for log in logs}
+    found = later_rounds.score_later(folder, lines, benchmark, rules)
+    runs = [_run_of_later(log, later.get(log.name), found) for log in logs]
+    runs.sort(key=_ORDER[order])
+    counted = sorted((run for run in runs if run.counts), key=lambda run: (_time_s(run), run.index))
+    slow = max(found.dropped - (len(runs) - len(counted)), 0)
+    kept = counted[found.dropped : len(counted) - slow] if found.mean_s is not None else []
+    times = np.array([_time_s(run) for run in counted])
+    kept_times = np.array([_time_s(run) for run in kept])
+    return Score(
+        folder=folder.as_posix(),
+        rules=rules,
+        benchmark=benchmark,
+        order=order,
+        official=found.mean_s is not None and len(runs) == found.wanted,
+        runs=tuple(runs),
+        converged=len(counted),
+        counted=tuple(run.index for run in counted),
+        dropped=tuple(run.index for run in counted if run not in kept) if kept else (),
+        mean_s=found.mean_s,
+        standard_deviation_s=float(kept_times.std(ddof=1)) if kept_times.size > 1 else None,
+        median_s=float(np.median(times)) if times.size else None,
+        shortest_s=float(times[0]) if times.size else None,
+        longest_s=float(times[-1]) if times.size else None,
+        epochs=(),
+        interval=None,
+        notes=tuple(_later_notes(runs, found)),
+    )
+
+
+def _run_of_later(log: _Log, said: LaterLog | None, found: LaterScore) -> RunScore:
+    """Whether a run converged, and its time, are those of ``mlperf_logging``."""
+    run = replace(
+        outcome(log.events),
+        time_s=found.times_s.get(log.name),
+        converged=log.name in found.times_s,
+        run_start_unix_s=said.start_unix_s if said else None,
+    )
+    return RunScore(log.name, log.index, run, found.reasons.get(log.name, ""))
+
+
+def _later_notes(runs: Sequence[RunScore], found: LaterScore) -> list[str]:
+    notes = [f"scored by {found.package}, rules of MLPerf Training {found.rules}"]
+    if found.failure:
+        notes.append(f"no score: {found.failure}")
+    if len(runs) != found.wanted:
+        notes.append(f"not a whole result: {_plural(len(runs), 'log')}, wanted {found.wanted}")
+    if found.scaling != 1.0:
+        notes.append(f"multiplied by {found.scaling} of scaling.json")
+    return [*notes, *_gaps(runs)]
+
+
+def _scored(
+    folder: str, benchmark: str, order: str, runs: Sequence[RunScore], wanted: RunRule
+) -> Score:
     converged = [run for run in runs if run.counts]
     official = len(runs) == wanted.runs and len(converged) >= wanted.counted
     counted = converged[: wanted.counted] if official else converged
+    late = {run.index for run in converged[len(counted) :]}
+    after = f"after the first {wanted.counted} that converged"
+    runs = [replace(run, reason=after) if run.index in late else run for run in runs]
     by_time = sorted(counted, key=lambda run: (_time_s(run), run.index))
     dropped = [by_time[0], by_time[-1]] if official else []
     all_times = np.array([_time_s(run) for run in by_time])
     times = all_times[1:-1] if official else all_times
     return Score(
         folder=folder,
+        rules="v0.5",
         benchmark=benchmark,
         order=order,
         official=official,
@@ -270,19 +443,27 @@ def _notes(runs: Sequence[RunScore], converged: Sequence[RunScore], wanted: RunR
     ]
     if contradicted:
         notes.append(f"run_stop contradicts eval_accuracy in runs {_list(contradicted)}")
-    gaps = sorted(set(range(max(run.index for run in runs) + 1)) - {run.index for run in runs})
-    if gaps:
-        notes.append(f"no log for runs {_list(gaps)}")
-    return notes
+    return [*notes, *_gaps(runs)]
+
+
+def _gaps(runs: Sequence[RunScore]) -> list[str]:
+    """``no log for runs 1, 4 to 7``: numbers that are missing between 0 and the highest."""
+    present = sorted({run.index for run in runs})
+    gaps = [
+        f"{before + 1}" if after == before + 2 else f"{before + 1} to {after - 1}"
+        for before, after in pairwise([-1, *present])
+        if after > before + 1
+    ]
+    return [f"no log for runs {_list(gaps)}"] if gaps else []
 
 
 def _plural(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _list(numbers: Sequence[int]) -> str:
-    shown = ", ".join(str(number) for number in numbers[:20])
-    return shown if len(numbers) <= 20 else f"{shown} and {len(numbers) - 20} more"
+def _list(items: Sequence[object]) -> str:
+    shown = ", ".join(map(str, items[:20]))
+    return shown if len(items) <= 20 else f"{shown} and {len(items) - 20} more"
 
 
 def to_json(result: Score, *, reference: Reference | None = None) -> str:
@@ -308,10 +489,12 @@ def to_text(result: Score, *, reference: Reference | None = None) -> str:
         f"({100 * result.convergence_rate:.0f} %), first by {result.order}"
     ]
     lines += [f"NOTE {note}" for note in result.notes]
+    lines += _left_out(result.runs)
     if result.mean_s is not None:
         lines += _statistic_lines(result)
-    else:
+    elif not result.converged:
         lines.append("no run converged: there is no time to train")
+    lines += [_verifier_line(result.verifier)] if result.verifier else []
     if reference is not None and result.mean_s is not None:
         lines.append(
             f"{reference.time_s:.0f} s / {result.mean_s:.2f} s = {result.speed_up(reference):.2f} "
@@ -320,9 +503,34 @@ def to_text(result: Score, *, reference: Reference | None = None) -> str:
     return "\n".join([*lines, UNVERIFIED]) + "\n"
 
 
+def _left_out(runs: Sequence[RunScore]) -> Iterable[str]:
+    """The files that do not count, by reason."""
+    by_reason: dict[str, list[str]] = {}
+    for run in runs:
+        if run.reason:
+            by_reason.setdefault(run.reason, []).append(run.file)
+    for reason, files in by_reason.items():
+        yield f"{_list(files)}: not counted: {reason}"
+
+
+def _verifier_line(found: Printed) -> str:
+    tool = "v0.5 result verifier"
+    if found.time_s is None:
+        return f"{tool}: no time ({found.reason})"
+    infinite = ""
+    if found.infinite:
+        runs = _plural(found.infinite, "run")
+        infinite = f"; {runs} that did not converge with {INFINITE_TIME_S:,.2f} s each"
+    return f"{tool}: {found.time_s:,.2f} s ({found.division} division{infinite})"
+
+
 def _statistic_lines(result: Score) -> list[str]:
     kept = len(result.counted) - len(result.dropped)
-    if result.official:
+    if result.rules != "v0.5":
+        runs = f"mean of {_plural(kept, 'run')}; dropped runs {_list(result.dropped) or 'none'}"
+        minutes = (result.mean_s or 0.0) / 60
+        lines = [f"{result.rules} score: {result.mean_s:.2f} s = {minutes:.3f} min, {runs}"]
+    elif result.official:
         first = f"v0.5 statistic: {result.mean_s:.2f} s, mean of {_plural(kept, 'run')}; dropped "
         lines = [first + f"the fastest and the slowest, runs {_list(result.dropped)}"]
     else:
@@ -335,10 +543,11 @@ def _statistic_lines(result: Score) -> list[str]:
     lines.append(f"spread: {spread}")
     own = registered().get(result.benchmark)
     every = own.quality.every if own else "evaluation"
-    lines.append(
-        f"{every}s to target: {min(result.epochs)} to {max(result.epochs)}, "
-        f"mean {sum(result.epochs) / len(result.epochs):.2f}"
-    )
+    if result.epochs:
+        lines.append(
+            f"{every}s to target: {min(result.epochs)} to {max(result.epochs)}, "
+            f"mean {sum(result.epochs) / len(result.epochs):.2f}"
+        )
     if result.interval is not None:
         rule = run_rule(result.benchmark)
         hits = rule.counted if rule else 0

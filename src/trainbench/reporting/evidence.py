@@ -147,7 +147,7 @@ def _recorded(findings: Any) -> Iterable[LogFinding]:
 
 
 def _score(folder: Path, benchmark: str) -> Score:
-    found = scoring.score(folder, benchmark=benchmark)
+    found = scoring.score(folder, benchmark=benchmark, verifier=False)
     interval = (found.interval.low, found.interval.high) if found.interval else None
     return _copied(Score, found, runs=len(found.runs), interval_s=interval)
 
