@@ -95,7 +95,9 @@ def local_mirror(env: Mapping[str, str]) -> Path | None:
         return None
     folder = (CHECKOUT / Path(name).expanduser()).resolve()
     if not folder.is_dir():
-        stop(f"MIRROR={name}: no such folder; wanted a URL or a folder with the archive", code=2)
+        # An address without its scheme may hold a password.
+        shown = name.rpartition("@")[2].partition("?")[0]
+        stop(f"MIRROR={shown}: no such folder; wanted a URL or a folder with the archive", code=2)
     return folder
 
 

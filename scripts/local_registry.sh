@@ -13,6 +13,8 @@ the Debian mirror that this machine's own apt uses. Running it again does only w
 The image contains what a container needs to reach the site's package mirrors: the machine's
 certificate bundle (at a path of its own) where the site has its own authority, the proxies of apt
 and of the environment, and the pip index that pip is configured with. Do not use it elsewhere.
+Users, passwords and tokens in these addresses are left out of it. Where a proxy asks for them, put
+it into ~/.docker/config.json ("proxies"): Docker gives it to a build, and not to the image.
 
   --check    change nothing; list what is there and what is missing
   --stop     stop the registry and take it out of Docker's configuration; the image is kept
@@ -83,7 +85,8 @@ check() {
 
 plan() {
   echo "would install debootstrap and docker-registry where they are missing"
-  echo "would make debian:bookworm-slim from $(debian_mirror) and serve it on $MIRROR_URL"
+  echo "would make debian:bookworm-slim from $(debian_mirror | without_secrets)"
+  echo "would serve it on $MIRROR_URL"
   echo "would add $MIRROR_URL to registry-mirrors in $DAEMON_JSON and reload Docker"
 }
 
@@ -163,7 +166,9 @@ has_current_image() {
     [[ $(cat "$HOME_DIR/made-from" 2>/dev/null) == "$(inputs)" ]]
 }
 
-inputs() { { debian_mirror; image_settings; cat "$(site_ca)" 2>/dev/null; } | sha256sum; }
+inputs() {
+  { debian_mirror | without_secrets; image_settings; cat "$(site_ca)" 2>/dev/null; } | sha256sum
+}
 
 make_image() {
   local root start=$SECONDS options=() setting log=$HOME_DIR/debootstrap.log
@@ -172,10 +177,13 @@ make_image() {
   trap "rm -rf '$root'" EXIT
   say "making debian:bookworm-slim from this machine's Debian mirror (about half a minute)"
   debootstrap --variant=minbase --include="$(https_needs)" bookworm "$root" "$(debian_mirror)" \
-    >"$log" 2>&1 || fail "debootstrap: $(tail -n 1 "$log") (whole log: $log)"
+    2>&1 | without_secrets >"$log" || fail "debootstrap: $(tail -n 1 "$log") (whole log: $log)"
   slim "$root"
   write_sources "$root"
   if [[ -n $(site_ca) ]]; then install -D -m 644 "$(site_ca)" "$root$CA_IN_IMAGE"; fi
+  if [[ $(image_settings) != "$(site_settings)" ]]; then
+    say "left out of the image: the passwords and tokens of its proxies and package indexes"
+  fi
   while read -r setting; do options+=(-c "ENV $setting"); done < <(image_settings)
   tar -C "$root" -c . | docker import "${options[@]}" -c 'CMD ["bash"]' - "$IMAGE" >/dev/null
   docker push -q "$IMAGE" >/dev/null
@@ -212,9 +220,9 @@ write_sources() {
     echo "deb $(debian_mirror) bookworm-updates main"
     security=$(apt_uris | grep -m 1 -E 'debian-security/?$') &&
       echo "deb $security bookworm-security main"
-  } >"$1/etc/apt/sources.list" || true
-  apt-config dump 2>/dev/null | grep -E '^Acquire::(https?::Proxy|Check-Valid-Until)' \
-    >"$1/etc/apt/apt.conf.d/90site" || true
+  } | without_secrets >"$1/etc/apt/sources.list" || true
+  apt-config dump 2>/dev/null | grep -E '^Acquire::(https?::Proxy|Check-Valid-Until)' |
+    without_secrets >"$1/etc/apt/apt.conf.d/90site" || true
 }
 
 # The machine's bundle where the site has an authority of its own; nothing elsewhere.
@@ -226,7 +234,19 @@ site_ca() {
   echo "$bundle"
 }
 
-image_settings() {
+image_settings() { site_settings | without_secrets; }
+
+# Text without the users, passwords and tokens of its addresses, as trainbench shows and stores it.
+without_secrets() {
+  python3 -c '
+import runpy, sys
+hide = runpy.run_path(sys.argv[1])["without_secrets"]
+for line in sys.stdin:
+    print(hide(line), end="", flush=True)
+' "$HERE/../src/trainbench/display/secrets.py"
+}
+
+site_settings() {
   local name value
   if [[ -n $(site_ca) ]]; then
     for name in PIP_CERT SSL_CERT_FILE REQUESTS_CA_BUNDLE; do echo "$name=$CA_IN_IMAGE"; done

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from trainbench.display.secrets import without_secrets
-from trainbench.display.visible import visible
+from trainbench.display.visible import one_line
 
 _AGAIN = ", or choose another disk with --data-dir, then run again"
 _ADVICE = {
@@ -24,14 +24,14 @@ _LITTLE_BYTES = 1 << 20  # what a disk that is full may still have
 class TrainbenchError(Exception):
     """A failure that a user can act on; everything else is a defect and keeps its traceback.
 
-    The message may be shown and stored: passwords in addresses are left out of it, and characters
-    that steer a terminal are made visible.
+    The message is one line that may be shown and stored: passwords in addresses are left out of
+    it, and characters that steer a terminal are made visible.
     """
 
     exit_code = 1
 
     def __init__(self, message: str = "") -> None:
-        super().__init__(visible(without_secrets(message)))
+        super().__init__(one_line(without_secrets(message)))
 
 
 class NotFiniteError(TrainbenchError):
@@ -93,7 +93,7 @@ def system_text(error: OSError, needed_bytes: int = 0) -> str:
         said += _full(name, needed_bytes, needed) + _AGAIN
     elif error.errno in _ADVICE:
         said += _ADVICE[error.errno].format(needed) + _AGAIN
-    return visible(without_secrets(said))
+    return one_line(without_secrets(said))
 
 
 def _full(name: str, needed_bytes: int, needed: str) -> str:

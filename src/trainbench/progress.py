@@ -14,13 +14,15 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import TextIO
 
+from trainbench.display.visible import presentable, steer
+
 LINE_INTERVAL_S = 10.0
 
 
 def log_line(text: str, *, stream: TextIO | None = None) -> None:
     """Write one human line, with the time of day (UTC) in front, to stderr."""
     out = stream or sys.stderr
-    out.write(f"{time.strftime('%H:%M:%S', time.gmtime())} {text}\n")
+    out.write(f"{time.strftime('%H:%M:%S', time.gmtime())} {presentable(text)}\n")
     out.flush()
 
 
@@ -77,7 +79,7 @@ class Progress:
         trace: TracebackType | None,
     ) -> None:
         if self._terminal:
-            self._out.write("\r\x1b[K")
+            steer(self._out, "\r\x1b[K")
         seconds = time.monotonic() - self._started
         amount = scaled(self.done, self.unit)
         rate = scaled(self._rate(), f"{self.unit}/s")
@@ -94,7 +96,7 @@ class Progress:
             return
         self._shown = now
         if self._terminal:
-            self._out.write(f"\r\x1b[K{self.line()}")
+            steer(self._out, f"\r\x1b[K{presentable(self.line())}")
             self._out.flush()
         else:
             log_line(self.line(), stream=self._out)

@@ -219,3 +219,45 @@ def test_a_stopped_registry_leaves_the_other_settings_of_docker(tmp_path: Path) 
         )
         assert done.returncode == 0, done.stderr
         assert json.loads(settings.read_text()) == {"debug": True, "registry-mirrors": after}
+
+
+def test_no_password_gets_into_the_base_image_of_a_site(tmp_path: Path) -> None:
+    for name in ("scripts/local_registry.sh", "src/trainbench/display/secrets.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        text = (CHECKOUT / name).read_text()
+        (tmp_path / name).write_text(text.removesuffix('main "$@"\n'))
+    (tmp_path / "apt-config").write_text(
+        "#!/bin/sh\necho 'Acquire::http::Proxy \"http://alice:S3CRET@proxy:3128/\";'\n"
+    )
+    (tmp_path / "apt-config").chmod(0o755)
+    (tmp_path / "root/etc/apt/apt.conf.d").mkdir(parents=True)
+    script = tmp_path / "scripts/local_registry.sh"
+    done = subprocess.run(
+        ["bash", "-c", f". {script}; write_sources {tmp_path}/root; image_settings; plan"],
+        env={
+            "PATH": f"{tmp_path}:{os.environ['PATH']}",
+            "http_proxy": "http://alice:S3CRET@proxy:3128",
+            "https_proxy": "alice:S3CRET@proxy:3128",
+            "no_proxy": "localhost,10.0.0.0/8",
+            "PIP_INDEX_URL": "https://bob:S3%43RET@index/simple?token=S3CRET",
+            "PIP_EXTRA_INDEX_URL": "https://S3CRET@other/simple",
+            "PIP_TRUSTED_HOST": "index",
+            "DEBIAN_MIRROR": "https://alice:S3CRET@mirror/debian",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    written = "".join(p.read_text() for p in (tmp_path / "root").rglob("*") if p.is_file())
+    assert "S3" not in done.stdout + done.stderr + written
+    assert "deb https://mirror/debian bookworm main" in written
+    assert 'Acquire::http::Proxy "http://proxy:3128/";' in written
+    for line in (
+        "http_proxy=http://proxy:3128",
+        "https_proxy=proxy:3128",
+        "no_proxy=localhost,10.0.0.0/8",
+        "PIP_INDEX_URL=https://index/simple",
+        "PIP_EXTRA_INDEX_URL=https://other/simple",
+        "would make debian:bookworm-slim from https://mirror/debian",
+    ):
+        assert line in done.stdout.splitlines()

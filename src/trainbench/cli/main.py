@@ -15,6 +15,7 @@ from trainbench import __version__
 from trainbench.benchmark import registered
 from trainbench.cli import machine, repeat, review, steps
 from trainbench.configuration import unknown
+from trainbench.display.visible import guard_terminal
 from trainbench.trials import signals
 from trainbench.trials.child import exit_code_of
 
@@ -65,6 +66,7 @@ def cli() -> None:
 
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
+    guard_terminal()
     signals.listen()
     try:
         code = cli.main(standalone_mode=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import click
 from trainbench.benchmark import find
 from trainbench.cli import pipeline
 from trainbench.cli.options import DATA_DIR, FILE, FOLDER, RUN, configured, opened, resolved_config
+from trainbench.display.visible import one_line
 from trainbench.errors import MachineError, NotCompliantError, RegressionError
 from trainbench.trials.paths import DataDir, RunDir
 
@@ -61,9 +63,11 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
 
     result = stitch_files(logs, out)
     if out is None:
-        click.echo(result.text, nl=False)
+        # Bytes pass as they are, to a file or a pipe; a terminal gets what it can show.
+        text = result.text if sys.stdout.isatty() else result.text.encode()
+        click.echo(text, nl=False)
     for finding in result.findings:
-        click.echo(str(finding), err=True)
+        click.echo(one_line(str(finding)), err=True)
     click.echo(result.summary, err=out is None)
 
 

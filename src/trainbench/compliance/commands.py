@@ -15,6 +15,7 @@ from trainbench.compliance.parse import read_lines
 from trainbench.compliance.reading import NEWEST_CHECKER, told
 from trainbench.compliance.rules.cross_log import check_set
 from trainbench.compliance.rules.levels import RuleSet, ruleset
+from trainbench.display.visible import one_line
 
 CLEAN, FINDINGS, UNREADABLE = 0, 1, 2
 
@@ -30,13 +31,14 @@ class FileCheck:
 
     def text(self, rules: RuleSet) -> str:
         """The findings, one a line, and a closing line."""
+        file = one_line(self.file)
         if self.outcome is None:
-            return f"{self.file}: cannot be read ({self.error})"
-        lines = [f"{self.file}: {finding}" for finding in self.findings]
+            return f"{file}: cannot be read ({self.error})"
+        lines = [f"{file}: {one_line(str(finding))}" for finding in self.findings]
         count = len(self.findings)
         verdict = f"{count} finding{'' if count == 1 else 's'}" if count else "compliant"
         checker = f"level {rules.level}, checker {rules.checker}"
-        lines.append(f"{self.file}: {verdict} ({checker}); {_sentence(self.outcome)}")
+        lines.append(f"{file}: {verdict} ({checker}); {_sentence(self.outcome)}")
         return "\n".join(lines)
 
 
@@ -59,7 +61,9 @@ class CheckReport:
         """What ``check`` prints."""
         lines = [file.text(self.rules) for file in self.files]
         readable = sum(file.outcome is not None for file in self.files)
-        lines += [f"set of {readable} logs: {finding}" for finding in self.set_findings]
+        lines += [
+            f"set of {readable} logs: {one_line(str(finding))}" for finding in self.set_findings
+        ]
         return "\n".join(lines) + "\n"
 
     def to_json(self) -> str:

@@ -32,6 +32,7 @@ from trainbench.compliance.reading import NEWEST_CHECKER, result_logs, told
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.submission.verifier import INFINITE_TIME_S, Judged, Printed, printed
 from trainbench.compliance.tags import ncf as tags
+from trainbench.display.visible import one_line
 from trainbench.errors import ConfigError, DataIntegrityError
 
 BOOTSTRAP_SAMPLES = 10_000
@@ -485,11 +486,11 @@ def to_json(result: Score, *, reference: Reference | None = None) -> str:
 def to_text(result: Score, *, reference: Reference | None = None) -> str:
     """What ``score`` prints."""
     lines = [
-        f"{result.folder}: {len(result.runs)} runs, {result.converged} converged "
+        f"{one_line(str(result.folder))}: {len(result.runs)} runs, {result.converged} converged "
         f"({100 * result.convergence_rate:.0f} %), first by {result.order}"
     ]
-    lines += [f"NOTE {note}" for note in result.notes]
-    lines += _left_out(result.runs)
+    lines += [f"NOTE {one_line(note)}" for note in result.notes]
+    lines += map(one_line, _left_out(result.runs))
     if result.mean_s is not None:
         lines += _statistic_lines(result)
     elif not result.converged:

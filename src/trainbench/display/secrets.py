@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-MARK = "***"
 _DECODINGS = 3
 _WORD = re.compile(r"[^\s\"'<>]+")
-_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*:)?//")
+# A path has one slash of https:// only.
+_URL = re.compile(r"(?:[A-Za-z][A-Za-z0-9+.-]*:)?//|https?:/", re.IGNORECASE)
 # alice:S3CRET@host without a scheme; name:tag@sha256:digest is an image.
 _BARE = re.compile(r"[^\s/@:=,;()\[\]{}\"'<>|]*:[^@]+@(?!sha(?:256|512):)(?=[\w\[])")
 _QUERY = re.compile(r"\?[^?=&]+=.*")
@@ -31,25 +31,26 @@ def without_secrets(text: str) -> str:
 
 def without_credentials(word: str) -> str:
     """One address or one word of a command, ``--mirror=URL`` for example, as it may be shown."""
-    found = _URL.search(word)
-    if found:
-        # What an address ends with in a sentence is no part of it.
-        address = word[found.end() :].rstrip(_SENTENCE_ENDS)
-        end = word[found.end() + len(address) :]
-        return f"{_bare(word[: found.start()])}{found[0]}{_host_and_path(address)}{end}"
-    plain = _bare(word)
-    if plain != word:
-        return plain
-    for _ in range(_DECODINGS if "%" in word else 0):
-        word = unquote(word)
-        shown = without_credentials(word)
-        if shown != word:
+    form = word
+    for _ in range(_DECODINGS + 1):
+        shown = _shown(form)
+        if shown != form:
             return shown
-    return plain
+        form = unquote(form)
+    return word
+
+
+def _shown(word: str) -> str:
+    # What an address ends with in a sentence is no part of it.
+    text = word.rstrip(_SENTENCE_ENDS)
+    end, found = word[len(text) :], _URL.search(text)
+    if not found:
+        return _bare(text) + end
+    return _bare(text[: found.start()]) + found[0] + _host_and_path(text[found.end() :]) + end
 
 
 def _bare(text: str) -> str:
-    return _QUERY.sub(f"?{MARK}", _BARE.sub(f"{MARK}@", text))
+    return _QUERY.sub("", _BARE.sub("", text))
 
 
 def _host_and_path(rest: str) -> str:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import io
 import re
+import sys
 from typing import TextIO
+
+from trainbench.display.secrets import without_secrets
 
 # Control characters but tab and newline; direction marks and overrides; zero-width characters but
 # the two joiners that scripts need; line and paragraph separators; tags; halves of pairs.
@@ -27,12 +30,22 @@ def visible(text: str) -> str:
     return _STEERING.sub(_number, text)
 
 
+def one_line(text: str) -> str:
+    """``text`` visible and in one line: the name of a file may hold a line of its own."""
+    return visible(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 def cell(value: object) -> object:
     """``value`` for a CSV file: a text that a spreadsheet would run gets a ``'`` in front."""
     if not isinstance(value, str):
         return value
-    text = visible(value)
-    return f"'{text}" if text.startswith(_FORMULA) and not _is_number(text) else text
+    runs = value.startswith(_FORMULA) and not _is_number(value)
+    return f"'{visible(value)}" if runs else visible(value)
+
+
+def presentable(text: str) -> str:
+    """``text`` as people may see it: visible, and without the passwords in its addresses."""
+    return visible(without_secrets(text))
 
 
 class VisibleStream(io.TextIOWrapper):
@@ -51,6 +64,15 @@ class VisibleStream(io.TextIOWrapper):
         super().write(text)
 
 
+class PresentableStream(VisibleStream):
+    """The same for messages and tracebacks, whose addresses may hold passwords."""
+
+    def write(self, text: str) -> int:
+        """Write ``text`` made presentable; the number of its own characters."""
+        super().write(without_secrets(text))
+        return len(text)
+
+
 def steer(stream: TextIO, text: str) -> None:
     """Write a control sequence of our own to ``stream``."""
     if isinstance(stream, VisibleStream):
@@ -59,22 +81,27 @@ def steer(stream: TextIO, text: str) -> None:
         stream.write(text)
 
 
-def guarded(stream: TextIO) -> TextIO:
-    """``stream`` as a ``VisibleStream``; unchanged where it is no ordinary one.
+def guard_terminal() -> None:
+    """Make standard output visible and standard error presentable in this process.
 
-    What its encoding lacks is written as a number and never an error.
+    What the encoding of the terminal lacks is written as a number and never an error. Streams that
+    are not ordinary ones, as in tests, stay as they are.
     """
-    if not isinstance(stream, io.TextIOWrapper) or isinstance(stream, VisibleStream):
+    sys.stdout = _guarded(sys.stdout, VisibleStream)
+    sys.stderr = _guarded(sys.stderr, PresentableStream)
+
+
+def _guarded(stream: TextIO, kind: type[VisibleStream]) -> TextIO:
+    if type(stream) is not io.TextIOWrapper:
         return stream
-    encoding, buffered = stream.encoding, stream.line_buffering
-    through = stream.write_through
+    encoding, by_line, at_once = stream.encoding, stream.line_buffering, stream.write_through
     stream.flush()
-    return VisibleStream(
+    return kind(
         stream.detach(),
         encoding=encoding,
         errors="backslashreplace",
-        line_buffering=buffered,
-        write_through=through,
+        line_buffering=by_line,
+        write_through=at_once,
     )
 
 

@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlsplit
 
 import requests
 
-from trainbench.display.secrets import without_credentials, without_secrets
+from trainbench.display.secrets import without_credentials
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.files import object_or_empty, read_block, write_json, writing
 from trainbench.movielens import answer, connection
@@ -118,7 +118,7 @@ def fetch(
                 "pass --mirror or --archive"
             )
         wait_s = max(pause_s, min(asked_s, retry.longest_asked_s))
-        log_line(f"download: {without_secrets(reason)}; next attempt in {wait_s:.0f} s")
+        log_line(f"download: {reason}; next attempt in {wait_s:.0f} s")
         time.sleep(wait_s)
         pause_s = min(2 * pause_s, retry.longest_pause_s)
 

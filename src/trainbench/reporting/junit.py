@@ -12,6 +12,7 @@ from datetime import datetime, timezone
 from xml.etree import ElementTree as ET
 
 from trainbench.compliance.rules.levels import LEVELS
+from trainbench.display.visible import visible
 from trainbench.reporting.records import LogFinding, Results, Trial
 from trainbench.reporting.text import shown
 from trainbench.reporting.verdict import CLOCK_RULES, Verdict, grouped, judge
@@ -113,7 +114,8 @@ def _suite(root: ET.Element, results: Results, name: str, cases: Sequence[Case])
             time=f"{case.time_s:.3f}",
         )
         if case.outcome:
-            ET.SubElement(element, case.outcome, message=case.message).text = case.detail
+            outcome = ET.SubElement(element, case.outcome, message=visible(case.message))
+            outcome.text = visible(case.detail)
 
 
 def _count(element: ET.Element, cases: Sequence[Case]) -> None:

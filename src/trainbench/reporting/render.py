@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib import resources
@@ -21,6 +22,7 @@ from trainbench import files
 from trainbench.benchmark import Benchmark, Quality
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.score import UNVERIFIED
+from trainbench.display.visible import cell, visible
 from trainbench.errors import ConfigError
 from trainbench.reporting import plots, tables, text
 from trainbench.reporting.collect import collect
@@ -33,6 +35,13 @@ from trainbench.trials.paths import RunDir
 from trainbench.trials.spec import benchmark_of
 
 SUMMARY_LIMIT = 2**20
+# Where a reader would make a link of a bare address.
+_LINK = re.compile(
+    r"(?<=[A-Za-z0-9])(?=://)|(?i:(?<=\bmailto)(?=:)|(?<=\bxmpp)(?=:)|(?<=\bwww)(?=\.))"
+)
+_PUBLISHED = re.compile(
+    r"https://(files\.grouplens\.org/datasets|www\.cs\.toronto\.edu/~kriz)/[\w./-]+"
+)
 REGENERATE = "python -m trainbench report --run DIR"
 
 LOAD_NOTE = "Shares are of the time of the CPUs that a trial may run on, second by second."
@@ -189,7 +198,7 @@ def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     return buffer.getvalue()
 
 
@@ -221,6 +230,7 @@ def _environment(*, escape: bool) -> Environment:
         loader=PackageLoader("trainbench.reporting", "templates"),
         autoescape=escape,
         undefined=StrictUndefined,
+        finalize=_finalize,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
@@ -231,8 +241,19 @@ def _environment(*, escape: bool) -> Environment:
 
 
 def markdown_cell(value: str) -> str:
-    """``value`` as one cell of a Markdown table: nothing in it is markup or ends the cell."""
-    line = " ".join(str(value).split())
-    for character in "\\`*_<>[]|#&~":
+    """``value`` as one cell of a Markdown table: nothing in it is markup or ends the cell.
+
+    Readers make links of bare addresses; only those of the publishers of data may be such.
+    """
+    line = visible(" ".join(str(value).split()))
+    published = _PUBLISHED.fullmatch(line)
+    for character in "\\`*_<>[]|#&~$":
         line = line.replace(character, "\\" + character)
-    return line
+    return line if published else _LINK.sub(r"\\", line)
+
+
+def _finalize(value: Any) -> Any:
+    """What a template prints, made visible; markup of our own stays markup."""
+    if isinstance(value, Markup):
+        return Markup(visible(str(value)))
+    return visible(value) if isinstance(value, str) else value

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from trainbench.display.secrets import without_secrets
 from trainbench.files import LARGEST, fill, parse_object, read_file, read_object
 
 # What XML 1.0 cannot hold even escaped: control characters, lone surrogates, U+FFFE and U+FFFF.
@@ -67,11 +68,11 @@ class Source:
 
 
 def _writable(value: Any) -> Any:
-    """``value`` without what JSON, XML or UTF-8 cannot hold, at any depth."""
+    """``value`` without passwords and what JSON, XML or UTF-8 cannot hold, at any depth."""
     if isinstance(value, dict):
         return {_writable(key): _writable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_writable(item) for item in value]
     if isinstance(value, str):
-        return UNWRITABLE.sub("\ufffd", value)
+        return without_secrets(UNWRITABLE.sub("\ufffd", value))
     return None if isinstance(value, int | float) and not abs(value) <= LARGEST else value

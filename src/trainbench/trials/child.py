@@ -15,6 +15,7 @@ from typing import Any
 
 from trainbench.benchmark import find, load
 from trainbench.configuration import record
+from trainbench.display.visible import guard_terminal
 from trainbench.errors import Interrupted, MachineError, TrainbenchError, system_text
 from trainbench.files import damage_told, read_object, write_json
 from trainbench.machine.privileges import gain_nothing
@@ -79,6 +80,7 @@ def ending_of(error: BaseException) -> tuple[int, str] | None:
 
 def main(path: Path) -> int:
     """Do what the spec in ``path`` says and return its exit code."""
+    guard_terminal()
     signals.listen()
     try:
         with damage_told(path, "a spec", "see trainbench.trials.child"):

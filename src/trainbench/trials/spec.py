@@ -9,6 +9,7 @@ from typing import Any
 
 from trainbench.benchmark import DEFAULT, Benchmark, find, load, registered
 from trainbench.configuration import record
+from trainbench.display.secrets import without_credentials
 from trainbench.errors import ConfigError
 from trainbench.files import damage_told, object_or_empty, read_object
 from trainbench.machine.images import images
@@ -43,6 +44,8 @@ class SetSpec:
     fresh: bool = False
 
     def __post_init__(self) -> None:
+        # It is recorded, shown and handed on; a mirror's address may hold a password.
+        object.__setattr__(self, "command", tuple(map(without_credentials, self.command)))
         if self.runs < 1:
             raise ConfigError(f"runs={self.runs}: wanted 1 or more")
         if self.seed is not None and self.seed < 0:

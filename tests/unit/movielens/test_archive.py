@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import os
 import random
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 from pytest_httpserver import HTTPServer
 
-from trainbench.errors import ConfigError, DataIntegrityError, MachineError
+from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
 from trainbench.movielens import archive
 from trainbench.movielens.datasets import CSV, Counts, Dataset, dataset, read_manifest
 from trainbench.movielens.unpack import ratings_member, unpack
@@ -85,6 +86,28 @@ def test_an_archive_comes_over_http_and_a_wrong_one_leaves_nothing(
     manifest = archive.download(tiny, data, mirror=httpserver.url_for("/sets/"))
     assert manifest.published
     assert manifest.source == httpserver.url_for("/sets/tiny.zip")
+
+
+def test_the_password_of_a_mirror_is_used_and_kept_nowhere(
+    mirror: Path, data: DataDir, httpserver: HTTPServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = a_zip(mirror / "tiny.zip")
+    address = httpserver.url_for("/sets").replace("://", "://alice:S3CRET@") + "?token=S3CRET"
+    basic = {"Authorization": "Basic " + base64.b64encode(b"alice:S3CRET").decode()}
+    httpserver.expect_ordered_request("/sets/tiny.zip", headers=basic).respond_with_data(
+        status=302, headers={"Location": f"{address}&again=1".replace("/sets", "/there")}
+    )
+    httpserver.expect_ordered_request(
+        "/there", headers=basic, query_string="token=S3CRET&again=1"
+    ).respond_with_data(path.read_bytes())
+    manifest = archive.download(described(path), data, mirror=address)
+    assert manifest.source == httpserver.url_for("/sets/tiny.zip")
+    with pytest.raises(TrainbenchError) as caught:
+        archive.download(dataset("ml-1m"), data, mirror=address)
+    said = capsys.readouterr().err + str(caught.value)
+    kept = b"".join(p.read_bytes() for p in data.root.rglob("*") if p.is_file())
+    assert "S3CRET" not in said
+    assert b"S3CRET" not in kept
 
 
 def test_another_archive_needs_the_users_word_and_is_marked(mirror: Path, data: DataDir) -> None:

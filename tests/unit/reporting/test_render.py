@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import re
@@ -151,6 +152,72 @@ def test_hostile_text_is_no_markdown_either(run: RunDir) -> None:
     change(run.trial(0).status, device="| a **b** [c](d) <e> `f`\n# g")
     assert "\\| a \\*\\*b\\*\\* \\[c\\](d) \\<e\\> \\`f\\` \\# g" in markdown(collect(run, NCF))
     assert markdown_cell("a\n|b") == "a \\|b"
+
+
+STEERING = "\u202egnp.exe\u2066\u200e"
+
+
+def hostile(run: RunDir, text: str) -> dict[str, str]:
+    """The texts of a report whose every free field holds ``text``."""
+    change(run.run_file, run_id=text, preset=text, command=["train", text])
+    change(run.manifest, source=text, note=text)
+    change(run.trial(0).status, state="failed", message=text, device=text)
+    change(run.trial(1).cache_drop, dropped=False, reason=text)
+    change(run.trial(0).system, kernel=text, os=text)
+    shutil.rmtree(run.root / "results")
+    folder = write_report(run, benchmark=NCF).html.parent
+    return {path.name: path.read_text() for path in folder.iterdir()}
+
+
+def test_characters_that_turn_text_round_are_shown_as_their_numbers(run: RunDir) -> None:
+    texts = hostile(run, STEERING)
+    for name in ("report.html", "report.md", "results.csv", "junit.xml"):
+        assert not set(STEERING) & set("\u202e\u2066\u200e") & set(texts[name]), name
+        assert "u202egnp.exe" in texts[name], name
+    assert json.loads(texts["results.json"])["run"]["run_id"] == STEERING
+
+
+@pytest.mark.parametrize(
+    ("text", "escaped"),
+    [
+        ("see https://evil.example/x", r"see https\://evil.example/x"),
+        ("see www.evil.example", r"see www\.evil.example"),
+        ("mailto:x ftp://y", r"mailto\:x ftp\://y"),
+        ("$x^2$ and $$y$$", r"\$x^2\$ and \$\$y\$\$"),
+        (
+            "https://files.grouplens.org/datasets/ https://evil.example",
+            r"https\://files.grouplens.org/datasets/ https\://evil.example",
+        ),
+    ],
+)
+def test_addresses_and_formulas_are_plain_text_in_markdown(
+    run: RunDir, text: str, escaped: str
+) -> None:
+    page = hostile(run, text)["report.md"]
+    assert escaped in page
+    assert text not in page
+
+
+def test_a_spreadsheet_runs_no_cell_of_the_report(run: RunDir) -> None:
+    formula = "=cmd|' /C calc'!A0"
+    texts = hostile(run, formula)
+    rows = list(csv.DictReader(io.StringIO(texts["results.csv"])))
+    assert {row["run_id"] for row in rows} == {f"'{formula}"}
+    for name in ("results.csv", "epochs.csv"):
+        for row in csv.reader(io.StringIO(texts[name])):
+            for text in row:
+                assert not text.startswith(tuple("=+@\t\r"))
+                assert not text.startswith("-") or float(text) < 0
+
+
+def test_a_password_in_an_earlier_record_is_in_no_file_of_the_report(run: RunDir) -> None:
+    texts = hostile(run, "--mirror=https://alice:S3CRET@host/d?token=S3CRET")
+    for name, text in texts.items():
+        assert "S3CRET" not in text, name
+    assert json.loads(texts["results.json"])["run"]["command"] == [
+        "train",
+        "--mirror=https://host/d",
+    ]
 
 
 def test_results_json_keeps_to_its_published_schema(run: RunDir, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.cnn.flags.params import Params
+from trainbench.display.secrets import without_secrets
 from trainbench.files import write_atomically
 from trainbench.machine import system
 
@@ -41,7 +42,7 @@ class BenchmarkLog:
             },
             "tensorflow_version": {"version": machine["packages"]["tensorflow"]},
             "tensorflow_environment_variables": [
-                {"name": name, "value": value}
+                {"name": name, "value": without_secrets(value)}
                 for name, value in sorted(os.environ.items())
                 if name.startswith("TF_")
             ],

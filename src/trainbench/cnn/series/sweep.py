@@ -16,6 +16,7 @@ from typing import Any
 from trainbench.cnn.flags.arguments import argv_of
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.series import batch_search, processes, repeats
+from trainbench.display.visible import cell
 from trainbench.errors import Interrupted, TrainbenchError
 from trainbench.files import write_atomically
 from trainbench.progress import log_line
@@ -127,7 +128,10 @@ def read(path: Path) -> list[dict[str, Any]]:
         reader = csv.DictReader(file)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ParamError(f"--sweep={path}: not a table of a sweep; give the name of a new file")
-        return list(reader)
+        # A spreadsheet would run flags: they were written with a ' in front.
+        return [
+            {name: (text or "").removeprefix("'") for name, text in row.items()} for row in reader
+        ]
 
 
 def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
@@ -135,7 +139,7 @@ def write(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
     write_atomically(path, text.getvalue())
 
 

@@ -21,6 +21,7 @@ from trainbench.compliance.reading import NEWEST_CHECKER
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.rules.rule import known_benchmarks
 from trainbench.compliance.score import run_rule, score
+from trainbench.display.visible import one_line
 from trainbench.files import read_object
 
 REQUIRED_LEVEL = {"closed": 2, "open": 1}
@@ -68,12 +69,13 @@ class Verification:
 
     def to_text(self) -> str:
         """What ``submission verify`` prints."""
-        lines = [f"{self.root}: {finding}" for finding in self.findings]
+        root = one_line(self.root)
+        lines = [f"{root}: {one_line(str(finding))}" for finding in self.findings]
         for (entry, benchmark), seconds in self.results.items():
             shown = "no result" if seconds is None else f"{seconds:.2f} s"
-            lines.append(f"{self.root}: {entry} {benchmark}: {shown}")
+            lines.append(f"{root}: {one_line(f'{entry} {benchmark}')}: {shown}")
         count = len(self.findings)
-        lines.append(f"{self.root}: {count} finding{'' if count == 1 else 's'}")
+        lines.append(f"{root}: {count} finding{'' if count == 1 else 's'}")
         return "\n".join(lines) + "\n"
 
 
