@@ -57,6 +57,22 @@ class RunRule:
 
 
 @dataclass(frozen=True)
+class Repeated:
+    """The fields of epochs.jsonl that a trial has again when it runs again with its seed.
+
+    Attributes:
+        inputs: on every machine.
+        results: on the same kind of machine, to the last digit.
+        share: the one of ``results`` that is a number out of another field; on another kind of
+            machine it is judged by its standard error.
+    """
+
+    inputs: tuple[str, ...]
+    results: tuple[str, ...]
+    share: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class Option:
     """An option of a benchmark's own steps, beside those that every benchmark has.
 
@@ -125,6 +141,7 @@ class Benchmark:
         prove: ``(run, trial, data) -> proof``: computes the quality of a trial that has ended a
             second time, by other code; ``str(proof)`` says what was found, ``proof.proved`` whether
             it holds. ``data`` may be ``None``: the data directory of the run. Empty for none.
+        repeated: what a replay compares; ``None`` where trials cannot be replayed.
     """
 
     name: str
@@ -155,6 +172,7 @@ class Benchmark:
     required_tags: tuple[str, ...] = ()
     report: str = "trainbench.reporting.sections:PLAIN"
     prove: str = ""
+    repeated: Repeated | None = None
 
     def preset(self, name: str) -> Any:
         """The configuration called ``name``; a ``ConfigError`` names the nearest otherwise."""

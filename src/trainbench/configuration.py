@@ -109,6 +109,20 @@ def differences(config: Config, base: Config) -> dict[str, tuple[Any, Any]]:
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
+def settings(config: Any, base: Any) -> list[str]:
+    """The ``key=value`` that make ``config`` of ``base``, as ``parsed`` reads them."""
+    changed = differences(config, base)
+    return [f"{name}={_written(own)}" for name, (_, own) in sorted(changed.items())]
+
+
+def _written(value: Any) -> str:
+    if dataclasses.is_dataclass(value):
+        return "x".join(str(getattr(value, f.name)) for f in dataclasses.fields(value))
+    if isinstance(value, tuple):
+        return ",".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) or value is None else str(value)
+
+
 def to_json(config: Any) -> str:
     """The text of config.json, stable for equal configurations."""
     return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"

@@ -50,6 +50,12 @@ class DataIntegrityError(TrainbenchError):
     exit_code = 3
 
 
+class ReplayDiffersError(TrainbenchError):
+    """A trial run again has other input or other results than the record of the first time."""
+
+    exit_code = 3
+
+
 class TargetNotReachedError(TrainbenchError):
     """Training ended at its epoch cap below the quality target."""
 

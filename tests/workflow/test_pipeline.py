@@ -329,3 +329,18 @@ def test_the_command_proves_every_trial_and_names_one_that_is_not_there(finished
         trial.proof.unlink()
     done = subprocess.run([*command, "--trial", "2"], capture_output=True, text=True, check=False)
     assert (done.returncode, "no trial 2 (has 0, 1)" in done.stderr) == (6, True)
+
+
+def test_a_replay_has_equal_input_and_names_the_hit_that_was_changed(
+    finished: Path, tmp_path: Path
+) -> None:
+    run = copied(finished, tmp_path)
+    _change_the_hits(run.trial(1))
+    hits = _lines(run.trial(1).epochs)[-1]["hits"]
+    code, out, err = _run(finished, "replay", str(run.root), "--trial", "1")
+    assert code == 3, err
+    equal = next(line for line in out.splitlines() if line.startswith("equal: "))
+    assert {"first_batch_sha256", "epoch_sha256", "mean_loss", "ndcg"} <= set(
+        equal.removeprefix("equal: ").split(", ")
+    )
+    assert f"hits is {hits - 1}, recorded is {hits}" in err

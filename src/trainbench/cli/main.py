@@ -1,7 +1,7 @@
 """The command line: parse, call, exit code.
 
-Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 data integrity, 4 target not reached,
-5 not compliant, 6 environment, 7 slower than the baseline, 130 interrupted.
+Exit codes: 0 ok, 1 failed, 2 usage or configuration, 3 data integrity or a replay that differs,
+4 target not reached, 5 not compliant, 6 environment, 7 slower than the baseline, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ EXAMPLES = {
     "score": "trainbench score results/my-system/ncf --json",
     "compare": "trainbench compare before.json after.json --threshold-percent 2",
     "prove": "trainbench prove data/runs/latest",
+    "replay": "trainbench replay data/runs/latest --trial 0 --epochs 1",
     "doctor": "trainbench doctor",
     "bench": "trainbench bench ncf",
     "cnn": "trainbench cnn --model=resnet50 --batch_size=32 --num_batches=50 --device=cpu",
@@ -93,6 +94,7 @@ for _command in (
     review.compare,
     review.evaluate,
     repeat.prove,
+    repeat.replay,
     machine.bench,
     machine.doctor,
     machine.cnn,

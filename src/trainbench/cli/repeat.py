@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import click
@@ -10,7 +11,9 @@ from trainbench.benchmark import load
 from trainbench.cli.options import FOLDER, opened
 from trainbench.cli.pipeline import existing_run
 from trainbench.errors import ConfigError, MachineError, NotCompliantError
-from trainbench.trials.paths import RunDir, TrialDir
+from trainbench.trials import replay as trial_replay
+from trainbench.trials.lock import locked
+from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.spec import benchmark_of
 
 _RUN = click.argument("run_path", metavar="RUN", type=FOLDER)
@@ -46,6 +49,35 @@ def prove(run_path: Path, index: int | None, data_dir: Path | None) -> None:
     wrong = [str(proof.trial) for proof in proofs if not proof.proved]
     if wrong:
         raise NotCompliantError(f"{run_path}: not proved: trial {', '.join(wrong)}")
+
+
+@click.command("replay")
+@_RUN
+@click.option("--trial", "index", default=0, type=click.IntRange(0), help="This trial.")
+@click.option("--epochs", type=click.IntRange(1), help="Only the first epochs. Default: all.")
+@click.option(
+    "--data-dir",
+    "data_dir",
+    type=FOLDER,
+    envvar="TRAINBENCH_DATA_DIR",
+    help="Where the data are and the new run goes. Default: where the run lies in, else data.",
+)
+def replay(run_path: Path, index: int, epochs: int | None, data_dir: Path | None) -> None:
+    """Run a trial again with its seed and its settings, and compare.
+
+    RUN is the folder of a run or a copy of it. Input has to be equal on every machine, results on
+    the same kind of machine. The page cache is not dropped, as the time is not what is repeated.
+    Exit 3: the first difference is named.
+    """
+    run = existing_run(run_path)
+    (trial,) = _trials(run, index)
+    own = DataDir(run.root.parents[1])
+    data = opened(data_dir or (own.root if own.caches.is_dir() else Path("data")))
+    command = ["trainbench", *sys.argv[1:]]
+    with locked(data, "replay"):
+        again, found = trial_replay.replay(run, trial, data=data, epochs=epochs, command=command)
+    click.echo(f"{found}\nin {again.root}")
+    found.require_same()
 
 
 def _trials(run: RunDir, index: int | None) -> list[TrialDir]:

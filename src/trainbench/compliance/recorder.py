@@ -61,7 +61,9 @@ class Recorder:
         """Write system.json, and degrade the result for each of ``notes`` that applies."""
         record = {**found, "privileges": privileges.of_this_process()}
         write_json(self.trial.system, record, sort_keys=False)
-        for code, text in applying(notes):
+        original = self.spec.replays
+        replay: Notes = [("replay", f"{original} once more, with its seed", original)]
+        for code, text in applying([*notes, *replay]):
             self.degrade(code, text)
         write_status(self.status, self.trial.status)
 

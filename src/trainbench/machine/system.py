@@ -19,6 +19,8 @@ import psutil
 from trainbench.machine import allotment
 
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
+# By which libraries choose how they add and multiply. A virtual machine may hide some of its CPU's.
+INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", *BF16_FLAGS)
 PACKAGES = (
     "trainbench",
     "tensorflow",
@@ -75,7 +77,28 @@ def cpu() -> dict[str, Any]:
         "sockets": allotment.sockets(),
         "cores": allotment.cores(),
         "threads": allotment.cpus(),
+        "instruction_sets": [s for s in INSTRUCTION_SETS if s in _read("/proc/cpuinfo").split()],
     }
+
+
+def kind(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a system.json decides the last digits of results, by its name for people.
+
+    ``None`` for what is not recorded. Of the code the version counts: results of one version are
+    promised to be equal, so other ones are a finding.
+    """
+    own_cpu, packages = _object(record.get("cpu")), _object(record.get("packages"))
+    found = {name: own_cpu.get(name) for name in ("model", "threads", "instruction_sets")}
+    return {
+        "device": record.get("device"),
+        **{f"cpu {name.replace('_', ' ')}": value for name, value in found.items()},
+        "gpus": record.get("gpus"),
+        **{name: packages.get(name) for name in ("trainbench", "tensorflow", "keras", "numpy")},
+    }
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def host() -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from trainbench.benchmark import Benchmark, Option, Quality, RunRule
+from trainbench.benchmark import Benchmark, Option, Quality, Repeated, RunRule
 from trainbench.compliance.tags import ncf as tags
 from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.machine.system import nvidia_gpus
@@ -100,4 +100,9 @@ NCF = Benchmark(
     options=_OPTIONS,
     report="trainbench.ncf.report:NCF",
     prove="trainbench.ncf.proof.prove:prove",
+    repeated=Repeated(
+        inputs=("candidates_sha256", "first_batch_sha256", "epoch_sha256"),
+        results=("hits", "mean_loss", "ndcg"),
+        share=("hits", "users"),
+    ),
 )

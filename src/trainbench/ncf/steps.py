@@ -91,6 +91,8 @@ def check_set(spec: SetSpec) -> SetSpec:
         ConfigError: what several machines cannot train, or not with these options.
     """
     cluster = Options(**spec.options).cluster
+    if spec.replays:
+        return _checked_replay(spec, cluster)
     if cluster is None:
         return spec
     if spec.pipeline:
@@ -106,6 +108,16 @@ def check_set(spec: SetSpec) -> SetSpec:
     _check_config(spec.config, cluster)
     # Workers cannot know which trials another machine's run lacks.
     return replace(spec, fresh=True)
+
+
+def _checked_replay(spec: SetSpec, cluster: Cluster | None) -> SetSpec:
+    """``spec`` without a trace of its steps, which is no part of what is repeated."""
+    if cluster is not None:
+        raise ConfigError(
+            f"{spec.replays} ran on {cluster.num_workers} machines; only trials of one machine "
+            "are replayed"
+        )
+    return replace(spec, options={**spec.options, "profile": None})
 
 
 def _check_config(config: NcfConfig, cluster: Cluster) -> None:

@@ -221,7 +221,19 @@ def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
         "found_by": found_by,
         "unverified": UNVERIFIED,
         "regenerate": REGENERATE,
+        "replays": _replays(results),
     }
+
+
+def _replays(results: Results) -> list[str]:
+    """The command that runs each trial again, where its benchmark has one."""
+    if results.benchmark.repeated is None:
+        return []
+    name = results.run.run_id or ""
+    # The command is there to be copied into a shell; a name may come from anywhere.
+    folder = f"data/runs/{name}" if re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII) else "DIR"
+    shown = results.trials[: tables.MOST_TRIALS]
+    return [f"python -m trainbench replay {folder} --trial {t.index}" for t in shown if t.epochs]
 
 
 def _environment(*, escape: bool) -> Environment:

@@ -76,6 +76,7 @@ class RunDir:
 
     run_file = _In("run.json")  # identity, command, number of trials
     config = _In("config.json")  # the resolved configuration that all trials share
+    replay = _In("replay.json")  # of a replay: what it repeats, and whether it came out the same
     manifest = _In("manifest.json")  # the dataset's, copied: a run is reviewed elsewhere, too
     cache_record = _In("cache.json")  # the cache's, copied
     findings = _In("results/findings.json")  # what stitch and check found, per trial

@@ -18,6 +18,18 @@ from trainbench.trials.paths import DataDir, RunDir, TrialDir
 
 
 @dataclass(frozen=True)
+class Original:
+    """The trial that another one repeats with its seed, as run.json of a replay has it."""
+
+    run_id: str
+    trial: int
+    seed: str
+
+    def __str__(self) -> str:
+        return f"trial {self.trial} of run {self.run_id}"
+
+
+@dataclass(frozen=True)
 class SetSpec:
     """What ``train`` was asked for.
 
@@ -26,6 +38,7 @@ class SetSpec:
         options: of this benchmark's own (``Benchmark.options``), by name.
         pipeline: whether the other steps run before and after it in this process.
         fresh: begin a new run also where the latest one was cut off.
+        replays: the trial to repeat; the set is one trial with the seed of that one.
 
     Raises:
         ConfigError: ``runs`` below 1, or ``seed`` below 0.
@@ -42,6 +55,7 @@ class SetSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     pipeline: bool = False
     fresh: bool = False
+    replays: Original | None = None
 
     def __post_init__(self) -> None:
         # It is recorded, shown and handed on; a mirror's address may hold a password.
@@ -75,6 +89,7 @@ class TrialSpec:
     git: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     images: Sequence[Mapping[str, Any]] = ()
+    replays: Original | None = None
 
     @classmethod
     def of(cls, spec: SetSpec, run: RunDir, *, index: int, seed: int) -> TrialSpec:
@@ -89,6 +104,7 @@ class TrialSpec:
             git=spec.git,
             options=spec.options,
             images=images(spec.data.images),
+            replays=spec.replays,
         )
 
     @classmethod

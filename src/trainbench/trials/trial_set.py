@@ -167,9 +167,11 @@ def _new_run(spec: SetSpec, inputs: Inputs) -> RunDir:
         "command": list(spec.command),
         "trainbench_version": __version__,
         "system_name": system.slug(system.record(git={})),
+        **({"replays": spec.replays} if spec.replays else {}),
     }
     write_json(run.run_file, record, sort_keys=False)
-    _point_latest_at(spec.data, run)
+    if not spec.replays:
+        _point_latest_at(spec.data, run)
     log_line(f"new run {run.root.name}: {spec.runs} trial(s)")
     return run
 
@@ -205,7 +207,7 @@ def _finished(spec: SetSpec, run: RunDir, index: int) -> Status:
     if status.state in FINISHED:
         return status
     _set_aside(trial, status.state or "no status")
-    seed = trial_seed(spec.seed, index)
+    seed = int(spec.replays.seed) if spec.replays else trial_seed(spec.seed, index)
     log_line(f"trial {index + 1} of {spec.runs}, seed {seed}")
     trial.root.mkdir()
     one = TrialSpec.of(spec, run, index=index, seed=seed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from trainbench import configuration
-from trainbench.benchmark import Benchmark, Option, Quality, RunRule
+from trainbench.benchmark import Benchmark, Option, Quality, Repeated, RunRule
 
 ENDS = ("by itself", "killed", "damaged")
 
@@ -76,4 +76,5 @@ TOY = Benchmark(
     options=(Option("ends", ("train",), "How trials end.", choices=ENDS, field="ends"),),
     tags=frozenset({"points"}),
     required_tags=("points",),
+    repeated=Repeated(inputs=("points_sha256",), results=("r2",)),
 )

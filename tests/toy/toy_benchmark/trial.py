@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import signal
 from dataclasses import dataclass, replace
@@ -79,6 +81,9 @@ def _train(recorder: Recorder, config: ToyConfig) -> ToyStatus:
             emit(tags.EVAL_ACCURACY, {"epoch": epoch, "value": found})
             emit(tags.EVAL_STOP, epoch)
             log_line(f"epoch {epoch + 1}  r2 {found:.4f}")
+        record = {"epoch": epoch, "r2": found, "points_sha256": hashlib.sha256(x.data).hexdigest()}
+        with open(recorder.trial.epochs, "a") as out:
+            out.write(json.dumps(record) + "\n")
         if found >= config.target_r2:
             break
     converged = found >= config.target_r2

@@ -89,6 +89,14 @@ def test_odd_first_mlp_size_is_refused() -> None:
         config.validated(odd)
 
 
+def test_the_settings_that_made_a_configuration_make_it_again() -> None:
+    base = config.quick()
+    words = ["synthetic=60x80x2400", "mlp_layer_sizes=16,8", "xla=false", "division=open"]
+    made = config.with_settings(base, [*words, "learning_rate=0.001", "mf_dim=8"])
+    assert config.with_settings(base, configuration.settings(made, base)) == made
+    assert configuration.settings(base, base) == []
+
+
 def test_differences_name_both_values() -> None:
     found = configuration.differences(NCF.preset("ml-1m"), NCF.preset("reference"))
     assert found == {

@@ -282,3 +282,20 @@ def test_a_full_disk_leaves_no_half_report(run: RunDir, monkeypatch: pytest.Monk
     with pytest.raises(OSError, match="No space"):
         write_report(run, benchmark=NCF)
     assert contents(run.report) == before
+
+
+def test_each_trial_has_the_command_that_runs_it_again(run: RunDir, page: str) -> None:
+    wanted = [
+        f"python -m trainbench replay data/runs/20261118-093320-ml-1m --trial {index}"
+        for index in range(3)
+    ]
+    assert "\n".join(wanted) in page
+    assert "\n".join(f"    {line}" for line in wanted) in markdown(collect(run, NCF))
+
+
+@pytest.mark.parametrize("name", ["a; rm -rf .", "a\nb", "$(id)", "../../etc", "-x"])
+def test_a_run_id_that_a_shell_would_understand_is_not_in_the_command(
+    run: RunDir, name: str
+) -> None:
+    change(run.run_file, run_id=name)
+    assert "trainbench replay DIR --trial 0\n" in markdown(collect(run, NCF))
