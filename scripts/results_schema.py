@@ -26,6 +26,7 @@ from trainbench.reporting.compare import Comparison
 from trainbench.reporting.records import (
     SCHEMA_VERSION,
     CacheDrop,
+    Contradiction,
     Difference,
     LogCheck,
     LogFinding,
@@ -49,6 +50,10 @@ SAID: dict[str, dict[str, str]] = {
         "settings": "What differs, and what one run says and another does not (not known).",
         "unknown": "What none of the runs says.",
     },
+    "Contradiction": {
+        "file": "Path relative to the run directory.",
+        "wanted": "What its sum, the log or another file says.",
+    },
     "Evaluation": {
         "epoch": "Epochs trained, with its fraction.",
         "top_1": "Share of the images.",
@@ -59,6 +64,7 @@ SAID: dict[str, dict[str, str]] = {
         "file": "Path relative to the run directory.",
         "time_s": "run_stop - run_start, by the wall clock.",
         "monotonic_time_s": "The same by the monotonic clock; null without clock.jsonl.",
+        "degraded": "Codes of the degradations that the log names.",
         "clocks_agree": "Whether both clocks kept step in the log; null without clock.jsonl.",
         "converged": "Whether the quality reached the target of the same log.",
         "success": "What run_stop claims.",
@@ -229,8 +235,8 @@ def of_benchmark(
 def definitions() -> dict[str, Any]:
     """Every definition by its name."""
     kinds = (
-        *(CacheDrop, Comparison, Degradation, Difference, Load, LogFinding, Phase, Rule, Run),
-        Score,
+        *(CacheDrop, Comparison, Contradiction, Degradation, Difference, Load),
+        *(LogFinding, Phase, Rule, Run, Score),
     )
     open_log = {"description": "The best quality and the target.", **NUMBER}
     open_trial = {"description": "The best quality of any epoch.", **NUMBER}
@@ -304,6 +310,14 @@ def common() -> dict[str, Any]:
         "set_findings": {
             "description": "Strict findings on all logs together.",
             **array("LogFinding"),
+        },
+        "contradictions": {
+            "description": "Files that are not as their SHA-256 sums, the logs or each other say.",
+            **array("Contradiction"),
+        },
+        "chain": {
+            "description": "In words, which files were compared with their SHA-256 sums.",
+            "type": "string",
         },
         "score": {"anyOf": [ref("Score"), {"type": "null"}]},
         "set_aside": strings("Folders of trials that were cut off and started anew."),

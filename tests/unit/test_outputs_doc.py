@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
-from run_dir import build_run
+from run_dir import build_run, seal
 
 from trainbench.image_classification.benchmark import RESNET
 from trainbench.image_classification.report import ImagesStatus
@@ -22,7 +22,7 @@ QUOTED = set(re.findall(r"`([^`]+)`", TEXT))
 
 
 def test_every_file_of_a_run_is_documented(tmp_path: Path) -> None:
-    run = build_run(tmp_path / "run", trials=1)
+    run = seal(build_run(tmp_path / "run", trials=1))
     write_report(run, benchmark=NCF)
     names = {re.sub(r"_\d+\.txt$", "_<i>.txt", p.name) for p in run.root.rglob("*") if p.is_file()}
     documented = {name.rsplit("/", 1)[-1] for name in QUOTED}

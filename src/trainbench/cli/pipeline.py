@@ -77,6 +77,9 @@ def _stitch(run: RunDir, dialect: str) -> None:
         print(trial.summary, flush=True)
         for finding in (*trial.stitch, *trial.levels["2"]):
             log_line(f"trial {trial.index}: {finding}")
+    for finding in found.set_findings:
+        if finding.rule.startswith("stitch/"):
+            log_line(f"run: {finding}")
     log_line(f"stitched logs: {run.results(found.system, benchmark)}")
 
 
@@ -100,6 +103,8 @@ def report(
 
     with recorded_of(run, "report") as step:
         files = write_report(run, out, benchmark=benchmark_of(run), compare=compare)
+    for sentence in files.compliance:
+        log_line(f"report: {sentence}")
         if summary is not None:
             with open(summary, "a") as page:
                 page.write(step_summary(files.markdown.read_text()))

@@ -9,6 +9,7 @@ nothing is lost.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -31,10 +32,12 @@ from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.two_clocks import NOT_TIMED, Clocks, Times, of_raw_logs, times
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.files import write_atomically
+from trainbench.trials import chain
 from trainbench.trials.paths import RunDir, TrialDir
 
 DEFERRED = "DEFERRED: "
 DIALECTS = ("v05", "mllog")
+UNLIKE_RAW = "records/stitched"
 
 
 @dataclass(frozen=True)
@@ -264,6 +267,9 @@ def stitch_run(
         raise ConfigError(f"unknown dialect {dialect!r} (known: {', '.join(DIALECTS)})")
     if not run.trials:
         raise DataIntegrityError(f"{run.root}: no trial_<i> folder; wanted a run that was trained")
+    breaks = chain.of_run(run).breaks
+    # Written again at the end: what is cut off in between has no list, and is not believed.
+    run.chain.unlink(missing_ok=True)
     logs: dict[str, tuple[Event, ...]] = {}
     trials = []
     for trial in run.trials:
@@ -279,9 +285,40 @@ def stitch_run(
             _write(modern, "".join(f"{line}\n" for line in lines))
         logs[out.name] = result.events
         trials.append(_judged(run, trial.index, out, result))
-    findings = RunFindings(system, tuple(trials), tuple(check_set(logs)))
+    trials = [_with_breaks(trial, breaks) for trial in trials]
+    of_run = [b for b in breaks if not b.file.startswith(("trial_", "results/"))]
+    of_set = (*map(_finding, of_run), *check_set(logs))
+    findings = RunFindings(system, tuple(trials), of_set)
     _write(run.findings, findings.to_json())
+    chain.seal_results(run)
     return findings
+
+
+def _with_breaks(trial: TrialFindings, breaks: Iterable[chain.Break]) -> TrialFindings:
+    """``trial`` with what of its files was changed after it had ended."""
+    own = (b for b in breaks if b.file.startswith(f"trial_{trial.index}/"))
+    return replace(trial, stitch=(*trial.stitch, *map(_finding, own)))
+
+
+def _finding(broken: chain.Break) -> Finding:
+    return Finding(f"stitch/{broken.rule}", f"{broken.file}: {broken.found}", broken.wanted)
+
+
+def unlike_raw(trial: TrialDir, log: Path) -> Finding | None:
+    """Where the stitched ``log`` is not what the trial's raw logs give; None for no raw log."""
+    if not trial.raw_logs:
+        return None
+    try:
+        wanted = stitch_files(trial.raw_logs).text.splitlines()
+        text = log.read_bytes().decode(errors="replace")
+    except (DataIntegrityError, OSError) as error:
+        return Finding(UNLIKE_RAW, str(error), "raw logs to compare with")
+    found = text.splitlines()
+    for number, (one, other) in enumerate(itertools.zip_longest(found, wanted), start=1):
+        if one != other:
+            found_line, wanted_line = ("no line" if s is None else excerpt(s) for s in (one, other))
+            return Finding(UNLIKE_RAW, found_line, wanted_line, number, excerpt(one or ""))
+    return None
 
 
 _FOLDER_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{,199}")

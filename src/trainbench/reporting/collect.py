@@ -14,7 +14,7 @@ from trainbench import configuration
 from trainbench.benchmark import Benchmark, load
 from trainbench.errors import DataIntegrityError
 from trainbench.machine.load import Load, Sample, load_of, timed
-from trainbench.reporting import evidence
+from trainbench.reporting import evidence, integrity
 from trainbench.reporting.records import (
     CacheDrop,
     Difference,
@@ -49,18 +49,21 @@ def collect(run: RunDir, benchmark: Benchmark) -> Results:
     logs = evidence.evidence(run, identity.system_name, source.missing, benchmark.name)
     lost = evidence.lost_lines(source.mapping(run.findings))
     indices = sorted({trial.index for trial in run.trials} | logs.logs.keys())
+    trials = tuple(_trial(source, run.trial(i), logs, lost.get(i, ()), benchmark) for i in indices)
+    sections: Sections = load(benchmark.report)
+    contradictions, chain = integrity.contradictions(run, trials, logs, sections, benchmark.quality)
     return Results(
         run=identity,
         config=config,
         differences=_differences(config, benchmark.preset(benchmark.reference), source.missing),
         dataset=_without_list(source.mapping(run.manifest)),
         cache=_without_list(source.mapping(run.cache_record)),
-        trials=tuple(
-            _trial(source, run.trial(i), logs, lost.get(i, ()), benchmark) for i in indices
-        ),
+        trials=trials,
         rules=evidence.rules(benchmark.name),
         logged=logs.logged,
         set_findings=logs.set_findings,
+        contradictions=contradictions,
+        chain=chain,
         score=logs.score,
         set_aside=tuple(sorted(p.name for p in run.root.glob("trial_*.aborted-*"))),
         missing=tuple(source.missing),

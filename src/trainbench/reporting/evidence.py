@@ -32,13 +32,14 @@ _Record = TypeVar("_Record", LogCheck, LogFinding, Score)
 class Evidence:
     """All stitched logs of a run: each alone by trial, all as a set, and their statistic.
 
-    ``epochs`` holds what the logs say of each epoch, for trials of which nothing else is left;
+    ``epochs`` holds what the logs say of each epoch, ``elapsed_s`` when, since run_start;
     ``logged`` what they say of the hyperparameters, by tag.
     """
 
     logs: Mapping[int, LogCheck]
     epochs: Mapping[int, tuple[LoggedEpoch, ...]]
     logged: Mapping[str, tuple[Any, ...]]
+    elapsed_s: Mapping[int, tuple[float | None, ...]]
     set_findings: tuple[LogFinding, ...]
     score: Score | None
 
@@ -61,15 +62,25 @@ def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str
         logs=logs,
         epochs={index: tuple(_epochs(log)) for index, log in events.items()},
         logged=hyperparameters(events.values()),
+        elapsed_s={index: tuple(_elapsed(log)) for index, log in events.items()},
         set_findings=tuple(_with_context(finding, []) for finding in of_set),
         score=_score(folder, benchmark) if logs else None,
     )
 
 
 def _epochs(events: Sequence[Event]) -> Iterable[LoggedEpoch]:
-    for event in events:
-        if event.key == tags.EVAL_ACCURACY and isinstance(event.value, dict):
-            yield fill(LoggedEpoch, event.value, set(), {"quality": "value"})
+    for event in _evaluations(events):
+        yield fill(LoggedEpoch, event.value, set(), {"quality": "value"})
+
+
+def _elapsed(events: Sequence[Event]) -> Iterable[float | None]:
+    start = outcome(events).run_start_unix_s
+    for event in _evaluations(events):
+        yield None if start is None else float(event.time) - start
+
+
+def _evaluations(events: Sequence[Event]) -> Iterable[Event]:
+    return (e for e in events if e.key == tags.EVAL_ACCURACY and isinstance(e.value, dict))
 
 
 def results_folder(run: RunDir, system: str | None, benchmark: str) -> Path:
@@ -101,6 +112,7 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
         clocks_agree=shown.agree,
         benchmark=events[0].benchmark if events else None,
         seed=run.seed or _random_seed(events),
+        degraded=tuple(dict.fromkeys(_degraded(events))),
         findings=tuple(_with_context(finding, known) for finding in found),
     )
     return judged, events
@@ -110,6 +122,11 @@ def _random_seed(events: Sequence[Event]) -> str | None:
     """The seed where a log has it under v0.5's own tag, as ResNet's have."""
     found = (e.value for e in events if e.key == resnet_tags.RUN_SET_RANDOM_SEED)
     return next((json.dumps(value) for value in found if value is not None), None)
+
+
+def _degraded(events: Sequence[Event]) -> Iterable[str]:
+    found = (event.value for event in events if event.key == tags.DEGRADED)
+    return (excerpt(value) for value in found if isinstance(value, str))
 
 
 def rules(benchmark: str) -> tuple[Rule, ...]:

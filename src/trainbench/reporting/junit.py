@@ -13,6 +13,7 @@ from xml.etree import ElementTree as ET
 
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.display.visible import visible
+from trainbench.reporting import integrity
 from trainbench.reporting.records import LogFinding, Results, Trial
 from trainbench.reporting.text import shown
 from trainbench.reporting.verdict import CLOCK_RULES, Verdict, grouped, judge
@@ -40,6 +41,7 @@ def junit(results: Results) -> str:
     suites = {"outcome": [_verdict(verdict), *_trials(results, verdict)]}
     if any(trial.log for trial in results.trials):
         suites |= {f"level {level}": list(_level(results, level)) for level in LEVELS}
+        suites["records"] = list(_records(results))
     cases = [case for suite in suites.values() for case in suite]
     root = ET.Element("testsuites", {"name": f"trainbench {results.benchmark.name}"})
     _count(root, cases)
@@ -81,6 +83,17 @@ def _level(results: Results, level: str) -> Iterator[Case]:
             yield Case(rule, SKIPPED, _reason(settings.get(rule, ()), says[0]), "\n".join(says))
         else:
             yield Case(rule, FAILURE, says[0], "\n".join(says))
+
+
+def _records(results: Results) -> Iterator[Case]:
+    """Whether the files of the run fit together."""
+    for rule, _ in integrity.RULES:
+        says = [
+            f"{c.file}: found {c.found}; wanted {c.wanted}"
+            for c in results.contradictions
+            if c.rule == rule
+        ]
+        yield Case(rule, FAILURE, says[0], "\n".join(says)) if says else Case(rule)
 
 
 def _findings(

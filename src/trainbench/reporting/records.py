@@ -91,6 +91,16 @@ class LogFinding:
 
 
 @dataclass(frozen=True)
+class Contradiction:
+    """What a file of the run says, and what its sum, a log or another file says of the same."""
+
+    rule: str
+    file: str
+    found: str
+    wanted: str
+
+
+@dataclass(frozen=True)
 class LogCheck:
     """A stitched log checked again: its time, its outcome and the findings of all levels.
 
@@ -112,6 +122,7 @@ class LogCheck:
     converged: bool
     success: bool | None
     seed: str | None
+    degraded: tuple[str, ...]
     findings: tuple[LogFinding, ...]
 
     def of_level(self, level: str) -> tuple[LogFinding, ...]:
@@ -226,8 +237,9 @@ class Difference:
 class Results:
     """A run as its directory tells it.
 
-    ``set_findings`` are on all logs together; ``set_aside`` names trials that were cut off and
-    started anew; ``logged`` has what the logs say of the hyperparameters, by tag.
+    ``set_findings`` are on all logs together; ``contradictions`` are between the files of the run,
+    and ``chain`` says which were compared with their sums; ``set_aside`` names trials that were cut
+    off and started anew; ``logged`` has what the logs say of the hyperparameters, by tag.
     """
 
     run: Run
@@ -239,6 +251,8 @@ class Results:
     rules: tuple[Rule, ...]
     logged: Mapping[str, tuple[Any, ...]]
     set_findings: tuple[LogFinding, ...]
+    contradictions: tuple[Contradiction, ...]
+    chain: str
     score: Score | None
     set_aside: tuple[str, ...]
     missing: tuple[str, ...]
@@ -271,6 +285,9 @@ class Results:
     def degraded(self) -> tuple[str, ...]:
         """What makes the result less than the benchmark's own, in words, each once."""
         texts = [d.text or d.code for t in self.trials for d in t.status.degraded or ()]
+        told = {d.code for t in self.trials for d in t.status.degraded or ()}
+        logged = (code for t in self.trials if t.log for code in t.log.degraded)
+        texts += [f"{code} (the log alone says so)" for code in logged if code not in told]
         if any(t.log and t.log.clocks_agree is False for t in self.trials):
             texts.append("the wall clock, by which the log is written, was not right in the run")
         runs = max(self.run.runs or 0, len(self.trials))

@@ -49,9 +49,13 @@ LOAD_NOTE = "Shares are of the time of the CPUs that a trial may run on, second 
 
 @dataclass(frozen=True)
 class ReportFiles:
-    """The files that ``write_report`` wrote, and the exit code that the results deserve."""
+    """The files that ``write_report`` wrote, and the exit code that the results deserve.
+
+    ``compliance`` says whether logs, records and sums of the run fit together.
+    """
 
     exit_code: int
+    compliance: tuple[str, ...]
     html: Path
     markdown: Path
     results_json: Path
@@ -90,7 +94,8 @@ def write_report(
     }
     for path, content in texts.items():
         files.write_atomically(path, content)
-    return ReportFiles(judge(results).exit_code, *texts)
+    said = summary(results).compliance
+    return ReportFiles(judge(results).exit_code, said, *texts)
 
 
 def _comparable(other: RunDir, run: RunDir, benchmark: Benchmark) -> Results:

@@ -8,7 +8,7 @@ from statistics import median
 
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.two_clocks import Times
-from trainbench.reporting.records import Results, Score, Trial
+from trainbench.reporting.records import Contradiction, LogCheck, Results, Score, Trial
 from trainbench.reporting.sections import Answer
 from trainbench.reporting.text import (
     NA,
@@ -18,7 +18,6 @@ from trainbench.reporting.text import (
     percent,
     plural,
     seconds,
-    yes,
 )
 from trainbench.reporting.verdict import grouped, judge, level_findings
 
@@ -100,8 +99,11 @@ def _clock(reached: Sequence[Trial]) -> str:
         return "by status.json, no log"
     # The worst that is said of any log: disagreement, then no monotonic times.
     worst = min(logs, key=lambda log: {False: 0, None: 1, True: 2}[log.clocks_agree])
-    clocks = Times(worst.time_s, worst.monotonic_time_s, worst.clocks_agree)
-    return f"from run_start to run_stop {clocks.sentence}"
+    return f"from run_start to run_stop {_times(worst).sentence}"
+
+
+def _times(log: LogCheck) -> Times:
+    return Times(log.time_s, log.monotonic_time_s, log.clocks_agree)
 
 
 def _rules(question: str, level: str, results: Results) -> Answer:
@@ -150,41 +152,43 @@ def _list(numbers: Sequence[int]) -> str:
 
 
 def _compliance(results: Results) -> list[str]:
-    sentences = [text for trial in results.trials for text in _cross_checks(results, trial)]
+    sums = f"{results.chain[0].upper()}{results.chain[1:]}."
+    sentences = [f"{c.file}: {c.found}, wanted {c.wanted} ({c.rule})." for c in shown(results)]
+    sentences += [
+        f"Trial {t.index}: {seconds(t.log.time_s)} {_times(t.log).sentence}."
+        for t in results.trials
+        if t.log and t.log.clocks_agree is False
+    ]
+    sentences += [text for trial in results.trials for text in _uncovered(trial)]
     if sentences or not results.trials:
-        return sentences
+        return [*sentences, sums]
     if all(trial.status.state is None for trial in results.trials):
-        return ["Only logs were found: there is no record of a trial to compare them with."]
+        alone = "Only logs were found: there is no record of a trial to compare them with."
+        return [alone, sums]
     name = results.quality.name
-    return [f"Time, {name} and phases in the logs agree with what the trials recorded."]
+    return [f"Time, {name} and phases in the logs agree with what the trials recorded.", sums]
 
 
-def _cross_checks(results: Results, trial: Trial) -> list[str]:
-    """Where the log and the trial's own record disagree."""
-    log = trial.log
-    if log is None:
-        return [f"Trial {trial.index}: no stitched log; run the stitch step."]
-    found = []
-    own = trial.status.time_to_train_s
-    if own is not None and log.time_s is not None and abs(own - log.time_s) > TIME_TOLERANCE_S:
-        found.append(f"the log says {seconds(log.time_s)}, status.json {seconds(own)}")
-    state = trial.status.state
-    if trial.finished and state and log.converged != (state == "converged"):
-        found.append(f"the log says target reached: {yes(log.converged)}, status.json {state}")
-    best, name = trial.best, results.quality.name
-    if best is not None and log.best is not None and abs(best - log.best) > 1e-6:
-        found.append(f"best {name} is {log.best} in the log, {best} as the trial recorded it")
-    found += results.sections.contradictions(trial)
-    found += _uncovered(trial)
-    return [f"Trial {trial.index}: {text}." for text in found]
+MOST_SHOWN = 20
+
+
+def shown(results: Results) -> Sequence[Contradiction]:
+    """The contradictions that the page lists; results.json and junit.xml have all."""
+    found = results.contradictions
+    if len(found) <= MOST_SHOWN:
+        return found
+    rest = f"{len(found) - MOST_SHOWN} more, in results.json"
+    return (*found[:MOST_SHOWN], Contradiction("records/more", "run", rest, "none"))
 
 
 def _uncovered(trial: Trial) -> list[str]:
-    """A pause would show as time on the clock that no phase accounts for."""
+    """Where there is no log, or no phase accounts for time on the clock, as in a pause."""
+    if trial.log is None:
+        return [f"Trial {trial.index}: no stitched log; run the stitch step."]
     share, total = trial.covered(trial.phases), trial.time_on_clock_s or 0.0
     if share is None or LEAST_COVERED <= share <= 1 + 1e-3:
         return []
     if abs(1 - share) * total <= TIME_TOLERANCE_S:
         return []
     text = f"the phases on the clock add up to {percent(share)} of the time"
-    return [f"{text} from run_start to run_stop"]
+    return [f"Trial {trial.index}: {text} from run_start to run_stop."]

@@ -60,7 +60,8 @@ def judge(results: Results) -> Verdict:
 
 def contradicted(results: Results) -> bool:
     """Whether what the run left behind does not fit together, so that no result holds."""
-    return any(t.log and t.log.clocks_agree is False for t in results.trials)
+    stepped = any(t.log and t.log.clocks_agree is False for t in results.trials)
+    return stepped or bool(results.contradictions)
 
 
 def level_findings(results: Results, level: str) -> int | None:

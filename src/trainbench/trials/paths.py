@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeGuard
 
 _TRIAL = re.compile(r"trial_([0-9]+)")
 
@@ -27,6 +27,10 @@ class _In:
 
     def __get__(self, owner: _Folder, kind: type) -> Path:
         return owner.root / self._name
+
+
+def _is_file(kind: object) -> TypeGuard[_In]:
+    return isinstance(kind, _In)
 
 
 @dataclass(frozen=True)
@@ -80,7 +84,13 @@ class RunDir:
     manifest = _In("manifest.json")  # the dataset's, copied: a run is reviewed elsewhere, too
     cache_record = _In("cache.json")  # the cache's, copied
     findings = _In("results/findings.json")  # what stitch and check found, per trial
+    chain = _In("results/sha256sums.txt")  # of the stitched logs and all that they stand on
     report = _In("report")
+
+    @property
+    def records(self) -> list[Path]:
+        """What was written before the first trial and never changes."""
+        return [self.run_file, self.config, self.manifest, self.cache_record]
 
     def trial(self, index: int) -> TrialDir:
         """Folder of the trial with this index, counted from 0."""
@@ -118,7 +128,13 @@ class TrialDir:
     result = _In("result.json")  # what a CNN trial measured, step by step
     cache_drop = _In("cache_drop.json")  # how the page cache was dropped, or why it was not
     model = _In("model")  # folder of the trained weights
+    chain = _In("sha256sums.txt")  # of all files above and of the run's records; the last one
     proof = _In("proof.json")  # what prove found
+
+    @property
+    def files(self) -> list[Path]:
+        """Every file named above, whether or not it is there."""
+        return [kind.__get__(self, TrialDir) for kind in vars(TrialDir).values() if _is_file(kind)]
 
     @property
     def index(self) -> int:

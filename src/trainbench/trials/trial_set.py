@@ -36,7 +36,7 @@ from trainbench.machine.load import load_of, read_samples, timed
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.machine.sampler import sampled
 from trainbench.progress import duration, log_line
-from trainbench.trials import child
+from trainbench.trials import chain, child
 from trainbench.trials.clock import timed_span
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.spec import Run, SetSpec, TrialSpec
@@ -167,7 +167,11 @@ def _new_run(spec: SetSpec, inputs: Inputs) -> RunDir:
         "command": list(spec.command),
         "trainbench_version": __version__,
         "system_name": system.slug(system.record(git={})),
+<<<<<<< HEAD
         **({"replays": spec.replays} if spec.replays else {}),
+=======
+        "chain": True,
+>>>>>>> 75e9c6a (A trial ends with SHA-256 sums over its files: report and submission compare them, and each log with raw logs and records)
     }
     write_json(run.run_file, record, sort_keys=False)
     if not spec.replays:
@@ -189,8 +193,7 @@ def _interrupted_run(spec: SetSpec) -> RunDir | None:
     same = asked.run_id and (asked.runs, asked.seed) == (spec.runs, _text(spec.seed))
     if not same or run.config.read_bytes() != to_json(spec.config).encode():
         return None
-    states = [_status(spec, run, index).state for index in range(spec.runs)]
-    missing = sum(state not in FINISHED for state in states)
+    missing = sum(not _has_ended(spec, run, index) for index in range(spec.runs))
     if not missing:
         return None
     log_line(f"continuing run {asked.run_id}: {missing} of {spec.runs} trial(s) missing")
@@ -201,18 +204,32 @@ def _status(spec: SetSpec, run: RunDir, index: int) -> Status:
     return read_status(run.trial(index).status, spec.benchmark.quality)
 
 
+def _has_ended(spec: SetSpec, run: RunDir, index: int) -> bool:
+    """Whether nothing of a trial is missing: without its sums, the last file, it was cut off."""
+    sealed = run.trial(index).chain.is_file() or not chain.promised(run)
+    return sealed and _status(spec, run, index).state in FINISHED
+
+
 def _finished(spec: SetSpec, run: RunDir, index: int) -> Status:
     """The status of a trial that has ended, now or before."""
     trial, status = run.trial(index), _status(spec, run, index)
-    if status.state in FINISHED:
+    if _has_ended(spec, run, index):
         return status
+<<<<<<< HEAD
     _set_aside(trial, status.state or "no status")
     seed = int(spec.replays.seed) if spec.replays else trial_seed(spec.seed, index)
+=======
+    without_sums = f"no {trial.chain.name}" if status.state in FINISHED else ""
+    _set_aside(trial, without_sums or status.state or "no status")
+    seed = trial_seed(spec.seed, index)
+>>>>>>> 75e9c6a (A trial ends with SHA-256 sums over its files: report and submission compare them, and each log with raw logs and records)
     log_line(f"trial {index + 1} of {spec.runs}, seed {seed}")
     trial.root.mkdir()
     one = TrialSpec.of(spec, run, index=index, seed=seed)
     command = child.command(trial.spec, "trainbench.trials.child:trial", one.to_json())
     _run_in_process(trial, command, seed, spec.drop_cache_location)
+    if chain.promised(run):
+        chain.seal_trial(run, trial)
     return _status(spec, run, index)
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
+from run_dir import SYSTEM_NAME, build_run, change, seal
 from v05_log import lines, many, run, without, write_results
 
 from trainbench.compliance.score import score
 from trainbench.compliance.submission.build import Submitter, build, entry
 from trainbench.compliance.submission.verify import ENTRY_KEYS, NODE_KEYS, verify
 from trainbench.compliance.tags import ncf as tags
-from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.errors import ConfigError, DataIntegrityError, NotCompliantError
 from trainbench.trials.paths import RunDir
 
 SYSTEM = {
@@ -63,7 +64,11 @@ def test_built_folder_is_verified_and_scored(built: Path) -> None:
     assert verification.exit_code == 0
     expected = score(built / "results" / "box" / "ncf").mean_s
     assert verification.results == {("box", "ncf"): expected}
-    assert verification.to_text() == f"{built}: box ncf: {expected:.2f} s\n{built}: 0 findings\n"
+    assert verification.to_text() == (
+        f"{built}: box ncf: {expected:.2f} s\n"
+        f"{built}: chain: 100 files are as their SHA-256 sums say\n"
+        f"{built}: 0 findings\n"
+    )
 
 
 def test_layout_is_the_v05_one(built: Path) -> None:
@@ -187,6 +192,44 @@ def test_broken_folder_is_found(name: str, copy: Path) -> None:
     change(copy)
     assert rule in found(copy)
     assert verify(copy).exit_code == 1
+
+
+def test_a_log_that_was_changed_after_building_is_found(copy: Path) -> None:
+    log = copy / "results/box/ncf/result_0.txt"
+    log.write_text(log.read_text().replace("run_stop", "run_stop "))
+    (changed,) = (f for f in verify(copy).findings if f.rule == "submission/chain/sha256")
+    assert changed.found.startswith("results/box/ncf/result_0.txt: sha256 ")
+
+
+def test_a_log_that_was_added_after_building_is_found(built: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(built, tmp_path / "copy") / "results/box/ncf"
+    shutil.copy(folder / "result_7.txt", folder / "result_100.txt")
+    assert "submission/chain/unlisted" in found(tmp_path / "copy")
+
+
+def test_a_folder_without_sums_is_not_checked_and_that_is_said(built: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(built, copy)
+    (copy / "sha256sums.txt").unlink()
+    assert verify(copy).findings == ()
+    assert f"{copy}: no chain: not checked\n" in verify(copy).to_text()
+
+
+def test_a_run_whose_log_is_not_its_trials_is_not_built(tmp_path: Path) -> None:
+    source = build_run(tmp_path / "run", trials=1)
+    log = source.results(SYSTEM_NAME) / "result_0.txt"
+    log.write_text(log.read_text().replace("0.2321", "0.2421"))
+    source.chain.unlink()
+    with pytest.raises(NotCompliantError, match=r"result_0\.txt: line \d+: records/stitched"):
+        build(source, tmp_path / "out", system=SYSTEM_NAME, submitter=SUBMITTER, code=tmp_path)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_run_whose_records_were_changed_is_not_built(tmp_path: Path) -> None:
+    source = seal(build_run(tmp_path / "run", trials=1))
+    change(source.trial(0).status, degraded=[])
+    with pytest.raises(NotCompliantError, match=r"trial_0/status\.json: chain/sha256"):
+        build(source, tmp_path / "out", system=SYSTEM_NAME, submitter=SUBMITTER, code=tmp_path)
 
 
 def test_too_few_converged_runs_are_found(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.report import NcfStatus
 from trainbench.reporting.collect import collect
 from trainbench.reporting.evidence import rules
+from trainbench.reporting.records import Contradiction
 from trainbench.reporting.render import markdown
 from trainbench.reporting.verdict import BEHIND, judge
 from trainbench.trials.paths import RunDir
@@ -101,7 +102,9 @@ def test_time_to_train_is_that_of_the_log_not_what_the_trial_said(run: RunDir) -
     log = results.trials[0].log
     assert log is not None
     assert results.trials[0].time_s == log.time_s == pytest.approx(292.65)
-    assert "the log says 292.6 s, status.json 1.00 s" in markdown(results)
+    assert Contradiction("records/time", "trial_0/status.json", "1.000 s", "292.650 s (log)") in (
+        results.contradictions
+    )
 
 
 def test_a_trial_below_its_target_has_no_time_to_train(run: RunDir) -> None:

@@ -34,9 +34,11 @@ def test_the_log_decides_whether_the_target_was_reached(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run", trials=1, short=(0,))
     change(run.trial(0).status, state="converged", time_to_train_s=1.0)
     results = collect(run, NCF)
-    assert judge(results).exit_code == 4
+    assert not results.trials[0].reached
     assert results.trials[0].time_s is None
-    assert any("the log says target reached: no" in text for text in summary(results).compliance)
+    assert judge(results).exit_code == 5
+    said = "trial_0/status.json: converged, wanted not_converged (log) (records/outcome)."
+    assert said in summary(results).compliance
 
 
 def test_logs_alone_are_judged_and_give_their_epochs(run: RunDir) -> None:

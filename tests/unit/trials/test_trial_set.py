@@ -20,7 +20,8 @@ from trainbench.errors import (
     TargetNotReachedError,
     TrainbenchError,
 )
-from trainbench.trials.paths import DataDir, RunDir
+from trainbench.trials import chain
+from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.spec import SetSpec, TrialSpec, benchmark_of
 from trainbench.trials.status import Status, read_status
 from trainbench.trials.trial_set import require_target, run_set, trial_seed
@@ -118,6 +119,48 @@ def test_a_trial_that_was_cut_off_starts_anew_beside_its_remains(make_set: MakeS
     assert status_of(run, 0).state == "converged"
     remains = run.root / "trial_0.aborted-0" / "status.json"
     assert json.loads(remains.read_text()) == {"state": "running"}
+
+
+def test_a_trial_that_ended_has_its_sums_and_they_hold(make_set: MakeSet) -> None:
+    run = run_set(make_set(runs=2))
+    sums = chain.of_run(run)
+    assert sums.breaks == ()
+    assert sums.without == ()
+    ended = ("status.json", "compliance_raw.log", "clock.jsonl", "stdout.log", "spec.json")
+    assert {f"trial_1/{name}" for name in ended} <= sums.equal
+
+
+def test_a_trial_that_was_killed_before_its_sums_is_run_again(
+    make_set: MakeSet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = make_set(runs=1)
+
+    def killed(run: RunDir, trial: TrialDir) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(chain, "seal_trial", killed)
+        with pytest.raises(KeyboardInterrupt):
+            run_set(spec)
+    run = spec.data.run(spec.data.latest.resolve().name)
+    assert status_of(run, 0).state == "converged"
+    assert [b.rule for b in chain.of_run(run).breaks] == ["chain/missing"]
+    assert run_set(spec) == run
+    assert chain.of_run(run).breaks == ()
+    assert (run.root / "trial_0.aborted-0").is_dir()
+
+
+def test_a_run_of_an_earlier_version_is_continued_without_sums(make_set: MakeSet) -> None:
+    spec = make_set(runs=2)
+    run = run_set(spec)
+    record = json.loads(run.run_file.read_text())
+    del record["chain"]
+    run.run_file.write_text(json.dumps(record))
+    for trial in run.trials:
+        trial.chain.unlink()
+    run.trial(1).status.unlink()
+    assert run_set(spec) == run
+    assert chain.of_run(run).sentence == "no chain: not checked"
 
 
 def test_a_process_that_dies_is_a_failed_trial_with_its_signal(make_set: MakeSet) -> None:

@@ -12,10 +12,12 @@ from typing import Annotated, Any, TypedDict
 import msgspec
 
 from trainbench.benchmark import Benchmark
-from trainbench.compliance.submission.verify import REQUIRED_LEVEL
-from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.compliance.stitch import unlike_raw
+from trainbench.compliance.submission.verify import REQUIRED_LEVEL, SUMS
+from trainbench.errors import ConfigError, DataIntegrityError, NotCompliantError
 from trainbench.files import damage_told, object_or_empty, read_object, whole_folder, write_json
-from trainbench.trials.paths import RunDir
+from trainbench.trials import chain
+from trainbench.trials.paths import RunDir, TrialDir
 from trainbench.trials.spec import benchmark_of
 
 # What of a checkout is the benchmark's code; whatever is absent is left out.
@@ -65,6 +67,7 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
     Raises:
         ConfigError: ``out`` holds something already, or the division is unknown.
         DataIntegrityError: the run is not stitched or has no system.json.
+        NotCompliantError: its logs are not those of its trials, or its records were changed.
     """
     if submitter.division not in REQUIRED_LEVEL:
         raise ConfigError(f"division {submitter.division!r}: wanted {' or '.join(REQUIRED_LEVEL)}")
@@ -77,13 +80,29 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
         raise DataIntegrityError(
             f"{results}: no result_<i>.txt; run stitch before submission build"
         )
+    _require_evidence(run, logs)
     machine, preset = _system(run), _preset(run)
     # It can be built again, so it need not survive a loss of power.
     with whole_folder(out, durable=False) as part:
         _write_results(part / "results" / system, benchmark, logs, entry(machine, submitter))
         write_json(part / "submission.json", _meta(submitter), sort_keys=False)
         _write_code(part / "code" / benchmark.name, code, benchmark, system, preset)
+        # What a submitter still fills in (entry.json, the code's README) is left out.
+        chain.write(part / SUMS, part.glob(f"results/{system}/{benchmark.name}/*.txt"))
     return out
+
+
+def _require_evidence(run: RunDir, logs: list[Path]) -> None:
+    """Refuse logs that are not those of the trials, and records that were changed."""
+    breaks = chain.of_run(run).breaks
+    broken = [f"{b.file}: {b.rule}: found {b.found}, wanted {b.wanted}" for b in breaks]
+    for log in logs:
+        trial = run.root / log.stem.replace("result_", "trial_")
+        finding = unlike_raw(TrialDir(trial), log)
+        broken += [f"{log.name}: {finding}"] if finding else []
+    if broken:
+        more = f" (and {len(broken) - 1} more; report lists them)" if len(broken) > 1 else ""
+        raise NotCompliantError(f"{run.root}: {broken[0]}{more}")
 
 
 def stitched_system(run: RunDir) -> str:

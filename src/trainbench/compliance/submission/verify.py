@@ -23,7 +23,10 @@ from trainbench.compliance.rules.rule import known_benchmarks
 from trainbench.compliance.score import run_rule, score
 from trainbench.display.visible import one_line
 from trainbench.files import read_object
+from trainbench.trials import chain
+from trainbench.trials.paths import RunDir
 
+SUMS = "sha256sums.txt"
 REQUIRED_LEVEL = {"closed": 2, "open": 1}
 SUBMISSION_KEYS = ("org", "poc_email")
 ENTRY_KEYS = (
@@ -56,11 +59,15 @@ NODE_KEYS = (
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found in a submission folder. ``results`` are seconds by (entry, benchmark)."""
+    """What was found in a submission folder. ``results`` are seconds by (entry, benchmark).
+
+    ``chain`` says whether the files are as their SHA-256 sums say.
+    """
 
     root: str
     findings: tuple[Finding, ...]
     results: Mapping[tuple[str, str], float | None]
+    chain: str = ""
 
     @property
     def exit_code(self) -> int:
@@ -74,6 +81,7 @@ class Verification:
         for (entry, benchmark), seconds in self.results.items():
             shown = "no result" if seconds is None else f"{seconds:.2f} s"
             lines.append(f"{root}: {one_line(f'{entry} {benchmark}')}: {shown}")
+        lines.append(f"{root}: {self.chain}")
         count = len(self.findings)
         lines.append(f"{root}: {count} finding{'' if count == 1 else 's'}")
         return "\n".join(lines) + "\n"
@@ -85,7 +93,8 @@ def verify(root: Path, *, checker: str = NEWEST_CHECKER) -> Verification:
     Beyond it, keys that are missing are found as well as those that are too many, and one bad log
     does not hide the others.
     """
-    findings = [*_root(root), *_code(root)]
+    sums = _chain(root)
+    findings = [*_root(root), *_code(root), *_changed(sums)]
     results: dict[tuple[str, str], float | None] = {}
     for entry in _folders(root / "results"):
         meta, meta_findings = _read(entry / "entry.json")
@@ -98,7 +107,21 @@ def verify(root: Path, *, checker: str = NEWEST_CHECKER) -> Verification:
             results[entry.name, folder.name] = None if log_findings else _result(folder, checker)
             if not log_findings and results[entry.name, folder.name] is None:
                 findings.append(_no_statistic(folder))
-    return Verification(root.as_posix(), tuple(findings), results)
+    return Verification(root.as_posix(), tuple(findings), results, sums.sentence)
+
+
+def _chain(root: Path) -> chain.Chain:
+    """The files of the folder as its sums, and those of the run that it may be, say they are."""
+    root = root.resolve()
+    if not (root / SUMS).is_file():
+        return chain.of_run(RunDir(root))
+    logs = [path for path in root.glob("results/*/*/result_*.txt") if path.is_file()]
+    return chain.compare(root, root / SUMS, known=logs)
+
+
+def _changed(sums: chain.Chain) -> Iterator[Finding]:
+    for broken in sums.breaks:
+        yield Finding(f"submission/{broken.rule}", f"{broken.file}: {broken.found}", broken.wanted)
 
 
 def _root(root: Path) -> Iterator[Finding]:
