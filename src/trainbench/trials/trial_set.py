@@ -167,11 +167,8 @@ def _new_run(spec: SetSpec, inputs: Inputs) -> RunDir:
         "command": list(spec.command),
         "trainbench_version": __version__,
         "system_name": system.slug(system.record(git={})),
-<<<<<<< HEAD
-        **({"replays": spec.replays} if spec.replays else {}),
-=======
         "chain": True,
->>>>>>> 75e9c6a (A trial ends with SHA-256 sums over its files: report and submission compare them, and each log with raw logs and records)
+        **({"replays": spec.replays} if spec.replays else {}),
     }
     write_json(run.run_file, record, sort_keys=False)
     if not spec.replays:
@@ -215,14 +212,9 @@ def _finished(spec: SetSpec, run: RunDir, index: int) -> Status:
     trial, status = run.trial(index), _status(spec, run, index)
     if _has_ended(spec, run, index):
         return status
-<<<<<<< HEAD
-    _set_aside(trial, status.state or "no status")
-    seed = int(spec.replays.seed) if spec.replays else trial_seed(spec.seed, index)
-=======
     without_sums = f"no {trial.chain.name}" if status.state in FINISHED else ""
     _set_aside(trial, without_sums or status.state or "no status")
-    seed = trial_seed(spec.seed, index)
->>>>>>> 75e9c6a (A trial ends with SHA-256 sums over its files: report and submission compare them, and each log with raw logs and records)
+    seed = int(spec.replays.seed) if spec.replays else trial_seed(spec.seed, index)
     log_line(f"trial {index + 1} of {spec.runs}, seed {seed}")
     trial.root.mkdir()
     one = TrialSpec.of(spec, run, index=index, seed=seed)
