@@ -27,7 +27,7 @@ from trainbench.compliance.dialects.later_rounds import LaterLog, LaterScore
 from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.event_index import is_number
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import read_lines
+from trainbench.compliance.parse import TOKEN, read_lines
 from trainbench.compliance.reading import NEWEST_CHECKER, result_logs, told
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.submission.verifier import INFINITE_TIME_S, Judged, Printed, printed
@@ -192,7 +192,7 @@ def score(
     assert wanted is not None, "a benchmark is asked for, or named, that has a rule"
     runs.sort(key=_ORDER[order])
     found = _scored(folder.as_posix(), benchmark, order, runs, wanted)
-    if not verifier:
+    if not verifier or benchmark not in WANTED:
         return found
     levels = {log.index: _level(log, checker) for log in logs}
     times = [(run.index, run.outcome.time_s if run.counts else None) for run in runs]
@@ -268,11 +268,11 @@ def _reason(log: _Log, run: Outcome, benchmark: str) -> str:
 
 def _unread(log: _Log) -> str:
     """What stands in a log of which nothing can be read."""
-    if not log.lines:
-        return "no compliance line"
-    first = log.lines[0]
-    text = first.text[first.text.find(":::ML") :] if isinstance(first, Line) else first.found
-    return f"unreadable dialect: {excerpt(text)[:60]!r}"
+    first = next((line.text for line in log.lines if isinstance(line, Line)), None)
+    if first is not None:
+        return f"unreadable dialect: {excerpt(first[first.find(TOKEN) :])[:60]!r}"
+    damage = next((line.found for line in log.lines if isinstance(line, Finding)), None)
+    return "no compliance line" + (f" ({damage})" if damage else "")
 
 
 def _single(log: _Log, tag: str) -> str:

@@ -98,9 +98,10 @@ def _settings(runs: Sequence[Results]) -> Iterator[tuple[str, ...]]:
             (tag, *(_logged(r, tag) for r in runs))
             for tag in sorted({tag for r in runs for tag in r.logged} - set(tags.values()))
         )
+    datasets = [r.dataset for r in runs]
     for key in ("sha256", "ratings_sha256", "published"):
-        yield f"dataset {key}", *(_recorded(r.dataset, key) for r in runs)
-    yield "test_set_sha256", *(_recorded(r.cache, "test_set_sha256") for r in runs)
+        yield f"dataset {key}", *_recorded(datasets, key)
+    yield "test_set_sha256", *_recorded([r.cache for r in runs], "test_set_sha256")
     for name in ("cpu", "gpus", "memory_bytes", "packages", "git"):
         systems = ([t.system for t in r.trials if t.system] for r in runs)
         yield f"system {name}", *(_system(found, name) for found in systems)
@@ -118,9 +119,12 @@ def _logged(results: Results, tag: str) -> str:
     return "; ".join([*listed, *more]) or NOT_KNOWN
 
 
-def _recorded(record: Mapping[str, Any], key: str) -> str:
-    """Of a record that is there: generated data have no archive, for example."""
-    return _text(record.get(key)) if record else NOT_KNOWN
+def _recorded(records: Sequence[Mapping[str, Any]], key: str) -> Iterator[str]:
+    """A null is a value of a record that has it: generated data have no archive, for example."""
+    known = any(key in record for record in records)
+    for record in records:
+        has = key in record if known else bool(record)
+        yield _text(record.get(key)) if has else NOT_KNOWN
 
 
 def _system(records: Sequence[Mapping[str, Any]], name: str) -> str:

@@ -206,6 +206,20 @@ def test_a_file_without_a_readable_line_is_no_log_of_ncf(tmp_path: Path) -> None
     }
 
 
+def test_a_file_that_is_no_text_says_so(tmp_path: Path) -> None:
+    write_results(tmp_path, [run()])
+    (tmp_path / "result_1.txt").write_bytes(b"\xff\xfe\n" * 3)
+    last = score(tmp_path).runs[-1]
+    assert (last.index, last.reason) == (1, "no compliance line (bytes that are not UTF-8)")
+
+
+def test_minigo_stops_the_result_verifier(tmp_path: Path) -> None:
+    logs = [[replace(event, benchmark="minigo") for event in log] for log in many(20, converged=20)]
+    result = score(write_results(tmp_path, logs))
+    assert result.official
+    assert "v0.5 result verifier: no time (its checker has no list of minigo" in to_text(result)
+
+
 def test_runs_after_the_last_one_that_counts_say_so(tmp_path: Path) -> None:
     result = score(write_results(tmp_path, many(100, converged=80)))
     after = [run.index for run in result.runs if run.reason.startswith("after the first 50")]

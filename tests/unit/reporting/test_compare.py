@@ -143,6 +143,8 @@ def test_a_null_that_was_recorded_is_a_value(pair: tuple[RunDir, RunDir]) -> Non
     assert rows(compared(pair).settings)["dataset sha256"][0] == "none"
     change(pair[1].manifest, sha256=None)
     assert "dataset sha256" not in {*rows(compared(pair).settings), *compared(pair).unknown}
+    change(pair[0].manifest, ratings_sha256="ab" * 32)
+    assert rows(compared(pair).settings)["dataset ratings_sha256"] == ("ab" * 32, "not known")
     for run in pair:
         change(run.trial(0).system, git={}, cpu=None)
     assert set(compared(pair).unknown) == {"system git", "system cpu"}

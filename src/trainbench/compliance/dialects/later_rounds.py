@@ -207,13 +207,15 @@ def _summarized(
 ) -> tuple[Mapping[str, float], float | None, float, str]:
     """Its own minutes by path, mean, scaling factor, and why there is no mean."""
     try:
-        found, _, mean, _, scaling = summarizer._compute_strong_score_standalone(
+        # Later versions return the scaling factor as well.
+        found, _, mean, *_ = summarizer._compute_strong_score_standalone(
             benchmark, "", False, str(folder), _USAGE, rules, return_full_scores=True
         )
+        scaling = float(summarizer._get_scaling_factor(str(folder)))
     except Exception as error:  # noqa: BLE001  its checker ends so on logs that it cannot judge
         _package("compliance_checker.mlp_compliance").enqueued_configs.clear()
         return {}, None, 1.0, f"its summarizer ends with {_told(error)}"
-    return found, mean, float(scaling), "" if mean is not None else "too few runs count"
+    return found, mean, scaling, "" if mean is not None else "too few runs count"
 
 
 def _reason(path: Path, rules: str) -> str:
