@@ -7,7 +7,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainbench.cnn import console, environment
+from trainbench.cnn import console, environment, places, rules
 from trainbench.cnn.flags import arguments
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.mlperf import file
@@ -48,7 +48,13 @@ def _main(argv: Sequence[str]) -> int:
 
 
 def _run(params: Params) -> int:
-    """One run in this process, or several in processes of their own."""
+    """One run in this process, or several in processes of their own; or a look at the data."""
+    if params.check_data:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        from trainbench.cnn.input import check
+
+        check.run(params)
+        return 0
     if params.sweep:
         from trainbench.cnn.series import sweep
 
@@ -68,6 +74,9 @@ def _run(params: Params) -> int:
 
 
 def _one(params: Params) -> None:
+    # Before TensorFlow is imported, which takes seconds.
+    rules.check(params)
+    places.check(params)
     environment.set_variables(environment.variables(params), given=params.changed())
     # Only now: TensorFlow reads the environment when it is imported.
     import tensorflow as tf

@@ -330,6 +330,13 @@ def _check_several(params: Params) -> None:
 def _check_train_dir(params: Params) -> None:
     folder = params.train_dir
     _refuse(params.eval and folder is None, "Trained model directory not specified")
+    for name in ("save_model_secs", "save_model_steps"):
+        value = getattr(params, name)
+        _refuse(value and folder is None, f"--{name}={value} wants a folder: add --train_dir=DIR")
+    _refuse(
+        params.summary_verbosity and params.save_summaries_steps and folder is None,
+        f"--save_summaries_steps={params.save_summaries_steps} wants a folder: add --train_dir=DIR",
+    )
     reads = params.eval or params.forward_only
     _refuse(
         folder is not None and not reads and names_checkpoint(folder),

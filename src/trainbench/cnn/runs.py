@@ -63,6 +63,8 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
 def _prepared(session: Session, log: BenchmarkLog | None) -> tuple[Hooks, Loop]:
     """The loop and what happens beside it, ready to run; a resumed run has been compiled."""
     params, plan = session.params, session.plan
+    if session.checkpoints is not None and not params.forward_only:
+        session.checkpoints.require_space()
     start, warmup = _start(session), warmup_of(session)
     rate = session.rate(warmup)
     lines = mlperf.TrainingLines(session, rate, warmup, start)

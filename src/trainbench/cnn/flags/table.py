@@ -74,6 +74,11 @@ class Data:
 
     data_dir: str | None = flag(None, KEEP, "Folder of the images; unset: synthetic images.")
     data_name: str | None = flag(None, KEEP, "imagenet or cifar10; guessed from the folder.")
+    check_data: str | None = flag(
+        None,
+        OURS,
+        "List every damaged or wrong record of the files in this folder, and run nothing else.",
+    )
     distortions: bool = flag(True, KEEP, "Distort training images (box and colour).")
     resize_method: str = flag("bilinear", KEEP, "bilinear, nearest, bicubic, area or round_robin.")
     fuse_decode_and_crop: bool = flag(True, KEEP, "Decode only the part that is used.")

@@ -23,6 +23,7 @@ FILES = {
 }
 ARCHIVE_FOLDER = "cifar-10-batches-py"
 SIDE = 32
+CLASSES = 10
 MARGIN = 4
 """Black pixels on each side of a training image before its random crop."""
 
@@ -76,9 +77,11 @@ def read(folder: Path, subset: str) -> tuple[np.ndarray[Any, Any], np.ndarray[An
     Raises:
         DataError: files that are missing, or not CIFAR-10's.
     """
-    if (folder / ARCHIVE_FOLDER).is_dir():
-        folder /= ARCHIVE_FOLDER
+    folder = _home(folder)
     parts = [_read_file(folder / name) for name in FILES[subset]]
+    for name, (_, labels) in zip(FILES[subset], parts, strict=True):
+        for fault in _wrong_labels(folder / name, labels):
+            raise DataError(f"{fault}; download it again")
     pixels = np.concatenate([part[0] for part in parts])
     labels = np.concatenate([part[1] for part in parts])
     return pixels.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1), labels
@@ -91,6 +94,26 @@ def count(folder: Path, subset: str) -> int:
         DataError: files that are missing, or not CIFAR-10's.
     """
     return len(read(folder, subset)[1])
+
+
+def faults(folder: Path, subset: str) -> Iterator[str]:
+    """What is wrong with the files of ``subset``, in words."""
+    for name in FILES[subset]:
+        file = _home(folder) / name
+        try:
+            yield from _wrong_labels(file, _read_file(file)[1])
+        except DataError as error:
+            yield str(error)
+
+
+def _home(folder: Path) -> Path:
+    inner = folder / ARCHIVE_FOLDER
+    return inner if inner.is_dir() else folder
+
+
+def _wrong_labels(file: Path, labels: Any) -> Iterator[str]:
+    for number in np.flatnonzero((labels < 0) | (labels >= CLASSES)):
+        yield f"{file}: image {number} has label {labels[number]}, wanted 0 to {CLASSES - 1}"
 
 
 def _read_file(file: Path) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

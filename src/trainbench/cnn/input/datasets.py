@@ -10,7 +10,7 @@ from typing import Any
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.input import cifar10, imagenet, synthetic
 from trainbench.cnn.models import registry
-from trainbench.errors import DataIntegrityError
+from trainbench.cnn.places import check_data_dir
 
 NAMES = ("cifar10", "coco", "imagenet", "librispeech")
 REFUSED = {
@@ -63,7 +63,7 @@ class Dataset:
         if self.data_dir is None:
             return EXAMPLES[self.name][subset]
         if subset not in self.counted:
-            check_folder(self)
+            check_data_dir(self.data_dir)
             self.counted[subset] = self._count(self.data_dir, subset)
         return self.counted[subset]
 
@@ -106,7 +106,7 @@ def create(params: Params, *, image_size: int | None = None) -> Dataset:
     Raises:
         ParamError: an unknown data set, or one that the folder's name does not tell.
     """
-    name = _name(params)
+    name = name_of(params)
     if image_size is None:
         image_size = registry.get_model(params.model, name).image_size
     folder = Path(params.data_dir).expanduser() if params.data_dir else None
@@ -124,21 +124,12 @@ def partial(name: str, counts: Mapping[str, int]) -> str | None:
     return ", ".join(fewer) or None
 
 
-def check_folder(dataset: Any) -> None:
-    """Look whether the folder of the files of ``dataset`` is there, if it names one.
+def name_of(params: Params) -> str:
+    """The name of the data set: as it is given, or as the folder's name tells.
 
     Raises:
-        DataIntegrityError: it is not.
+        ParamError: an unknown data set, or one that the folder's name does not tell.
     """
-    folder = getattr(dataset, "data_dir", None)
-    if folder is not None and not folder.is_dir():
-        raise DataIntegrityError(
-            f"--data_dir {folder}: no such folder; name the folder of the {dataset.name} files, or "
-            "leave the flag out for synthetic images"
-        )
-
-
-def _name(params: Params) -> str:
     name = params.data_name
     if not name and params.data_dir:
         folder = str(params.data_dir)

@@ -12,6 +12,7 @@ from trainbench.cnn.cluster import place_of
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input import preprocessing, tfrecords
 from trainbench.cnn.input.batches import Batch
+from trainbench.cnn.input.faults import damage
 from trainbench.cnn.input.preprocessing import ImageOptions
 from trainbench.cnn.threads import Threads
 
@@ -132,4 +133,4 @@ def _reported(pipeline: tf.data.Dataset, files: list[Path]) -> Iterator[Batch]:
     try:
         yield from pipeline
     except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-        raise tfrecords.damage(files, error) from error
+        raise damage(files, error) from error

@@ -1,9 +1,8 @@
-"""TFRecord files of images: their names, their fields, what is wrong with them."""
+"""TFRecord files of images: their names, their number of records, their fields."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,10 @@ from trainbench.progress import heartbeat
 FRAME_BYTES = 16
 """Of each record beside its data: the length, and a checksum of either."""
 FILES_AT_A_TIME = 16
+CLASSES = 1001
+"""Labels are 0, the background, to 1000."""
+JPEG = b"\xff\xd8\xff"
+"""How the bytes of a JPEG image begin."""
 _CORNERS = ("ymin", "xmin", "ymax", "xmax")
 
 
@@ -51,27 +54,28 @@ def count(files: Sequence[Path]) -> int:
 
 
 def parse(record: Any) -> tuple[Any, Any, Any]:
-    """JPEG bytes, int32 label and float32[1, n, 4] boxes (ymin, xmin, ymax, xmax) of a record."""
+    """JPEG bytes, int32 label and float32[1, n, 4] boxes (ymin, xmin, ymax, xmax) of a record.
+
+    In a graph, a record of another format or with a label that is no class ends the run.
+    """
+    encoded, label, boxes = fields(record)
+    checks = [
+        tf.debugging.Assert(tf.strings.substr(encoded, 0, len(JPEG)) == JPEG, ["no JPEG"]),
+        tf.debugging.Assert((label >= 0) & (label < CLASSES), ["label", label]),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(encoded), tf.cast(label, tf.int32), boxes
+
+
+def fields(record: Any) -> tuple[Any, Any, Any]:
+    """The same as they are stored, whatever they are; the label is int64."""
     corners = [f"image/object/bbox/{corner}" for corner in _CORNERS]
-    fields: dict[str, Any] = {name: tf.io.VarLenFeature(tf.float32) for name in corners}
-    fields["image/encoded"] = tf.io.FixedLenFeature([], tf.string)
-    fields["image/class/label"] = tf.io.FixedLenFeature([1], tf.int64)
-    values = tf.io.parse_single_example(record, fields)
+    wanted: dict[str, Any] = {name: tf.io.VarLenFeature(tf.float32) for name in corners}
+    wanted["image/encoded"] = tf.io.FixedLenFeature([], tf.string)
+    wanted["image/class/label"] = tf.io.FixedLenFeature([1], tf.int64)
+    values = tf.io.parse_single_example(record, wanted)
     boxes = tf.stack([values[name].values for name in corners], axis=-1)[tf.newaxis]
-    label = tf.cast(values["image/class/label"][0], tf.int32)
-    return values["image/encoded"], label, boxes
-
-
-def damage(files: list[Path], cause: tf.errors.OpError) -> DataError:
-    """The error for the first record that cannot be used, found by reading the files again."""
-    # A record that does not fit its checksum is found without decoding those before it.
-    decode = not isinstance(cause, tf.errors.DataLossError)
-    with heartbeat("looking for the damaged record"):
-        for file in files:
-            fault = _fault(file, decode)
-            if fault:
-                return DataError(f"{file}: {fault}; write the file again or remove it")
-    return DataError(f"{files[0].parent}: an image could not be read: {_plain(cause)}")
+    return values["image/encoded"], values["image/class/label"][0], boxes
 
 
 def write(file: Path, examples: list[bytes]) -> None:
@@ -109,34 +113,3 @@ def _count(file: Path) -> int:
                 )
             offset, number = end, number + 1
     return number
-
-
-def _fault(file: Path, decode: bool) -> str | None:
-    """What is wrong with the first bad record of ``file``, and where."""
-    offset = 0
-    records = _read(file)
-    for number in range(file.stat().st_size):
-        where = f"record {number} at byte {offset}"
-        try:
-            record = next(records, None)
-            if record is None:
-                return None
-            if decode:
-                tf.io.decode_jpeg(parse(record)[0])
-        except tf.errors.DataLossError as error:
-            return f"{where} is damaged ({_plain(error)})"
-        except tf.errors.InvalidArgumentError as error:
-            return f"{where} is not an image ({_plain(error)})"
-        offset += len(record) + FRAME_BYTES
-    return None
-
-
-def _read(file: Path) -> Iterator[bytes]:
-    for record in tf.data.TFRecordDataset(str(file)):
-        yield record.numpy()
-
-
-def _plain(error: tf.errors.OpError) -> str:
-    """TensorFlow's words without the names of its nodes."""
-    plain = re.sub(r"\{\{.*?\}\}|\[Op:.*", "", error.message).strip()
-    return plain.splitlines()[0][:200] if plain else "no reason given"

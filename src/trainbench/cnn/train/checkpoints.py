@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from trainbench.cnn.places import names_checkpoint, step_of
 from trainbench.errors import DataIntegrityError
+from trainbench.files import writing
 
 _NAME = "model.ckpt"
 _RULE = "update_rule"
@@ -79,6 +80,17 @@ class Checkpoints:
         self.saved_s = time.monotonic()
         self.loaded: str | None = None
         self.step = 0
+
+    def require_space(self) -> None:
+        """Look whether there is space for a checkpoint beside those that are there.
+
+        Raises:
+            MachineError: there is not.
+        """
+        variables = [*self._model.values(), *self._training.values()]
+        needed = sum(v.shape.num_elements() * v.dtype.size for v in variables)
+        with writing(Path(self.folder), needed):
+            pass
 
     def save(self, global_step: int) -> str:
         """Write ``model.ckpt-<global_step>`` and delete what is older than the newest few."""

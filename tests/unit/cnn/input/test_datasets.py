@@ -11,6 +11,7 @@ import pytest
 import small_images
 import tensorflow as tf
 
+from trainbench import cnn
 from trainbench.cnn.flags.params import make_params
 from trainbench.cnn.input import cifar10, datasets, tfrecords
 from trainbench.errors import ConfigError, DataIntegrityError
@@ -107,7 +108,7 @@ def test_data_of_other_tasks_is_refused(name):
 def test_a_missing_folder_is_named(tmp_path):
     folder = tmp_path / "imagenet"
     with pytest.raises(DataIntegrityError, match=f"--data_dir {folder}: no such folder"):
-        datasets.check_folder(datasets.create(make_params(data_dir=str(folder))))
+        datasets.create(make_params(data_dir=str(folder))).num_examples_per_epoch()
 
 
 def test_an_unknown_subset_is_refused():
@@ -381,3 +382,104 @@ def test_a_pickle_that_would_run_code_is_refused(pickles, capsys):
     with pytest.raises(DataIntegrityError, match=r"it asks for builtins\.print"):
         first(cifar(pickles), "validation")
     assert "executed" not in capsys.readouterr().out
+
+
+# Records that no run can use
+
+
+def rewritten(file, *, put):
+    """``file`` with some of its records replaced: number to (image bytes, label)."""
+    whole = [record.numpy() for record in tf.data.TFRecordDataset(str(file))]
+    for number, (encoded, label) in put.items():
+        if encoded is None:
+            encoded = tfrecords.fields(whole[number])[0].numpy()
+        whole[number] = tfrecords.example(encoded, label, (0.1, 0.1, 0.9, 0.9))
+    tfrecords.write(file, whole)
+    return [sum(len(record) + 16 for record in whole[:number]) for number in range(len(whole))]
+
+
+PNG = tf.io.encode_png(np.zeros((40, 40, 3), np.uint8)).numpy()
+
+
+@pytest.mark.parametrize("subset", ["train", "validation"])
+@pytest.mark.parametrize(
+    ("encoded", "label", "words"),
+    [
+        (None, 5000, "has label 5000, wanted 0 to 1000"),
+        (None, -1, "has label -1, wanted 0 to 1000"),
+        (None, 2**32 + 1, "has label 4294967297, wanted 0 to 1000"),
+        (PNG, 1, r"is not an image as wanted \(PNG; wanted JPEG\)"),
+        (b"", 1, r"is not an image as wanted \(no JPEG; wanted JPEG\)"),
+    ],
+)
+def test_a_record_that_does_not_suit_is_named_in_training_and_evaluation(
+    tmp_path, subset, encoded, label, words
+):
+    small_images.generate(tmp_path, train=3, validation=3, shards=(1, 1))
+    file = tmp_path / f"{subset}-00000-of-00001"
+    offsets = rewritten(file, put={2: (encoded, label)})
+    wanted = f"{file.name}: record 2 at byte {offsets[2]} {words}; write the file again"
+    with pytest.raises(DataIntegrityError, match=wanted):
+        first(imagenet(tmp_path), subset, batch_size=3)
+
+
+def check_data(folder, capsys, *flags):
+    code = cnn.main([f"--check_data={folder}", *flags])
+    return code, capsys.readouterr().out.splitlines()
+
+
+def test_every_bad_record_is_listed(tmp_path, capsys):
+    folder = tmp_path / "imagenet"
+    small_images.generate(folder, train=12, validation=4, shards=(2, 1))
+    assert check_data(folder, capsys) == (0, [f"{folder}: every record can be used"])
+    one, two = folder / "train-00000-of-00002", folder / "train-00001-of-00002"
+    last = folder / "validation-00000-of-00001"
+    at = rewritten(one, put={0: (None, 5000), 3: (PNG, 1), 5: (b"\xff\xd8\xffno", 2)})
+    content, lengths = bytearray(two.read_bytes()), record_bytes(two)
+    # The image of record 1, and then the length of record 4.
+    content[lengths[0] + 40] ^= 0xFF
+    content[sum(lengths[:4]) + 2] ^= 0xFF
+    two.write_bytes(content)
+    last.write_bytes(last.read_bytes()[:-3])
+    code, lines = check_data(folder, capsys)
+    assert code == 3
+    found = [line.partition(" is not an image (")[0] for line in lines]
+    assert found == [
+        f"{one}: record 0 at byte 0 has label 5000, wanted 0 to 1000",
+        f"{one}: record 3 at byte {at[3]} is not an image as wanted (PNG; wanted JPEG)",
+        f"{one}: record 5 at byte {at[5]}",
+        f"{two}: record 1 at byte {lengths[0]} is damaged (it does not fit its checksum)",
+        f"{two}: record 4 at byte {sum(lengths[:4])} is damaged (its length), so that nothing "
+        "after it can be read",
+        f"{last}: record 3 at byte {sum(record_bytes_of_whole(last)[:3])} is damaged (the file "
+        "ends within it)",
+    ]
+
+
+def record_bytes_of_whole(file):
+    """The same of a file whose last record is cut off."""
+    lengths, offset, content = [], 0, file.read_bytes()
+    while offset + 8 < len(content):
+        lengths.append(int.from_bytes(content[offset : offset + 8], "little") + 16)
+        offset += lengths[-1]
+    return lengths
+
+
+def test_missing_files_and_every_wrong_label_of_cifar10_are_listed(pickles, capsys):
+    batch = {b"data": np.zeros((4, 3072), np.uint8), b"labels": [1, 10, 3, -1]}
+    (pickles / "data_batch_2").write_bytes(pickle.dumps(batch, protocol=2))
+    (pickles / "test_batch").unlink()
+    code, lines = check_data(pickles, capsys)
+    assert code == 3
+    assert lines == [
+        f"{pickles}/data_batch_2: image 1 has label 10, wanted 0 to 9",
+        f"{pickles}/data_batch_2: image 3 has label -1, wanted 0 to 9",
+        f"Found no files in --data_dir matching: {pickles}/test_batch",
+    ]
+    with pytest.raises(DataIntegrityError, match="data_batch_2: image 1 has label 10, wanted 0 to"):
+        first(cifar(pickles))
+
+
+def test_a_folder_that_says_nothing_wants_a_name_to_be_checked(tmp_path, capsys):
+    assert check_data(tmp_path, capsys)[0] == 2
+    assert check_data(tmp_path, capsys, "--data_name=imagenet")[0] == 3
