@@ -68,6 +68,8 @@ def whole_folder(folder: Path, part: Path | None = None, *, durable: bool = True
             yield part
         for path in (*part.rglob("*"), part) if durable else ():
             _sync(path)
+        if folder.is_symlink():
+            folder.unlink()
         if folder.exists():
             # A folder cannot be renamed over a full one. Between the two renames there is none,
             # which reads as never made, and never a mixture of both.
@@ -89,6 +91,37 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """
     with whole_file(path) as part:
         part.write_bytes(content.encode() if isinstance(content, str) else content)
+
+
+def is_own_file(path: Path, root: Path) -> bool:
+    """Whether ``path`` is a regular file inside ``root``: no link on the way, no pipe, no device.
+
+    A run folder comes from anywhere, and what a link in it names is not the run's.
+    """
+    return not _linked(path, root) and path.is_file()
+
+
+def is_own_folder(path: Path, root: Path) -> bool:
+    """Whether ``path`` is a folder inside ``root``, without a link on the way."""
+    return not _linked(path, root) and path.is_dir()
+
+
+def require_own_folder(path: Path, root: Path) -> None:
+    """Raise if what is written to ``path`` would land outside of ``root``.
+
+    Raises:
+        DataIntegrityError: a symbolic link is on the way.
+    """
+    if _linked(path, root):
+        raise DataIntegrityError(
+            f"{path}: a symbolic link, or behind one; wanted a folder of {root}: remove the link"
+        )
+
+
+def _linked(path: Path, root: Path) -> bool:
+    below = path.relative_to(root).parts
+    places = (root.joinpath(*below[: i + 1]) for i in range(len(below)))
+    return any(place.is_symlink() for place in places)
 
 
 def sha256_of(path: Path) -> str:

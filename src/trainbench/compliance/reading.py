@@ -14,6 +14,7 @@ from pathlib import Path
 from trainbench.compliance.dialects import mllog, v05
 from trainbench.compliance.event import Event, Finding, Line
 from trainbench.compliance.parse import Log, read_lines, sort_out
+from trainbench.files import is_own_file
 
 CHECKERS = ("2018-11", "2019-04")
 NEWEST_CHECKER = "2019-04"
@@ -77,10 +78,13 @@ def told_by(path: Path, checker: str = NEWEST_CHECKER) -> tuple[Event, ...]:
 
 
 def result_logs(folder: Path) -> dict[int, Path]:
-    """The ``result_<i>.txt`` of a folder by number; ``result_<i>.txt.gz`` where only that is."""
+    """The ``result_<i>.txt`` of a folder by number; ``result_<i>.txt.gz`` where only that is.
+
+    Links, pipes and devices are not read.
+    """
     found: dict[int, Path] = {}
     for path in sorted(folder.glob("result_*.txt*")):
         match = _RESULT.fullmatch(path.name)
-        if match:
+        if match and is_own_file(path, folder):
             found.setdefault(int(match[1]), path)
     return dict(sorted(found.items()))

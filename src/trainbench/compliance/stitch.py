@@ -31,7 +31,7 @@ from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.two_clocks import NOT_TIMED, Clocks, Times, of_raw_logs, times
 from trainbench.errors import ConfigError, DataIntegrityError
-from trainbench.files import write_atomically
+from trainbench.files import require_own_folder, write_atomically
 from trainbench.trials import chain
 from trainbench.trials.paths import RunDir, TrialDir
 
@@ -267,6 +267,7 @@ def stitch_run(
         raise ConfigError(f"unknown dialect {dialect!r} (known: {', '.join(DIALECTS)})")
     if not run.trials:
         raise DataIntegrityError(f"{run.root}: no trial_<i> folder; wanted a run that was trained")
+    require_own_folder(run.results(system, benchmark), run.root)
     breaks = chain.of_run(run).breaks
     # Written again at the end: what is cut off in between has no list, and is not believed.
     run.chain.unlink(missing_ok=True)

@@ -20,7 +20,7 @@ from trainbench.compliance.rules.levels import LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
 from trainbench.compliance.two_clocks import of_log, times
-from trainbench.files import fill, sha256_of
+from trainbench.files import fill, is_own_file, is_own_folder, sha256_of
 from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule, Score
 from trainbench.trials.paths import RunDir
 
@@ -53,7 +53,7 @@ def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str
     for index in sorted({trial.index for trial in run.trials} | set(stitched)):
         path = stitched.get(index, folder / f"result_{index}.txt")
         name = path.relative_to(run.root).as_posix()
-        if path.is_file():
+        if is_own_file(path, run.root):
             logs[index], events[index] = check_log(path, name)
         else:
             missing.append(f"{name}: file not there (run the stitch step)")
@@ -85,7 +85,8 @@ def _evaluations(events: Sequence[Event]) -> Iterable[Event]:
 
 def results_folder(run: RunDir, system: str | None, benchmark: str) -> Path:
     """``results/<system>/<benchmark>``; the only one there is where run.json names no system."""
-    folders = sorted(run.root.glob(f"results/*/{benchmark}"))
+    found = run.root.glob(f"results/*/{benchmark}")
+    folders = sorted(folder for folder in found if is_own_folder(folder, run.root))
     named = [folder for folder in folders if folder.parent.name == system]
     return next(iter(named or folders), run.root / "results" / "unnamed" / benchmark)
 

@@ -74,8 +74,11 @@ def write_report(
 
     Raises:
         ConfigError: one of ``compare`` is of another benchmark.
-        DataIntegrityError: ``run`` or one of ``compare`` is not the folder of a run.
+        DataIntegrityError: ``run`` or one of ``compare`` is not the folder of a run, or the report
+            would be written through a link.
     """
+    if out is None:
+        files.require_own_folder(run.report, run.root)
     results = collect(run, benchmark)
     others = [_comparable(other, run, benchmark) for other in compare]
     comparison = None

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainbench.display.secrets import without_secrets
-from trainbench.files import LARGEST, fill, parse_object, read_file, read_object
+from trainbench.files import LARGEST, fill, is_own_file, parse_object, read_file
 
 # What XML 1.0 cannot hold even escaped: control characters, lone surrogates, U+FFFE and U+FFFF.
 UNWRITABLE = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -27,7 +27,7 @@ class Source:
     def mapping(self, path: Path) -> Mapping[str, Any]:
         """The JSON object in ``path``; empty, and noted as missing, when there is none."""
         try:
-            return dict(_writable(read_object(path)))
+            return dict(_writable(parse_object(self._read(path))))
         except ValueError as error:
             self.missing.append(f"{self._name(path)}: {error}")
             return {}
@@ -47,7 +47,7 @@ class Source:
         """The JSON lines of ``path``, each as a ``kind``; an unreadable line is noted, not kept."""
         absent, found = set[str](), []
         try:
-            lines = read_file(path).decode(errors="replace").splitlines()
+            lines = self._read(path).decode(errors="replace").splitlines()
         except ValueError as error:
             self.missing.append(f"{self._name(path)}: {error}")
             return ()
@@ -58,6 +58,11 @@ class Source:
                 self.missing.append(f"{self._name(path)} line {number}: {error}")
         self._note(path, absent)
         return tuple(found)
+
+    def _read(self, path: Path) -> bytes:
+        if path.exists() and not is_own_file(path, self.root):
+            raise ValueError("a link, a pipe or a device, not read")
+        return read_file(path)
 
     def _name(self, path: Path) -> str:
         return path.relative_to(self.root).as_posix()

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, TypeGuard
 
+from trainbench.files import is_own_file, is_own_folder
+
 _TRIAL = re.compile(r"trial_([0-9]+)")
 
 
@@ -99,7 +101,8 @@ class RunDir:
     @property
     def trials(self) -> list[TrialDir]:
         """The trial folders that exist, by index."""
-        folders = [p for p in self.root.glob("trial_*") if _TRIAL.fullmatch(p.name) and p.is_dir()]
+        named = (p for p in self.root.glob("trial_*") if _TRIAL.fullmatch(p.name))
+        folders = [path for path in named if is_own_folder(path, self.root)]
         return sorted(map(TrialDir, folders), key=lambda trial: trial.index)
 
     def results(self, system: str, benchmark: str = "ncf") -> Path:
@@ -145,4 +148,4 @@ class TrialDir:
     def raw_logs(self) -> list[Path]:
         """The raw compliance logs of all processes of the trial, those that exist."""
         logs = [self.compliance_preprocess, self.compliance_raw, self.compliance_generator]
-        return [p for p in logs if p.exists()]
+        return [path for path in logs if is_own_file(path, self.root)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import shutil
 from collections.abc import Mapping
@@ -15,7 +16,14 @@ from trainbench.benchmark import Benchmark
 from trainbench.compliance.stitch import unlike_raw
 from trainbench.compliance.submission.verify import REQUIRED_LEVEL, SUMS
 from trainbench.errors import ConfigError, DataIntegrityError, NotCompliantError
-from trainbench.files import damage_told, object_or_empty, read_object, whole_folder, write_json
+from trainbench.files import (
+    damage_told,
+    is_own_file,
+    object_or_empty,
+    read_object,
+    whole_folder,
+    write_json,
+)
 from trainbench.trials import chain
 from trainbench.trials.paths import RunDir, TrialDir
 from trainbench.trials.spec import benchmark_of
@@ -75,7 +83,7 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
         raise ConfigError(f"{out}: not empty; name a new folder for the submission")
     benchmark = benchmark_of(run)
     results = run.results(system, benchmark.name)
-    logs = sorted(results.glob("result_*.txt"))
+    logs = [p for p in sorted(results.glob("result_*.txt")) if is_own_file(p, run.root)]
     if not logs:
         raise DataIntegrityError(
             f"{results}: no result_<i>.txt; run stitch before submission build"
@@ -191,7 +199,7 @@ def _hardware(machine: _Machine) -> str:
 
 def _system(run: RunDir) -> _Machine:
     for trial in run.trials:
-        if trial.system.exists():
+        if is_own_file(trial.system, run.root):
             with damage_told(trial.system, "a system record", "copy the run again"):
                 return msgspec.convert(read_object(trial.system), _Machine)
     raise DataIntegrityError(f"{run.root}: no system.json in any trial; wanted one to describe")
@@ -208,11 +216,17 @@ def _copy_code(checkout: Path, folder: Path, benchmark: Benchmark) -> None:
     for name in CODE:
         source = checkout / name
         if source.is_dir():
-            shutil.copytree(source, folder / name, ignore=_NOT_CODE)
+            shutil.copytree(source, folder / name, ignore=_not_code)
         elif source.is_file():
             shutil.copyfile(source, folder / name)
     if not (folder / "README.md").exists():
         (folder / "README.md").write_text(f"# {benchmark.title}\n\nSee run_and_time_<entry>.sh.\n")
+
+
+def _not_code(folder: str, names: list[str]) -> set[str]:
+    """What is not copied: caches, and links, which may lead to anything."""
+    links = {name for name in names if os.path.islink(os.path.join(folder, name))}
+    return links | _NOT_CODE(folder, names)
 
 
 def _script(path: Path, *commands: str) -> None:

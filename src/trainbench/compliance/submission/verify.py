@@ -22,7 +22,7 @@ from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.rules.rule import known_benchmarks
 from trainbench.compliance.score import run_rule, score
 from trainbench.display.visible import one_line
-from trainbench.files import read_object
+from trainbench.files import is_own_file, is_own_folder, read_object
 from trainbench.trials import chain
 from trainbench.trials.paths import RunDir
 
@@ -140,7 +140,7 @@ def _code(root: Path) -> Iterator[Finding]:
             yield _unknown_benchmark(folder)
         elif folder.name != "shared":
             for name in ("README.md", "preproc_dataset.sh"):
-                if not (folder / name).is_file():
+                if not is_own_file(folder / name, root):
                     yield _missing(folder / name, "a file")
 
 
@@ -165,7 +165,7 @@ def _scripts(root: Path, entry: str, folder: Path) -> Iterator[Finding]:
         yield _unknown_benchmark(folder)
     for prefix in ("setup_", "run_and_time_"):
         script = root / "code" / folder.name / f"{prefix}{entry}.sh"
-        if not script.is_file():
+        if not is_own_file(script, root):
             yield _missing(script, "a file")
 
 
@@ -179,7 +179,7 @@ def _logs(folder: Path, wanted: int | None, checker: str) -> Iterator[Finding]:
     rule = run_rule(folder.name)
     for index in range(rule.runs if rule else 0):
         log = folder / f"result_{index}.txt"
-        if not log.is_file():
+        if not is_own_file(log, folder):
             yield _missing(log, "a log")
         elif wanted is not None:
             yield from _level(log, wanted, checker)
@@ -212,6 +212,8 @@ def _no_statistic(folder: Path) -> Finding:
 
 def _read(path: Path) -> tuple[Mapping[str, Any], list[Finding]]:
     try:
+        if path.is_symlink():
+            raise ValueError("a symbolic link")
         return read_object(path), []
     except ValueError as error:
         return {}, [Finding("submission/json", f"{path}: {error}", "a JSON object")]
@@ -226,7 +228,8 @@ def _keys(path: Path, found: Mapping[str, Any], wanted: Sequence[str]) -> Iterat
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(p for p in path.iterdir() if p.is_dir()) if path.is_dir() else []
+    found = path.iterdir() if is_own_folder(path, path.parent) else ()
+    return sorted(folder for folder in found if is_own_folder(folder, path))
 
 
 def _missing(path: Path, kind: str) -> Finding:
