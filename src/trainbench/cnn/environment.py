@@ -15,6 +15,7 @@ from trainbench.cnn.cluster import cluster_of
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.threads import Threads
 from trainbench.files import parse_object
+from trainbench.machine import allotment
 from trainbench.machine.system import nvidia_gpus
 from trainbench.progress import log_line
 
@@ -47,6 +48,8 @@ def variables(params: Params) -> dict[str, str]:
         wanted["TF_FORCE_UNIFIED_MEMORY"] = "1"
     if params.mkl:
         wanted["TF_ENABLE_ONEDNN_OPTS"] = "1"
+    threads = allotment.thread_variables().items()
+    wanted.update({name: value for name, value in threads if name not in os.environ})
     cluster = cluster_of(params)
     if cluster is not None:
         wanted["TF_CONFIG"] = cluster.tf_config()

@@ -42,6 +42,14 @@ def cpus() -> int:
     return number if quota is None else min(number, max(1, math.ceil(quota)))
 
 
+def thread_variables() -> dict[str, str]:
+    """What tells TensorFlow of a quota: by itself it counts CPUs by affinity. Empty without one."""
+    number = cpus()
+    if number >= len(cpu_numbers()):
+        return {}
+    return {f"TF_NUM_{kind}_THREADS": str(number) for kind in ("INTRAOP", "INTEROP")}
+
+
 def cores() -> int:
     """How many physical cores these CPUs are at most."""
     numbers = cpu_numbers()

@@ -18,6 +18,7 @@ from trainbench.configuration import record
 from trainbench.display.visible import guard_terminal
 from trainbench.errors import Interrupted, MachineError, TrainbenchError, system_text
 from trainbench.files import damage_told, read_object, write_json
+from trainbench.machine import allotment
 from trainbench.machine.privileges import gain_nothing
 from trainbench.trials import signals
 from trainbench.trials.parent_watch import die_with_parent
@@ -90,6 +91,7 @@ def main(path: Path) -> int:
         # TensorFlow reads them when imported: its start-up notes would bury the progress lines.
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+        os.environ.update({**allotment.thread_variables(), **os.environ})
         return int(load(spec.entry)(spec.arguments))
     except (Exception, KeyboardInterrupt) as error:
         code = exit_code_of(error)

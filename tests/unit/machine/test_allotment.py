@@ -96,6 +96,8 @@ def test_a_quota_rounds_up_to_whole_cpus(monkeypatch: pytest.MonkeyPatch) -> Non
         monkeypatch.setattr(allotment, "cgroup_limits", lambda limits=limits: limits)
         assert allotment.cpus() == wanted
         assert allotment.cores() <= wanted
+        number = str(wanted) if wanted < 4 else None
+        assert allotment.thread_variables().get("TF_NUM_INTRAOP_THREADS") == number
         assert allotment.memory_bytes() == min(5 * GIB, psutil.virtual_memory().total)
 
 
