@@ -76,6 +76,7 @@ def _train(recorder: Recorder, config: ToyConfig) -> ToyStatus:
             line -= config.learning_rate * np.array([(wrong * x).mean(), wrong.mean()]) * 2
         with clock.phase("eval", epoch=epoch):
             emit(tags.EVAL_START, epoch)
+            emit(tags.EVAL_SIZE, config.points)
             found = float(1 - np.var(line[0] * x + line[1] - y) / np.var(y))
             emit(tags.EVAL_TARGET, {"epoch": epoch, "value": config.target_r2})
             emit(tags.EVAL_ACCURACY, {"epoch": epoch, "value": found})

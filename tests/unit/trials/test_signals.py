@@ -118,8 +118,8 @@ def test_evaluations_end_before_their_next_batch(monkeypatch: pytest.MonkeyPatch
             self.batches += 1
             signals._asked = self.batches == 2
 
-        def infer(self, batches: None) -> dict[str, float]:
-            return {"top_1_accuracy": 1.0, "top_5_accuracy": 1.0}
+        def score(self, batches: None) -> dict[str, list[int]]:
+            return {"finite": [True], "top_1": [1], "top_5": [1], "label": [0], "answer": [0]}
 
     monkeypatch.setattr(signals, "_asked", False)
     work = Work()
