@@ -63,13 +63,8 @@ def test_a_link_or_a_pipe_in_a_run_is_neither_quoted_nor_packed_nor_waited_for(
     else:
         os.mkfifo(path)
     assert pipeline.report(run) in (0, 1, 4, 5)
-    build(
-        run,
-        tmp_path / "out",
-        system=SYSTEM_NAME,
-        submitter=Submitter("l", "a@b.org"),
-        code=run.report,
-    )
+    with contextlib.suppress(NotCompliantError):  # The sums of the run may not fit.
+        build(run, tmp_path / "out", system=SYSTEM_NAME, submitter=LAB, code=run.report)
     assert SECRET not in everything_in(run.report) + everything_in(tmp_path / "out")
     if name != "run.json":
         pipeline.stitch(run)
