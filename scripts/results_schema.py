@@ -85,8 +85,10 @@ SAID: dict[str, dict[str, str]] = {
         "ndcg": "NDCG@10 after the epoch.",
         "hits": "Users whose held-out item is among the ten best.",
         "users": "Users that were evaluated.",
-        "samples": "Training samples of the epoch.",
         "input_wait_s": "Seconds that training waited for the epoch's input.",
+        "samples": "Samples that were trained on, each once; without those that fill a batch.",
+        "repeated_samples": "Samples that were repeated to fill the last batch.",
+        "candidates_sha256": "Hash of all users' evaluation candidates.",
         "epoch_sha256": "Hash of all batches as the trainer received them.",
         "first_batch_sha256": "Hash of the first batch.",
         "elapsed_s": "Seconds since run_start.",
@@ -129,7 +131,7 @@ SAID: dict[str, dict[str, str]] = {
         "interval_s": "95 % bootstrap interval of the mean.",
     },
     "Status": {
-        "state": "running, converged, not_converged, failed, aborted or interrupted.",
+        "state": "running, converged, not_converged, completed, failed, aborted or interrupted.",
         "time_to_train_s": "The trial's own measurement; the log decides.",
     },
     "Trial": {
@@ -138,8 +140,8 @@ SAID: dict[str, dict[str, str]] = {
         "the target was reached.",
     },
     "Verdict": {
-        "exit_code": "0 ok, 1 failed or unfinished, 4 target not reached by any trial, 5 level-2 "
-        "findings, or records that contradict each other.",
+        "exit_code": "0 ok, or completed without a target; 1 failed or unfinished, 4 target not "
+        "reached by any trial, 5 level-2 findings, or records that contradict each other.",
         "reached": "Trials that reached the target.",
         "finished": "Trials that ended, with or without the target.",
         "expected": "Trials that the run has or should have.",
@@ -152,7 +154,9 @@ ENUMS: dict[str, dict[str, list[Any]]] = {
     "Rule": {"level": list(LEVELS)},
     "Verdict": {
         "exit_code": [0, 1, 4, 5],
-        "outcome": ["ok", "failed", "target_not_reached", "not_compliant", "contradicted"],
+        "outcome": [
+            *("ok", "failed", "target_not_reached", "not_compliant", "contradicted", "completed"),
+        ],
     },
 }
 # What results.json calls by the benchmark's own names.

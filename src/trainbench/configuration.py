@@ -19,6 +19,7 @@ from trainbench.files import parse_json
 
 Config = TypeVar("Config", bound=Any)
 
+LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -33,11 +34,12 @@ def unknown(kind: str, found: str, known: Iterable[str]) -> str:
 def parsed(kind: type, settings: Iterable[str]) -> dict[str, Any]:
     """The fields of the configuration ``kind`` that the ``key=value`` of ``settings`` name.
 
-    A tuple of numbers is written ``256,128``, a record of numbers ``100x200x3000``.
+    A tuple of numbers is written ``256,128``, a record of numbers ``100x200x3000``, and ``None``,
+    where it is allowed, ``none``.
 
     Raises:
-        ConfigError: a setting without ``=``, an unknown key (the nearest is named) or a value of
-            the wrong type.
+        ConfigError: a setting without ``=``, an unknown key (the nearest is named), a value of
+            the wrong type or a number that is not finite.
     """
     hints = {key: hint for key, hint in get_type_hints(kind).items() if key != "preset"}
     found = {}
@@ -49,16 +51,19 @@ def parsed(kind: type, settings: Iterable[str]) -> dict[str, Any]:
         if key not in hints:
             raise ConfigError(unknown("key", key, hints))
         try:
-            found[key] = _value(text.strip(), _without_none(hints[key]))
+            found[key] = _value(text.strip(), hints[key])
         except (ValueError, KeyError, TypeError):
-            wanted = _shown(_without_none(hints[key]))
             raise ConfigError(
-                f"--set {key}={text.strip()}: wanted a value of type {wanted}"
+                f"--set {key}={text.strip()}: wanted a value of type {_shown(hints[key])}"
             ) from None
+        _require_finite(key, found[key])
     return found
 
 
-def _value(text: str, kind: Any) -> Any:
+def _value(text: str, hint: Any) -> Any:
+    kind = _without_none(hint)
+    if kind is not hint and text.lower() == "none":
+        return None
     if kind is bool:
         return _BOOLEANS[text.lower()]
     if kind is int:
@@ -70,8 +75,17 @@ def _value(text: str, kind: Any) -> Any:
     return tuple(int(part) for part in text.strip("()[]").split(",") if part.strip())
 
 
-def _shown(kind: Any) -> str:
-    """How a value of ``kind`` is written."""
+def _require_finite(key: str, value: Any) -> None:
+    # Training computes in float32, where what is larger is infinite.
+    if isinstance(value, float) and not abs(value) <= LARGEST_FLOAT32:
+        raise ConfigError(f"{key}={value}: wanted a finite number, at most 3.4e38")
+
+
+def _shown(hint: Any) -> str:
+    """How a value of the type ``hint`` is written."""
+    kind = _without_none(hint)
+    if kind is not hint:
+        return f"{_shown(kind)} or none"
     if not dataclasses.is_dataclass(kind):
         return "N,N,..." if get_args(kind) else str(kind.__name__)
     fields = dataclasses.fields(kind)
@@ -132,12 +146,15 @@ def from_json(kind: type[Config], text: str | bytes) -> Config:
     """The configuration that ``to_json`` wrote; it is not validated.
 
     Raises:
-        ConfigError: not JSON, or not the fields of ``kind``.
+        ConfigError: not JSON, not the fields of ``kind``, or a number that is not finite.
     """
     try:
-        return record(kind, parse_json(text))
+        found = record(kind, parse_json(text, float))
     except ValueError as error:
         raise ConfigError(f"config.json: {error}") from None
+    for field in dataclasses.fields(found):
+        _require_finite(field.name, getattr(found, field.name))
+    return found
 
 
 def record(kind: type[Config], value: Any) -> Config:

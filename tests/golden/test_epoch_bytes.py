@@ -14,7 +14,7 @@ import pytest
 from small_cache import cache_of, small_config
 
 from trainbench.movielens.cache import RatingsCache
-from trainbench.ncf.input.epochs import EpochMaker
+from trainbench.ncf.input.epochs import EpochMaker, open_eval
 from trainbench.ncf.input.flagfile import GenerationOptions
 
 PADDED = [
@@ -54,3 +54,4 @@ def test_candidates_of_a_seed_are_the_known_ones(tmp_path: Path) -> None:
     maker("pad").write_eval(tmp_path)
     items = np.load(tmp_path / "items.npy")
     assert hashlib.sha256(items.tobytes()).hexdigest() == CANDIDATES
+    assert open_eval(tmp_path)[1] == CANDIDATES

@@ -38,6 +38,8 @@ SMALL = {
     "xla": "false",
 }
 TINY = ["--preset=quick", *(f"--set={key}={value}" for key, value in SMALL.items())]
+# A guess has 0.45 on these candidates.
+REACHED = ["--set", "target_hit_rate=0.6", "--set", "learning_rate=0.005"]
 
 
 # A run that kept its page cache logs no run_clear_caches, and its report says: not compliant.
@@ -72,7 +74,7 @@ def _status(data: Path, trial: int = 0) -> dict[str, Any]:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data directory in which the whole pipeline has run with two trials."""
     data = tmp_path_factory.mktemp("finished")
-    words = ["--runs=2", "--seed=7", "--set", "target_hit_rate=0.0001", "--hash-pipeline"]
+    words = ["--runs=2", "--seed=7", *REACHED, "--hash-pipeline"]
     code, _, err = _run(data, "pipeline", *TINY, *words)
     assert code == CACHES_KEPT, err
     return data
@@ -110,7 +112,16 @@ def test_epochs_are_numbered_from_zero_and_each_is_evaluated(finished: Path) -> 
     assert [epoch["epoch"] for epoch in epochs] == list(range(len(epochs)))
     for epoch in epochs:
         assert epoch["hit_rate"] == epoch["hits"] / epoch["users"]
-        assert epoch["samples"] >= 5 * (2_400 - 60)
+        assert epoch["samples"] == 5 * (2_400 - 60)
+        assert epoch["samples_per_s"] == epoch["samples"] / epoch["train_s"]
+        assert epoch["repeated_samples"] == -epoch["samples"] % 256
+
+
+def test_log_record_and_output_name_the_same_candidates(finished: Path) -> None:
+    trial = DataDir(finished).run("latest").trial(0)
+    (found,) = {epoch["candidates_sha256"] for epoch in _lines(trial.epochs)}
+    assert f'candidates_sha256: "{found}"' in trial.compliance_generator.read_text()
+    assert f"eval candidates {found}\n" in trial.stdout.read_text()
 
 
 def test_a_degraded_run_says_so(finished: Path) -> None:
@@ -126,7 +137,7 @@ def test_trials_of_a_set_have_different_seeds_and_different_input(finished: Path
 
 
 def test_a_seed_replays_the_input_of_the_whole_set(finished: Path, tmp_path: Path) -> None:
-    words = ["--runs=2", "--seed=7", "--set", "target_hit_rate=0.0001"]
+    words = ["--runs=2", "--seed=7", *REACHED]
     words += ["--set", "generator_workers=2", "--set", "use_subprocess=false"]
     code, _, err = _run(tmp_path, "pipeline", *TINY, *words)
     assert code == CACHES_KEPT, err
@@ -168,6 +179,43 @@ def test_a_missed_target_is_still_a_result_and_its_verdict_may_wait(tmp_path: Pa
     assert _status(tmp_path)["state"] == "not_converged"
 
 
+def test_a_target_that_a_guess_reaches_is_refused_before_any_accuracy(
+    finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path, symlinks=True, dirs_exist_ok=True)
+    words = ["--seed=7", "--set=target_hit_rate=0.4", "--set=initial_eval=false"]
+    code, _, err = _run(tmp_path, "train", *TINY, *words)
+    assert code == 2
+    assert "target_hit_rate=0.4: it is reached without training (a guess has HR@10 0.4" in err
+    assert _status(tmp_path)["state"] == "failed"
+    log = DataDir(tmp_path).run("latest").trial(0).compliance_raw.read_text()
+    assert "eval_accuracy" not in log
+    assert "run_stop" not in log
+
+
+def test_a_run_without_a_target_trains_its_epochs_and_reaches_nothing(
+    finished: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(finished, tmp_path, symlinks=True, dirs_exist_ok=True)
+    words = ["--seed=7", "--set=target_hit_rate=none", "--set=max_epochs=2"]
+    words += ["--set=batch_size=16384", "--set=steps_per_call=1"]
+    code, _, err = _run(tmp_path, "train", *TINY, *words)
+    assert code == 0, err
+    assert "warning: batch_size=16384 is larger than an epoch of 11700 samples" in err
+    status, trial = _status(tmp_path), DataDir(tmp_path).run("latest").trial(0)
+    assert (status["state"], status["target_hit_rate"]) == ("completed", None)
+    assert status["time_to_train_s"] is None
+    assert {"no_target", "large_batch"} <= {note["code"] for note in status["degraded"]}
+    epochs = _lines(trial.epochs)
+    assert [epoch["samples"] for epoch in epochs] == [11_700, 11_700]
+    assert 'run_stop: {"success": false}' in trial.compliance_raw.read_text()
+    assert _run(tmp_path, "stitch")[0] == 0
+    assert _run(tmp_path, "report")[0] == CACHES_KEPT
+    results = json.loads((DataDir(tmp_path).run("latest").report / "results.json").read_text())
+    assert results["verdict"]["headline"] == "Trained without a target, not compliant"
+    assert results["verdict"]["reached"] == 0
+
+
 LONG = ["--set", "target_hit_rate=1.0", "--set", "max_epochs=100000"]
 
 
@@ -195,7 +243,7 @@ def test_a_killed_run_leaves_no_process_and_the_next_one_continues(
     run = DataDir(data).run((data / "runs" / "latest").readlink().name)
     kept = {path: path.read_bytes() for path in run.trial(0).root.rglob("*") if path.is_file()}
     _make_unfinished(run.trial(1).root)
-    words = [*TINY, "--runs=2", "--seed=7", "--set", "target_hit_rate=0.0001", "--hash-pipeline"]
+    words = [*TINY, "--runs=2", "--seed=7", *REACHED, "--hash-pipeline"]
 
     process = _start(data, "train", *words)
     wait_until((run.trial(1).root / "phases.jsonl").exists)
@@ -255,8 +303,8 @@ def test_the_hits_of_a_run_are_proved_also_from_a_copy_of_it(
 def _change_a_weight(trial: TrialDir) -> None:
     with np.load(trial.model / "weights.npz") as file:
         weights = dict(file)
-    # What one user's MLP reads.
-    weights["user_mlp"][7, 0] += 40
+    # What one user likes is what that user dislikes.
+    weights["user_mf"][7] *= -1000
     np.savez(trial.model / "weights.npz", **weights)
 
 

@@ -43,7 +43,9 @@ def test_the_producer_touches_no_data_before_the_flagfile(
     assert [p.name for p in producer._work_dir.root.glob("*") if p.is_dir()] == []
     assert str(cache.folder) not in Path(f"/proc/{pid}/maps").read_text()
     producer.release()
-    assert producer.eval_candidates().items.shape == (400, 10)
+    found = producer.eval_candidates()
+    assert found.items.shape == (400, 10)
+    assert found.sha256 == hashlib.sha256(found.items.tobytes()).hexdigest()
     assert str(cache.folder) in Path(f"/proc/{pid}/maps").read_text()
 
 
@@ -141,6 +143,7 @@ def test_the_compliance_log_says_what_was_generated(
     found = [text.partition(":")[0] for text in said[: len(said) // 2]]
     assert found == [
         tags.INPUT_STEP_EVAL_NEG_GEN,
+        tags.CANDIDATES_SHA256,
         tags.EVAL_HP_NUM_USERS,
         tags.EVAL_SIZE,
         tags.INPUT_STEP_TRAIN_NEG_GEN,

@@ -141,9 +141,14 @@ def resolved_config(benchmark: Benchmark, options: dict[str, Any]) -> Any:
     if not options.get("drop_caches", True):
         settings.append("drop_caches=false")
     config = benchmark.with_settings(benchmark.preset(name), settings)
-    target = getattr(config, benchmark.quality.target)
-    log_line(f"preset {name}: {benchmark.task(config)} to {benchmark.quality.name} {target}")
+    log_line(f"preset {name}: {benchmark.task(config)} {goal(benchmark, config)}")
     return config
+
+
+def goal(benchmark: Benchmark, config: Any) -> str:
+    """What training is for: ``to HR@10 0.635``."""
+    target = getattr(config, benchmark.quality.target)
+    return "without a target" if target is None else f"to {benchmark.quality.name} {target}"
 
 
 def _own_settings(own: Iterable[Option], options: dict[str, Any]) -> list[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.benchmark import Benchmark, Source, load
+from trainbench.cli.options import goal
 from trainbench.configuration import to_json
 from trainbench.errors import ConfigError, MachineError
 from trainbench.files import damage_told, read_object
@@ -131,13 +132,12 @@ def plan(benchmark: Benchmark, config: Any, data_dir: Path, *, runs: int) -> str
     """What ``pipeline`` would do, in words."""
     data = DataDir(data_dir)
     free = shutil.disk_usage(next(p for p in data_dir.resolve().parents if p.exists())).free
-    quality = benchmark.quality
     return "\n".join(
         [
             f"download    {benchmark.task(config)} -> {data.root}/raw",
             f"{benchmark.prepare_step:<11} -> {data.caches}/<key>",
-            f"train       {runs} trial(s), at most {config.max_epochs} epochs, to {quality.name} "
-            f"{getattr(config, quality.target)} -> {data.runs}/<run-id>/trial_<i>",
+            f"train       {runs} trial(s), at most {config.max_epochs} epochs, "
+            f"{goal(benchmark, config)} -> {data.runs}/<run-id>/trial_<i>",
             f"stitch      -> {data.runs}/<run-id>/results/<system>/{benchmark.name}/result_<i>.txt",
             f"report      -> {data.runs}/<run-id>/report/report.html",
             f"disk        {free / 2**30:.1f} GiB free",

@@ -267,7 +267,7 @@ _NCF = find("ncf")
 )
 @click.option(
     "--negatives",
-    type=click.IntRange(1),
+    type=click.IntRange(10),
     default=999,
     help="Of each user; 99 is the protocol of the NeuMF paper.",
 )

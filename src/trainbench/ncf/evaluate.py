@@ -20,9 +20,9 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from trainbench.errors import MachineError, TrainbenchError
+from trainbench.errors import ConfigError, MachineError, TrainbenchError
 from trainbench.movielens.cache import find_cache, open_cache
-from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.config import TOP, NcfConfig
 from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.model import first_layer, last_hidden
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
@@ -30,11 +30,11 @@ from trainbench.ncf.train import Trainer, build
 from trainbench.trials import signals
 from trainbench.trials.paths import DataDir
 
-TOP = 10
 PROGRESS_INTERVAL_S = 3.0
 RANKED_USERS_AT_ONCE = 256
 ITEMS_PER_CANDIDATE = 64
 LARGEST_PRODUCT = 2**26  # 256 MiB of float32
+SAMPLED_USERS = 2_048
 
 NOT_FINITE = -1
 IGNORED, HIGHER_ONLY, HIGHER_OR_EQUAL = 0, 1, 2
@@ -71,11 +71,23 @@ class Rivals:
     """What each user's held-out item is ranked against, duplicates gone.
 
     items: int32 [users, width], ascending; code: uint8 [users, width], whether the item counts
-    against the held-out one never, with a higher score only, or with an equal one too.
+    against the held-out one never, with a higher score only, or with an equal one too; count: int32
+    [users], how many there are.
     """
 
     items: np.ndarray
     code: np.ndarray
+    count: np.ndarray
+
+    @property
+    def guessed_hit_rate(self) -> float:
+        """HR@10 to be expected of an order that has nothing to do with the items."""
+        return float(np.minimum(1, TOP / (self.count + 1)).mean())
+
+    @property
+    def sure_hits(self) -> int:
+        """Users with so few candidates that their held-out item is a hit in any order."""
+        return int((self.count < TOP).sum())
 
 
 def rivals(candidates: np.ndarray) -> Rivals:
@@ -90,7 +102,8 @@ def rivals(candidates: np.ndarray) -> Rivals:
         parts = list(pool.map(_block_rivals, blocks))
     width = max(part.items.shape[1] for part in parts)
     shape = (len(candidates), width)
-    joined = Rivals(np.zeros(shape, np.int32), np.full(shape, IGNORED, np.uint8))
+    count = np.concatenate([part.count for part in parts])
+    joined = Rivals(np.zeros(shape, np.int32), np.full(shape, IGNORED, np.uint8), count)
     for start, part in zip(starts, parts, strict=True):
         rows = slice(start, start + len(part.items))
         joined.items[rows, : part.items.shape[1]] = part.items
@@ -109,12 +122,14 @@ def _block_rivals(block: np.ndarray) -> Rivals:
     dropped = items == block[:, -1:]
     dropped[:, 1:] |= items[:, 1:] == items[:, :-1]
     keys[dropped] = none
+    count = (~dropped).sum(axis=1, dtype=np.int32)
     keys.sort(axis=1)
-    keys = keys[:, : max(1, int((~dropped).sum(axis=1).max()))]
+    keys = keys[:, : max(1, int(count.max()))]
     held_out_place = (block == block[:, -1:]).argmax(axis=1)[:, None]
     earlier = (keys & ((1 << shift) - 1)) < held_out_place
     code = np.where(keys == none, IGNORED, np.where(earlier, HIGHER_OR_EQUAL, HIGHER_ONLY))
-    return Rivals(np.where(keys == none, 0, keys >> shift).astype(np.int32), code.astype(np.uint8))
+    rows = np.where(keys == none, 0, keys >> shift).astype(np.int32)
+    return Rivals(rows, code.astype(np.uint8), count)
 
 
 def ranks(scores: Any, code: Any) -> Any:
@@ -142,6 +157,26 @@ def picks_from_product(users: int, width: int, num_items: int) -> bool:
     return num_items <= ITEMS_PER_CANDIDATE * width and users * num_items <= LARGEST_PRODUCT
 
 
+def require_missable(target: float | None, guessed: float, untrained: float | None) -> None:
+    """End a trial whose target is reached without training; none is, where there is no target.
+
+    Args:
+        guessed: HR@10 to be expected of any order; ``untrained``: of the untrained model.
+
+    Raises:
+        ConfigError: one of them is at the target.
+    """
+    if target is None or max(guessed, untrained or 0.0) < target:
+        return
+    found = f"a guess has HR@{TOP} {guessed:.4f} on these candidates"
+    if untrained is not None:
+        found += f", the untrained model {untrained:.4f}"
+    raise ConfigError(
+        f"target_hit_rate={target}: it is reached without training ({found}); choose a higher "
+        "target, more items or more eval_negatives, or target_hit_rate=none"
+    )
+
+
 class Evaluator:
     """Scores one fixed set of candidates whenever asked; duplicates are masked once, here."""
 
@@ -160,20 +195,25 @@ class Evaluator:
         replicas = trainer.replicas
         self.replicated = ReplicatedRanks(self, trainer, replicas) if replicas else None
 
-    def evaluate(self, on_progress: OnProgress | None = None) -> Evaluation:
+    def evaluate(
+        self, on_progress: OnProgress | None = None, *, chosen: np.ndarray | None = None
+    ) -> Evaluation:
         """Rank every user's held-out item with the trainer's current parameters.
 
-        ``pairs`` counts what the reference scores: users x (negatives + 1).
+        With ``chosen``, an array of user numbers, only theirs. ``pairs`` counts what the reference
+        scores: users x (negatives + 1).
         ``on_progress(done_users, total_users)`` is called at most every few seconds.
 
         Raises:
             TrainbenchError: a parameter or a score is not finite. MachineError: out of memory.
         """
         started = time.perf_counter()
+        everyone = np.arange(len(self.held_out))
+        chosen = everyone if chosen is None else chosen
         with self.trainer.scope():
-            found = self._all_ranks(on_progress)
+            found = self._all_ranks(chosen, on_progress)
         if (found == NOT_FINITE).any():
-            lost = np.flatnonzero(found == NOT_FINITE)
+            lost = chosen[found == NOT_FINITE]
             raise TrainbenchError(
                 f"the scores of {len(lost)} users are not finite, user {lost[0]} first: training "
                 "diverged; lower the learning rate"
@@ -192,18 +232,23 @@ class Evaluator:
             found,
         )
 
-    def _all_ranks(self, on_progress: OnProgress | None) -> np.ndarray:
-        total, told = len(self.held_out), time.perf_counter()
+    def sample(self) -> np.ndarray:
+        """Numbers of at most 2,048 users, evenly among all."""
+        total = len(self.held_out)
+        return np.linspace(0, total - 1, min(total, SAMPLED_USERS)).astype(np.int64)
+
+    def _all_ranks(self, chosen: np.ndarray, on_progress: OnProgress | None) -> np.ndarray:
+        total, told = len(chosen), time.perf_counter()
         found = np.empty(total, np.int64)
         try:
             if self.replicated:
-                return self.replicated.ranks(on_progress)
+                return self.replicated.ranks(chosen, on_progress)
             tensors = self.trainer.tensors()
             _require_finite(tensors)
             tensors |= self.project(tensors)
             for start in range(0, total, self.batch):
                 end = min(start + self.batch, total)
-                found[start:end] = self._batch_ranks(tensors, start, end)
+                found[start:end] = self._batch_ranks(tensors, chosen[start:end])
                 signals.raise_if_requested()
                 if on_progress and (time.perf_counter() - told >= PROGRESS_INTERVAL_S):
                     told = time.perf_counter()
@@ -215,12 +260,12 @@ class Evaluator:
             ) from None
         return found
 
-    def _batch_ranks(self, tensors: dict[str, Any], start: int, end: int) -> np.ndarray:
-        return np.asarray(self.rank(tensors, *self.inputs(start)))[: end - start]
+    def _batch_ranks(self, tensors: dict[str, Any], users: np.ndarray) -> np.ndarray:
+        return np.asarray(self.rank(tensors, *self.inputs(users)))[: len(users)]
 
-    def inputs(self, start: int) -> tuple[Any, Any, Any]:
-        """Numbers, candidates and codes of ``batch`` users from ``start``; the last repeated."""
-        rows = np.minimum(np.arange(start, start + self.batch), len(self.held_out) - 1)
+    def inputs(self, users: np.ndarray) -> tuple[Any, Any, Any]:
+        """Numbers, candidates and codes of a batch of ``users``; the last one repeated."""
+        rows = np.pad(users, (0, self.batch - len(users)), mode="edge")
         items = np.concatenate([self.rivals.items[rows], self.held_out[rows, None]], axis=1)
         return tf.constant(rows), tf.constant(items), tf.constant(self.rivals.code[rows])
 
@@ -289,18 +334,18 @@ class ReplicatedRanks:
         )
         self._rank = tf.function(lambda *inputs: run(ranker.rank, args=inputs), autograph=False)
 
-    def ranks(self, on_progress: Callable[[int, int], None] | None) -> np.ndarray:
-        """Int64 [users], the same on every worker.
+    def ranks(self, chosen: np.ndarray, on_progress: OnProgress | None) -> np.ndarray:
+        """Int64 [users] of the ``chosen`` users, the same on every worker.
 
         A rank is computed as on one device, so hits and gains are those of one device.
         """
-        replicas, batch, total = self._replicas, self._ranker.batch, len(self._ranker.held_out)
+        replicas, batch, total = self._replicas, self._ranker.batch, len(chosen)
         found, told = np.zeros(total, np.int64), time.perf_counter()
         each = self._step.local_tensors()
         _require_finite(each[0])
         tensors = self._ready(replicas.distribute(each))
         for start in range(0, total, batch * replicas.count):
-            for first, ranks in self._some_ranks(tensors, start):
+            for first, ranks in self._some_ranks(tensors, chosen, start):
                 # Empty for a replica that has no users left; it ranked the last one again.
                 place = found[first : first + batch]
                 place[:] = ranks[: len(place)]
@@ -310,12 +355,16 @@ class ReplicatedRanks:
                 on_progress(min(start + batch * replicas.count, total), total)
         return replicas.total(found)
 
-    def _some_ranks(self, tensors: Any, start: int) -> list[tuple[int, np.ndarray]]:
-        """First user and ranks of each local replica's batch in the round from ``start``."""
+    def _some_ranks(
+        self, tensors: Any, chosen: np.ndarray, start: int
+    ) -> list[tuple[int, np.ndarray]]:
+        """First place and ranks of each local replica's batch in the round from ``start``."""
         replicas, batch = self._replicas, self._ranker.batch
         numbers = range(replicas.first, replicas.first + len(replicas.devices))
         starts = [start + number * batch for number in numbers]
-        inputs = replicas.distribute([self._ranker.inputs(first) for first in starts])
+        # A replica that has no users left ranks the last one again.
+        users = [chosen[min(first, len(chosen) - 1) :][:batch] for first in starts]
+        inputs = replicas.distribute([self._ranker.inputs(part) for part in users])
         ranked = replicas.local(self._rank(tensors, *inputs))
         return [(first, np.asarray(ranks)) for first, ranks in zip(starts, ranked, strict=True)]
 

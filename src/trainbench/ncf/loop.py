@@ -24,9 +24,9 @@ from trainbench.machine import page_cache
 from trainbench.machine.page_cache import CacheDrop
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import NcfConfig
-from trainbench.ncf.evaluate import Evaluation, Evaluator
+from trainbench.ncf.evaluate import Evaluation, Evaluator, Rivals, require_missable
 from trainbench.ncf.input.epochs import EpochData
-from trainbench.ncf.input.producer import Producer
+from trainbench.ncf.input.producer import EvalCandidates, Producer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.train import EpochTrain, StepProgress, Trainer, build
 from trainbench.progress import heartbeat, log_line
@@ -52,8 +52,11 @@ class Observer:
     def built(self, trainer: Trainer) -> None:
         """The step is compiled."""
 
+    def candidates_arrived(self, candidates: EvalCandidates, rivals: Rivals) -> None:
+        """What every user's held-out item is ranked among is there."""
+
     def untrained(self, evaluation: Evaluation) -> None:
-        """The model was evaluated before training."""
+        """The model was evaluated before training, maybe on some users only."""
 
     def trains(self) -> None:
         """The first epoch is about to begin."""
@@ -92,13 +95,19 @@ class Course:
     profile: str | None = None
 
     def run(self) -> tuple[Trainer, bool]:
-        """Train to the target or the last epoch; the trained model, and whether it got there."""
+        """Train to the target or the last epoch; the trained model, and whether it got there.
+
+        Raises:
+            ConfigError: the target is reached without training.
+        """
+        target = self.config.target_hit_rate
         self._start()
         trainer = self._build()
         evaluator = self._build_evaluator(trainer)
         self.observer.trains()
         for epoch in range(self.config.max_epochs):
-            if self._epoch(epoch, trainer, evaluator).hit_rate >= self.config.target_hit_rate:
+            found = self._epoch(epoch, trainer, evaluator)
+            if target is not None and found.hit_rate >= target:
                 return trainer, True
         return trainer, False
 
@@ -128,10 +137,15 @@ class Course:
             candidates = self.producer.eval_candidates()
         with phase("build_evaluator"):
             evaluator = Evaluator(trainer, candidates)
-        if self.config.initial_eval:
+        self.observer.candidates_arrived(candidates, evaluator.rivals)
+        config, untrained = self.config, None
+        if config.initial_eval or config.target_hit_rate is not None:
             with phase("initial_eval"), heartbeat("evaluating the untrained model"):
-                untrained = evaluator.evaluate()
-            self.observer.untrained(untrained)
+                chosen = None if config.initial_eval else evaluator.sample()
+                found = evaluator.evaluate(chosen=chosen)
+            self.observer.untrained(found)
+            untrained = found.hit_rate
+        require_missable(config.target_hit_rate, evaluator.rivals.guessed_hit_rate, untrained)
         return evaluator
 
     def _epoch(self, epoch: int, trainer: Trainer, evaluator: Evaluator) -> Evaluation:
@@ -144,7 +158,7 @@ class Course:
             self.replicas.require_agreement(*same_input(batches))
         profile = self.profile if epoch == 0 else None
         with observer.phase("train_epoch", epoch=epoch):
-            steps = StepProgress(epoch, self.producer)
+            steps = StepProgress(epoch, self.producer, repeated=batches.num_repeated)
             trained = trainer.train_epoch(batches, on_progress=steps, profile=profile)
         observer.evaluates(epoch)
         with observer.phase("eval", epoch=epoch), heartbeat("evaluating"):

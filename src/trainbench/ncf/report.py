@@ -56,11 +56,13 @@ class Epoch:
     hits: int | None
     users: int | None
     samples: int | None
+    repeated_samples: int | None
     train_s: float | None
     eval_s: float | None
     input_wait_s: float | None
     samples_per_s: float | None
     eval_pairs_per_s: float | None
+    candidates_sha256: str | None
     epoch_sha256: str | None
     first_batch_sha256: str | None
     elapsed_s: float | None

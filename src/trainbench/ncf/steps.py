@@ -14,7 +14,7 @@ from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
 from trainbench.movielens import archive, datasets, split, synthetic
 from trainbench.movielens.cache import RECORD, find_cache, open_cache
-from trainbench.ncf.config import NcfConfig, indivisible
+from trainbench.ncf.config import TOP, NcfConfig, few_candidates, indivisible
 from trainbench.progress import heartbeat, log_line
 from trainbench.trials import child, trial_set
 from trainbench.trials.paths import DataDir
@@ -61,11 +61,14 @@ def inputs(config: NcfConfig, data: DataDir) -> Inputs:
     """What a run copies of its data; the cache is verified.
 
     Raises:
-        MachineError: no cache. DataIntegrityError: it is damaged.
+        MachineError: no cache. DataIntegrityError: it is damaged. ConfigError: so few items that
+            every one is a hit.
     """
     folder = find_cache(config.split_spec, data)
     with heartbeat("verifying the cache"):
-        open_cache(folder, verify=True)
+        cache = open_cache(folder, verify=True)
+    if cache.num_items <= TOP:
+        raise ConfigError(f"{folder}: {cache.num_items} items; {few_candidates()}")
     return Inputs(folder / RECORD, data.manifest(config.dataset))
 
 

@@ -229,9 +229,11 @@ def _ranges(steps: int, size: int) -> list[tuple[int, int]]:
 
 def epoch_line(epoch: dict[str, Any], config: NcfConfig) -> str:
     """The line that people read after every epoch."""
+    target = config.target_hit_rate
+    wanted = "no target" if target is None else f"target {target}"
     return (
         f"epoch {epoch['epoch'] + 1}/{config.max_epochs}  hr@10 {epoch['hit_rate']:.4f} "
-        f"(target {config.target_hit_rate})  ndcg@10 {epoch['ndcg']:.4f}  "
+        f"({wanted})  ndcg@10 {epoch['ndcg']:.4f}  "
         f"loss {epoch['mean_loss']:.4f}  train {duration(epoch['train_s'])}  "
         f"eval {duration(epoch['eval_s'])}  {scaled(epoch['samples_per_s'], 'samples/s')}  "
         f"wait {duration(epoch['input_wait_s'])}  elapsed {duration(epoch['elapsed_s'])}"
@@ -241,20 +243,21 @@ def epoch_line(epoch: dict[str, Any], config: NcfConfig) -> str:
 class StepProgress:
     """Stops a trial whose producer failed; says how far an epoch is, at most every ten seconds."""
 
-    def __init__(self, epoch: int, producer: Producer) -> None:
+    def __init__(self, epoch: int, producer: Producer, *, repeated: int = 0) -> None:
         self._epoch, self._producer, self._started = epoch, producer, time.monotonic()
-        self._said = self._started
+        self._said, self._repeated = self._started, repeated
 
     def __call__(self, done: int, total: int, loss: float | None = None) -> None:
-        """``done`` of ``total`` samples are trained on."""
+        """``done`` of ``total`` samples are trained on; the first are the repeated ones."""
         self._producer.check()
         now = time.monotonic()
         if now - self._said < 10:
             return
         self._said = now
-        rate = done / (now - self._started)
+        elapsed_s = now - self._started
+        rate = max(0, done - self._repeated) / elapsed_s
         tail = "" if loss is None else f"  loss {loss:.4f}"
         log_line(
             f"epoch {self._epoch + 1}: {100 * done / total:.0f} %  "
-            f"{scaled(rate, 'samples/s')}  ETA {duration((total - done) / rate)}{tail}"
+            f"{scaled(rate, 'samples/s')}  ETA {duration((total - done) / done * elapsed_s)}{tail}"
         )

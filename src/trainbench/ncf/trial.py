@@ -7,6 +7,7 @@ model happens between ``run_start`` and ``run_stop`` (docs/rules.md).
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import shutil
 import tempfile
@@ -28,11 +29,11 @@ from trainbench.errors import MachineError
 from trainbench.files import object_or_empty
 from trainbench.machine import system
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
-from trainbench.ncf.config import NcfConfig, from_json
+from trainbench.ncf.config import TOP, NcfConfig, from_json
 from trainbench.ncf.devices import check_devices, join_workers
-from trainbench.ncf.evaluate import Evaluation
+from trainbench.ncf.evaluate import Evaluation, Rivals
 from trainbench.ncf.input.epochs import EpochData, hash_batches
-from trainbench.ncf.input.producer import start_producer
+from trainbench.ncf.input.producer import EvalCandidates, start_producer
 from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.steps import Options
@@ -52,7 +53,7 @@ class TrialStatus:
     exit_code: int
     message: str
     seed: int
-    target_hit_rate: float
+    target_hit_rate: float | None
     precision: str
     device: str | None = None
     num_users: int | None = None
@@ -178,6 +179,7 @@ class _Recorder(Recorder, Observer):
         self.options, self.config = Options(**spec.options), config
         self._cache: RatingsCache | None = None
         self.ranks = np.empty(0, np.int64)
+        self._candidates_sha256 = ""
 
     def open_cache(self) -> RatingsCache:
         """The cache, of which nothing but headers is read before ``run_start``."""
@@ -235,6 +237,7 @@ class _Recorder(Recorder, Observer):
             "test_set_sha256": cache.record["test_set_sha256"],
         }
         notes = degradations(self.config, found, manifest)
+        notes += data_degradations(self.config, cache.record)
         profile = self.options.profile
         notes.append(("profiled", f"some steps were traced into {profile}", profile))
         self.record_system(found, notes)
@@ -243,9 +246,22 @@ class _Recorder(Recorder, Observer):
             f"{self.status.num_parameters:,} parameters on {device}, {self.config.precision}"
         )
 
+    def candidates_arrived(self, candidates: EvalCandidates, rivals: Rivals) -> None:
+        self._candidates_sha256 = candidates.sha256
+        if self.options.hash_pipeline:
+            received = hashlib.sha256(candidates.items.data).hexdigest()
+            print(f"eval candidates {received}", flush=True)
+        if rivals.sure_hits:
+            self.degrade(
+                "sure_hits",
+                f"{rivals.sure_hits:,} of {len(rivals.count):,} users have at most {TOP} "
+                "different candidates, so their item cannot be missed",
+            )
+
     def untrained(self, evaluation: Evaluation) -> None:
-        log_line(f"untrained  hr@10 {evaluation.hit_rate:.4f}")
-        self.status = replace(self.status, initial_hit_rate=evaluation.hit_rate)
+        log_line(f"untrained  hr@10 {evaluation.hit_rate:.4f} of {evaluation.users:,} users")
+        if evaluation.users == self.status.num_users:
+            self.status = replace(self.status, initial_hit_rate=evaluation.hit_rate)
 
     def trains(self) -> None:
         emit(tags.TRAIN_LOOP)
@@ -274,6 +290,8 @@ class _Recorder(Recorder, Observer):
         emit(tags.EVAL_STOP, epoch)
 
     def epoch_done(self, batches: EpochData, trained: EpochTrain, evaluation: Evaluation) -> None:
+        # A repeat fills the last batch; it is no sample that was trained on.
+        samples = batches.num_samples - batches.num_repeated
         line = {
             "epoch": batches.epoch,
             "mean_loss": trained.mean_loss,
@@ -281,12 +299,14 @@ class _Recorder(Recorder, Observer):
             "ndcg": evaluation.ndcg,
             "hits": evaluation.hits,
             "users": evaluation.users,
-            "samples": trained.samples,
+            "samples": samples,
+            "repeated_samples": batches.num_repeated,
             "train_s": trained.seconds,
             "eval_s": evaluation.seconds,
             "input_wait_s": batches.wait_s,
-            "samples_per_s": trained.samples / trained.seconds,
+            "samples_per_s": samples / trained.seconds,
             "eval_pairs_per_s": evaluation.pairs / evaluation.seconds,
+            "candidates_sha256": self._candidates_sha256,
             "epoch_sha256": batches.epoch_sha256,
             "first_batch_sha256": batches.first_batch_sha256,
             "elapsed_s": self.clock.elapsed_s,
@@ -309,15 +329,19 @@ class _Recorder(Recorder, Observer):
     def final(self, converged: bool, seconds: float) -> TrialStatus:
         """The status that the trial ends with."""
         best, target = self.status.best_hit_rate or 0.0, self.config.target_hit_rate
-        if converged:
+        state = "converged" if converged else "not_converged"
+        if target is None:
+            state = "completed"
+            text = f"{self.status.epochs} epochs without a target, best hr@10 {best:.4f}"
+        elif converged:
             text = f"target {target} reached in {duration(seconds)}, {self.status.epochs} epochs"
         else:
             text = f"best hr@10 {best:.4f} stayed below the target {target} for all epochs"
         log_line(f"trial {self.spec.index}: {text}")
         final: TrialStatus = replace(
             self.status,
-            state="converged" if converged else "not_converged",
-            exit_code=0 if converged else 4,
+            state=state,
+            exit_code=4 if state == "not_converged" else 0,
             message=text,
             time_to_train_s=seconds if converged else None,
         )
@@ -331,6 +355,7 @@ def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str,
         ("no_gpu", "trained on a CPU, not on a GPU", on_cpu),
         ("generated_data", "the ratings are generated, not MovieLens", manifest.get("generated")),
         ("other_task", _other_task(config), _other_task(config)),
+        ("no_target", "a number of epochs and no target", config.target_hit_rate is None),
         (
             "not_published_archive",
             "the archive differs from the published one (its checksum was stated by the user)",
@@ -340,10 +365,30 @@ def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str,
     ]
 
 
+def data_degradations(config: NcfConfig, cache: Mapping[str, Any]) -> Notes:
+    """Why the data of a run are less than the benchmark's; ``cache`` is the content of cache.json.
+
+    Generated ratings have no split that the reference would have made.
+    """
+    samples = cache["counts"]["train"] * (1 + config.train_negatives)
+    tied = 0 if cache["manifest"]["generated"] else cache["tied_users"]
+    return [
+        (
+            "large_batch",
+            f"a batch of {config.batch_size:,} is larger than an epoch of {samples:,} samples, so "
+            "most of it are repeats",
+            config.batch_size > samples,
+        ),
+        (
+            "other_split",
+            f"tie_break={config.tie_break}: the held-out items of {tied:,} users whose last "
+            "ratings are tied are not chosen as in the v0.5 reference",
+            tied and config.tie_break != "reference",
+        ),
+    ]
+
+
 def _other_task(config: NcfConfig) -> str:
     if config.dataset == "ml-20m" and config.target_hit_rate == 0.635:
         return ""
-    return (
-        f"not the MLPerf task (ml-20m to HR@10 0.635) but {config.dataset} "
-        f"to {config.target_hit_rate}"
-    )
+    return f"not the MLPerf task (ml-20m to HR@10 0.635) but {config.dataset} {config.goal}"

@@ -102,7 +102,9 @@ def _degraded(trial: Trial, log: LogCheck) -> Iterator[_Difference]:
 
 
 def _outcome(status: Status, log: LogCheck) -> Iterator[_Difference]:
-    yield from _unequal("outcome", status.state, "converged" if log.converged else "not_converged")
+    wanted = "converged" if log.converged else "not_converged"
+    if status.state != "completed" or log.target is not None:
+        yield from _unequal("outcome", status.state, wanted)
     own = status.time_to_train_s
     if own is not None and log.time_s is not None and _late(own, log.time_s):
         yield "time", f"{own:.3f} s", f"{log.time_s:.3f} s"

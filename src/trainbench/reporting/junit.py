@@ -58,8 +58,9 @@ def _verdict(verdict: Verdict) -> Case:
 
 def _trials(results: Results, verdict: Verdict) -> Iterator[Case]:
     for trial in results.trials:
-        name = f"trial {trial.index} reached its target"
-        if trial.reached:
+        done = "trained all its epochs" if trial.targetless else "reached its target"
+        name = f"trial {trial.index} {done}"
+        if trial.reached or trial.targetless:
             yield Case(name, time_s=trial.time_on_clock_s or 0.0)
             continue
         said = f"{shown(trial.status.state)}: {trial.status.message or 'see its stdout.log'}"

@@ -172,13 +172,18 @@ class Trial:
         """Whether it ended, with or without the target; without status.json the log decides."""
         if self.status.state is None:
             return self.log is not None and self.log.time_s is not None
-        return self.status.state in ("converged", "not_converged")
+        return self.status.state in ("converged", "not_converged", "completed")
 
     @property
     def reached(self) -> bool:
         """Whether it finished at the target: by its log, and by status.json without a log."""
         claimed = self.status.state == "converged"
         return self.finished and (self.log.converged if self.log else claimed)
+
+    @property
+    def targetless(self) -> bool:
+        """Whether it finished all its epochs and had no target, by status.json and by its log."""
+        return self.status.state == "completed" and (self.log is None or self.log.target is None)
 
     @property
     def time_s(self) -> float | None:

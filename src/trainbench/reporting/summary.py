@@ -69,7 +69,10 @@ def _subtitle(results: Results) -> str:
 
 def _target(results: Results) -> Answer:
     verdict = judge(results)
-    detail = f"best {results.quality.name} {fixed(results.best)}, target {fixed(results.target, 3)}"
+    detail = f"best {results.quality.name} {fixed(results.best)}"
+    if results.trials and all(t.targetless for t in results.trials):
+        return Answer("Target reached", "no target", detail, "warn")
+    detail += f", target {fixed(results.target, 3)}"
     unfinished = verdict.expected - verdict.finished
     if unfinished:
         detail += f"; {plural(unfinished, 'trial')} did not finish"

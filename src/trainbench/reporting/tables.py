@@ -78,6 +78,8 @@ def trials(results: Results) -> Table:
 
 def outcome(trial: Trial) -> str:
     """The state of a trial in words."""
+    if trial.targetless:
+        return "no target"
     if trial.finished:
         return "target reached" if trial.reached else "target not reached"
     state = trial.status.state

@@ -44,13 +44,18 @@ def judge(results: Results) -> Verdict:
     reached = [t for t in trials if t.reached]
     expected = max(results.run.runs or 0, len(trials))
     findings = {level: level_findings(results, level) for level in LEVELS}
+    targetless = expected > 0 and sum(t.targetless for t in trials) == expected
     exit_code, outcome = _outcome(len(reached), len(finished), expected, findings["2"])
+    if targetless and outcome == "target_not_reached":
+        exit_code, outcome = 0, "completed"
     if exit_code in (0, 4) and contradicted(results):
         exit_code, outcome = 5, "contradicted"
+    headline = _headline(len(reached), len(finished), expected)
+    headline = "Trained without a target" if targetless else headline
     return Verdict(
         exit_code=exit_code,
         outcome=outcome,
-        headline=_headline(len(reached), len(finished), expected) + _SUFFIX.get(outcome, ""),
+        headline=headline + _SUFFIX.get(outcome, ""),
         reached=len(reached),
         finished=len(finished),
         expected=expected,

@@ -42,7 +42,8 @@ from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.spec import Run, SetSpec, TrialSpec
 from trainbench.trials.status import Status, read_status
 
-FINISHED = ("converged", "not_converged", "failed")
+# completed: a trial without a target has trained all its epochs.
+FINISHED = ("converged", "not_converged", "completed", "failed")
 # Exit codes of a trial after which the next one would also fail: configuration, data, machine.
 HOPELESS = {kind.exit_code: kind for kind in (ConfigError, DataIntegrityError, MachineError)}
 # What TensorFlow says of itself before its log level counts; stdout.log keeps it.
@@ -82,13 +83,13 @@ def run_set(spec: SetSpec) -> RunDir:
 
 
 def require_target(run: RunDir, quality: Quality) -> None:
-    """Raise unless one trial of ``run`` reached its target.
+    """Raise unless one trial of ``run`` reached its target, or had none and trained all epochs.
 
     Raises:
         TrainbenchError: every trial failed. TargetNotReachedError: none reached the target.
     """
     statuses = [read_status(trial.status, quality) for trial in run.trials]
-    if any(status.state == "converged" for status in statuses):
+    if any(status.state in ("converged", "completed") for status in statuses):
         return
     if all(status.state == "failed" for status in statuses):
         raise TrainbenchError(f"{run.root}: every trial failed: {statuses[-1].message}")

@@ -99,8 +99,22 @@ def test_a_users_own_ratings_are_not_held_to_the_published_counts(tmp_path: Path
 # Counts by the publisher; the hashes pin the test set across versions of everything.
 REAL = {
     "ml-1m": ((6_040, 3_706, 994_169), 0, "27ed3df0d4bd2e7b"),
-    "ml-latest-small": ((610, 9_724, 100_226), 94, "2b10c675599e56a2"),
+    "ml-latest-small": ((610, 9_724, 100_226), 94, "8bf641947ca7aaac"),
 }
+
+
+def test_the_two_tie_breaks_hold_out_other_items_of_a_tenth_of_the_users(
+    shared_dir: Path, tmp_path: Path
+) -> None:
+    name = "ml-latest-small"
+    data = DataDir(tmp_path)
+    config = downloaded(data, name, shared_dir / "data" / dataset(name).archive)
+    stable, reference = (
+        open_cache(split.run(replace(config, tie_break=order).split_spec, data), verify=True)
+        for order in ("stable", "reference")
+    )
+    assert stable.record["test_set_sha256"].startswith("2b10c675599e56a2")
+    assert int((stable.test_items != reference.test_items).sum()) == 65  # 10.7 % of 610
 
 
 @pytest.mark.parametrize("name", REAL)

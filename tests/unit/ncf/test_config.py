@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 
@@ -61,7 +61,13 @@ def test_a_setting_changes_one_field_in_its_own_type() -> None:
         ("batch_size=many", "type int"),
         ("batch_size=0", "above 0"),
         ("xla=perhaps", "type bool"),
-        ("beta1=1.5", "from 0 to 1"),
+        ("beta1=1.5", "from 0 to below 1"),
+        ("beta1=1", "from 0 to below 1"),
+        ("beta2=0.99999999", "from 0 to below 1"),
+        ("target_hit_rate=0", "or none for a run of max_epochs epochs"),
+        ("target_hit_rate=1.01", "wanted a number above 0, at most 1"),
+        ("target_hit_rate=much", "type float or none"),
+        ("eval_negatives=9", "HR@10 is 1 without training"),
         ("precision=fp8", "unknown precision 'fp8'"),
         ("synthetic=100", "USERSxITEMSxRATINGS"),
         ("preset=quick", "unknown key 'preset'"),
@@ -95,6 +101,50 @@ def test_the_settings_that_made_a_configuration_make_it_again() -> None:
     made = config.with_settings(base, [*words, "learning_rate=0.001", "mf_dim=8"])
     assert config.with_settings(base, configuration.settings(made, base)) == made
     assert configuration.settings(base, base) == []
+
+
+FLOATS = [field.name for field in fields(config.NcfConfig) if "float" in str(field.type)]
+
+
+@pytest.mark.parametrize("key", FLOATS)
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf", "1e39"])
+def test_a_number_that_is_not_finite_in_float32_is_refused(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key}=.*wanted a finite number"):
+        config.with_settings(NCF.preset("quick"), [f"{key}={value}"])
+    broken = replace(NCF.preset("quick"), **{key: float(value)})
+    with pytest.raises(ConfigError, match=f"{key}=.*wanted a finite number"):
+        config.from_json(configuration.to_json(broken))
+
+
+@pytest.mark.parametrize(
+    ("preset", "setting", "target"),
+    [
+        ("reference", "dataset=ml-1m", 0.225),
+        ("ml-1m", "dataset=ml-20m", 0.635),
+        ("mlperf", "dataset=ml-100k", None),
+        ("reference", "dataset=ml-10m", None),
+        ("reference", "dataset=ml-25m", None),
+        ("ml-1m", "dataset=ml-1m", 0.225),
+        ("quick", "synthetic=100x100x2000", 0.40),
+    ],
+)
+def test_a_dataset_brings_its_own_target_or_none(
+    preset: str, setting: str, target: float | None
+) -> None:
+    assert config.with_settings(NCF.preset(preset), [setting]).target_hit_rate == target
+    stated = config.with_settings(NCF.preset(preset), [setting, "target_hit_rate=0.5"])
+    assert stated.target_hit_rate == 0.5
+
+
+def test_no_target_can_be_asked_for() -> None:
+    found = config.with_settings(NCF.preset("quick"), ["target_hit_rate=none"])
+    assert found.target_hit_rate is None
+    assert config.from_json(configuration.to_json(found)) == found
+
+
+@pytest.mark.parametrize("name", ["mlperf", "reference", "ml-1m"])
+def test_published_ratings_are_split_as_the_reference_splits_them(name: str) -> None:
+    assert NCF.preset(name).tie_break == "reference"
 
 
 def test_differences_name_both_values() -> None:

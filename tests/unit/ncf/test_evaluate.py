@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_ncf import SMALL, some_candidates, some_epoch
 
-from trainbench.errors import TrainbenchError
+from trainbench.errors import ConfigError, TrainbenchError
 from trainbench.ncf import evaluate
 from trainbench.ncf.evaluate import Evaluator, ranks, rivals
 from trainbench.ncf.train import Trainer, build
@@ -81,6 +81,23 @@ def test_item_numbers_too_large_for_32_bit_keys_rank_alike() -> None:
     assert sorted(against.items[0].tolist()) == [7, 1_999_999, 2_000_000]
 
 
+def test_few_candidates_are_counted_and_tell_what_a_guess_finds() -> None:
+    against = rivals(np.array([[*range(19), 19], [*range(9)] * 2 + [7, 9]], np.int32))
+    assert against.count.tolist() == [19, 9]
+    assert against.sure_hits == 1
+    assert against.guessed_hit_rate == pytest.approx((10 / 20 + 1) / 2)
+
+
+@pytest.mark.parametrize(("target", "guessed", "untrained"), [(0.5, 0.5, None), (0.5, 0.01, 0.5)])
+def test_a_target_that_needs_no_training_is_refused(
+    target: float, guessed: float, untrained: float | None
+) -> None:
+    with pytest.raises(ConfigError, match="it is reached without training"):
+        evaluate.require_missable(target, guessed, untrained)
+    evaluate.require_missable(target + 1e-9, guessed, untrained)
+    evaluate.require_missable(None, guessed, untrained)
+
+
 def numpy_logits(trainer: Trainer, user: int, items: np.ndarray) -> np.ndarray:
     weights = trainer.weights()
     users = np.full(len(items), user)
@@ -130,6 +147,25 @@ def test_batching_of_users_does_not_change_the_result(trainer: Trainer) -> None:
     assert len(results) == 1
 
 
+def test_chosen_users_get_the_ranks_that_they_have_among_all(trainer: Trainer) -> None:
+    evaluator = Evaluator(trainer, CANDIDATES)
+    everyone = evaluator._all_ranks(np.arange(USERS), None)
+    chosen = np.array([36, 0, 5, 7, 8, 9, 30])
+    assert (evaluator._all_ranks(chosen, None) == everyone[chosen]).all()
+    found = evaluator.evaluate(chosen=chosen)
+    assert (found.users, found.hits) == (7, int((everyone[chosen] < 10).sum()))
+
+
+def test_a_sample_is_of_all_users_where_they_are_few_and_spread_where_they_are_many(
+    trainer: Trainer,
+) -> None:
+    evaluator = Evaluator(trainer, CANDIDATES)
+    assert evaluator.sample().tolist() == list(range(USERS))
+    evaluator.held_out = np.zeros(138_493, np.int32)
+    sample = evaluator.sample()
+    assert (len(set(sample)), sample[0], sample[-1]) == (2_048, 0, 138_492)
+
+
 def test_users_scored_one_by_one_or_many_at_once_get_the_same_ranks(trainer: Trainer) -> None:
     results = set()
     for group in (1, 2, 4, 16):
@@ -149,7 +185,7 @@ def test_picking_from_one_product_or_taking_rows_gives_the_same_logits(
         evaluator = Evaluator(trainer, CANDIDATES)
         tensors = trainer.tensors()
         tensors |= evaluator.project(tensors)
-        users, items, _ = evaluator.inputs(0)
+        users, items, _ = evaluator.inputs(np.arange(evaluator.batch))
         logits.append(evaluator._scores(tensors, users, items).numpy())
     np.testing.assert_allclose(logits[0], logits[1], rtol=1e-5, atol=1e-6)
     assert logits[0].std() > 0

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
 import pytest
-from run_dir import SYSTEM_NAME, build_run, change
+from run_dir import SYSTEM_NAME, build_run, change, seal, write_raw
 
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
+from trainbench.reporting.junit import junit
 from trainbench.reporting.render import html
 from trainbench.reporting.summary import summary
 from trainbench.reporting.verdict import judge
@@ -39,6 +41,33 @@ def test_the_log_decides_whether_the_target_was_reached(tmp_path: Path) -> None:
     assert judge(results).exit_code == 5
     said = "trial_0/status.json: converged, wanted not_converged (log) (records/outcome)."
     assert said in summary(results).compliance
+
+
+def without_target(run: RunDir, *, logged: bool) -> RunDir:
+    """``run`` as if it had trained for a number of epochs."""
+    change(run.config, target_hit_rate=None)
+    for trial in run.trials:
+        change(trial.status, state="completed", target_hit_rate=None, time_to_train_s=None)
+        text = trial.compliance_raw.read_text()
+        if logged:
+            text = re.sub(r'("epoch": \d+, "value": )0\.225', r"\1null", text)
+        write_raw(trial, text)
+    return seal(run)
+
+
+def test_a_run_without_a_target_exits_0_and_has_reached_nothing(run: RunDir) -> None:
+    results = collect(without_target(run, logged=True), NCF)
+    found = judge(results)
+    assert (found.exit_code, found.outcome, found.reached) == (0, "completed", 0)
+    assert found.headline == "Trained without a target"
+    assert summary(results).answers[0].answer == "no target"
+    assert 'failures="0"' in junit(results).split("</testsuite>")[0]
+
+
+def test_a_status_without_a_target_does_not_outweigh_a_log_with_one(tmp_path: Path) -> None:
+    run = without_target(build_run(tmp_path / "run", trials=2, short=(0, 1)), logged=False)
+    found = judge(collect(run, NCF))
+    assert (found.exit_code, found.outcome, found.reached) == (5, "contradicted", 0)
 
 
 def test_logs_alone_are_judged_and_give_their_epochs(run: RunDir) -> None:

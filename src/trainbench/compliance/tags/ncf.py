@@ -65,12 +65,13 @@ NCF_TAGS = frozenset(
 )
 
 # Ours: what a reviewer needs and v0.5 has no tag for. Intel's v0.5 logs set the example of "seed".
+CANDIDATES_SHA256 = "candidates_sha256"
 DEGRADED = "degraded"
 EVAL_HITS = "eval_hits"
 PRECISION = "precision"
 SEED = "seed"
 
-OWN_TAGS = frozenset({DEGRADED, EVAL_HITS, PRECISION, SEED})
+OWN_TAGS = frozenset({CANDIDATES_SHA256, DEGRADED, EVAL_HITS, PRECISION, SEED})
 
 # Values that several tags share
 ADAM = "adam"

@@ -14,7 +14,7 @@ import contextlib
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -34,6 +34,7 @@ from trainbench.ncf.input.shuffle import Samples, Shuffle, ordered
 ARRAYS = {"users": "<i4", "items": "<i4", "labels": "|u1"}
 BYTES_PER_SAMPLE = sum(np.dtype(kind).itemsize for kind in ARRAYS.values())
 RECORD = "epoch.json"
+EVAL_SHA256 = "sha256"
 _NO_SAMPLES: Samples = np.empty(0, dtype=np.uint64)
 
 
@@ -92,15 +93,22 @@ class EpochMaker:
         self._carried = _NO_SAMPLES
 
     def write_eval(self, folder: Path) -> None:
-        """Write ``items.npy``, int32[num_users, eval_negatives + 1], into ``folder``."""
+        """Write ``items.npy``, int32[num_users, eval_negatives + 1], and its hash to ``folder``."""
         negatives = self._options.eval_negatives
         chunks = range(len(self._bounds) - 1)
         rows = partial(self._with_sampler, lambda s, chunk: s.eval_candidates(chunk, negatives))
-        with open(folder / "items.npy", "wb") as file:
+        digest, hashed = hashlib.sha256(), Future[None]()
+        hashed.set_result(None)
+        # Hashed while the next block is drawn and written: the trainer waits for the whole.
+        with open(folder / "items.npy", "wb") as file, ThreadPoolExecutor(1, "hash") as hasher:
             _write_header(file, "<i4", (self._cache.num_users, negatives + 1))
             for block in ordered(self._pool, rows, chunks, ahead=self._ahead):
+                hashed.result()
+                hashed = hasher.submit(digest.update, block.data)
                 file.write(block.data)
                 self._on_progress()
+            hashed.result()
+        (folder / EVAL_SHA256).write_text(digest.hexdigest() + "\n")
 
     def write_epoch(self, epoch: int, folder: Path) -> EpochRecord:
         """Write one epoch's three arrays and its record into ``folder``; epochs come in order."""
@@ -174,6 +182,12 @@ class EpochMaker:
         missing = -len(samples) % self._options.batch_size
         rng = self._stream(Purpose.PADDING, epoch)
         return samples[rng.integers(0, len(samples), missing)]
+
+
+def open_eval(folder: Path) -> tuple[npt.NDArray[np.int32], str]:
+    """The candidates that ``EpochMaker.write_eval`` wrote into ``folder``, and their SHA-256."""
+    items = np.load(folder / "items.npy", mmap_mode="r")
+    return items, (folder / EVAL_SHA256).read_text().strip()
 
 
 def open_epoch(folder: Path, *, wait_s: float) -> EpochData:

@@ -24,7 +24,7 @@ from trainbench.compliance.two_clocks import beside
 from trainbench.errors import TrainbenchError
 from trainbench.files import whole_folder, write_atomically, writing
 from trainbench.movielens.cache import RatingsCache, open_cache
-from trainbench.ncf.input.epochs import EpochMaker, EpochRecord, epoch_bytes
+from trainbench.ncf.input.epochs import EpochMaker, EpochRecord, epoch_bytes, open_eval
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
 from trainbench.ncf.input.workdir import WorkDir
 from trainbench.progress import duration, log_line, scaled
@@ -71,7 +71,7 @@ def published(
     maker = EpochMaker(cache, options, on_progress=on_progress)
     try:
         yield _publish(work_dir.eval, eval_bytes(cache, options), _eval_writer(maker, options))
-        _log_eval(cache, options)
+        _log_eval(work_dir, cache, options)
         cycle_bytes = options.epochs_per_cycle * epoch_bytes(cache.num_train, options)
         log_line(disk_line(cache, options))
         for number, first in enumerate(range(0, options.max_epochs, options.epochs_per_cycle)):
@@ -151,7 +151,10 @@ def epoch_line(record: EpochRecord) -> str:
     )
 
 
-def _log_eval(cache: RatingsCache, options: GenerationOptions) -> None:
+def _log_eval(work_dir: WorkDir, cache: RatingsCache, options: GenerationOptions) -> None:
+    _, sha256 = open_eval(work_dir.eval)
+    emit(tags.CANDIDATES_SHA256, sha256)
+    log_line(f"eval candidates: sha256 {sha256}")
     emit(tags.EVAL_HP_NUM_USERS, cache.num_users)
     emit(tags.EVAL_SIZE, cache.num_users * (options.eval_negatives + 1))
 

@@ -30,10 +30,11 @@ from trainbench.errors import ConfigError, DataIntegrityError, MachineError, Tra
 from trainbench.files import PACKAGE
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import NcfConfig
-from trainbench.ncf.input.epochs import EpochData, open_epoch
+from trainbench.ncf.input.epochs import EpochData, open_epoch, open_eval
 from trainbench.ncf.input.flagfile import GenerationOptions, write_flagfile
 from trainbench.ncf.input.generate import published
 from trainbench.ncf.input.workdir import Claim, WorkDir, claim
+from trainbench.progress import log_line
 
 ALIVE_TIMEOUT_S = 60.0
 HUNG_AFTER_S = 45.0
@@ -46,9 +47,13 @@ _LONGEST_GAP_S = 5.0
 
 @dataclass(frozen=True)
 class EvalCandidates:
-    """items: int32[num_users, eval_negatives + 1], the held-out item last; a read-only map."""
+    """items: int32[num_users, eval_negatives + 1], the held-out item last; a read-only map.
+
+    sha256: of these numbers in this order, little-endian.
+    """
 
     items: npt.NDArray[np.int32]
+    sha256: str
     wait_s: float
 
 
@@ -97,7 +102,8 @@ class Producer:
             TrainbenchError: the producer failed or hangs.
         """
         wait_s = self._wait_for(self._work_dir.eval)
-        return EvalCandidates(np.load(self._work_dir.eval / "items.npy", mmap_mode="r"), wait_s)
+        items, sha256 = open_eval(self._work_dir.eval)
+        return EvalCandidates(items, sha256, wait_s)
 
     def next_epoch(self) -> EpochData:
         """The next epoch's batches; those of the cycle before are deleted.
@@ -193,6 +199,11 @@ def _require_batch(cache: RatingsCache, options: GenerationOptions) -> None:
         raise ConfigError(
             f"batch_size={options.batch_size}: an epoch has {samples} samples, so last_batch="
             "spillover would leave no batch; use a smaller batch_size or last_batch=pad"
+        )
+    if samples < options.batch_size:
+        log_line(
+            f"warning: batch_size={options.batch_size} is larger than an epoch of {samples} "
+            "samples; the rest of each batch are repeats, which count as no throughput"
         )
 
 

@@ -1,0 +1,49 @@
+"""Why the data of a run may be less than the benchmark's."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from trainbench.ncf.benchmark import NCF
+from trainbench.ncf.config import with_settings
+from trainbench.ncf.trial import data_degradations, degradations
+from trainbench.trials.status import applying
+
+
+def record(train: int = 100_000, *, tied: int = 0, generated: bool = False) -> dict[str, Any]:
+    """The parts of a cache.json that count."""
+    return {"counts": {"train": train}, "tied_users": tied, "manifest": {"generated": generated}}
+
+
+@pytest.mark.parametrize(
+    ("tie_break", "cache", "marked"),
+    [
+        ("stable", record(tied=94), True),
+        ("reference", record(tied=94), False),
+        ("stable", record(tied=0), False),
+        ("stable", record(tied=94, generated=True), False),
+    ],
+)
+def test_a_split_other_than_the_references_is_marked_where_ratings_are_tied(
+    tie_break: str, cache: dict[str, Any], marked: bool
+) -> None:
+    config = with_settings(NCF.preset("reference"), [f"tie_break={tie_break}"])
+    found = dict(applying(data_degradations(config, cache)))
+    assert ("other_split" in found) == marked
+    if marked:
+        assert "94 users" in found["other_split"]
+
+
+@pytest.mark.parametrize(("train", "marked"), [(13_107, True), (13_108, False)])
+def test_a_batch_larger_than_the_data_is_marked(train: int, marked: bool) -> None:
+    found = applying(data_degradations(NCF.preset("mlperf"), record(train)))
+    assert [code for code, _ in found] == ["large_batch"] * marked
+
+
+def test_a_run_without_a_target_is_marked() -> None:
+    config = with_settings(NCF.preset("reference"), ["target_hit_rate=none"])
+    found = dict(applying(degradations(config, {}, {})))
+    assert "no_target" in found
+    assert found["other_task"].endswith("but ml-20m without a target")
