@@ -104,12 +104,12 @@ def report(
 
     with recorded_of(run, "report") as step:
         files = write_report(run, out, benchmark=benchmark_of(run), compare=compare)
-    for sentence in files.compliance:
-        log_line(f"report: {sentence}")
         if summary is not None:
             with open(summary, "a") as page:
                 page.write(step_summary(files.markdown.read_text()))
         step.exit_code = files.exit_code
+    for sentence in files.compliance:
+        log_line(f"report: {sentence}")
     shown = files.html
     if host_data_dir is not None and out is None:
         shown = host_data_dir / "runs" / run.root.name / run.report.name / files.html.name

@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from run_dir import build_run
 from v05_log import lines, many, run, without
 
 from trainbench.cli.main import cli
-from trainbench.cli.review import check, evaluate, score, submission
+from trainbench.cli.review import check, evaluate, report, score, submission
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import MachineError, NotCompliantError
-from trainbench.trials.paths import RunDir
+from trainbench.trials.paths import DataDir, RunDir
 
 
 def write(path: Path, text: str) -> str:
@@ -70,6 +71,17 @@ def test_submission_is_built_from_a_stitched_run_and_verified(tmp_path: Path) ->
     assert isinstance(verified.exception, NotCompliantError)
     assert "submission/exists/result_1.txt" in verified.output
     assert "submission/exists/result_0.txt" not in verified.output
+
+
+def test_the_report_of_a_missed_target_is_a_step_with_exit_code_4(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    run = build_run(data.run("one").root, trials=1, short=(0,))
+    data.steps.touch()
+    page = tmp_path / "summary.md"
+    assert report.main(["--run", str(run.root), "--summary", str(page)], standalone_mode=False) == 4
+    (line,) = data.steps.read_text().splitlines()
+    assert (json.loads(line)["step"], json.loads(line)["exit_code"]) == ("report", 4)
+    assert page.read_text() == (run.report / "report.md").read_text()
 
 
 def test_raw_logs_are_stitched_where_the_environment_says(tmp_path: Path) -> None:
