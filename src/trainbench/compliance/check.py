@@ -8,7 +8,7 @@ from pathlib import Path
 from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.event_index import EventIndex
 from trainbench.compliance.parse import read_lines
-from trainbench.compliance.reading import CHECKERS, as_read, told
+from trainbench.compliance.reading import CHECKERS, Reading, read
 from trainbench.compliance.rules.levels import LEVELS, RuleSet, ruleset
 from trainbench.compliance.rules.rule import Rule
 from trainbench.compliance.tags import ncf as tags
@@ -29,13 +29,14 @@ def judge(lines: Iterable[str], clocks: Clocks | None = None) -> dict[str, tuple
 
     ``lines`` have their line ends.
     """
-    text = list(lines)
+    known = [_line(line, number) for number, line in enumerate(lines, start=1)]
+    logs = {checker: read(known, checker) for checker in CHECKERS}
     return {
         level: tuple(
             dict.fromkeys(
                 finding
-                for checker in CHECKERS
-                for finding in check(text, ruleset(level, checker=checker), clocks)
+                for checker, log in logs.items()
+                for finding in check_reading(log, ruleset(level, checker=checker), clocks)
             )
         )
         for level in LEVELS
@@ -51,12 +52,16 @@ def check(
     come first: any of them makes a log fail, as in the v0.5 checker. ``clocks`` are the monotonic
     times of the log, where there are any.
     """
-    known = [_line(line, number) for number, line in enumerate(lines, start=1)]
-    log = as_read(known, rules.checker)
+    known = (_line(line, number) for number, line in enumerate(lines, start=1))
+    return check_reading(read(known, rules.checker), rules, clocks)
+
+
+def check_reading(log: Reading, rules: RuleSet, clocks: Clocks | None = None) -> list[Finding]:
+    """What breaks the rules in a log that was read as ``rules.checker`` does."""
     plain = (*rules.rules, *_benchmark_rules(log.events, rules))
     findings = [*log.findings, *_judged(EventIndex(log.events), plain)]
     if rules.strict:
-        index = EventIndex(told(known, rules.checker), clocks)
+        index = EventIndex(log.told, clocks)
         benchmark = index.events[0].benchmark if index.events else tags.BENCHMARK
         findings += _judged(index, rules.strict_of(benchmark))
     return findings

@@ -8,13 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from trainbench.compliance.check import check
+from trainbench.compliance.check import check_reading
 from trainbench.compliance.event import Event, Finding
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import read_lines
-from trainbench.compliance.reading import NEWEST_CHECKER, told
+from trainbench.compliance.reading import NEWEST_CHECKER, read_file
 from trainbench.compliance.rules.cross_log import check_set
 from trainbench.compliance.rules.levels import RuleSet, ruleset
+from trainbench.compliance.two_clocks import of_log
 from trainbench.display.visible import one_line
 
 CLEAN, FINDINGS, UNREADABLE = 0, 1, 2
@@ -96,13 +96,14 @@ def check_logs(
     for path in files:
         try:
             # Once: a pipe cannot be read again.
-            lines = list(read_lines(path))
+            log = read_file(path, checker)
         except OSError as error:
             checked.append(FileCheck(str(path), (), None, error.strerror or str(error)))
             continue
-        events = told(lines, checker)
-        logs[str(path)] = events
-        checked.append(FileCheck(str(path), tuple(check(lines, rules)), outcome(events)))
+        logs[str(path)] = log.told
+        clocks = of_log(path) if rules.strict else None
+        found = tuple(check_reading(log, rules, clocks))
+        checked.append(FileCheck(str(path), found, outcome(log.told)))
     as_set = check_set(logs) if rules.strict and len(logs) > 1 else []
     return CheckReport(rules, tuple(checked), tuple(as_set))
 

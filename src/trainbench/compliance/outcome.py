@@ -34,7 +34,7 @@ class Outcome:
 def outcome(events: Iterable[Event]) -> Outcome:
     """The outcome by the v0.5 submission tool's definitions.
 
-    ``events`` are those that a checker reads (``reading.told``). ``time_s`` is ``run_stop -
+    ``events`` are those that a checker reads (``Reading.told``). ``time_s`` is ``run_stop -
     run_start`` when there is exactly one of each. A run has converged when its best
     ``eval_accuracy`` reaches the one ``eval_target`` of the same log; with two different targets,
     or one of 0, it has not. ``success`` is what the log claims.

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from trainbench.compliance.dialects import mllog, v05
 from trainbench.compliance.event import Event, Finding, Line
-from trainbench.compliance.parse import Log, read_lines, sort_out
+from trainbench.compliance.parse import read_lines, sort_out
 from trainbench.files import is_own_file
 
 CHECKERS = ("2018-11", "2019-04")
@@ -22,14 +23,39 @@ NEWEST_CHECKER = "2019-04"
 _RESULT = re.compile(r"result_(\d{1,18})\.txt(\.gz)?", re.ASCII)
 
 
-def as_read(lines: Iterable[Line | Finding], checker: str) -> Log:
-    """The v0.5 lines that ``checker`` counts, in its order; findings for those it cannot parse."""
+@dataclass(frozen=True)
+class Reading:
+    """A log as a checker reads it: its events in the checker's order, and what it cannot parse.
+
+    ``told`` is what the log says of its run: the same events in the order of the file; of a log
+    without any v0.5 line, those of the later dialects.
+    """
+
+    events: tuple[Event, ...]
+    findings: tuple[Finding, ...]
+    told: tuple[Event, ...]
+
+
+def read(lines: Iterable[Line | Finding], checker: str = NEWEST_CHECKER) -> Reading:
+    """What ``checker`` reads in the lines of a file (``parse.read_lines``)."""
     known = list(lines)
     damage = (item for item in known if isinstance(item, Finding))
-    text = [item for item in known if isinstance(item, Line) and v05.TOKEN in item.text]
-    read = _sorted_as_text(text) if checker == NEWEST_CHECKER else _at_line_start(text)
-    parsed = (v05.parse_line(line.text, line.number, ended=line.ended) for line in read)
-    return sort_out((*damage, *parsed))
+    text = [item for item in known if isinstance(item, Line)]
+    v05_lines = [line for line in text if v05.TOKEN in line.text]
+    order = _sorted_as_text if checker == NEWEST_CHECKER else _at_line_start
+    parsed = (v05.parse_line(line.text, line.number) for line in order(v05_lines))
+    log = sort_out((*damage, *parsed))
+    in_file_order = tuple(sorted(log.events, key=lambda event: event.source.number))
+    return Reading(log.events, log.findings, in_file_order or tuple(_later(text)))
+
+
+def read_file(path: Path, checker: str = NEWEST_CHECKER) -> Reading:
+    """What ``checker`` reads in the log at ``path``.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    return read(read_lines(path), checker)
 
 
 def _at_line_start(lines: list[Line]) -> Iterator[Line]:
@@ -41,40 +67,16 @@ def _sorted_as_text(lines: list[Line]) -> list[Line]:
     unique: dict[str, Line] = {}
     for line in lines:
         text = line.text[line.text.rindex(v05.TOKEN) :]
-        unique.setdefault(text + "\n" * line.ended, Line(line.number, text, line.ended))
+        unique.setdefault(text + "\n" * line.ended, Line(line.number, text))
     return [unique[text] for text in sorted(unique)]
 
 
-def told(lines: Iterable[Line | Finding], checker: str = NEWEST_CHECKER) -> tuple[Event, ...]:
-    """What a log says of its run: the lines that ``checker`` counts, in the order of the file.
-
-    Of a log without any v0.5 line, those of the later dialects.
-    """
-    known = list(lines)
-    events = in_file_order(as_read(known, checker).events)
-    return events or tuple(_later(known))
-
-
-def in_file_order(events: Iterable[Event]) -> tuple[Event, ...]:
-    """``events`` by the numbers of their lines."""
-    return tuple(sorted(events, key=lambda event: event.source.number))
-
-
-def _later(lines: list[Line | Finding]) -> Iterator[Event]:
+def _later(lines: list[Line]) -> Iterator[Event]:
     for line in lines:
-        if isinstance(line, Line) and mllog.TOKEN in line.text:
+        if mllog.TOKEN in line.text:
             event = mllog.parse_line(line.text, line.number)
             if isinstance(event, Event):
                 yield event
-
-
-def told_by(path: Path, checker: str = NEWEST_CHECKER) -> tuple[Event, ...]:
-    """What the log at ``path`` says of its run (``told``).
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    return told(read_lines(path), checker)
 
 
 def result_logs(folder: Path) -> dict[int, Path]:

@@ -21,14 +21,14 @@ from typing import Any
 import numpy as np
 
 from trainbench.benchmark import RunRule, registered
-from trainbench.compliance.check import check
+from trainbench.compliance.check import check_reading
 from trainbench.compliance.dialects import later_rounds
 from trainbench.compliance.dialects.later_rounds import LaterLog, LaterScore
 from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.event_index import is_number
 from trainbench.compliance.outcome import Outcome, outcome
 from trainbench.compliance.parse import TOKEN, read_lines
-from trainbench.compliance.reading import NEWEST_CHECKER, result_logs, told
+from trainbench.compliance.reading import NEWEST_CHECKER, Reading, read, result_logs
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.submission.verifier import INFINITE_TIME_S, Judged, Printed, printed
 from trainbench.compliance.tags import ncf as tags
@@ -218,7 +218,12 @@ class _Log:
     index: int
     name: str
     lines: tuple[Line | Finding, ...]
-    events: Sequence[Event]
+    reading: Reading
+
+    @property
+    def events(self) -> Sequence[Event]:
+        """What the log says of its run."""
+        return self.reading.told
 
 
 def _logs(folder: Path, checker: str) -> list[_Log]:
@@ -226,16 +231,16 @@ def _logs(folder: Path, checker: str) -> list[_Log]:
     if not found:
         raise DataIntegrityError(f"{folder}: no result_<i>.txt; wanted a folder of result logs")
     try:
-        read = [(index, path.name, tuple(read_lines(path))) for index, path in found.items()]
+        logs = [(index, path.name, tuple(read_lines(path))) for index, path in found.items()]
     except OSError as error:
         raise DataIntegrityError(f"{error.filename}: cannot be read ({error.strerror})") from None
-    return [_Log(index, name, lines, told(lines, checker)) for index, name, lines in read]
+    return [_Log(index, name, lines, read(lines, checker)) for index, name, lines in logs]
 
 
 def _level(log: _Log, checker: str) -> int:
     """The highest level that a log passes, or 0."""
     levels = (2, 1)
-    passed = (n for n in levels if not check(log.lines, ruleset(n, checker=checker)))
+    passed = (n for n in levels if not check_reading(log.reading, ruleset(n, checker=checker)))
     return next(passed, 0)
 
 

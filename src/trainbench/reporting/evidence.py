@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from trainbench.compliance import score as scoring
-from trainbench.compliance.check import check
+from trainbench.compliance.check import check_reading
 from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.hyperparameters import hyperparameters
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import read_lines
-from trainbench.compliance.reading import CHECKERS, result_logs, told
+from trainbench.compliance.reading import CHECKERS, NEWEST_CHECKER, read, result_logs
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
@@ -94,15 +94,16 @@ def results_folder(run: RunDir, system: str | None, benchmark: str) -> Path:
 def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     """Which rules of any level and checker the log at ``path`` breaks, and what it contains."""
     lines = list(read_lines(path))
-    events = told(lines)
+    logs = {checker: read(lines, checker) for checker in CHECKERS}
+    events = logs[NEWEST_CHECKER].told
     run = outcome(events)
     known = [line for line in lines if isinstance(line, Line)]
     clocks = of_log(path)
     shown = times(events, clocks)
     found = dict.fromkeys(
         finding
-        for checker in CHECKERS
-        for finding in check(lines, ruleset(LEVELS[-1], checker=checker), clocks)
+        for checker, log in logs.items()
+        for finding in check_reading(log, ruleset(LEVELS[-1], checker=checker), clocks)
     )
     judged = _copied(
         LogCheck,

@@ -14,7 +14,7 @@ from trainbench.compliance.commands import check_logs
 from trainbench.compliance.dialects.mllog import format_lines
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import parse_line, read_lines
-from trainbench.compliance.reading import CHECKERS, told_by
+from trainbench.compliance.reading import CHECKERS, read_file
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.score import score
 
@@ -61,7 +61,7 @@ def test_log_passes_both_levels(
     path = public_log(name)
     assert rules_broken(path, "1", checker) == []
     assert rules_broken(path, "2", checker) == []
-    told = outcome(told_by(path, checker))
+    told = outcome(read_file(path, checker).told)
     assert told.time_s == pytest.approx(time_s, abs=0.05)
     assert told.best == pytest.approx(best, abs=1e-5)
     assert told.converged == converged
@@ -111,7 +111,7 @@ def test_nvidia_log_lacks_one_tag(checker: str, public_log: Fixture) -> None:
     path = public_log("nvidia_dgx1_result_0.txt")
     assert rules_broken(path, "1", checker) == []
     assert rules_broken(path, "2", checker) == ["level2/at-least-one/preproc_hp_min_ratings"]
-    told = outcome(told_by(path, checker))
+    told = outcome(read_file(path, checker).told)
     assert (told.time_s, told.converged) == (pytest.approx(26.5168, abs=1e-4), True)
 
 
@@ -122,7 +122,7 @@ def test_reference_example_divides_the_checkers(public_log: Fixture) -> None:
     missing = ["level2/at-least-one/run_clear_caches", "level2/at-least-one/opt_learning_rate"]
     assert rules_broken(path, "2", "2018-11") == missing
     assert rules_broken(path, "2", "2019-04") == ["level1/pair/run_stop/run_final", *missing]
-    assert outcome(told_by(path)).time_s == 5081.0
+    assert outcome(read_file(path).told).time_s == 5081.0
 
 
 def test_strict_finds_what_reviewers_found_in_the_public_logs(public_log: Fixture) -> None:
@@ -170,7 +170,7 @@ def test_each_required_tag_is_missed_when_removed(
 def test_public_log_in_the_modern_dialect_has_the_same_outcome(
     name: str, public_log: Fixture
 ) -> None:
-    events = told_by(public_log(name))
+    events = read_file(public_log(name)).told
     modern = [parse_line(line) for line in format_lines(events)]
     before, after = outcome(events), outcome(modern)  # type: ignore[arg-type]
     assert (after.best, after.converged, after.seed) == (before.best, before.converged, before.seed)

@@ -24,7 +24,7 @@ _LONGEST_LINE_NUMBER = 10**9
 _KEPT_DEPTH = 32
 
 
-def parse_line(text: str, number: int = 0, *, ended: bool = True) -> Event | Finding:
+def parse_line(text: str, number: int = 0) -> Event | Finding:
     """What the v0.5 checker makes of a line that starts with its token.
 
     Every number that Python reads is a time to it, in any script and of any length, and NaN and
@@ -53,7 +53,7 @@ def parse_line(text: str, number: int = 0, *, ended: bool = True) -> Event | Fin
         line=line,
         benchmark=match["benchmark"],
         version=match["version"],
-        source=Line(number, text, ended),
+        source=Line(number, text),
     )
 
 
