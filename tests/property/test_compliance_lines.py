@@ -17,15 +17,10 @@ from trainbench.compliance.rules.levels import LEVELS, ruleset
 from trainbench.compliance.stitch import stitch
 from trainbench.compliance.tags import ncf as tags
 
+TEXT = st.text(max_size=50).filter(lambda text: ":::ML" not in text)
 JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False)
-    | st.text().filter(lambda text: ":::ML" not in text),
-    lambda inner: (
-        st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4)
-    ),
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
     max_leaves=8,
 )
 NAMES = st.from_regex(r"[A-Za-z0-9_]{1,30}", fullmatch=True)
