@@ -17,7 +17,7 @@ from trainbench.compliance.rules.levels import LEVELS, ruleset
 from trainbench.compliance.stitch import stitch
 from trainbench.compliance.tags import ncf as tags
 
-TEXT = st.text(max_size=50).filter(lambda text: ":::ML" not in text)
+TEXT = st.text(max_size=8).filter(lambda text: ":::ML" not in text)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | TEXT,
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
@@ -69,7 +69,7 @@ def test_any_log_is_judged(events: list[Event]) -> None:
             check([format_line(event) for event in events], ruleset(level, checker=checker))
 
 
-@given(st.lists(EVENTS, max_size=12), st.randoms())
+@given(st.lists(EVENTS, max_size=6), st.randoms())
 def test_stitching_loses_and_invents_nothing(events: list[Event], random: object) -> None:
     raw = {format_line(event) for event in events}
     shuffled = [*events, *events[:3]]
