@@ -62,6 +62,7 @@ def test_line_with_a_token_never_vanishes(text: str) -> None:
     assert parse_line("progress " + text, 1) is not None
 
 
+@settings(deadline=None)
 @given(st.lists(EVENTS | st.sampled_from(run()), max_size=6))
 def test_any_log_is_judged(events: list[Event]) -> None:
     for level in LEVELS:
