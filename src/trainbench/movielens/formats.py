@@ -11,6 +11,7 @@ import hashlib
 import io
 import math
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +25,10 @@ from trainbench.movielens.datasets import Counts, Layout
 
 COLUMNS = ("userId", "movieId", "rating", "timestamp")
 BLOCK_BYTES = 32 << 20
-_DTYPES = {"userId": "int64", "movieId": "int64", "rating": "float64", "timestamp": "int64"}
+# What a whole number is follows from the text alone: asked for int64, pandas takes 1.0 and 1e18.
+_DTYPES = {"rating": "float64"}
+_IDS = ("userId", "movieId", "timestamp")
+_CONVERT = "write a newline instead, with tr '\\r' '\\n' for example"
 _INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
 
 
@@ -99,6 +103,10 @@ def _blocks(path: Path) -> Iterator[_Block]:
 
 
 def _header(path: Path, text: str, separator: str) -> tuple[str, ...]:
+    if "\r" in text.removesuffix("\r"):
+        raise DataIntegrityError(
+            f"{path}, line 1: lines end with a carriage return alone; {_CONVERT}"
+        )
     found = tuple(name.strip().strip('"') for name in text.strip().split(separator))
     missing = [name for name in COLUMNS if name not in found]
     if missing:
@@ -116,6 +124,10 @@ def _parse(
 ) -> tuple[npt.NDArray[np.int64], ...]:
     """users, items and timestamps of one block through pandas' C parser."""
     text, mark = block.text, separator
+    # pandas ends a line at a lone carriage return, and a field at a null byte.
+    lone = b"\r" in text and text.count(b"\r") != text.count(b"\r\n")
+    if lone or b"\0" in text:
+        raise _bad_line(path, block, separator, columns)
     if len(separator) > 1:
         # The C parser wants one character, and a byte replacement is 20 times as fast as the
         # parser that takes two.
@@ -123,21 +135,25 @@ def _parse(
             raise _bad_line(path, block, separator, columns)
         text, mark = text.replace(separator.encode(), b","), ","
     try:
-        frame = pd.read_csv(
-            io.BytesIO(text),
-            sep=mark,
-            header=None,
-            names=list(columns),
-            dtype=_DTYPES,
-            quoting=csv.QUOTE_NONE,
-            na_filter=False,
-        )
+        with warnings.catch_warnings():
+            # Numbers and words in one column: the line is named below.
+            warnings.simplefilter("ignore", pd.errors.DtypeWarning)
+            frame = pd.read_csv(
+                io.BytesIO(text),
+                sep=mark,
+                header=None,
+                names=list(columns),
+                dtype=_DTYPES,
+                quoting=csv.QUOTE_NONE,
+                na_filter=False,
+            )
     except (ValueError, OverflowError):  # pandas' own parser errors are ValueErrors
         raise _bad_line(path, block, separator, columns) from None
     # Lines that are all too long end up in the index.
-    if not isinstance(frame.index, pd.RangeIndex) or not np.isfinite(frame["rating"]).all():
+    exact = isinstance(frame.index, pd.RangeIndex) and (frame.dtypes[list(_IDS)] == "int64").all()
+    if not exact or not np.isfinite(frame["rating"]).all():
         raise _bad_line(path, block, separator, columns)
-    return tuple(frame[name].to_numpy() for name in ("userId", "movieId", "timestamp"))
+    return tuple(frame[name].to_numpy() for name in _IDS)
 
 
 def _bad_line(
@@ -145,7 +161,7 @@ def _bad_line(
 ) -> DataIntegrityError:
     """The error for the first line of ``block`` that is not a rating."""
     for number, raw in enumerate(block.text.split(b"\n"), start=block.first_line):
-        line = raw.decode("utf-8", "backslashreplace").rstrip("\r")
+        line = raw.decode("utf-8", "backslashreplace").removesuffix("\r")
         fault = _fault(line, separator, columns) if line else None
         if fault:
             return DataIntegrityError(
@@ -158,6 +174,10 @@ def _bad_line(
 
 
 def _fault(line: str, separator: str, columns: tuple[str, ...]) -> str | None:
+    if "\r" in line:
+        return f"a carriage return inside a line; {_CONVERT}"
+    if "\0" in line:
+        return "a null byte"
     fields = line.split(separator)
     if len(fields) != len(columns):
         return f"{len(fields)} field{'s' * (len(fields) != 1)} instead of {len(columns)}"

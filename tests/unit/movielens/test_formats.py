@@ -63,6 +63,45 @@ def test_a_missing_column_is_named_with_those_found_and_wanted(tmp_path: Path) -
     )
 
 
+NOT_EXACT = ["1.0", "1e18", "1E3", "9007199254740993.0", "9223372036854775808", "inf", "0x10"]
+NOT_EXACT += ["True", "1_000", "", " ", "-", "1 2", "٣", "nan"]
+
+
+@pytest.mark.parametrize("layout", [TABS, COLONS, CSV], ids=lambda layout: layout.ratings_file)
+@pytest.mark.parametrize("number", NOT_EXACT)
+def test_an_id_or_time_that_is_no_exact_whole_number_is_refused_with_its_line(
+    layout: Layout, number: str, tmp_path: Path
+) -> None:
+    lines = text_of(layout).splitlines()
+    for column, name in ((0, "userId"), (1, "movieId"), (3, "timestamp")):
+        fields = [*"1234"]
+        fields[column] = number
+        text = "\n".join([*lines, layout.separator.join(fields), "1"])
+        message = f"line {len(lines) + 1}: {name} is not a whole number of 64 bits: found "
+        with pytest.raises(DataIntegrityError, match=message):
+            read_ratings(written(tmp_path, text), layout)
+
+
+@pytest.mark.parametrize("layout", [TABS, COLONS, CSV], ids=lambda layout: layout.ratings_file)
+def test_whole_numbers_of_64_bits_are_exact(layout: Layout, tmp_path: Path) -> None:
+    numbers = (2**63 - 1, -(2**63), 2**53 + 1, 0)
+    rows = [layout.separator.join((str(n), f"+{abs(n) % 10}", "1", str(n))) for n in numbers]
+    text = "\n".join([*text_of(layout).splitlines()[:1], *rows])
+    ratings = read_ratings(written(tmp_path, text), layout)
+    assert ratings.users.tolist()[-4:] == list(numbers)
+    assert ratings.timestamps.tolist()[-4:] == list(numbers)
+    assert ratings.items.tolist()[-4:] == [7, 8, 3, 0]
+
+
+@pytest.mark.parametrize("layout", [TABS, COLONS, CSV], ids=lambda layout: layout.ratings_file)
+def test_lines_that_end_with_a_carriage_return_alone_are_told_so(
+    layout: Layout, tmp_path: Path
+) -> None:
+    path = written(tmp_path, text_of(layout).replace("\n", "\r"))
+    with pytest.raises(DataIntegrityError, match=r"line 1: .*carriage return.*newline"):
+        read_ratings(path, layout)
+
+
 BAD_ROWS = {
     "1,2,3": "3 fields instead of 4",
     "1,2,3.5,4,5": "5 fields instead of 4",
@@ -73,7 +112,9 @@ BAD_ROWS = {
     "1,2.5,3,4": "movieId is not a whole number",
     "1,2,3,yesterday": "timestamp is not a whole number",
     "99999999999999999999,2,3,4": "userId is not a whole number of 64 bits",
-    "\x00\x00\x00": "1 field instead of 4",
+    "\x00\x00\x00": "a null byte",
+    "1\x00,2,3,4": "a null byte",
+    "1,2,3,4\r5,6,7,8": "a carriage return inside a line",
     '"1",2,3,4': "userId is not a whole number",
 }
 
