@@ -124,6 +124,20 @@ def _linked(path: Path, root: Path) -> bool:
     return any(place.is_symlink() for place in places)
 
 
+def append_line(path: Path, text: str) -> None:
+    """Add a line to ``path``, whole or not at all.
+
+    Raises:
+        OSError: with the name of the file, which is then as it was.
+    """
+    line = f"{text}\n".encode()
+    with named(path), path.open("ab", buffering=0) as file:
+        before = file.tell()
+        if file.write(line) != len(line):
+            file.truncate(before)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
 def sha256_of(path: Path) -> str:
     """SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()

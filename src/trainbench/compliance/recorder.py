@@ -16,6 +16,7 @@ from trainbench.trials.spec import TrialSpec
 from trainbench.trials.status import (
     Notes,
     applying,
+    at_an_end,
     degraded_status,
     failed_status,
     write_status,
@@ -43,7 +44,8 @@ class Recorder:
             with logging_to(self.trial.compliance_raw, clock=self.trial.clock, **log):
                 final = work()
         except BaseException as error:
-            write_status(failed_status(self.status, error), self.trial.status)
+            with at_an_end("how the trial ended"):
+                write_status(failed_status(self.status, error), self.trial.status)
             raise
         write_status(final, self.trial.status)
         return final

@@ -21,10 +21,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from trainbench.errors import DataIntegrityError
+from trainbench.files import named
 from trainbench.movielens.datasets import Counts, Layout
 
 COLUMNS = ("userId", "movieId", "rating", "timestamp")
 BLOCK_BYTES = 32 << 20
+MOST_LINE_BYTES = 256 << 20
 # What a whole number is follows from the text alone: asked for int64, pandas takes 1.0 and 1e18.
 _DTYPES = {"rating": "float64"}
 _IDS = ("userId", "movieId", "timestamp")
@@ -89,11 +91,16 @@ def read_ratings(
 def _blocks(path: Path) -> Iterator[_Block]:
     """The file in pieces that end at a line's end."""
     line, rest = 1, b""
-    with path.open("rb") as file:
+    with named(path), path.open("rb") as file:
         while text := file.read(BLOCK_BYTES):
             whole, newline, tail = text.rpartition(b"\n")
             if not newline:
                 rest += text
+                if len(rest) > MOST_LINE_BYTES:
+                    why = _CONVERT if b"\r" in rest else "repair or remove the line"
+                    raise DataIntegrityError(
+                        f"{path}, line {line}: longer than {MOST_LINE_BYTES >> 20} MiB; {why}"
+                    )
                 continue
             block = _Block(rest + whole + newline, line)
             rest, line = tail, line + block.text.count(b"\n")

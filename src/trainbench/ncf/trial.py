@@ -26,7 +26,7 @@ from trainbench.compliance.tags import ncf as tags
 from trainbench.distribution.join import together
 from trainbench.distribution.liveness import Liveness, end_process
 from trainbench.errors import MachineError
-from trainbench.files import object_or_empty
+from trainbench.files import append_line, object_or_empty
 from trainbench.machine import system
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import TOP, NcfConfig, from_json
@@ -312,8 +312,7 @@ class _Recorder(Recorder, Observer):
             "elapsed_s": self.clock.elapsed_s,
             "end_unix_s": time.time(),
         }
-        with open(self.trial.epochs, "a") as out:
-            out.write(json.dumps(line) + "\n")
+        append_line(self.trial.epochs, json.dumps(line))
         best = max(evaluation.hit_rate, self.status.best_hit_rate or 0.0)
         self.status = replace(self.status, epochs=batches.epoch + 1, best_hit_rate=best)
         write_status(self.status, self.trial.status)

@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from trainbench.files import parse_object
+from trainbench.files import append_line, parse_object
 
 
 def timed_span(phases: Path) -> tuple[float, float] | None:
@@ -77,5 +77,4 @@ class TrialClock:
                 "duration_s": round(time.perf_counter() - started, 6),
                 "timed": timed,
             }
-            with open(self._phases, "a") as out:
-                out.write(json.dumps(line) + "\n")
+            append_line(self._phases, json.dumps(line))

@@ -18,9 +18,11 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from trainbench.errors import MachineError
+from trainbench.files import append_line
 from trainbench.machine import privileges
 from trainbench.trials.child import ending_of
 from trainbench.trials.paths import DataDir, RunDir
+from trainbench.trials.status import at_an_end
 
 
 @dataclass
@@ -89,8 +91,8 @@ def recorded(data: DataDir, step: str) -> Iterator[Step]:
             "start_unix_s": round(started, 3),
             "duration_s": round(time.time() - started, 3),
         }
-        with open(data.steps, "a") as out:
-            out.write(json.dumps(line) + "\n")
+        with at_an_end(f"the end of {step}"):
+            append_line(data.steps, json.dumps(line))
 
 
 def recorded_of(run: RunDir, step: str) -> contextlib.AbstractContextManager[Step]:

@@ -6,15 +6,17 @@ What a benchmark writes is a frozen dataclass of its own, with at least ``state`
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from trainbench.benchmark import Quality
-from trainbench.errors import TrainbenchError
+from trainbench.errors import MachineError, TrainbenchError, system_text
 from trainbench.files import fill, object_or_empty, write_json
+from trainbench.progress import log_line
 from trainbench.trials import signals
 
 StatusT = TypeVar("StatusT", bound=Any)
@@ -59,12 +61,26 @@ def write_status(status: Any, path: Path) -> None:
     write_json(path, record, sort_keys=False)
 
 
+@contextlib.contextmanager
+def at_an_end(lost: str) -> Iterator[None]:
+    """Say that ``lost`` cannot be recorded, where a disk keeps the body from it; raise nothing.
+
+    What is recorded at an end is less than why it ended.
+    """
+    try:
+        yield
+    except OSError as error:
+        log_line(f"{system_text(error)}; not recorded: {lost}")
+
+
 def failed_status(status: StatusT, error: BaseException) -> StatusT:
     """``status`` as it ends with ``error``: failed, or interrupted by the user or the system."""
     if signals.caused(error):
         return _replaced(status, state="interrupted", exit_code=130, message="interrupted")
     code = error.exit_code if isinstance(error, TrainbenchError) else 1
     text = str(error) or type(error).__name__
+    if isinstance(error, OSError) and error.errno is not None:
+        code, text = MachineError.exit_code, system_text(error)
     return _replaced(status, state="failed", exit_code=code, message=text)
 
 

@@ -30,7 +30,7 @@ from trainbench.errors import (
     TargetNotReachedError,
     TrainbenchError,
 )
-from trainbench.files import fill, object_or_empty, read_object, write_atomically, write_json
+from trainbench.files import fill, named, object_or_empty, read_object, write_atomically, write_json
 from trainbench.machine import cache_service, page_cache, privileges, system
 from trainbench.machine.load import load_of, read_samples, timed
 from trainbench.machine.page_cache import DROP_CACHES
@@ -132,8 +132,9 @@ def _follow(child: subprocess.Popen[str], log_file: Path, machine: Path | None) 
     try:
         with open(log_file, "a") as copy, sampled(child.pid, machine):
             for line in child.stdout:
-                copy.write(line)
-                copy.flush()
+                with named(log_file):
+                    copy.write(line)
+                    copy.flush()
                 if not _START_UP_NOTE.match(line):
                     sys.stderr.write(line)
         return child.wait()

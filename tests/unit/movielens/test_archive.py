@@ -6,18 +6,15 @@ import base64
 import hashlib
 import os
 import random
-import resource
-import signal
 import stat
 import warnings
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from pytest_httpserver import HTTPServer
+from small_disk import files_no_longer_than
 
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
 from trainbench.movielens import archive
@@ -366,19 +363,6 @@ def test_options_that_contradict_each_other_are_told(data: DataDir) -> None:
         archive.download(dataset("synthetic"), data)
     with pytest.raises(MachineError, match=r"gone\.zip: not found"):
         archive.download(tiny, data, archive=data.root / "gone.zip")
-
-
-@contextmanager
-def files_no_longer_than(limit: int) -> Iterator[None]:
-    """The system refuses longer files to this process."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_limit_of_the_files_size_is_told_with_the_bytes_needed_and_leaves_nothing_half(

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from small_disk import files_no_longer_than
 
 from trainbench.errors import DataIntegrityError, MachineError, TargetNotReachedError
 from trainbench.trials.lock import locked, recorded, recorded_of
@@ -143,3 +144,22 @@ def test_what_is_done_with_a_copied_run_is_recorded_nowhere(tmp_path: Path) -> N
     with recorded_of(copied, "report"):
         pass
     assert not DataDir(tmp_path).steps.exists()
+
+
+def test_a_step_that_cannot_be_recorded_ends_as_it_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = DataDir(tmp_path)
+    with recorded(data, "download"):
+        pass
+    before = data.steps.read_bytes()
+    for limit in (len(before), len(before) + 5):
+        missed = pytest.raises(TargetNotReachedError)
+        with files_no_longer_than(limit), missed, recorded(data, "train"):
+            raise TargetNotReachedError("best HR@10 0.4")
+        assert data.steps.read_bytes() == before
+        with files_no_longer_than(limit), recorded(data, "train"):
+            pass
+        told = capsys.readouterr().err
+        assert told.count("steps.jsonl: ") == 2
+        assert told.count("not recorded: the end of train") == 2
