@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from run_dir import SYSTEM_NAME, build_run, change, change_config
+from run_dir import START, SYSTEM_NAME, build_run, change, change_config, machine_records
 
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
@@ -250,6 +250,21 @@ def test_a_trial_without_an_end_is_said_with_where_to_look(run: RunDir, state: s
     assert "1 did not finish" in page
     assert "the producer died" in page
     assert "trial_1/stdout.log" in page
+
+
+def test_who_took_the_machine_is_told_for_the_time_on_the_clock(run: RunDir) -> None:
+    samples = machine_records(START, foreign=0.4873)
+    samples += [{**sample, "unix_s": START - 60, "foreign_cpu": 1.0} for sample in samples[:9]]
+    text = "".join(json.dumps(sample) + "\n" for sample in samples)
+    run.trial(0).machine.write_text(text)
+    run.trial(1).machine.unlink()
+    text = markdown(collect(run, NCF))
+    (row,) = re.findall(r"^\| 0 \| 29\d \| 2 \| .*$", text, re.MULTILINE)
+    assert "| 93.0 % | 48.7 % | 0.1 % | 1.1 GiB | 2,500 MHz |" in row
+    assert "trial_1/machine.jsonl: file not there" in text.replace("\\", "")
+    for trial in run.trials:
+        trial.machine.unlink(missing_ok=True)
+    assert "n/a: no machine.jsonl tells it." in markdown(collect(run, NCF))
 
 
 def test_a_finding_links_to_its_log_line_and_names_the_setting_behind_it(page: str) -> None:
