@@ -112,7 +112,8 @@ def blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
 
 def _followed(url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
     """The answer after at most 10 redirects."""
-    first, timeouts = without_credentials(url), (patience.connect_s, patience.silence_s)
+    first, leads = without_credentials(url), ""
+    timeouts = (patience.connect_s, patience.silence_s)
     with _Session() as session:
         for _ in range(_REDIRECTS + 1):
             try:
@@ -121,10 +122,11 @@ def _followed(url: str, headers: dict[str, str], patience: Patience) -> requests
                 if not target:
                     return response
                 response.close()
+                leads = f"redirects to {without_credentials(target)}, "
                 url = urljoin(response.url, target)
                 scheme = urlsplit(url).scheme
             except ValueError as error:
-                raise MachineError(f"{first}: not an address ({error}); {_ADVICE}") from None
+                raise MachineError(f"{first}: {leads}not an address ({error}); {_ADVICE}") from None
             except (requests.RequestException, urllib3.HTTPError) as error:
                 raise _failed(error, without_credentials(url), patience) from None
             if scheme not in ("http", "https"):
@@ -156,16 +158,16 @@ def _silence(reason: str, patience: Patience) -> str:
 
 def _expired_on(url: str, wait_s: float = 5.0) -> datetime | None:
     """When the certificate of the server ended, if that is all that is wrong with it."""
-    parts, settings = (
-        urlsplit(url),
-        requests.Session().merge_environment_settings(url, {}, True, None, None),
-    )
+    parts = urlsplit(url)
+    settings = requests.Session().merge_environment_settings(url, {}, True, None, None)
+    if settings["proxies"]:
+        return None  # The server may be reached through them alone.
     bundle = settings["verify"]
-    context = ssl.create_default_context(
-        cafile=bundle if isinstance(bundle, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
-    )
-    context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
     try:
+        context = ssl.create_default_context(
+            cafile=bundle if isinstance(bundle, str) else requests.utils.DEFAULT_CA_BUNDLE_PATH
+        )
+        context.verify_flags |= ssl.VerifyFlags(_NO_CHECK_TIME)
         address = (parts.hostname or "", parts.port or 443)
         with (
             socket.create_connection(address, timeout=wait_s) as plain,

@@ -141,7 +141,7 @@ def test_redirects_in_a_circle_end_without_another_attempt(part: Path) -> None:
     [
         ("file:///etc/passwd", "redirects to file:///etc/passwd, wanted http or https"),
         ("ftp://bob:S3CRET@host/x", "redirects to ftp://host/x, wanted http or https"),
-        ("http://[::1/", "not an address"),
+        ("http://[::1/", r"redirects to http://\[::1/, not an address"),
         ("http://host:99999/", "not an address"),
         ("http://host:x/", "not an address"),
         ("http://.host/", "not an address"),
@@ -272,6 +272,7 @@ def test_an_expired_certificate_is_named_with_its_date_and_not_tried_again(
 ) -> None:
     expired = CHECKOUT / "tests" / "fixtures" / "expired.pem"
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(expired))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     tls.load_cert_chain(expired)
     told = r"certificate: expired on 2020-02-14; .*--archive"
