@@ -204,6 +204,32 @@ def write_json(path: Path, value: Any, *, sort_keys: bool = True) -> None:
     write_atomically(path, json.dumps(value, indent=2, sort_keys=sort_keys, default=asdict) + "\n")
 
 
+RECORD_SUM = "record_sha256"
+"""The field of a record that is the SHA-256 of all its other fields."""
+
+
+def write_record(path: Path, value: Any) -> None:
+    """Write ``value`` as JSON with a sum of its own, which ``read_record`` compares."""
+    record = json.loads(json.dumps(value, default=asdict))
+    write_json(path, {**record, RECORD_SUM: _record_sum(record)})
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The JSON object in ``path`` without its sum; a ``ValueError`` says in words why not.
+
+    Records of earlier versions have no sum.
+    """
+    record = read_object(path)
+    wanted, found = record.pop(RECORD_SUM, None), _record_sum(record)
+    if wanted not in (None, found):
+        raise ValueError(f"changed: its fields have the sum {found}, wanted {wanted}")
+    return record
+
+
+def _record_sum(record: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
+
+
 def _sync(path: Path) -> None:
     """Make a file, or the names inside a folder, durable."""
     descriptor = os.open(path, os.O_RDONLY)

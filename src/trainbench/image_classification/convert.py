@@ -24,11 +24,13 @@ from trainbench.files import (
     damage_told,
     foreign,
     named,
-    read_object,
     sha256_of,
     whole_folder,
-    write_json,
+    write_record,
     writing,
+)
+from trainbench.files import (
+    read_record as read_sealed,
 )
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.image_classification.source import (
@@ -68,7 +70,7 @@ def convert(config: ImagesConfig, data: DataDir) -> Path:
         writing(folder, 0 if config.dataset == "imagenet" else 2 * raw_bytes),
     ):
         record = _build(config, manifest, data.raw(raw_name(config)), part)
-        write_json(part / "cache.json", {"schema": 1, "key": folder.name, **record})
+        write_record(part / "cache.json", {"schema": 1, "key": folder.name, **record})
     log_line(f"convert: wrote {folder} ({_counts(record)})")
     return folder
 
@@ -107,7 +109,7 @@ def read_record(folder: Path) -> dict[str, Any]:
         DataIntegrityError: it is damaged.
     """
     with damage_told(folder / "cache.json", "a cache record", "run convert again"):
-        found = read_object(folder / "cache.json")
+        found = read_sealed(folder / "cache.json")
         msgspec.convert(found["files"], dict[str, str])
         return found
 

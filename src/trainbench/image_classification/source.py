@@ -18,7 +18,7 @@ import numpy as np
 from trainbench.benchmark import PUBLISHER, Source
 from trainbench.display.secrets import without_credentials
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
-from trainbench.files import damage_told, read_object, sha256_of, write_atomically, write_json
+from trainbench.files import damage_told, read_record, sha256_of, write_atomically, write_record
 from trainbench.image_classification import generated
 from trainbench.image_classification.config import ImagesConfig
 from trainbench.movielens import transfer
@@ -75,7 +75,7 @@ def download(config: ImagesConfig, data: DataDir, source: Source = PUBLISHER) ->
         "sha256_stated": source.sha256,
         **manifest,
     }
-    write_json(data.manifest(name), manifest)
+    write_record(data.manifest(name), manifest)
     log_line(f"download: {data.raw(name)} is ready ({manifest['source']})")
     return manifest
 
@@ -86,7 +86,7 @@ def read_manifest(data: DataDir, name: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     with damage_told(path, "a manifest", "delete it and run download again"):
-        found = read_object(path)
+        found = read_record(path)
         msgspec.convert(found["files"], dict[str, dict[str, Any]])
         return found if found["schema"] == SCHEMA else None
 

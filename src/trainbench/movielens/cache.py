@@ -2,8 +2,8 @@
 
 A cache is a folder that appears by one rename and never changes. Its name is a hash of everything
 that decides its content, so that changed ratings, options or format make another folder; the hash
-of every array stands in cache.json, so that damage is found. cache.json holds no time and no path:
-equal inputs give equal bytes.
+of every array stands in cache.json, and one of cache.json itself, so that damage is found.
+cache.json holds no time and no path: equal inputs give equal bytes.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import (
     UNFINISHED,
     damage_told,
-    read_object,
+    read_record,
     sha256_of,
     whole_folder,
-    write_json,
+    write_record,
     writing,
 )
 from trainbench.movielens.datasets import Manifest, SplitSpec, dataset, read_manifest
@@ -139,7 +139,7 @@ def write_cache(
     needed = sum(array.nbytes for array in arrays.values())
     with whole_folder(folder) as part, writing(folder, needed):
         described = {name: _write_array(part, name, array) for name, array in arrays.items()}
-        write_json(
+        write_record(
             part / RECORD, {**record, "schema": FORMAT, "key": folder.name, "arrays": described}
         )
         finish(part)
@@ -178,7 +178,7 @@ def open_cache(folder: Path, *, verify: bool) -> RatingsCache:
 def _read_record(folder: Path) -> dict[str, Any]:
     path = folder / RECORD
     with damage_told(path, "readable as a cache record", "run preprocess again"):
-        record = read_object(path)
+        record = read_record(path)
         schema = record["schema"]
         described = msgspec.convert(record["arrays"], dict[str, dict[str, Any]])
     if schema != FORMAT or set(described) != set(ARRAYS):

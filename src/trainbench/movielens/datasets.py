@@ -9,7 +9,7 @@ from typing import Any
 
 from trainbench.configuration import record, unknown
 from trainbench.errors import ConfigError
-from trainbench.files import damage_told, read_object, write_json
+from trainbench.files import damage_told, read_record, write_record
 from trainbench.trials.paths import DataDir
 
 PUBLISHER = "https://files.grouplens.org/datasets/movielens"
@@ -153,7 +153,7 @@ class Manifest:
 
 def write_manifest(manifest: Manifest, data: DataDir) -> None:
     """Write manifest.json, the last file of a download: with it the raw folder is complete."""
-    write_json(data.manifest(manifest.dataset), manifest)
+    write_record(data.manifest(manifest.dataset), manifest)
 
 
 def read_manifest(path: Path) -> Manifest | None:
@@ -165,5 +165,5 @@ def read_manifest(path: Path) -> Manifest | None:
     if not path.exists():
         return None
     with damage_told(path, "a manifest", "delete it and run download again"):
-        fields = read_object(path)
+        fields = read_record(path)
         return record(Manifest, fields) if fields["schema"] == MANIFEST_SCHEMA else None

@@ -23,6 +23,7 @@ import small_images
 from trainbench import configuration
 from trainbench.benchmark import Source
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
+from trainbench.files import read_record, write_record
 from trainbench.image_classification import config as configs
 from trainbench.image_classification import convert, dataset, generated, source, trial
 from trainbench.image_classification.benchmark import RESNET
@@ -78,10 +79,24 @@ def test_images_of_an_older_generator_are_drawn_anew(
 ) -> None:
     source.download(SMALL, data)
     manifest = data.manifest(source.raw_name(SMALL))
-    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "generator_version": 0}))
+    write_record(manifest, {**read_record(manifest), "generator_version": 0})
     capsys.readouterr()
     source.download(SMALL, data)
     assert "is ready (drawn here)" in capsys.readouterr().err
+
+
+def test_a_record_that_was_changed_by_hand_is_refused(data: DataDir) -> None:
+    source.download(SMALL, data)
+    folder = convert.convert(SMALL, data)
+    for path, reader in (
+        (folder / "cache.json", lambda: convert.read_record(folder)),
+        (data.manifest(source.raw_name(SMALL)), lambda: source.download(SMALL, data)),
+    ):
+        whole = path.read_text()
+        path.write_text(json.dumps({**json.loads(whole), "dataset": "imagenet"}))
+        with pytest.raises(DataIntegrityError, match="changed: its fields have the sum"):
+            reader()
+        path.write_text(whole)
 
 
 def test_a_cache_whose_bytes_changed_is_built_anew(data: DataDir) -> None:
@@ -232,9 +247,9 @@ def test_a_file_that_ends_within_a_record_is_named(data: DataDir, tmp_path: Path
 def test_the_cache_itself_says_how_many_images_there_are(data: DataDir) -> None:
     source.download(SMALL, data)
     folder = convert.convert(SMALL, data)
-    record = json.loads((folder / "cache.json").read_text())
+    record = read_record(folder / "cache.json")
     record["counts"] = {"train": 1_281_167, "validation": 50_000}
-    (folder / "cache.json").write_text(json.dumps(record))
+    write_record(folder / "cache.json", record)
     images = dataset.opened(folder, 32)
     assert images.num_examples_per_epoch("train") == 40
     assert images.num_examples_per_epoch("validation") == 20

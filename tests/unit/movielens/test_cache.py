@@ -117,11 +117,18 @@ def flip(path: Path) -> None:
     path.write_bytes(text)
 
 
+def edit(folder: Path, **values: object) -> None:
+    record = json.loads((folder / "cache.json").read_text())
+    (folder / "cache.json").write_text(json.dumps({**record, **values}))
+
+
 DAMAGE = {
     "a flipped bit": lambda folder: flip(folder / "items.npy"),
     "a truncated array": lambda folder: (folder / "users.npy").write_bytes(b"\x93NUMPY"),
     "a missing array": lambda folder: (folder / "row_starts.npy").unlink(),
     "an empty record": lambda folder: (folder / "cache.json").write_text(""),
+    "another test set in the record": lambda folder: edit(folder, test_set_sha256="0" * 64),
+    "another count in the record": lambda folder: edit(folder, tied_users=0),
     "an array of objects": lambda folder: np.save(
         folder / "items.npy", np.array([{}], dtype=object), allow_pickle=True
     ),
@@ -146,10 +153,32 @@ def test_damage_is_found_by_readers_and_mended_by_preprocess(
 
 def test_a_record_of_an_older_format_is_refused(config: NcfConfig, data: DataDir) -> None:
     folder = split.run(config.split_spec, data)
-    record = json.loads((folder / "cache.json").read_text())
-    (folder / "cache.json").write_text(json.dumps({**record, "schema": 0}))
+    edit(folder, schema=0, record_sha256=None)
     with pytest.raises(DataIntegrityError, match="found cache format 0"):
         cache.open_cache(folder, verify=False)
+
+
+@pytest.mark.parametrize(
+    "values", [{"generated": False}, {"published": True}, {"ratings_sha256": "0" * 64}]
+)
+def test_a_manifest_that_was_changed_is_refused(
+    config: NcfConfig, data: DataDir, values: dict[str, object]
+) -> None:
+    path = data.manifest("synthetic")
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+    with pytest.raises(DataIntegrityError, match=r"manifest\.json: not a manifest \(changed: "):
+        split.run(config.split_spec, data)
+
+
+def test_records_of_earlier_versions_have_no_sum_and_are_read(
+    config: NcfConfig, data: DataDir
+) -> None:
+    folder = split.run(config.split_spec, data)
+    for path in (data.manifest("synthetic"), folder / "cache.json"):
+        record = json.loads(path.read_text())
+        del record["record_sha256"]
+        path.write_text(json.dumps(record))
+    assert split.run(config.split_spec, data) == folder
 
 
 def test_ratings_that_changed_after_the_download_are_refused(
