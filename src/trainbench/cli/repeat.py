@@ -11,8 +11,9 @@ from trainbench.benchmark import load
 from trainbench.cli.options import FOLDER, opened
 from trainbench.cli.pipeline import existing_run
 from trainbench.errors import ConfigError, MachineError, NotCompliantError
+from trainbench.progress import log_line
 from trainbench.trials import replay as trial_replay
-from trainbench.trials.lock import locked
+from trainbench.trials.lock import locked, recorded_of
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.spec import benchmark_of
 
@@ -43,12 +44,14 @@ def prove(run_path: Path, index: int | None, data_dir: Path | None) -> None:
             "no weights that a second computation could start from"
         )
     data = opened(data_dir) if data_dir else None
-    proofs = [load(benchmark.prove)(run, trial, data) for trial in _trials(run, index)]
-    for proof in proofs:
-        click.echo(str(proof))
-    wrong = [str(proof.trial) for proof in proofs if not proof.proved]
-    if wrong:
-        raise NotCompliantError(f"{run_path}: not proved: trial {', '.join(wrong)}")
+    with recorded_of(run, "prove"):
+        wrong = []
+        for trial in _trials(run, index) if index is not None else _trained(run):
+            proof = load(benchmark.prove)(run, trial, data)
+            click.echo(str(proof))
+            wrong += [] if proof.proved else [str(trial.index)]
+        if wrong:
+            raise NotCompliantError(f"{run_path}: not proved: trial {', '.join(wrong)}")
 
 
 @click.command("replay")
@@ -76,8 +79,19 @@ def replay(run_path: Path, index: int, epochs: int | None, data_dir: Path | None
     command = ["trainbench", *sys.argv[1:]]
     with locked(data, "replay"):
         again, found = trial_replay.replay(run, trial, data=data, epochs=epochs, command=command)
-    click.echo(f"{found}\nin {again.root}")
-    found.require_same()
+        click.echo(f"{found}\nin {again.root}")
+        found.require_same()
+
+
+def _trained(run: RunDir) -> list[TrialDir]:
+    """The trials that kept a model; a ``MachineError`` if there is none."""
+    trials = _trials(run, None)
+    without = [str(trial.index) for trial in trials if not trial.model.is_dir()]
+    if len(without) == len(trials):
+        raise MachineError(f"{run.root}: no trial has a model; only a trial that ended keeps one")
+    if without:
+        log_line(f"trial {', '.join(without)}: no model, so there is nothing to prove")
+    return [trial for trial in trials if trial.model.is_dir()]
 
 
 def _trials(run: RunDir, index: int | None) -> list[TrialDir]:

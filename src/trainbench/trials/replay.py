@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.benchmark import Benchmark, Inputs, Repeated, load
-from trainbench.configuration import settings
+from trainbench.configuration import settings, unknown
 from trainbench.errors import (
     ConfigError,
     DataIntegrityError,
@@ -186,19 +186,32 @@ def _asked(
         raise ConfigError(f"--epochs {epochs}: the trial has {len(recorded)}")
     recorded = recorded[:epochs]
     config = benchmark.from_json(read_file(run.config))
-    arguments = object_or_empty(trial.spec).get("arguments")
-    options = arguments.get("options") if isinstance(arguments, dict) else None
     spec = SetSpec(
         benchmark=benchmark,
         # The time is not what is repeated.
         config=replace(config, max_epochs=len(recorded), drop_caches=False),
         data=data,
         command=command,
-        options=options if isinstance(options, dict) else {},
+        options=_options(trial, benchmark),
         fresh=True,
         replays=Original(_run_id(run), trial.index, str(recorded_seed(trial))),
     )
     return spec.checked(), recorded
+
+
+def _options(trial: TrialDir, benchmark: Benchmark) -> dict[str, Any]:
+    """The benchmark's own options that the trial was started with.
+
+    Raises:
+        ConfigError: one that is not known here.
+    """
+    arguments = object_or_empty(trial.spec).get("arguments")
+    options = arguments.get("options") if isinstance(arguments, dict) else None
+    known = [option.name for option in benchmark.options if not option.field]
+    for name in options if isinstance(options, dict) else ():
+        if name not in known:
+            raise ConfigError(f"{trial.spec}: {unknown('option', str(name), known)}")
+    return dict(options) if isinstance(options, dict) else {}
 
 
 def _run_id(run: RunDir) -> str:

@@ -84,11 +84,10 @@ class Proof:
     schema: int = 1
 
     def __str__(self) -> str:
-        pair = f"{self.recorded_hits:,} = {self.hits:,}"
-        if self.recorded_hits == self.hits:
-            text = f"hits equal: {pair} of {self.users:,} users"
-        else:
-            text = f"hits differ: {self.recorded_hits:,} recorded, {self.hits:,} in float64"
+        text = f"hits equal: {self.recorded_hits:,} = {self.hits:,} of {self.users:,} users"
+        if self.recorded_hits != self.hits:
+            within = " within rounding" if self.proved else ""
+            text = f"hits differ{within}: {self.recorded_hits:,} recorded, {self.hits:,} in float64"
         if self.equal_ranks is not None:
             text += f"; {self.equal_ranks:,} ranks equal, {self.explained_ranks:,} within rounding"
         lines = [f"trial {self.trial}, last epoch ({self.epoch}), {self.precision}: {text}"]
