@@ -154,6 +154,14 @@ class Hooks:
             self.session.check_weights()
             checkpoints.save(self.global_step)
 
+    def saved_text(self) -> str:
+        """Where to go on from, in words; empty where no checkpoint is kept."""
+        checkpoints = self.session.checkpoints
+        if checkpoints is None or self.session.params.forward_only:
+            return ""
+        folder = checkpoints.folder
+        return f"; saved step {self.global_step} in {folder}, from where the same command goes on"
+
     def _save_if_due(self, done: int) -> None:
         checkpoints, params = self.session.checkpoints, self.session.params
         if checkpoints is None:

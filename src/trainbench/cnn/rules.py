@@ -59,6 +59,7 @@ def check(params: Params) -> None:
     mode_of(params)
     _check_distribution(params)
     check_length(params)
+    _check_time(params)
     _check_update(params)
     _check_threads(params)
     for name in (*_SUMMING, "distributed_replicated"):
@@ -259,6 +260,15 @@ def _check_one_process(params: Params) -> None:
     _refuse(
         params.variable_consistency == "relaxed",
         "--variable_consistency=relaxed is for one process; leave out --job_name",
+    )
+
+
+def _check_time(params: Params) -> None:
+    other = "eval" if params.eval else "job_name" if params.job_name else None
+    _refuse(
+        params.max_seconds is not None and other,
+        "--max_seconds is for training and forward passes of one process; leave out it or "
+        f"--{other}",
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from typing import Any
 
@@ -33,31 +34,62 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
     Raises:
         NotFiniteError: the loss or the network's output is NaN or infinite; no checkpoint of it is
             written, and the result file says so.
+        KeyboardInterrupt: SIGTERM or SIGHUP came; checkpoint and result of the steps until then
+            are written.
     """
     console.print_result("Initializing graph")
-    hooks, loop = _prepared(session, log)
-    try:
-        with numerics.numerics_checked(session.params):
-            clock = loop.run()
-        session.settle()
-        for observer in hooks.observers:
-            observer.close()
-        session.check_weights()
-        stats = statistics(session, clock)
-        if session.plan.mode == rules.TRAINING_AND_EVALUATION:
-            # One speed of training and evaluation together would mean nothing.
-            console.print_result("Done with training")
-            hooks.final_evaluation()
-        elif session.plan.is_chief:
-            console.print_result(console.totals(stats["images_per_sec"]))
-    except NotFiniteError as error:
-        note = {"code": "not_finite", "text": str(error)}
-        _write_result(session, hooks, loop, statistics(session, loop.clock), [note])
-        raise
-    hooks.lines.end(hooks.accuracy)
-    stats |= accuracies(hooks.accuracy)
-    _record(session, hooks, loop, stats)
+    with signals.waiting() if session.ends_alone else contextlib.nullcontext():
+        hooks, loop = _prepared(session, log)
+        try:
+            stats = _trained(session, hooks, loop)
+        except NotFiniteError as error:
+            note = {"code": "not_finite", "text": str(error)}
+            _write_result(session, hooks, loop, statistics(session, loop.clock), [note])
+            raise
+        except KeyboardInterrupt:
+            # In an evaluation; elsewhere the loop itself ends. Ctrl-C ends a step half way.
+            if not session.ends_alone or signals.requested() in (None, "SIGINT"):
+                raise
+            loop.cut_off, stats = signals.requested(), statistics(session, loop.clock)
+        if loop.cut_off is not None:
+            _end_early(session, hooks, loop, stats)
+        else:
+            hooks.lines.end(hooks.accuracy)
+            stats |= accuracies(hooks.accuracy)
+            _record(session, hooks, loop, stats, [])
+    if loop.cut_off is not None:
+        signals.raise_if_requested()
     return stats
+
+
+def _trained(session: Session, hooks: Hooks, loop: Loop) -> dict[str, Any]:
+    with numerics.numerics_checked(session.params):
+        clock = loop.run()
+    session.settle()
+    for observer in hooks.observers:
+        observer.close()
+    session.check_weights()
+    stats = statistics(session, clock)
+    if loop.cut_off is not None:
+        return stats
+    if session.plan.mode == rules.TRAINING_AND_EVALUATION:
+        # One speed of training and evaluation together would mean nothing.
+        console.print_result("Done with training")
+        hooks.final_evaluation()
+    elif session.plan.is_chief:
+        console.print_result(console.totals(stats["images_per_sec"]))
+    return stats
+
+
+def _end_early(session: Session, hooks: Hooks, loop: Loop, stats: dict[str, Any]) -> None:
+    """What a whole run leaves behind, of the steps that were done, marked as interrupted."""
+    done = max(hooks.global_step - loop.warmup, 0)
+    text = f"ended by {loop.cut_off} after {done} of {session.plan.length.num_batches} steps"
+    if session.plan.is_chief:
+        console.print_result(console.totals(stats["images_per_sec"]))
+    stats |= accuracies(hooks.accuracy)
+    _record(session, hooks, loop, stats, [{"code": "interrupted", "text": text}])
+    log_line(text + hooks.saved_text())
 
 
 def _prepared(session: Session, log: BenchmarkLog | None) -> tuple[Hooks, Loop]:
@@ -80,6 +112,7 @@ def _prepared(session: Session, log: BenchmarkLog | None) -> tuple[Hooks, Loop]:
         first=start - warmup,
         end=plan.length.num_batches,
         warmup=warmup,
+        ended_early=session.ended_early,
     )
     if start:
         _continue(session, loop, start)
@@ -203,13 +236,19 @@ def _continue(session: Session, loop: Loop, start: int) -> None:
         session.resume()
 
 
-def _record(session: Session, hooks: Hooks, loop: Loop, stats: dict[str, Any]) -> None:
+def _record(
+    session: Session,
+    hooks: Hooks,
+    loop: Loop,
+    stats: dict[str, Any],
+    notes: list[dict[str, str]],
+) -> None:
     """Leave behind the checkpoint, the metric and the file that were asked for."""
     hooks.save()
     if hooks.log is not None:
         speed, steps = stats["images_per_sec"], stats["num_steps"]
         hooks.log.metric("average_examples_per_sec", speed, step=steps)
-    _write_result(session, hooks, loop, stats, [])
+    _write_result(session, hooks, loop, stats, notes)
 
 
 def _write_result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,6 +21,7 @@ from trainbench.cnn.train.network import Network
 from trainbench.cnn.train.step import Step
 from trainbench.cnn.train.strategies import APPLYING_EACH
 from trainbench.errors import NotFiniteError
+from trainbench.trials import signals
 
 
 class Session:
@@ -37,6 +39,7 @@ class Session:
     ) -> None:
         self.params, self.plan, self.dataset, self.model = params, plan, dataset, model
         self.devices, self.membership = devices, membership
+        self._started_s = time.monotonic()
         self.network = Network(_built(params, dataset, model), model)
         workers = membership.workers if membership else None
         self._coordinator = membership.coordinator if membership else None
@@ -101,6 +104,25 @@ class Session:
             step = workers.from_first([*first.trainable, *first.state, *state.values()], step)
             self.step.broadcast()
         return step
+
+    @property
+    def ends_alone(self) -> bool:
+        """Whether no other process would wait for this one, if it ended between two steps."""
+        return self.step.strategy.workers is None
+
+    def ended_early(self) -> str | None:
+        """Why the run is to end before its last step; ``None`` where it is not.
+
+        Raises:
+            KeyboardInterrupt: it is to stop, and others would wait for it.
+        """
+        if not self.ends_alone:
+            signals.raise_if_requested()
+            return None
+        longest = self.params.max_seconds
+        if longest is not None and time.monotonic() - self._started_s >= longest:
+            return f"--max_seconds={longest:g}"
+        return signals.requested()
 
     def settle(self) -> None:
         """Wait until no worker is at a step: variables no longer change."""

@@ -6,12 +6,15 @@ through makes another error of it. So the request is also remembered, and long l
 
 from __future__ import annotations
 
+import contextlib
 import signal
+from collections.abc import Iterator
 from types import FrameType
 
 from trainbench.errors import Interrupted
 
-_asked = False
+_asked: str | None = None
+_waits = False
 
 
 def listen() -> None:
@@ -29,7 +32,7 @@ def caused(error: BaseException) -> bool:
     Any error is, once this process was asked to: that is what became of the exception. So is a
     broken pipe: whoever read what this process prints is gone.
     """
-    return _asked or isinstance(error, (KeyboardInterrupt, Interrupted, BrokenPipeError))
+    return bool(_asked) or isinstance(error, (KeyboardInterrupt, Interrupted, BrokenPipeError))
 
 
 def raise_if_requested() -> None:
@@ -38,7 +41,27 @@ def raise_if_requested() -> None:
         raise KeyboardInterrupt
 
 
+def requested() -> str | None:
+    """The name of the signal that asked this process to stop, if one did."""
+    return _asked or None
+
+
+@contextlib.contextmanager
+def waiting() -> Iterator[None]:
+    """Inside, SIGTERM and SIGHUP are remembered and raise nothing: the body looks for them.
+
+    Ctrl-C raises there too.
+    """
+    global _waits
+    _waits = True
+    try:
+        yield
+    finally:
+        _waits = False
+
+
 def _remember(number: int, frame: FrameType | None) -> None:
     global _asked
-    _asked = True
-    raise KeyboardInterrupt(f"stopped by {signal.Signals(number).name}")
+    _asked = signal.Signals(number).name
+    if not (_waits and number != signal.SIGINT):
+        raise KeyboardInterrupt(f"stopped by {_asked}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import small_images
 from cnn_standins import Listed, Trivial, losses, step_rows
-from processes import wait_until
+from processes import PATIENCE_S, wait_until
 
 from trainbench import cnn
 
@@ -101,6 +102,64 @@ def test_a_scale_that_overflows_is_halved_until_steps_count(
     # Independent copies are not checked but for the first.
     first = benchmark.session.step.copies[0]
     assert all(np.isfinite(variable.numpy()).all() for variable in first.trainable)
+
+
+LONG = [
+    "--model=trivial",
+    "--data_name=cifar10",
+    "--batch_size=2",
+    "--device=cpu",
+    "--num_warmup_batches=1",
+    "--display_every=1",
+    "--init_learning_rate=0.00001",
+    "--optimizer=momentum",
+]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_leaves_its_total_checkpoint_and_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture, number: signal.Signals
+) -> None:
+    folder, result = tmp_path / "run", tmp_path / "result.json"
+    flags = [*LONG, f"--train_dir={folder}", f"--result_json={result}", "--save_model_steps=3"]
+    command = [sys.executable, "-m", "trainbench", "cnn", *flags, "--num_batches=1000000"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        wait_until((folder / "checkpoint").exists, process=process)
+        process.send_signal(number)
+        out, err = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert re.search(r"^total images/sec: [\d.]+$", out, re.MULTILINE)
+    done = int(step_rows(out)[-1][0])
+    told = f"ended by {number.name} after {done} of 1000000 steps"
+    saved = f"{told}; saved step {done + 1} in {folder}, from where the same command goes on\n"
+    assert saved in err
+    assert err.endswith("error: interrupted\n")
+    record = json.loads(result.read_text())
+    assert {"code": "interrupted", "text": told} in record["degraded"]
+    assert len(record["step_times_s"]) == record["stats"]["num_steps"] == done
+
+    assert cnn.main([*flags, f"--num_batches={done + 2}"]) == 0
+    assert [int(row[0]) for row in step_rows(capsys.readouterr().out)] == [done + 1, done + 2]
+
+
+def test_a_run_ends_after_its_seconds_with_what_it_did(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    folder, result = tmp_path / "run", tmp_path / "result.json"
+    flags = [*LONG, f"--train_dir={folder}", f"--result_json={result}", "--max_seconds=3"]
+    assert cnn.main([*flags, "--num_batches=1000000", "--eval_during_training_every_n_steps=5000",
+                     "--num_eval_batches=1"]) == 0  # fmt: skip
+    shown = capsys.readouterr()
+    done = int(step_rows(shown.out)[-1][0])
+    assert "final evaluation" not in shown.out
+    assert re.search(r"^total images/sec: [\d.]+$", shown.out, re.MULTILINE)
+    text = f"ended by --max_seconds=3 after {done} of 1000000 steps"
+    assert text in shown.err
+    assert {"code": "interrupted", "text": text} in json.loads(result.read_text())["degraded"]
+    assert (folder / f"model.ckpt-{done + 1}.index").exists()
 
 
 def test_half_a_decay_is_refused_in_one_line(capsys: pytest.CaptureFixture) -> None:

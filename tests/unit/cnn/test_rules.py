@@ -107,6 +107,8 @@ FROZEN_START = "In forward_only mode, when --freeze_when_forward_only is True"
         ({"gpu_thread_mode": "mine"}, "Invalid gpu_thread_mode: mine"),
         ({"gpu_thread_mode": "global", "per_gpu_thread_count": 2},
          "Invalid per_gpu_thread_count with gpu_thread_mode=global: 2"),
+        ({"max_seconds": 5, "eval": True, "train_dir": "x"},
+         "--max_seconds is for training and forward passes of one process; leave out it or --eval"),
         ({"optimizer": "adam", "adam_beta1": 1}, "--adam_beta1=1.0: wanted a value below 1"),
         ({"piecewise_learning_rate_schedule": "nan;3;0.1"}, "Invalid learning rate: nan"),
         ({"eval_during_training_at_specified_epochs": ["inf"]},

@@ -106,6 +106,19 @@ def test_a_step_that_was_stopped_is_recorded_as_interrupted_whatever_it_raised(
     assert (line["exit_code"], line["message"]) == (130, "interrupted")
 
 
+def test_what_waits_for_a_signal_is_not_raised_at_but_by_ctrl_c(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signals, "_asked", None)
+    with signals.waiting():
+        signals._remember(signal.SIGTERM, None)
+        assert signals.requested() == "SIGTERM"
+        with pytest.raises(KeyboardInterrupt, match="SIGINT"):
+            signals._remember(signal.SIGINT, None)
+    with pytest.raises(KeyboardInterrupt, match="SIGHUP"):
+        signals._remember(signal.SIGHUP, None)
+
+
 def test_evaluations_end_before_their_next_batch(monkeypatch: pytest.MonkeyPatch) -> None:
     from trainbench.cnn.train import evaluation
 
@@ -116,12 +129,12 @@ def test_evaluations_end_before_their_next_batch(monkeypatch: pytest.MonkeyPatch
 
         def next(self) -> None:
             self.batches += 1
-            signals._asked = self.batches == 2
+            signals._asked = "SIGTERM" if self.batches == 2 else None
 
         def score(self, batches: None) -> dict[str, list[int]]:
             return {"finite": [True], "top_1": [1], "top_5": [1], "label": [0], "answer": [0]}
 
-    monkeypatch.setattr(signals, "_asked", False)
+    monkeypatch.setattr(signals, "_asked", None)
     work = Work()
     with pytest.raises(KeyboardInterrupt):
         evaluation.evaluate(work, work, num_batches=9, images_per_batch=1, display_every=9)  # type: ignore[arg-type]

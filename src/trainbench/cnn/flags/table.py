@@ -40,6 +40,12 @@ class Mode:
     num_epochs: float | None = flag(
         None, KEEP, "Length in epochs, instead of --num_batches.", low=0, high=1e9
     )
+    max_seconds: float | None = flag(
+        None,
+        OURS,
+        "End after the step in which this much time has passed, as a shorter run would end.",
+        low=0,
+    )
     num_warmup_batches: int | None = flag(None, KEEP, "Warm-up steps before timing starts.", low=0)
     autotune_threshold: int | None = flag(
         None,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import statistics
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -16,7 +17,6 @@ from trainbench.cnn.input.batches import Batch, Batches
 from trainbench.cnn.train.executor import Executor
 from trainbench.cnn.train.schedules import Rate
 from trainbench.errors import NotFiniteError
-from trainbench.trials import signals
 
 
 class Watcher(Protocol):
@@ -80,6 +80,7 @@ class Loop:
             stopped.
         end: local step to stop before.
         warmup: steps of a whole run before local step 0.
+        ended_early: why, asked before each step; ``None`` to go on.
     """
 
     params: Params
@@ -91,9 +92,11 @@ class Loop:
     first: int
     end: int
     warmup: int
+    ended_early: Callable[[], str | None] = lambda: None
 
     def __post_init__(self) -> None:
         self.clock = StepTimes()
+        self.cut_off: str | None = None
         self._started = 0.0
         self._rate_value: float | None = None
         self._rate_tensor: Any = None
@@ -117,7 +120,9 @@ class Loop:
         if local > 0:
             console.print_result(console.header(self.params))
         while local < self.end:
-            signals.raise_if_requested()
+            self.cut_off = self.ended_early()
+            if self.cut_off:
+                break
             if local == 0:
                 console.print_result("Done warm up")
                 console.print_result(console.header(self.params))
