@@ -73,6 +73,7 @@ def replay(run_path: Path, index: int, epochs: int | None, data_dir: Path | None
     Exit 3: the first difference is named.
     """
     run = existing_run(run_path)
+    trial_replay.fields_of(run)
     (trial,) = _trials(run, index)
     own = DataDir(run.root.parents[1])
     data = opened(data_dir or (own.root if own.caches.is_dir() else Path("data")))

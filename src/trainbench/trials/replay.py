@@ -112,8 +112,7 @@ def replay(
     spec, recorded = _asked(run, trial, benchmark, data, epochs, command)
     _require_data(run, spec)
     again = run_set(spec)
-    fields = benchmark.repeated
-    assert fields is not None, "_asked wants them"
+    fields = fields_of(run)
     found = _epochs(again.trial(0).epochs) if again.trial(0).epochs.exists() else []
     if not found:
         message = object_or_empty(again.trial(0).status).get("message")
@@ -126,6 +125,17 @@ def replay(
     outcome = Replay(spec.replays, len(recorded), names, other, differences, same)
     write_json(again.replay, outcome, sort_keys=False)
     return again, outcome
+
+
+def fields_of(run: RunDir) -> Repeated:
+    """What is compared of the trials of ``run``; a ``ConfigError`` if they are not replayed."""
+    benchmark = benchmark_of(run)
+    if benchmark.repeated is None:
+        raise ConfigError(
+            f"{run.root}: a run of {benchmark.name}, which is not replayed: its trials record no "
+            "hash of their input, and the same seed does not promise the same results"
+        )
+    return benchmark.repeated
 
 
 def compare(
@@ -174,13 +184,8 @@ def _asked(
     command: Sequence[str],
 ) -> tuple[SetSpec, Epochs]:
     """The set that repeats ``trial``, and the epochs to compare with."""
-    if benchmark.repeated is None:
-        raise ConfigError(
-            f"{run.root}: a run of {benchmark.name}, which is not replayed: its trials record no "
-            "hash of their input, and the same seed does not promise the same results"
-        )
-    recorded = _epochs(trial.epochs)
-    if not any(name in recorded[0] for name in benchmark.repeated.inputs):
+    inputs, recorded = fields_of(run).inputs, _epochs(trial.epochs)
+    if not any(name in recorded[0] for name in inputs):
         raise DataIntegrityError(f"{trial.epochs}: no hash of the input to compare with")
     if epochs is not None and epochs > len(recorded):
         raise ConfigError(f"--epochs {epochs}: the trial has {len(recorded)}")
