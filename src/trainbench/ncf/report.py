@@ -179,8 +179,8 @@ def _proof_row(trial: Trial) -> tuple[str, ...]:
 
 
 def _not_holding(trial: Trial) -> list[str]:
-    """Hits that are no number of users, or are not those of the weights."""
-    return [*_wrong_hits(trial), *_disproved(trial)]
+    """Hits that are no number of users or of other weights; a target that needed no training."""
+    return [*_wrong_hits(trial), *_untrained(trial), *_disproved(trial)]
 
 
 def _disproved(trial: Trial) -> list[str]:
@@ -195,6 +195,15 @@ def _disproved(trial: Trial) -> list[str]:
             f"{count(epochs[-1].hits)}"
         )
     return found
+
+
+def _untrained(trial: Trial) -> list[str]:
+    """What is wrong when a target was reached that the untrained model reaches."""
+    untrained = trial.status.initial_hit_rate if isinstance(trial.status, NcfStatus) else None
+    target = trial.status.target
+    if not trial.reached or untrained is None or target is None or untrained < target:
+        return []
+    return [f"the untrained model's HR@10 {fixed(untrained)} is at the target {target:g} already"]
 
 
 def _wrong_hits(trial: Trial) -> list[str]:

@@ -207,3 +207,12 @@ def test_every_rule_is_documented() -> None:
     page = (CHECKOUT / "docs" / "rules.md").read_text()
     for rule, wanted in RULES:
         assert f"| `{rule}` | {wanted} |" in page
+
+
+@pytest.mark.parametrize(("untrained", "found_it"), [(0.225, True), (0.2249, False)])
+def test_a_target_that_the_untrained_model_reached_is_no_result(
+    run: RunDir, untrained: float, found_it: bool
+) -> None:
+    change(run.trial(0).status, initial_hit_rate=untrained)
+    assert ("records/own" in found(run)) == found_it
+    assert judge(collect(run, NCF)).exit_code == (5 if found_it else 0)
