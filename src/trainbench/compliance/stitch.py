@@ -24,7 +24,7 @@ from trainbench.compliance.dialects.mllog import format_lines
 from trainbench.compliance.dialects.mllog_resnet import Submission
 from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.outcome import Outcome, outcome
-from trainbench.compliance.parse import other_lines, read_log
+from trainbench.compliance.parse import other_lines, read_lines, read_log
 from trainbench.compliance.reading import CHECKERS
 from trainbench.compliance.rules.cross_log import check_set
 from trainbench.compliance.rules.levels import LEVELS
@@ -143,6 +143,10 @@ def _of_clocks(events: tuple[Event, ...], clocks: Clocks | None) -> Iterator[Fin
         for found, event in breaches(events, clocks):
             place = (event.source.number, excerpt(event.source.text)) if event else ()
             yield Finding(f"stitch/{rule}", found, wanted, *place)
+
+
+def _text(line: Line | Finding) -> str:
+    return line.text if isinstance(line, Line) else str(line)
 
 
 def _resolved(events: list[Event]) -> tuple[list[Event], list[Finding]]:
@@ -310,11 +314,10 @@ def unlike_raw(trial: TrialDir, log: Path) -> Finding | None:
     if not trial.raw_logs:
         return None
     try:
-        wanted = stitch_files(trial.raw_logs).text.splitlines()
-        text = log.read_bytes().decode(errors="replace")
+        wanted = stitch_files(trial.raw_logs).lines
+        found = [_text(line) for line in (*read_lines(log), *other_lines(log))]
     except (DataIntegrityError, OSError) as error:
         return Finding(UNLIKE_RAW, str(error), "raw logs to compare with")
-    found = text.splitlines()
     for number, (one, other) in enumerate(itertools.zip_longest(found, wanted), start=1):
         if one != other:
             found_line, wanted_line = ("no line" if s is None else excerpt(s) for s in (one, other))

@@ -36,7 +36,7 @@ process may be stopped between two readings. No printed time to train shows less
 # what it did. It is the kernel's and equal in all processes. It stands still while the machine
 # sleeps, which a run shall not do (CLOCK_BOOTTIME would hide it).
 _MONOTONIC = getattr(time, "CLOCK_MONOTONIC_RAW", time.CLOCK_MONOTONIC)
-_STITCHED = re.compile(r"result_(\d{1,9})\.txt")
+_STITCHED = re.compile(r"result_(\d{1,9})\.txt(\.gz)?")
 
 
 @dataclass(frozen=True)

@@ -65,11 +65,16 @@ class Chain:
         """What was compared, for a reader."""
         if not self.equal and not self.breaks:
             return "no chain: not checked"
-        parts = [f"chain: {len(self.equal)} files are as their SHA-256 sums say"]
-        parts += [f"{len(self.breaks)} are not"] if self.breaks else []
-        parts += [f"{name} is not there: not checked" for name in self.not_there]
-        parts += [f"no chain in {name}: not checked" for name in self.without]
+        number = len(self.equal) + len(self.breaks)
+        parts = [f"chain: {len(self.equal)} of {number} files are as their SHA-256 sums say"]
+        parts += [f"not there: {_some(self.not_there)}: not checked"] if self.not_there else []
+        parts += [f"no chain in {_some(self.without)}: not checked"] if self.without else []
         return "; ".join(parts)
+
+
+def _some(names: tuple[str, ...]) -> str:
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return ", ".join(names[:3]) + more
 
 
 def promised(run: RunDir) -> bool:

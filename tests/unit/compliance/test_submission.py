@@ -66,7 +66,7 @@ def test_built_folder_is_verified_and_scored(built: Path) -> None:
     assert verification.results == {("box", "ncf"): expected}
     assert verification.to_text() == (
         f"{built}: box ncf: {expected:.2f} s\n"
-        f"{built}: chain: 100 files are as their SHA-256 sums say\n"
+        f"{built}: chain: 100 of 100 files are as their SHA-256 sums say\n"
         f"{built}: 0 findings\n"
     )
 

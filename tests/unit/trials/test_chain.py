@@ -37,7 +37,9 @@ def test_a_run_is_as_its_sums_say(run: RunDir) -> None:
     files = {path.relative_to(run.root).as_posix() for path in run.root.rglob("*")
              if path.is_file() and path != run.chain}  # fmt: skip
     assert sums.equal == files
-    assert sums.sentence == f"chain: {len(files)} files are as their SHA-256 sums say"
+    assert (
+        sums.sentence == f"chain: {len(files)} of {len(files)} files are as their SHA-256 sums say"
+    )
 
 
 @pytest.mark.skipif(not shutil.which("sha256sum"), reason="no sha256sum here")
@@ -87,7 +89,7 @@ def test_weights_may_be_left_out_of_a_copy_and_that_is_said(run: RunDir) -> None
     shutil.rmtree(run.trial(0).model)
     sums = chain.of_run(run)
     assert sums.breaks == ()
-    assert "trial_0/model/weights.npz is not there: not checked" in sums.sentence
+    assert "not there: trial_0/model/weights.npz: not checked" in sums.sentence
 
 
 def test_a_raw_log_that_comes_later_is_found_and_a_proof_or_a_note_is_not(run: RunDir) -> None:
