@@ -6,7 +6,7 @@ from checkout import CHECKOUT
 
 from trainbench.compliance.rules.cross_log import SET_RULES
 from trainbench.compliance.rules.levels import described
-from trainbench.compliance.rules.strict import STRICT
+from trainbench.compliance.rules.strict import CLOCKS, STRICT
 from trainbench.compliance.rules.strict_resnet import STRICT_RESNET
 from trainbench.compliance.tags import ncf as tags
 
@@ -23,6 +23,11 @@ def test_every_strict_rule_has_its_row() -> None:
 
 def test_every_strict_rule_of_resnet_has_its_row() -> None:
     for rule in STRICT_RESNET:
+        assert f"| `{rule.id}` | {rule.wanted} |" in PAGE
+
+
+def test_every_rule_on_the_clocks_has_its_row() -> None:
+    for rule in CLOCKS:
         assert f"| `{rule.id}` | {rule.wanted} |" in PAGE
 
 
