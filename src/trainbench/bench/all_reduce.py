@@ -44,12 +44,12 @@ class Timing:
         return sum(self.times_s) / len(self.times_s)
 
     def lines(self) -> list[str]:
-        """The result as it is printed; the first line is that of tf_cnn_benchmarks."""
+        """The result as it is printed; the last line is that of tf_cnn_benchmarks."""
         each = self.average_s / self.reductions
         return [
-            f"Average time per step: {_SECONDS.format(self.average_s)}",
             f"Average time per reduction: {_SECONDS.format(each)} s, "
             f"{self.num_bytes / each / 1e9:.3f} GB/s of one device's gradients",
+            f"Average time per step: {_SECONDS.format(self.average_s)}",
         ]
 
 

@@ -1,6 +1,6 @@
 """The processes that the flags describe, and what each of them does.
 
-    distributed_replicated, collective_all_reduce   workers are equals; worker 0 writes and prints
+    distributed_replicated, collective_all_reduce   workers are equals; worker 0 writes
     parameter_server, distributed_all_reduce        one process coordinates, all others serve it
 
 The coordinator is the controller where there is one, otherwise worker 0.

@@ -107,7 +107,7 @@ class Plan:
 
     @property
     def is_chief(self) -> bool:
-        """Whether this process prints the totals and writes the files."""
+        """Whether this process writes the files."""
         return self.cluster is None or self.cluster.is_chief
 
     def sizes(self) -> dict[str, float]:

@@ -76,17 +76,23 @@ def _trained(session: Session, hooks: Hooks, loop: Loop) -> dict[str, Any]:
         # One speed of training and evaluation together would mean nothing.
         console.print_result("Done with training")
         hooks.final_evaluation()
-    elif session.plan.is_chief:
-        console.print_result(console.totals(stats["images_per_sec"]))
+    else:
+        _print_total(session, stats)
     return stats
+
+
+def _print_total(session: Session, stats: dict[str, Any]) -> None:
+    """Print the speed of the run, here and in the processes that serve this one."""
+    console.print_result(console.totals(stats["images_per_sec"]))
+    if session.membership is not None:
+        session.membership.images_per_s = stats["images_per_sec"]
 
 
 def _end_early(session: Session, hooks: Hooks, loop: Loop, stats: dict[str, Any]) -> None:
     """What a whole run leaves behind, of the steps that were done, marked as interrupted."""
     done = max(hooks.global_step - loop.warmup, 0)
     text = f"ended by {loop.cut_off} after {done} of {session.plan.length.num_batches} steps"
-    if session.plan.is_chief:
-        console.print_result(console.totals(stats["images_per_sec"]))
+    _print_total(session, stats)
     stats |= accuracies(hooks.accuracy)
     _record(session, hooks, loop, stats, [{"code": "interrupted", "text": text}])
     log_line(text + hooks.saved_text())

@@ -24,12 +24,14 @@ class Membership:
     Attributes:
         workers: the collectives, where workers are equals.
         coordinator: the devices of others, where this process coordinates them.
+        images_per_s: of the whole run, once it is known; processes that serve print it, too.
     """
 
     def __init__(self, cluster: Cluster, params: Params) -> None:
         self.cluster, self._params = cluster, params
         self.workers: Collectives | None = None
         self.coordinator: Coordinator | None = None
+        self.images_per_s: float | None = None
         self._server: Any = None
         self._watch = server.watch(cluster, params)
 
@@ -56,7 +58,7 @@ class Membership:
         """The run itself; when another process is lost in it, this one ends with one line."""
         with contextlib.ExitStack() as stack:
             if self.coordinator is not None:
-                stack.callback(server.dismiss, self.cluster)
+                stack.callback(lambda: server.dismiss(self.cluster, self.images_per_s))
             meet = self.workers.meet if self.workers else None
             stack.enter_context(together(self._watch, meet))
             yield

@@ -20,6 +20,9 @@ from trainbench.progress import log_line
 
 _NAME = "/proc/self/comm"
 _ENDED = "run-has-ended"
+_TOTAL = "end "
+# The kernel keeps this much of a name: the speed with two decimals fits up to 10^8 images/s.
+_NAME_CHARS = 15
 
 
 def watch(cluster: Cluster, params: Params) -> Liveness:
@@ -28,7 +31,7 @@ def watch(cluster: Cluster, params: Params) -> Liveness:
 
 
 def serve(cluster: Cluster, params: Params) -> None:
-    """Serve until the coordinator says that the run has ended.
+    """Serve until the coordinator says that the run has ended; print the speed that it says.
 
     Raises:
         MachineError: the port is taken.
@@ -45,9 +48,11 @@ def serve(cluster: Cluster, params: Params) -> None:
         return
     server = start(cluster, params)
     looking = watch(cluster, params).start()
-    while Path(_NAME).read_text().strip() != _ENDED:
+    while not _has_ended(name := Path(_NAME).read_text().strip()):
         time.sleep(0.1)
     looking.stop()
+    if name.startswith(_TOTAL):
+        console.print_result(console.totals(float(name.removeprefix(_TOTAL))))
     log_line("the run has ended")
     del server
 
@@ -78,12 +83,13 @@ def start(cluster: Cluster, params: Params) -> Any:
         ) from None
 
 
-def dismiss(cluster: Cluster) -> None:
-    """Tell the processes that serve this one that the run has ended.
+def dismiss(cluster: Cluster, images_per_s: float | None) -> None:
+    """Tell the processes that serve this one that the run has ended, and how fast it was.
 
     A server of TensorFlow cannot be told to end. What it can do is run an operation, and the one
     thing about a process that such an operation can change and the process can see is its name.
     """
+    ending = _ENDED if images_per_s is None else f"{_TOTAL}{images_per_s:.2f}"[:_NAME_CHARS]
     for job, addresses in cluster.jobs().items():
         for index, address in enumerate(addresses):
             if address == cluster.me.address:
@@ -91,7 +97,11 @@ def dismiss(cluster: Cluster) -> None:
             device = f"/job:{job}/replica:0/task:{index}/device:CPU:0"
             # One that is gone already needs no telling.
             with contextlib.suppress(tf.errors.OpError), tf.device(device):
-                tf.io.write_file(_NAME, _ENDED)
+                tf.io.write_file(_NAME, ending)
                 # An operation elsewhere is sent and not waited for; what comes back from the next
                 # one there says that this one is done, before this process ends.
                 tf.io.read_file(_NAME).numpy()
+
+
+def _has_ended(name: str) -> bool:
+    return name == _ENDED or name.startswith(_TOTAL)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 
 from trainbench.cnn.flags import DROP, FLAGS, KEEP, MAP, NOTE, OURS, Flag
+from trainbench.cnn.flags.retired import ALWAYS_ON, RETIRED
 
 MEANINGS = {
     KEEP: "the same meaning as in tf_cnn_benchmarks",
@@ -27,7 +28,23 @@ def page() -> str:
     for verdict, meaning in MEANINGS.items():
         flags = [flag for flag in FLAGS.values() if flag.verdict == verdict]
         parts += [f"## {verdict}: {meaning} ({len(flags)})", "\n".join(map(_item, flags))]
+    parts += [f"## Retired: names of earlier versions ({len(RETIRED)})", _retired()]
     return "\n\n".join(parts) + "\n"
+
+
+def _retired() -> str:
+    refused = [f"- `{name}`: {now}" for name, now in RETIRED.items()]
+    taken = [f"- `{name}` is taken, whatever its value: {why}" for name, why in ALWAYS_ON.items()]
+    return "\n".join(
+        [
+            "Each is refused, and the message says what to write instead.",
+            "",
+            *(
+                textwrap.fill(item, 100, subsequent_indent="  ", break_on_hyphens=False)
+                for item in (*refused, *taken)
+            ),
+        ]
+    )
 
 
 def _item(flag: Flag) -> str:

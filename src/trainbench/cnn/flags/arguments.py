@@ -11,6 +11,7 @@ from absl import flags as absl_flags
 
 from trainbench.cnn.flags import DROP, FLAGS, GROUPS, KEEP, NOTE, OURS, Flag
 from trainbench.cnn.flags.params import ParamError, Params, make_params, unknown_flag
+from trainbench.cnn.flags.retired import ALWAYS_ON
 
 _TRUE, _FALSE = ("true", "t", "1", "yes", "y"), ("false", "f", "0", "no", "n")
 USAGE = """\
@@ -50,7 +51,7 @@ def parse(argv: Sequence[str]) -> Parsed:
         positional = values(["trainbench cnn", *argv])[1:]
     except (absl_flags.Error, ValueError) as error:
         if not any(values[name].value for name in _HELP):
-            raise ParamError(_problem(error, [*values, "flagfile", "undefok"])) from None
+            raise ParamError(_problem(error, [*FLAGS, "flagfile", "undefok"])) from None
     if any(values[name].value for name in _HELP):
         return Parsed(make_params(), help=help_text(full=bool(values["helpfull"].value)))
     if positional:
@@ -95,6 +96,8 @@ def _flag_values() -> absl_flags.FlagValues:
     for flag in FLAGS.values():
         boolean = flag.kind == "boolean"
         values[flag.name] = absl_flags.Flag(text, None, flag.name, None, flag.help, boolean=boolean)
+    for name, reason in ALWAYS_ON.items():
+        values[name] = absl_flags.BooleanFlag(name, True, reason)
     for name in _HELP:
         values[name] = absl_flags.BooleanFlag(name, False, name, short_name={"help": "h"}.get(name))
     return values

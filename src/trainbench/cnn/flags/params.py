@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from trainbench.cnn.flags.retired import successor
 from trainbench.cnn.flags.spec import Flag, Group
 from trainbench.cnn.flags.table import (
     Checkpoints,
@@ -105,13 +106,17 @@ def make_params(**values: Any) -> Params:
 
 
 def unknown_flag(name: str, known: Iterable[str] = FLAGS) -> str:
-    """The message for a flag that does not exist, with the nearest one that does."""
+    """The message for a flag that does not exist: its successor, or the nearest one that does."""
+    now = successor(name)
+    if now is not None:
+        return f"--{name} is a flag of earlier versions of tf_cnn_benchmarks; {now}"
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"Unknown flag --{name}" + (f"; did you mean --{near[0]}?" if near else "")
 
 
 def _checked(flag: Flag, value: Any) -> Any:
-    if value is None and flag.optional:
+    # A script whose variable is unset writes --train_dir= and means no folder.
+    if flag.optional and (value is None or (flag.kind == "string" and value == "")):
         return None
     value = _typed(flag, value)
     if isinstance(value, float) and not math.isfinite(value):

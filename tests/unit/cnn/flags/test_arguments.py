@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ from trainbench import cnn
 from trainbench.cnn.flags import FLAGS
 from trainbench.cnn.flags.arguments import parse
 from trainbench.cnn.flags.params import ParamError
+from trainbench.cnn.flags.retired import RETIRED
 
 
 @pytest.mark.parametrize(
@@ -54,6 +56,14 @@ def test_a_flag_is_written_in_any_of_the_usual_ways(words: list, name: str, valu
          "Unknown flag --batch_sise; did you mean --batch_size?"),
         (["--nodistortion"], "Unknown flag --nodistortion; did you mean --distortions?"),
         (["--zzzzzz"], "Unknown flag --zzzzzz"),
+        (["--learning_rate=0.1"],
+         "--learning_rate is a flag of earlier versions of tf_cnn_benchmarks; use "
+         "--init_learning_rate"),
+        (["--noenable_layout_optimizer"],
+         "--noenable_layout_optimizer is a flag of earlier versions of tf_cnn_benchmarks; use "
+         """--rewriter_config='{"layout_optimizer": true}'"""),
+        (["--flush_stdout=maybe"],
+         "flag --flush_stdout=maybe: ('Non-boolean argument to boolean flag', 'maybe')"),
         (["--batch_size"], "Missing value for flag --batch_size"),
         (["--batch_size=a"], "Param batch_size value of 'a' is not of type integer"),
         (["--momentum=a"], "Param momentum value of 'a' is not of type float"),
@@ -67,6 +77,17 @@ def test_what_cannot_be_understood_is_refused_in_one_line(words: list, message: 
     with pytest.raises(ParamError) as caught:
         parse(words)
     assert str(caught.value) == message
+
+
+def test_a_retired_flag_names_flags_of_today_and_no_retired_one() -> None:
+    for name, text in RETIRED.items():
+        assert name not in FLAGS
+        for named in re.findall(r"--(\w+)", text):
+            assert named in FLAGS
+        with pytest.raises(ParamError, match="earlier versions"):
+            cnn.make_params(**{name: 1})
+    params = parse(["--undefok=learning_rate", "--learning_rate=0.1"]).params
+    assert params.changed() == {}
 
 
 def test_main_reports_wrong_flags_with_exit_code_2(capsys: pytest.CaptureFixture) -> None:
