@@ -161,6 +161,6 @@ def test_the_report_can_be_made_anew_from_the_run_directory_alone(
     run = missed[0] / "runs" / "latest"
     shutil.copytree(run, tmp_path / "copy")
     done = trainbench("report", "--run", str(tmp_path / "copy"), "--out", str(tmp_path / "again"))
-    assert done.returncode == 4, done.stderr
+    assert done.returncode == 5, done.stderr
     for name in ("report.html", "report.md", "results.json", "results.csv", "junit.xml"):
         assert (tmp_path / "again" / name).read_bytes() == (run / "report" / name).read_bytes()

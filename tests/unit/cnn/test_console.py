@@ -105,13 +105,13 @@ def test_identical_images_cannot_all_be_right(capsys: pytest.CaptureFixture) -> 
             assert float(row[10]) <= 0.5
 
 
-def test_tied_logits_count_as_correct(capsys: pytest.CaptureFixture) -> None:
+def test_tied_logits_count_as_wrong(capsys: pytest.CaptureFixture) -> None:
     dataset = Listed(np.zeros((4, 8, 8, 3)), np.arange(4), num_classes=11)
     stats = cnn.BenchmarkCNN(
         _params(num_batches=1, forward_only=True), dataset=dataset, model=Trivial()
     ).run()
     row = step_rows(capsys.readouterr().out)[0]
-    assert row[8:] == ["0.000", "1.000", "1.000"]
+    assert row[8:] == ["0.000", "0.000", "0.000"]
     assert "last_average_loss" not in stats
 
 

@@ -136,9 +136,9 @@ class Checkpoints:
             found = self._optimizer if kept <= set(self._training) else "another one"
         if found != self._optimizer:
             raise DataIntegrityError(
-                f"{path}: a checkpoint of another optimizer ({found}), whose state "
-                f"--optimizer={self._optimizer} would drop; name the flags it was trained with, or "
-                "another --train_dir"
+                f"{path}: a checkpoint of another optimizer ({found}), from whose state "
+                f"--optimizer={self._optimizer} cannot go on; name the flags it was "
+                "trained with, or another --train_dir"
             )
 
 

@@ -199,7 +199,7 @@ def test_an_optimizers_state_is_never_dropped_nor_taken_for_anothers(
 ) -> None:
     run(tmp_path, num_batches=1, optimizer=first)
     message = (
-        rf"a checkpoint of another optimizer \({first}\), whose state --optimizer={then} would"
+        rf"a checkpoint of another optimizer \({first}\), from whose state --optimizer={then} can"
     )
     with pytest.raises(DataIntegrityError, match=message):
         run(tmp_path, num_batches=2, optimizer=then)
