@@ -23,6 +23,12 @@ _CHECKER = click.option(
     default="2019-04",
     help="Decide like this published version of the v0.5 checker.",
 )
+_TOOLS_CHECKER = click.option(
+    "--checker",
+    type=click.Choice(["2018-11", "2019-04"]),
+    default="2018-11",
+    help="Read logs like this version of the v0.5 checker. 2018-11 is the submission tool's.",
+)
 
 
 @click.command("stitch")
@@ -144,7 +150,7 @@ def check(
     help="Order that decides which 50 converged runs of NCF are the first.",
 )
 @click.option("--legacy-reference", is_flag=True, help="Compare with 2,803 s, from May 2018.")
-@_CHECKER
+@_TOOLS_CHECKER
 @click.option(
     "--ruleset",
     metavar="ROUND",
@@ -216,7 +222,7 @@ def submission() -> None:
 
 @submission.command("verify")
 @click.argument("folder", type=FOLDER)
-@_CHECKER
+@_TOOLS_CHECKER
 def submission_verify(folder: Path, checker: str) -> None:
     """Verify a submission folder as the v0.5 tool does, with an exit code. Exit 5: findings."""
     from trainbench.compliance.submission.verify import verify

@@ -19,8 +19,10 @@ from trainbench.files import is_own_file
 
 CHECKERS = ("2018-11", "2019-04")
 NEWEST_CHECKER = "2019-04"
+# The v0.5 submission tool is of January 2019 and comes with this one: the later was not there yet.
+TOOLS_CHECKER = "2018-11"
 
-_RESULT = re.compile(r"result_(\d{1,18})\.txt(\.gz)?", re.ASCII)
+_RESULT = re.compile(r"result_(0|[1-9]\d{0,17})\.txt(\.gz)?", re.ASCII)
 
 
 @dataclass(frozen=True)

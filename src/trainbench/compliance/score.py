@@ -28,7 +28,13 @@ from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.event_index import is_number
 from trainbench.compliance.outcome import Outcome, outcome
 from trainbench.compliance.parse import TOKEN, read_lines
-from trainbench.compliance.reading import NEWEST_CHECKER, Reading, read, result_logs
+from trainbench.compliance.reading import (
+    NEWEST_CHECKER,
+    TOOLS_CHECKER,
+    Reading,
+    read,
+    result_logs,
+)
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.submission.verifier import INFINITE_TIME_S, Judged, Printed, printed
 from trainbench.compliance.tags import ncf as tags
@@ -155,7 +161,7 @@ def score(
     *,
     order: str = "run_start",
     benchmark: str | None = None,
-    checker: str = NEWEST_CHECKER,
+    checker: str = TOOLS_CHECKER,
     rules: str | None = None,
     verifier: bool = True,
 ) -> Score:
@@ -165,7 +171,7 @@ def score(
         order: what makes a run one of the first.
         benchmark: the logs' benchmark, one of ``WANTED``, whose v0.5 statistic is asked for; by
             default it is the one that they name.
-        checker: whose reading of v0.5 logs counts.
+        checker: whose reading of v0.5 logs counts; by default that of the v0.5 submission tool.
         rules: of a later round (``1.0.0``); by default those of the logs' time.
         verifier: whether to tell what the v0.5 submission tool prints, which checks every log.
 
@@ -274,6 +280,8 @@ def _reason(log: _Log, run: Outcome, benchmark: str) -> str:
 def _unread(log: _Log) -> str:
     """What stands in a log of which nothing can be read."""
     first = next((line.text for line in log.lines if isinstance(line, Line)), None)
+    if first is not None and read(log.lines, NEWEST_CHECKER).events:
+        return "no line begins with :::MLP; --checker 2019-04 reads those with text before it"
     if first is not None:
         return f"unreadable dialect: {excerpt(first[first.find(TOKEN) :])[:60]!r}"
     damage = next((line.found for line in log.lines if isinstance(line, Finding)), None)

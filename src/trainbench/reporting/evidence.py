@@ -14,7 +14,7 @@ from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.hyperparameters import hyperparameters
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import read_lines
-from trainbench.compliance.reading import CHECKERS, NEWEST_CHECKER, read, result_logs
+from trainbench.compliance.reading import CHECKERS, TOOLS_CHECKER, read, result_logs
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
@@ -95,7 +95,7 @@ def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     """Which rules of any level and checker the log at ``path`` breaks, and what it contains."""
     lines = list(read_lines(path))
     logs = {checker: read(lines, checker) for checker in CHECKERS}
-    events = logs[NEWEST_CHECKER].told
+    events = logs[TOOLS_CHECKER].told
     run = outcome(events)
     known = [line for line in lines if isinstance(line, Line)]
     clocks = of_log(path)

@@ -213,6 +213,22 @@ def test_a_file_that_is_no_text_says_so(tmp_path: Path) -> None:
     assert (last.index, last.reason) == (1, "no compliance line (bytes that are not UTF-8)")
 
 
+def test_lines_behind_a_prefix_are_read_as_the_later_checker_does(tmp_path: Path) -> None:
+    """The v0.5 submission tool comes with the earlier one, to which there is nothing in the log."""
+    write_results(tmp_path, many(1, converged=1))
+    log = tmp_path / "result_0.txt"
+    log.write_text("".join(f"[1,0]<stdout>:{line}\n" for line in log.read_text().splitlines()))
+    with pytest.raises(DataIntegrityError, match=r"no line begins with :::MLP; --checker 2019-04"):
+        score(tmp_path)
+    assert score(tmp_path, checker="2019-04").converged == 1
+
+
+def test_a_number_with_leading_zeros_is_no_run(tmp_path: Path) -> None:
+    write_results(tmp_path, many(2, converged=2))
+    (tmp_path / "result_01.txt").write_text("another file\n")
+    assert [run.file for run in score(tmp_path).runs] == ["result_0.txt", "result_1.txt"]
+
+
 def test_minigo_stops_the_result_verifier(tmp_path: Path) -> None:
     logs = [[replace(event, benchmark="minigo") for event in log] for log in many(20, converged=20)]
     result = score(write_results(tmp_path, logs))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from checkout import CHECKOUT
 from run_dir import SYSTEM_NAME, build_run, change, seal
 from v05_log import lines, many, run, without, write_results
 
+from trainbench.compliance.outcome import outcome
 from trainbench.compliance.score import score
 from trainbench.compliance.submission.build import Submitter, build, entry
 from trainbench.compliance.submission.verify import ENTRY_KEYS, NODE_KEYS, verify
@@ -29,6 +32,11 @@ SYSTEM = {
     "git": {"revision": "abc123", "dirty": False},
 }
 SUBMITTER = Submitter("An Org", "someone@example.org")
+
+
+def write_text(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def make_run(root: Path, *, runs: int = 100, converged: int = 60) -> RunDir:
@@ -63,7 +71,7 @@ def test_built_folder_is_verified_and_scored(built: Path) -> None:
     assert verification.findings == ()
     assert verification.exit_code == 0
     expected = score(built / "results" / "box" / "ncf").mean_s
-    assert verification.results == {("box", "ncf"): expected}
+    assert verification.results == {("box", "ncf"): pytest.approx(expected)}
     assert verification.to_text() == (
         f"{built}: box ncf: {expected:.2f} s\n"
         f"{built}: chain: 100 of 100 files are as their SHA-256 sums say\n"
@@ -235,8 +243,59 @@ def test_a_run_whose_records_were_changed_is_not_built(tmp_path: Path) -> None:
 def test_too_few_converged_runs_are_found(tmp_path: Path) -> None:
     source = make_run(tmp_path / "run", converged=49)
     out = build(source, tmp_path / "out", system="box", submitter=SUBMITTER, code=tmp_path)
-    assert found(out) == ["submission/converged"]
+    (finding,) = verify(out).findings
+    assert finding.rule == "submission/converged"
+    assert "fewer than 50 runs converged" in finding.found
     assert verify(out).results == {("box", "ncf"): None}
+
+
+def of_resnet(root: Path, *, runs: int, converged: int) -> Path:
+    """A submission folder without sums whose logs are of ResNet, of level 1."""
+    for name in ("README.md", "preproc_dataset.sh", "setup_box.sh", "run_and_time_box.sh"):
+        write_text(root / "code" / "resnet" / name, "x")
+    write_text(root / "submission.json", json.dumps({"org": "o", "poc_email": "e"}))
+    meta = entry(SYSTEM, Submitter("o", "e", division="open"))
+    write_text(root / "results" / "box" / "entry.json", json.dumps(meta))
+    logs = [[replace(e, benchmark="resnet") for e in log] for log in many(runs, converged=0)]
+    logs[:converged] = [
+        [replace(e, benchmark="resnet") for e in log]
+        for log in many(converged, converged=converged)
+    ]
+    write_results(root / "results" / "box" / "resnet", logs)
+    return root
+
+
+@pytest.mark.parametrize(("runs", "converged", "findings"), [(5, 5, 0), (5, 4, 0), (7, 5, 0)])
+def test_the_time_is_the_one_that_the_v05_tool_prints(
+    runs: int, converged: int, findings: int, tmp_path: Path
+) -> None:
+    """It looks at result_0 to result_4 only, and drops the slowest, converged or not."""
+    verification = verify(of_resnet(tmp_path, runs=runs, converged=converged))
+    times = [outcome(log).time_s or 0 for log in many(converged, converged=converged)]
+    times += [9_999_999_999.99] * (5 - converged)
+    assert verification.results == {
+        ("box", "resnet"): pytest.approx(statistics.fmean(sorted(times)[1:-1]))
+    }
+    assert len(verification.findings) == findings
+
+
+def test_infinite_times_in_a_mean_are_shown_and_found(tmp_path: Path) -> None:
+    verification = verify(of_resnet(tmp_path, runs=5, converged=3))
+    assert [finding.rule for finding in verification.findings] == ["submission/converged"]
+    assert "box resnet: 3333333446.60 s" in verification.to_text()
+
+
+def test_logs_are_read_as_by_the_checker_that_the_tool_comes_with(copy: Path) -> None:
+    """Text before the token hides a line from that of 2018-11, and not from that of 2019-04."""
+    log = copy / "results/box/ncf/result_0.txt"
+    log.write_text("".join(f"INFO {line}\n" for line in log.read_text().splitlines()))
+
+    def of_log(checker: dict[str, str]) -> list[str]:
+        found = verify(copy, **checker).findings
+        return [f.rule for f in found if f.rule.startswith("level")]
+
+    assert "level1/exactly-one/run_start" in of_log({})
+    assert of_log({"checker": "2019-04"}) == []
 
 
 def test_folder_that_is_not_empty_is_refused(tmp_path: Path) -> None:

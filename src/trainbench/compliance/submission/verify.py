@@ -17,10 +17,11 @@ from typing import Any
 
 from trainbench.compliance.check import check_file
 from trainbench.compliance.event import Finding, excerpt, shown
-from trainbench.compliance.reading import NEWEST_CHECKER
+from trainbench.compliance.reading import TOOLS_CHECKER
 from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.rules.rule import known_benchmarks
 from trainbench.compliance.score import run_rule, score
+from trainbench.compliance.submission.verifier import Judged, Printed, printed
 from trainbench.display.visible import one_line
 from trainbench.files import is_own_file, is_own_folder, read_object
 from trainbench.trials import chain
@@ -59,7 +60,9 @@ NODE_KEYS = (
 
 @dataclass(frozen=True)
 class Verification:
-    """What was found in a submission folder. ``results`` are seconds by (entry, benchmark).
+    """What was found in a submission folder.
+
+    ``results`` are the seconds that the v0.5 tool prints, by (entry, benchmark).
 
     ``chain`` says whether the files are as their SHA-256 sums say.
     """
@@ -87,7 +90,7 @@ class Verification:
         return "\n".join(lines) + "\n"
 
 
-def verify(root: Path, *, checker: str = NEWEST_CHECKER) -> Verification:
+def verify(root: Path, *, checker: str = TOOLS_CHECKER) -> Verification:
     """Everything in a submission folder that the v0.5 tool would have refused.
 
     Beyond it, keys that are missing are found as well as those that are too many, and one bad log
@@ -104,9 +107,9 @@ def verify(root: Path, *, checker: str = NEWEST_CHECKER) -> Verification:
             findings += _scripts(root, entry.name, folder)
             log_findings = list(_logs(folder, _required_level(meta), checker))
             findings += log_findings
-            results[entry.name, folder.name] = None if log_findings else _result(folder, checker)
-            if not log_findings and results[entry.name, folder.name] is None:
-                findings.append(_no_statistic(folder))
+            result = None if log_findings else _result(folder, _required_level(meta), checker)
+            results[entry.name, folder.name] = result.time_s if result else None
+            findings += _no_statistic(folder, result)
     return Verification(root.as_posix(), tuple(findings), results, sums.sentence)
 
 
@@ -194,20 +197,23 @@ def _level(log: Path, wanted: int, checker: str) -> Iterator[Finding]:
         yield Finding("submission/level", found, "level 1, no more, in the open division")
 
 
-def _result(folder: Path, checker: str) -> float | None:
-    """The statistic of the benchmark's logs; none where too few runs converged."""
-    if run_rule(folder.name) is None:
-        return None
-    result = score(folder, benchmark=folder.name, checker=checker, verifier=False)
-    return result.mean_s if result.official else None
-
-
-def _no_statistic(folder: Path) -> Finding:
+def _result(folder: Path, level: int | None, checker: str) -> Printed | None:
+    """What the tool prints for logs that all pass ``level``; it looks at no more than it wants."""
     rule = run_rule(folder.name)
-    wanted = f"{rule.counted} of {rule.runs}" if rule else "a known benchmark"
-    return Finding(
-        "submission/converged", f"{folder}: too few runs converged, or too many logs", wanted
-    )
+    if rule is None or level is None:
+        return None
+    runs = score(folder, benchmark=folder.name, checker=checker, verifier=False).runs
+    times = [(run.index, run.outcome.time_s if run.counts else None) for run in runs]
+    return printed(folder.name, rule, [Judged(index, level, time_s) for index, time_s in times])
+
+
+def _no_statistic(folder: Path, result: Printed | None) -> Iterator[Finding]:
+    """The tool prints no time, or one in which there are infinite ones."""
+    reason = "" if result is None else result.reason
+    if result and result.infinite:
+        reason = f"{result.infinite} averaged with an infinite time, as they did not converge"
+    if reason:
+        yield Finding("submission/converged", f"{folder}: {reason}", "runs that converged")
 
 
 def _read(path: Path) -> tuple[Mapping[str, Any], list[Finding]]:
