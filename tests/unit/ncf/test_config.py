@@ -122,6 +122,7 @@ def test_a_number_that_is_not_finite_in_float32_is_refused(key: str, value: str)
         ("reference", "dataset=ml-1m", 0.225),
         ("ml-1m", "dataset=ml-20m", 0.635),
         ("mlperf", "dataset=ml-100k", None),
+        ("reference", "dataset=ml-latest-small", 0.285),
         ("reference", "dataset=ml-10m", None),
         ("reference", "dataset=ml-25m", None),
         ("ml-1m", "dataset=ml-1m", 0.225),
