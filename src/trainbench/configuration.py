@@ -20,6 +20,7 @@ from trainbench.files import parse_json
 Config = TypeVar("Config", bound=Any)
 
 LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
+SMALLEST_FLOAT32 = 2.0**-126
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
@@ -76,9 +77,14 @@ def _value(text: str, hint: Any) -> Any:
 
 
 def _require_finite(key: str, value: Any) -> None:
-    # Training computes in float32, where what is larger is infinite.
+    # Training computes in float32, where what is larger is infinite, and what is smaller is 0: a
+    # device may flush denormal numbers.
     if isinstance(value, float) and not abs(value) <= LARGEST_FLOAT32:
         raise ConfigError(f"{key}={value}: wanted a finite number, at most 3.4e38")
+    if isinstance(value, float) and 0 < abs(value) < SMALLEST_FLOAT32:
+        raise ConfigError(
+            f"{key}={value}: wanted 0, or a number from 1.2e-38 on; it is 0 in float32"
+        )
 
 
 def _shown(hint: Any) -> str:

@@ -308,6 +308,20 @@ def _change_a_weight(trial: TrialDir) -> None:
     np.savez(trial.model / "weights.npz", **weights)
 
 
+def _make_weights(trial: TrialDir, changes: dict[str, float]) -> None:
+    with np.load(trial.model / "weights.npz") as file:
+        weights = {name: values * changes.get(name, 1) for name, values in file.items()}
+    np.savez(trial.model / "weights.npz", **weights)
+
+
+def _collapse(trial: TrialDir) -> None:
+    _make_weights(trial, {"final_kernel": 0})
+
+
+def _let_errors_pass_float32(trial: TrialDir) -> None:
+    _make_weights(trial, {"user_mf": 1e20, "item_mf": 1e20})
+
+
 def _change_the_hits(trial: TrialDir) -> None:
     lines = _lines(trial.epochs)
     lines[-1]["hits"] += 1
@@ -348,6 +362,8 @@ def _change_a_rank(trial: TrialDir) -> None:
         (_change_the_seed, "status.json has 12345"),
         (_change_the_candidates, "the candidates drawn from the seed have SHA-256"),
         (_change_a_rank, "users are not those of these weights"),
+        (_collapse, "rounding could change the hit of every user"),
+        (_let_errors_pass_float32, "the scores of 60 users, or their errors, are not finite"),
     ],
 )
 def test_a_changed_weight_hit_rank_or_seed_is_found(
@@ -369,6 +385,9 @@ def test_weights_of_other_ratings_do_not_fit_and_say_so(finished: Path, tmp_path
         weights = dict(file)
     np.savez(path, **weights | {"item_mf": weights["item_mf"][:-1]})
     with pytest.raises(NotCompliantError, match=r"item_mf is \(79, 8\), but .* want \(80, 8\)"):
+        prove(run, run.trial(0), DataDir(finished))
+    np.savez(path, **weights | {"final_bias": np.array(["1"])})
+    with pytest.raises(NotCompliantError, match="final_bias has the type <U1, wanted floating"):
         prove(run, run.trial(0), DataDir(finished))
     np.savez(path, **weights | {"final_bias": np.array([np.nan], np.float32)})
     with pytest.raises(NotCompliantError, match="final_bias has a number that is not finite"):

@@ -165,7 +165,10 @@ def _speeds(trials: Iterable[Trial]) -> Table:
 
 def _proofs(results: Results) -> dict[str, Table]:
     """The hits of each trial beside those of ``prove``."""
-    columns = ("Trial", "Proved", "Hits recorded", "In float64", "Ranks equal", "Within rounding")
+    columns = (
+        *("Trial", "Proved", "Hits recorded", "In float64", "Ranks equal", "Within rounding"),
+        "Hits undecided",
+    )
     rows = tuple(_proof_row(trial) for trial in results.trials)
     return {"Hits computed a second time": Table(columns, rows, numeric_from=2)}
 
@@ -173,9 +176,10 @@ def _proofs(results: Results) -> dict[str, Table]:
 def _proof_row(trial: Trial) -> tuple[str, ...]:
     proof = trial.measured
     if not isinstance(proof, Proof):
-        return (str(trial.index), "not proved", *("",) * 4)
-    numbers = (proof.recorded_hits, proof.hits, proof.equal_ranks, proof.explained_ranks)
-    return (str(trial.index), yes(proof.proved), *map(count, numbers))
+        return (str(trial.index), "prove was not run", *("",) * 5)
+    hits = (proof.recorded_hits, proof.hits)
+    ranks = (proof.equal_ranks, proof.explained_ranks, proof.undecided)
+    return (str(trial.index), yes(proof.proved), *map(count, (*hits, *ranks)))
 
 
 def _not_holding(trial: Trial) -> list[str]:

@@ -116,6 +116,12 @@ def test_a_number_that_is_not_finite_in_float32_is_refused(key: str, value: str)
         config.from_json(configuration.to_json(broken))
 
 
+@pytest.mark.parametrize("key", ["learning_rate", "epsilon", "beta1", "target_hit_rate"])
+def test_a_number_that_is_zero_in_float32_is_refused(key: str) -> None:
+    with pytest.raises(ConfigError, match=f"{key}=1e-60: .* it is 0 in float32"):
+        config.with_settings(NCF.preset("quick"), [f"{key}=1e-60"])
+
+
 @pytest.mark.parametrize(
     ("preset", "setting", "target"),
     [

@@ -127,6 +127,10 @@ def _weights(path: Path, config: NcfConfig, cache: RatingsCache) -> dict[str, Ar
             raise NotCompliantError(
                 f"{path}: {name} is {found}, but the run's settings and ratings want {shape}"
             )
+        if weights[name].dtype.kind != "f":
+            raise NotCompliantError(
+                f"{path}: {name} has the type {weights[name].dtype}, wanted floating-point numbers"
+            )
         if not np.isfinite(weights[name]).all():
             raise NotCompliantError(f"{path}: {name} has a number that is not finite")
     return weights

@@ -33,23 +33,25 @@ class Differing:
     """A user for whom the trial found another thing than float64 does.
 
     ``margin`` is the score of the held-out item above that of its tenth best rival, ``bound`` the
-    error of this difference; ``explained`` says whether rounding explains the recorded rank.
+    error of this difference, null if it is not finite; ``explained`` says whether rounding
+    explains the recorded rank.
     """
 
     user: int
     recorded_rank: int | None
     rank: int
     margin: float | None
-    bound: float
+    bound: float | None
     explained: bool
 
     def __str__(self) -> str:
         found = "" if self.recorded_rank is None else f"rank {self.recorded_rank} recorded, "
+        end = "" if self.explained else ": not explained by rounding"
+        if self.bound is None:
+            return f"user {self.user}: {found}scores or errors that are not finite{end}"
         margin = "no tenth rival" if self.margin is None else f"margin {self.margin:.3g}"
-        return (
-            f"user {self.user}: {found}{self.rank} in float64, {margin}, bound {self.bound:.3g}"
-            f"{'' if self.explained else ': not explained by rounding'}"
-        )
+        found += f"{self.rank} in float64"
+        return f"user {self.user}: {found}, {margin}, bound {self.bound:.3g}{end}"
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Proof:
             text = f"hits differ{within}: {self.recorded_hits:,} recorded, {self.hits:,} in float64"
         if self.equal_ranks is not None:
             text += f"; {self.equal_ranks:,} ranks equal, {self.explained_ranks:,} within rounding"
+        if self.undecided:
+            text += f"; rounding could change the hits of {self.undecided:,} users"
         lines = [f"trial {self.trial}, last epoch ({self.epoch}), {self.precision}: {text}"]
         lines += [f"  {user}" for user in self.differing[:SHOWN]]
         if len(self.differing) > SHOWN:
@@ -108,7 +112,8 @@ def prove(run: RunDir, trial: TrialDir, data: DataDir | None) -> Proof:
     """
     evidence = gather(run, trial, data)
     digest = hashlib.sha256()
-    places = list(_places(evidence, digest))
+    with np.errstate(over="ignore", invalid="ignore"):  # what is not finite becomes a finding
+        places = list(_places(evidence, digest))
     found = _proof(trial, evidence, places, digest.hexdigest())
     write_json(trial.proof, found, sort_keys=False)
     return found
@@ -180,19 +185,25 @@ def _differing(places: list[Place], ranks: npt.NDArray[Any] | None) -> Iterator[
     """
     for user, found in enumerate(places):
         margin = found.margin if np.isfinite(found.margin) else None
+        bound = found.bound if np.isfinite(found.bound) else None
         if ranks is None:
             if _undecided(found):
-                yield Differing(user, None, found.rank, margin, found.bound, True)
+                yield Differing(user, None, found.rank, margin, bound, True)
             continue
         recorded = int(ranks[user])
         explained = found.can_be(recorded)
         if not explained or (recorded < TOP) != found.hit:
-            yield Differing(user, recorded, found.rank, margin, found.bound, explained)
+            yield Differing(user, recorded, found.rank, margin, bound, explained)
 
 
 def _of_hits(places: list[Place], evidence: Evidence, unexplained: int) -> Iterator[str]:
     """What is wrong with the recorded hits, in words."""
     last, hits = evidence.epochs[-1], sum(p.hit for p in places)
+    unbounded = sum(not np.isfinite(p.bound) for p in places)
+    if unbounded:
+        yield f"the scores of {unbounded:,} users, or their errors, are not finite in float32"
+    elif all(map(_undecided, places)):
+        yield "rounding could change the hit of every user: these weights prove nothing"
     least = sum(p.highest < TOP for p in places)
     most = sum(p.lowest < TOP for p in places)
     if unexplained:

@@ -26,7 +26,8 @@ class Place:
         lowest, highest: ranks that scores within their errors could have.
         margin: its score above that of its tenth best rival; a hit above 0. Infinite where it has
             fewer rivals.
-        bound: the error of that difference.
+        bound: the error of that difference; infinite where a score or an error is not finite, so
+            that every rank could be.
     """
 
     rank: int
@@ -50,6 +51,8 @@ def place(items: Array, scores: Array, errors: Array) -> Place:
     distinct, first = np.unique(items, return_index=True)
     own = distinct == items[-1]
     rivals, stands = first[~own], first[own][0]
+    if not (np.isfinite(scores).all() and np.isfinite(errors).all()):
+        return Place(rank=len(rivals), lowest=0, highest=len(rivals), margin=-np.inf, bound=np.inf)
     ahead_by, bound = scores[rivals] - scores[-1], errors[rivals] + errors[-1]
     ahead = (ahead_by > 0) | ((ahead_by == 0) & (rivals < stands))
     if len(rivals) < TOP:

@@ -61,3 +61,12 @@ def test_the_margin_is_the_distance_to_the_tenth_best_rival() -> None:
     assert (hit.rank, hit.margin, hit.hit) == (9, pytest.approx(0.5), True)
     assert (missed.rank, missed.margin, missed.hit) == (10, pytest.approx(-0.5), False)
     assert placed([1, 2, 0], [3.0, 2.0, 1.0]).margin == np.inf
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_a_score_or_an_error_that_is_not_finite_decides_no_rank(wrong: float) -> None:
+    items, finite = np.arange(30), np.linspace(0, 1, 30)
+    one_wrong = np.where(items == 3, wrong, finite)
+    for found in (place(items, one_wrong, finite), place(items, finite, one_wrong)):
+        assert not found.hit
+        assert (found.lowest, found.highest, found.bound) == (0, 29, np.inf)
