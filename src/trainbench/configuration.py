@@ -9,8 +9,8 @@ import dataclasses
 import difflib
 import json
 import types
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar, cast, get_args, get_type_hints
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -36,7 +36,7 @@ def parsed(kind: type, settings: Iterable[str]) -> dict[str, Any]:
     """The fields of the configuration ``kind`` that the ``key=value`` of ``settings`` name.
 
     A tuple of numbers is written ``256,128``, a record of numbers ``100x200x3000``, and ``None``,
-    where it is allowed, ``none``.
+    where it is allowed, ``none``. Words that stand in place of a number are written as they are.
 
     Raises:
         ConfigError: a setting without ``=``, an unknown key (the nearest is named), a value of
@@ -62,9 +62,9 @@ def parsed(kind: type, settings: Iterable[str]) -> dict[str, Any]:
 
 
 def _value(text: str, hint: Any) -> Any:
-    kind = _without_none(hint)
-    if kind is not hint and text.lower() == "none":
-        return None
+    kind, words = _kind_and_words(hint)
+    if text.lower() in words:
+        return words[text.lower()]
     if kind is bool:
         return _BOOLEANS[text.lower()]
     if kind is int:
@@ -89,9 +89,9 @@ def _require_finite(key: str, value: Any) -> None:
 
 def _shown(hint: Any) -> str:
     """How a value of the type ``hint`` is written."""
-    kind = _without_none(hint)
-    if kind is not hint:
-        return f"{_shown(kind)} or none"
+    kind, words = _kind_and_words(hint)
+    if words:
+        return " or ".join((_shown(kind), *words))
     if not dataclasses.is_dataclass(kind):
         return "N,N,..." if get_args(kind) else str(kind.__name__)
     fields = dataclasses.fields(kind)
@@ -100,12 +100,20 @@ def _shown(hint: Any) -> str:
     return "x".join(must) + "".join(may)
 
 
-def _without_none(hint: Any) -> Any:
-    """``X`` of the hint ``X | None``, otherwise the hint itself."""
-    if not isinstance(hint, types.UnionType):
-        return hint
-    (kind,) = (part for part in get_args(hint) if part is not types.NoneType)
-    return kind
+def _kind_and_words(hint: Any) -> tuple[Any, dict[str, Any]]:
+    """``X`` of the hint ``X | None | Literal["auto"]``, and its words with what each stands for."""
+    if not isinstance(hint, types.UnionType) and get_origin(hint) is not Union:
+        return hint, {}
+    kinds, words = [], dict[str, Any]()
+    for part in get_args(hint):
+        if part is types.NoneType:
+            words["none"] = None
+        elif get_origin(part) is Literal:
+            words |= {word: word for word in get_args(part)}
+        else:
+            kinds.append(part)
+    (kind,) = kinds
+    return kind, words
 
 
 def require_choices(config: Any, choices: Mapping[str, tuple[str, ...]]) -> None:
@@ -148,14 +156,23 @@ def to_json(config: Any) -> str:
     return json.dumps(dataclasses.asdict(config), indent=2, sort_keys=True) + "\n"
 
 
-def from_json(kind: type[Config], text: str | bytes) -> Config:
+def from_json(
+    kind: type[Config],
+    text: str | bytes,
+    *,
+    former: Callable[[dict[str, Any]], dict[str, Any]] = dict,
+) -> Config:
     """The configuration that ``to_json`` wrote; it is not validated.
+
+    Args:
+        former: puts the values of an earlier version under today's names.
 
     Raises:
         ConfigError: not JSON, not the fields of ``kind``, or a number that is not finite.
     """
     try:
-        found = record(kind, parse_json(text, float))
+        values = parse_json(text, float)
+        found = record(kind, former(values) if isinstance(values, dict) else values)
     except ValueError as error:
         raise ConfigError(f"config.json: {error}") from None
     for field in dataclasses.fields(found):

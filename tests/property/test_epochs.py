@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_cache import cache_of, random_cache, small_config
 
 from trainbench.movielens.cache import RatingsCache
-from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.config import MASKED, NcfConfig
 from trainbench.ncf.input.epochs import EpochData, EpochMaker, hash_batches, open_epoch
 from trainbench.ncf.input.flagfile import GenerationOptions
 
@@ -75,6 +75,26 @@ def test_an_epoch_is_every_positive_once_and_its_negatives(
 
 
 @settings(max_examples=30, deadline=None)
+@given(cache=rating_sets(), batch=st.integers(1, 60), seed=st.integers(0, 100))
+def test_a_masked_epoch_is_every_sample_once_and_a_rest_that_does_not_train(
+    cache: RatingsCache, batch: int, seed: int
+) -> None:
+    config = small_config(batch_size=batch, max_epochs=2)
+    with (
+        epochs(cache, config, seed) as padded,
+        epochs(cache, replace(config, last_batch="mask"), seed) as masked,
+    ):
+        for pad, mask in zip(padded, masked, strict=True):
+            assert mask.users.shape == pad.users.shape
+            assert mask.num_repeated == pad.num_repeated
+            real = mask.num_samples - mask.num_repeated
+            assert samples(mask)[:real] == samples(pad)[pad.num_repeated :]
+            user, item, _ = samples(mask)[real - 1]
+            assert samples(mask)[real:] == [(user, item, MASKED)] * mask.num_repeated
+            assert hash_batches(mask) == (mask.first_batch_sha256, mask.epoch_sha256)
+
+
+@settings(max_examples=30, deadline=None)
 @given(cache=rating_sets(), batch=st.integers(1, 10), seed=st.integers(0, 100))
 def test_spilled_samples_open_the_next_epoch_and_none_is_lost(
     cache: RatingsCache, batch: int, seed: int
@@ -92,15 +112,15 @@ def test_spilled_samples_open_the_next_epoch_and_none_is_lost(
 
 
 @settings(max_examples=4, deadline=None)
-@given(seed=st.integers(0, 2**62), last_batch=st.sampled_from(["pad", "spillover"]))
+@given(seed=st.integers(0, 2**62), last_batch=st.sampled_from(["pad", "mask", "spillover"]))
 def test_workers_do_not_change_a_byte(seed: int, last_batch: str) -> None:
     cache = random_cache(1_200, 80, seed=1)  # more than one chunk and more than one bucket
     hashes = []
-    for workers in (1, 2, 4):
+    for workers in (1, 2, 4, "auto"):
         config = small_config(generator_workers=workers, last_batch=last_batch, max_epochs=2)
         with epochs(cache, config, seed) as made:
             hashes.append([data.epoch_sha256 for data in made])
-    assert hashes[0] == hashes[1] == hashes[2]
+    assert all(of_run == hashes[0] for of_run in hashes)
     assert len(set(hashes[0])) == 2
 
 

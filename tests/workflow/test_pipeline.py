@@ -121,7 +121,9 @@ def test_log_record_and_output_name_the_same_candidates(finished: Path) -> None:
     trial = DataDir(finished).run("latest").trial(0)
     (found,) = {epoch["candidates_sha256"] for epoch in _lines(trial.epochs)}
     assert f'candidates_sha256: "{found}"' in trial.compliance_generator.read_text()
-    assert f"eval candidates {found}\n" in trial.stdout.read_text()
+    printed = trial.stdout.read_text()
+    assert "eval candidates  [pipeline_hash] Batch count: 4\n" in printed
+    assert f"eval candidates  [pipeline_hash] All batches hash: {found}\n" in printed
 
 
 def test_a_degraded_run_says_so(finished: Path) -> None:
@@ -138,7 +140,7 @@ def test_trials_of_a_set_have_different_seeds_and_different_input(finished: Path
 
 def test_a_seed_replays_the_input_of_the_whole_set(finished: Path, tmp_path: Path) -> None:
     words = ["--runs=2", "--seed=7", *REACHED]
-    words += ["--set", "generator_workers=2", "--set", "use_subprocess=false"]
+    words += ["--set", "generator_workers=2", "--set", "generator=inline"]
     code, _, err = _run(tmp_path, "pipeline", *TINY, *words)
     assert code == CACHES_KEPT, err
     for index in (0, 1):
@@ -154,8 +156,23 @@ def test_hash_pipeline_prints_what_the_record_holds(finished: Path) -> None:
     trial = DataDir(finished).run("latest").trial(0)
     recorded = _lines(trial.epochs)[0]
     printed = trial.stdout.read_text()
-    assert f"epoch 0 first batch {recorded['first_batch_sha256']}" in printed
-    assert f"epoch 0 all batches {recorded['epoch_sha256']}" in printed
+    of_epoch = "epoch 1/10 (train_epoch 0)  [pipeline_hash]"
+    assert f"{of_epoch} Batch count: 46\n" in printed
+    assert f"{of_epoch} First batch hash: {recorded['first_batch_sha256']}\n" in printed
+    assert f"{of_epoch} All batches hash: {recorded['epoch_sha256']}\n" in printed
+
+
+def test_the_lines_that_the_2018_scripts_search_for_are_in_the_log(finished: Path) -> None:
+    trial = DataDir(finished).run("latest").trial(0)
+    wanted = r"(Iteration [0-9]+: HR = [0-9\.]+, NDCG = [0-9\.]+)|(pipeline_hash)"
+    command = ["grep", "-oE", f"--regexp={wanted}", str(trial.stdout)]
+    found = subprocess.check_output(command, text=True).splitlines()
+    epochs = _lines(trial.epochs)
+    assert [line for line in found if line.startswith("Iteration")] == [
+        f"Iteration {epoch['epoch'] + 1}: HR = {epoch['hit_rate']:.4f}, NDCG = {epoch['ndcg']:.4f}"
+        for epoch in epochs
+    ]
+    assert found.count("pipeline_hash") == 3 * (len(epochs) + 1)
 
 
 def test_a_report_of_a_copied_run_has_the_same_bytes(finished: Path, tmp_path: Path) -> None:
@@ -197,7 +214,8 @@ def test_a_run_without_a_target_trains_its_epochs_and_reaches_nothing(
     finished: Path, tmp_path: Path
 ) -> None:
     shutil.copytree(finished, tmp_path, symlinks=True, dirs_exist_ok=True)
-    words = ["--seed=7", "--set=target_hit_rate=none", "--set=max_epochs=2"]
+    words = ["--seed=7", "--set=target_hit_rate=none", "--set=max_epochs=3"]
+    words += ["--set=epochs_between_evals=2", "--set=last_batch=mask"]
     words += ["--set=batch_size=16384", "--set=steps_per_call=1"]
     code, _, err = _run(tmp_path, "train", *TINY, *words)
     assert code == 0, err
@@ -205,9 +223,12 @@ def test_a_run_without_a_target_trains_its_epochs_and_reaches_nothing(
     status, trial = _status(tmp_path), DataDir(tmp_path).run("latest").trial(0)
     assert (status["state"], status["target_hit_rate"]) == ("completed", None)
     assert status["time_to_train_s"] is None
-    assert {"no_target", "large_batch"} <= {note["code"] for note in status["degraded"]}
+    marks = {note["code"] for note in status["degraded"]}
+    assert {"no_target", "large_batch", "epochs_between_evals"} <= marks
     epochs = _lines(trial.epochs)
-    assert [epoch["samples"] for epoch in epochs] == [11_700, 11_700]
+    assert [epoch["samples"] for epoch in epochs] == [11_700] * 3
+    assert [epoch["hits"] is not None for epoch in epochs] == [False, True, True]
+    assert "epoch 1/3  not evaluated  loss" in trial.stdout.read_text()
     assert 'run_stop: {"success": false}' in trial.compliance_raw.read_text()
     assert _run(tmp_path, "stitch")[0] == 0
     assert _run(tmp_path, "report")[0] == CACHES_KEPT

@@ -58,21 +58,21 @@ def test_the_producer_sees_no_gpu_and_has_no_tensorflow(start: Callable[..., Pro
     assert "tensorflow" not in Path(f"/proc/{pid}/maps").read_text()
 
 
-@pytest.mark.parametrize("last_batch", ["pad", "spillover"])
+@pytest.mark.parametrize("last_batch", ["pad", "mask", "spillover"])
 def test_workers_cycles_and_process_modes_do_not_change_a_byte(
     start: Callable[..., Producer], last_batch: str
 ) -> None:
     hashes = []
-    for workers, per_cycle, ahead, subprocess_ in [
-        (1, 1, 1, True),
-        (4, 2, 2, True),
-        (2, 3, 1, False),
+    for workers, per_cycle, ahead, generator in [
+        (1, 1, 1, "subprocess"),
+        (4, 2, 2, "subprocess"),
+        ("auto", 3, 1, "inline"),
     ]:
         config = small_config(
             generator_workers=workers,
             epochs_per_cycle=per_cycle,
             cycles_ahead=ahead,
-            use_subprocess=subprocess_,
+            generator=generator,
             last_batch=last_batch,
         )
         producer = start(config)
@@ -132,8 +132,8 @@ def test_the_wait_is_measured(
 def test_the_compliance_log_says_what_was_generated(
     start: Callable[..., Producer], tmp_path: Path
 ) -> None:
-    for use_subprocess in (True, False):
-        producer = start(small_config(max_epochs=1, use_subprocess=use_subprocess))
+    for generator in ("subprocess", "inline"):
+        producer = start(small_config(max_epochs=1, generator=generator))
         producer.release()
         take_all(producer, 1)
         producer.close()
@@ -161,7 +161,7 @@ def test_the_compliance_log_says_what_was_generated(
 def test_the_disk_holds_no_more_than_was_stated(
     start: Callable[..., Producer], cache: RatingsCache, tmp_path: Path
 ) -> None:
-    config = small_config(use_subprocess=True, max_epochs=9, epochs_per_cycle=2, cycles_ahead=1)
+    config = small_config(generator="subprocess", max_epochs=9, epochs_per_cycle=2, cycles_ahead=1)
     producer = start(config)
     producer.release()
     options = GenerationOptions.of(
@@ -179,7 +179,7 @@ def test_the_disk_holds_no_more_than_was_stated(
 
 
 def test_asking_beyond_the_last_epoch_is_an_error(start: Callable[..., Producer]) -> None:
-    producer = start(small_config(use_subprocess=True, max_epochs=1))
+    producer = start(small_config(generator="subprocess", max_epochs=1))
     producer.release()
     producer.next_epoch()
     with pytest.raises(TrainbenchError, match="max_epochs is 1"):

@@ -40,7 +40,7 @@ def test_closing_twice_leaves_no_process_and_no_file(
 def test_a_producer_killed_in_a_cycle_stops_the_trainer_with_its_last_words(
     start: Callable[..., Producer], tmp_path: Path
 ) -> None:
-    producer = start(small_config(use_subprocess=True, max_epochs=500, cycles_ahead=400))
+    producer = start(small_config(generator="subprocess", max_epochs=500, cycles_ahead=400))
     producer.release()
     wait_until(lambda: any(producer._work_dir.root.glob("cycle_*.part")))
     kill(producer)
@@ -68,7 +68,7 @@ def test_a_producer_that_hangs_stops_the_trainer(start: Callable[..., Producer])
 def test_waiting_for_the_trainer_is_not_hanging(
     start: Callable[..., Producer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    producer = start(small_config(use_subprocess=True, cycles_ahead=1), hung_after_s=4.0)
+    producer = start(small_config(generator="subprocess", cycles_ahead=1), hung_after_s=4.0)
     producer.release()
     wait_until(producer._work_dir.cycle(0).exists)
     real, skipped_s = time.monotonic, 0.0
@@ -143,7 +143,7 @@ TRAINER = textwrap.dedent(
     from trainbench.movielens.cache import open_cache
     from trainbench.ncf.input.producer import start_producer
     cache, base = open_cache(Path(sys.argv[1]), verify=False), Path(sys.argv[2])
-    config = small_config(use_subprocess=True, max_epochs=1000)
+    config = small_config(generator="subprocess", max_epochs=1000)
     files = {"log_file": base / "generator.log", "compliance_file": base / "c.log"}
     with start_producer(cache, config, seed=1, work_dir=base / "work", **files) as producer:
         producer.release()

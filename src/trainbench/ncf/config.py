@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
 
 from trainbench import configuration
 from trainbench.errors import ConfigError
 from trainbench.movielens.datasets import SplitSpec, SyntheticSize, dataset
+from trainbench.ncf.input.former import refuse_former
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class NcfConfig:
     # Quality (training_rules.adoc@6e02163); None: max_epochs epochs, whatever they reach
     target_hit_rate: float | None = 0.635
     max_epochs: int = 20
+    # The rules want every epoch evaluated; the last one always is.
+    epochs_between_evals: int = 1
     eval_negatives: int = 999
     # The reference evaluates once before training (ncf.py); its result is not an eval_accuracy.
     # False: only some users are evaluated then, to see that the target is not reached untrained.
@@ -60,8 +64,11 @@ class NcfConfig:
     epochs_per_cycle: int = 1
     cycles_ahead: int = 2
     last_batch: str = "pad"
-    generator_workers: int = 2
-    use_subprocess: bool = True
+    # auto: three quarters of the CPUs allotted to the producer, so that it starves nobody.
+    generator_workers: int | Literal["auto"] = "auto"
+    # subprocess: started by the trainer; external: by hand (``trainbench generate``); inline: the
+    # trainer makes its input itself.
+    generator: str = "subprocess"
     # Rules
     division: str = "closed"
     drop_caches: bool = True
@@ -81,6 +88,9 @@ class NcfConfig:
 TOP = 10
 """HR@10: a held-out item among the ten highest scores is a hit."""
 
+MASKED = 2
+"""Label of what fills the last batch with ``last_batch=mask``: it does not train."""
+
 # HR@10 to train to, by dataset: the rules' for ml-20m, the others measured (docs/convergence.md).
 # A dataset without one has no target.
 TARGETS: Mapping[str, float] = {"ml-20m": 0.635, "ml-1m": 0.225, "ml-latest-small": 0.285}
@@ -90,7 +100,8 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("adam", "lazy_adam"),
     "precision": ("fp32", "bf16"),
     "devices": ("auto", "cpu", "gpu", "all"),
-    "last_batch": ("pad", "spillover"),
+    "last_batch": ("pad", "mask", "spillover"),
+    "generator": ("subprocess", "inline"),
     "division": ("closed", "open"),
 }
 
@@ -164,6 +175,8 @@ def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
         ConfigError: a setting without ``=``, an unknown key (the nearest is named) or a value of
             the wrong type.
     """
+    settings = list(settings)
+    refuse_former(setting.partition("=")[0].strip().replace("-", "_") for setting in settings)
     given = configuration.parsed(NcfConfig, settings)
     if given.get("dataset", config.dataset) != config.dataset:
         given = {"target_hit_rate": TARGETS.get(given["dataset"]), **given}
@@ -181,6 +194,9 @@ def validated(config: NcfConfig) -> NcfConfig:
     for key in ("beta1", "beta2"):
         if not 0 <= getattr(config, key) <= _LARGEST_BELOW_1:
             raise ConfigError(f"{key}={getattr(config, key)}: wanted a number from 0 to below 1")
+    workers = config.generator_workers
+    if workers != "auto" and workers <= 0:
+        raise ConfigError(f"generator_workers={workers}: wanted auto or a number above 0")
     _check_task(config)
     sizes = config.mlp_layer_sizes
     if len(sizes) < 2 or sizes[0] % 2 or min(sizes) <= 0:
@@ -269,10 +285,18 @@ _POSITIVE = (
     "cpu_devices",
     "epochs_per_cycle",
     "cycles_ahead",
-    "generator_workers",
+    "epochs_between_evals",
 )
 
 
 def from_json(text: str | bytes) -> NcfConfig:
-    """The configuration in the text of a config.json, validated."""
-    return validated(configuration.from_json(NcfConfig, text))
+    """The configuration in the text of a config.json, validated; of runs before 0.3 too."""
+    return validated(configuration.from_json(NcfConfig, text, former=_today))
+
+
+def _today(values: dict[str, Any]) -> dict[str, Any]:
+    """``values`` of a config.json under today's names."""
+    if "use_subprocess" not in values:
+        return values
+    started = "subprocess" if values["use_subprocess"] else "inline"
+    return {"generator": started} | {k: v for k, v in values.items() if k != "use_subprocess"}

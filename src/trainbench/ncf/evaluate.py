@@ -387,7 +387,7 @@ def evaluate_saved(
         MachineError: no cache, or a GPU asked for and absent.
     """
     cache = open_cache(find_cache(config.split_spec, data), verify=True)
-    config = replace(config, eval_negatives=negatives, use_subprocess=False)
+    config = replace(config, eval_negatives=negatives, generator="inline")
     trainer = build(config, cache.num_users, cache.num_items, seed=seed)
     trainer.load(weights)
     with tempfile.TemporaryDirectory() as logs:

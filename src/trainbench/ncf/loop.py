@@ -68,17 +68,17 @@ class Observer:
         """The input of an epoch is here."""
 
     def evaluates(self, epoch: int) -> None:
-        """An epoch is about to be evaluated."""
+        """An epoch is about to be evaluated; with epochs_between_evals, not every one is."""
 
     def evaluated(self, epoch: int, evaluation: Evaluation) -> None:
         """An epoch was evaluated."""
 
-    def epoch_done(self, batches: EpochData, trained: EpochTrain, evaluation: Evaluation) -> None:
-        """An epoch is over."""
-        log_line(
-            f"epoch {batches.epoch + 1}  hr@10 {evaluation.hit_rate:.4f}  "
-            f"loss {trained.mean_loss:.4f}"
-        )
+    def epoch_done(
+        self, batches: EpochData, trained: EpochTrain, evaluation: Evaluation | None
+    ) -> None:
+        """An epoch is over, and evaluated or not."""
+        found = f"hr@10 {evaluation.hit_rate:.4f}" if evaluation else "not evaluated"
+        log_line(f"epoch {batches.epoch + 1}  {found}  loss {trained.mean_loss:.4f}")
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class Course:
         self.observer.trains()
         for epoch in range(self.config.max_epochs):
             found = self._epoch(epoch, trainer, evaluator)
-            if target is not None and found.hit_rate >= target:
+            if target is not None and found and found.hit_rate >= target:
                 return trainer, True
         return trainer, False
 
@@ -148,7 +148,7 @@ class Course:
         require_missable(config.target_hit_rate, evaluator.rivals.guessed_hit_rate, untrained)
         return evaluator
 
-    def _epoch(self, epoch: int, trainer: Trainer, evaluator: Evaluator) -> Evaluation:
+    def _epoch(self, epoch: int, trainer: Trainer, evaluator: Evaluator) -> Evaluation | None:
         observer = self.observer
         observer.epoch_begins(epoch)
         with observer.phase("wait_input", epoch=epoch), heartbeat("waiting for input"):
@@ -160,12 +160,22 @@ class Course:
         with observer.phase("train_epoch", epoch=epoch):
             steps = StepProgress(epoch, self.producer, repeated=batches.num_repeated)
             trained = trainer.train_epoch(batches, on_progress=steps, profile=profile)
-        observer.evaluates(epoch)
-        with observer.phase("eval", epoch=epoch), heartbeat("evaluating"):
-            found = evaluator.evaluate(on_progress=lambda done, total: self.producer.check())
-        observer.evaluated(epoch, found)
+        found = self._evaluation(epoch, evaluator) if evaluates(self.config, epoch) else None
         observer.epoch_done(batches, trained, found)
         return found
+
+    def _evaluation(self, epoch: int, evaluator: Evaluator) -> Evaluation:
+        self.observer.evaluates(epoch)
+        with self.observer.phase("eval", epoch=epoch), heartbeat("evaluating"):
+            found = evaluator.evaluate(on_progress=lambda done, total: self.producer.check())
+        self.observer.evaluated(epoch, found)
+        return found
+
+
+def evaluates(config: NcfConfig, epoch: int) -> bool:
+    """Whether an epoch, counted from 0, is evaluated; the last one always is."""
+    number = epoch + 1
+    return number % config.epochs_between_evals == 0 or number == config.max_epochs
 
 
 def same_run(config: NcfConfig, seed: int, cache: RatingsCache) -> tuple[str, bytes]:

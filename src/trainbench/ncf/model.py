@@ -156,7 +156,11 @@ def last_hidden(dense: Mapping[str, Any], sums: Any) -> Any:
     return hidden
 
 
-def mean_loss(outputs: Any, labels: Any) -> Any:
-    """Binary cross-entropy of logits [batch] and labels 0 or 1 [batch], mean over the batch."""
+def mean_loss(outputs: Any, labels: Any, weights: Any = None) -> Any:
+    """Binary cross-entropy of logits [batch] and labels 0 or 1 [batch], mean over the batch.
+
+    ``weights``, float32 [batch], multiply the losses before.
+    """
     truth = tf.cast(labels, tf.float32)
-    return tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(labels=truth, logits=outputs))
+    losses = tf.nn.sigmoid_cross_entropy_with_logits(labels=truth, logits=outputs)
+    return tf.reduce_mean(losses if weights is None else losses * weights)

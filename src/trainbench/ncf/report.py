@@ -28,7 +28,7 @@ REFERENCE_CURVES = {
 SAME_CURVE = {
     *("dataset", "target_hit_rate", "max_epochs", "division", "require_gpu", "drop_caches"),
     *("xla", "devices", "deterministic", "steps_per_call", "eval_users_per_batch", "initial_eval"),
-    *("epochs_per_cycle", "cycles_ahead", "generator_workers", "use_subprocess"),
+    *("epochs_per_cycle", "cycles_ahead", "generator_workers", "generator"),
     *("cpu_devices", "tpu"),
 }
 LEAST_WAIT_SHOWN_S = 0.1  # microseconds of waiting would fill the plot otherwise

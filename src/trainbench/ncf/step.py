@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.config import MASKED, NcfConfig
 from trainbench.ncf.model import Geometry, Weights, first_sums, logits, mean_loss
 from trainbench.ncf.optimizer import Adam, CatchUp, catch_up
 from trainbench.ncf.tables import Own, RowTables, SweptTables, Tables, zero_state
@@ -41,7 +41,7 @@ class Step:
     """
 
     def __init__(self, config: NcfConfig, geometry: Geometry, weights: Weights, *, form: str):
-        self.adam = Adam.of(config)
+        self.adam, self.masked = Adam.of(config), config.last_batch == "mask"
         self.dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
         self.tables = [
             tables_for(config, geometry, side, weights, form=form) for side in ("user", "item")
@@ -99,7 +99,8 @@ class Step:
         places = [own(read.places) for read in reads]
         with tf.GradientTape() as tape:
             tape.watch((parameters, values))
-            loss = self._loss(parameters, values, places, own(labels))
+            weights = own(training_weights(labels)) if self.masked else None
+            loss = self._loss((parameters, values), places, own(labels), weights)
         return loss, tape.gradient(loss, (parameters, values))
 
     def finish(self, start: tuple[Any, Any], ids: tuple[Any, Any], gradients: Any) -> None:
@@ -110,14 +111,15 @@ class Step:
             tables.write(read, step, parts)
         self._write_dense(step, dense, gradients[0])
 
-    def _loss(self, dense: Any, values: Any, places: Any, labels: Any) -> Any:
+    def _loss(self, parameters: tuple[Any, Any], places: Any, labels: Any, weights: Any) -> Any:
+        dense, values = parameters
         kernel = dense["mlp_1_kernel"]
         user, item = (
             tables.inputs(side, place, kernel, self.dtype)
             for tables, side, place in zip(self.tables, values, places, strict=True)
         )
         sums = first_sums(kernel, user, item)
-        return mean_loss(logits(dense, (user.mf, item.mf), sums), labels)
+        return mean_loss(logits(dense, (user.mf, item.mf), sums), labels, weights)
 
     def _write_dense(self, step: Any, dense: Any, gradients: Any) -> None:
         scales = self.adam.scales(step)
@@ -125,6 +127,16 @@ class Step:
             after = self.adam.update(scales, value, m, v, gradients[name])
             for variable, part in zip(self.dense[name], after, strict=True):
                 variable.assign(part)
+
+
+def training_weights(labels: Any) -> Any:
+    """Weights, float32 [batch], with which a batch's mean loss is that of its samples that train.
+
+    Masked ones have 0. With several replicas each has its part of these weights, so that the mean
+    over the replicas is right also where one of them has nothing but masked samples.
+    """
+    trains = tf.cast(tf.not_equal(labels, MASKED), tf.float32)
+    return trains * (trains.shape[0] / tf.reduce_sum(trains))
 
 
 def sum_of_losses(count: Any, step: Callable[[Any], Any]) -> Any:

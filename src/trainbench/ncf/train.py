@@ -231,11 +231,16 @@ def epoch_line(epoch: dict[str, Any], config: NcfConfig) -> str:
     """The line that people read after every epoch."""
     target = config.target_hit_rate
     wanted = "no target" if target is None else f"target {target}"
+    found = "not evaluated"
+    if epoch["hit_rate"] is not None:
+        found = (
+            f"hr@10 {epoch['hit_rate']:.4f} ({wanted})  ndcg@10 {epoch['ndcg']:.4f}  "
+            f"eval {duration(epoch['eval_s'])}"
+        )
     return (
-        f"epoch {epoch['epoch'] + 1}/{config.max_epochs}  hr@10 {epoch['hit_rate']:.4f} "
-        f"({wanted})  ndcg@10 {epoch['ndcg']:.4f}  "
+        f"epoch {epoch['epoch'] + 1}/{config.max_epochs}  {found}  "
         f"loss {epoch['mean_loss']:.4f}  train {duration(epoch['train_s'])}  "
-        f"eval {duration(epoch['eval_s'])}  {scaled(epoch['samples_per_s'], 'samples/s')}  "
+        f"{scaled(epoch['samples_per_s'], 'samples/s')}  "
         f"wait {duration(epoch['input_wait_s'])}  elapsed {duration(epoch['elapsed_s'])}"
     )
 

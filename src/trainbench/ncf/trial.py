@@ -249,8 +249,10 @@ class _Recorder(Recorder, Observer):
     def candidates_arrived(self, candidates: EvalCandidates, rivals: Rivals) -> None:
         self._candidates_sha256 = candidates.sha256
         if self.options.hash_pipeline:
-            received = hashlib.sha256(candidates.items.data).hexdigest()
-            print(f"eval candidates {received}", flush=True)
+            users = self.config.eval_users_per_batch
+            first = hashlib.sha256(candidates.items[:users].data).hexdigest()
+            every = hashlib.sha256(candidates.items.data).hexdigest()
+            self._hashes("eval candidates", -(-len(candidates.items) // users), first, every)
         if rivals.sure_hits:
             self.degrade(
                 "sure_hits",
@@ -272,9 +274,19 @@ class _Recorder(Recorder, Observer):
     def input_arrived(self, batches: EpochData) -> None:
         if self.options.hash_pipeline:
             # From what was received, not from what the producer says it wrote.
-            first_batch, all_batches = hash_batches(batches)
-            print(f"epoch {batches.epoch} first batch {first_batch}", flush=True)
-            print(f"epoch {batches.epoch} all batches {all_batches}", flush=True)
+            name = f"epoch {batches.epoch + 1}/{self.config.max_epochs}"
+            name += f" (train_epoch {batches.epoch})"
+            self._hashes(name, len(batches.users), *hash_batches(batches))
+
+    @staticmethod
+    def _hashes(of: str, batches: int, first: str, every: str) -> None:
+        """Print SHA-256 of what was received, in lines that scripts search for."""
+        for said in (
+            f"Batch count: {batches}",
+            f"First batch hash: {first}",
+            f"All batches hash: {every}",
+        ):
+            print(f"{of}  [pipeline_hash] {said}", flush=True)
 
     def evaluates(self, epoch: int) -> None:
         emit(tags.EVAL_START, epoch)
@@ -289,23 +301,20 @@ class _Recorder(Recorder, Observer):
         emit(tags.EVAL_HP_NUM_USERS, deferred=True)
         emit(tags.EVAL_STOP, epoch)
 
-    def epoch_done(self, batches: EpochData, trained: EpochTrain, evaluation: Evaluation) -> None:
+    def epoch_done(
+        self, batches: EpochData, trained: EpochTrain, evaluation: Evaluation | None
+    ) -> None:
         # A repeat fills the last batch; it is no sample that was trained on.
         samples = batches.num_samples - batches.num_repeated
         line = {
             "epoch": batches.epoch,
             "mean_loss": trained.mean_loss,
-            "hit_rate": evaluation.hit_rate,
-            "ndcg": evaluation.ndcg,
-            "hits": evaluation.hits,
-            "users": evaluation.users,
+            **_evaluated(evaluation),
             "samples": samples,
             "repeated_samples": batches.num_repeated,
             "train_s": trained.seconds,
-            "eval_s": evaluation.seconds,
             "input_wait_s": batches.wait_s,
             "samples_per_s": samples / trained.seconds,
-            "eval_pairs_per_s": evaluation.pairs / evaluation.seconds,
             "candidates_sha256": self._candidates_sha256,
             "epoch_sha256": batches.epoch_sha256,
             "first_batch_sha256": batches.first_batch_sha256,
@@ -313,8 +322,14 @@ class _Recorder(Recorder, Observer):
             "end_unix_s": time.time(),
         }
         append_line(self.trial.epochs, json.dumps(line))
-        best = max(evaluation.hit_rate, self.status.best_hit_rate or 0.0)
-        self.status = replace(self.status, epochs=batches.epoch + 1, best_hit_rate=best)
+        self.status = replace(self.status, epochs=batches.epoch + 1)
+        if evaluation:
+            best = max(evaluation.hit_rate, self.status.best_hit_rate or 0.0)
+            self.status = replace(self.status, best_hit_rate=best)
+            log_line(
+                f"Iteration {batches.epoch + 1}: HR = {evaluation.hit_rate:.4f}, "
+                f"NDCG = {evaluation.ndcg:.4f}"
+            )
         write_status(self.status, self.trial.status)
         log_line(epoch_line(line, self.config))
 
@@ -347,6 +362,20 @@ class _Recorder(Recorder, Observer):
         return final
 
 
+def _evaluated(evaluation: Evaluation | None) -> dict[str, Any]:
+    """What epochs.jsonl says of an evaluation; nulls of an epoch that was not evaluated."""
+    if evaluation is None:
+        return dict.fromkeys(("hit_rate", "ndcg", "hits", "users", "eval_s", "eval_pairs_per_s"))
+    return {
+        "hit_rate": evaluation.hit_rate,
+        "ndcg": evaluation.ndcg,
+        "hits": evaluation.hits,
+        "users": evaluation.users,
+        "eval_s": evaluation.seconds,
+        "eval_pairs_per_s": evaluation.pairs / evaluation.seconds,
+    }
+
+
 def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str, Any]) -> Notes:
     """Why a result may be less than the benchmark's own."""
     on_cpu = "CPU" in (machine.get("device") or "CPU")
@@ -354,6 +383,11 @@ def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str,
         ("no_gpu", "trained on a CPU, not on a GPU", on_cpu),
         ("generated_data", "the ratings are generated, not MovieLens", manifest.get("generated")),
         ("other_task", _other_task(config), _other_task(config)),
+        (
+            "epochs_between_evals",
+            f"evaluated every {config.epochs_between_evals} epochs, and the rules want every one",
+            config.epochs_between_evals > 1,
+        ),
         ("no_target", "a number of epochs and no target", config.target_hit_rate is None),
         (
             "not_published_archive",
@@ -374,8 +408,8 @@ def data_degradations(config: NcfConfig, cache: Mapping[str, Any]) -> Notes:
     return [
         (
             "large_batch",
-            f"a batch of {config.batch_size:,} is larger than an epoch of {samples:,} samples, so "
-            "most of it are repeats",
+            f"a batch of {config.batch_size:,} is larger than an epoch of {samples:,} samples; "
+            "the rest only fills it",
             config.batch_size > samples,
         ),
         (

@@ -81,7 +81,9 @@ def _status(
         if trial.finished:
             count = getattr(trial.status, f"{quality.every}s", None)
             differences += _outcome(trial.status, log)
-            differences += _unequal("epochs", count, evaluations)
+            skipped = sum(epoch.quality is None for epoch in trial.epochs)
+            if count != evaluations + skipped:
+                differences += _unequal("epochs", count, evaluations)
         for rule, found, wanted in differences:
             yield Contradiction(f"records/{rule}", file, found, f"{wanted} (log)")
 
@@ -128,11 +130,15 @@ def _epochs(
     if trial.log is None or not trial.finished or not path.exists():
         return
     file = f"{folder.root.name}/{path.name}"
-    if len(trial.epochs) != len(logged):
+    # With epochs_between_evals there are others, on which the log has nothing to compare.
+    evaluated = [epoch for epoch in trial.epochs if epoch.quality is not None]
+    trained = getattr(trial.status, "epochs", None)
+    too_many = len(trial.epochs) > len(evaluated) and len(trial.epochs) != trained
+    if len(evaluated) != len(logged) or too_many:
         wanted = f"{len(logged)} (log)"
         yield Contradiction("records/epochs", file, str(len(trial.epochs)), wanted)
         return
-    for number, (epoch, line, at) in enumerate(zip(trial.epochs, logged, elapsed_s, strict=True)):
+    for number, (epoch, line, at) in enumerate(zip(evaluated, logged, elapsed_s, strict=True)):
         if _apart(epoch.quality, line.quality):
             found, wanted = f"{epoch.quality} after epoch {number}", f"{line.quality} (log)"
             yield Contradiction("records/quality", file, found, wanted)

@@ -154,7 +154,7 @@ def compare(
         for name in (*fields.inputs, *fields.results):
             value = found[number].get(name)
             # What was not recorded then cannot differ, and does not count as equal either.
-            if name in wanted and wanted[name] != value:
+            if wanted.get(name) is not None and wanted[name] != value:
                 may = not exact and name in fields.results
                 why = _allowed(name, wanted, found[number], fields) if may else ""
                 yield Difference(number, name, wanted[name], value, why)

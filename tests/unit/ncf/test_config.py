@@ -11,6 +11,7 @@ from trainbench.errors import ConfigError
 from trainbench.movielens.datasets import SyntheticSize
 from trainbench.ncf import config
 from trainbench.ncf.benchmark import NCF
+from trainbench.ncf.input.former import FORMER
 
 
 def test_reference_preset_is_the_v05_reference() -> None:
@@ -71,6 +72,14 @@ def test_a_setting_changes_one_field_in_its_own_type() -> None:
         ("precision=fp8", "unknown precision 'fp8'"),
         ("synthetic=100", "USERSxITEMSxRATINGS"),
         ("preset=quick", "unknown key 'preset'"),
+        ("generator=thread", "unknown generator 'thread'"),
+        ("generator_workers=0", "wanted auto or a number above 0"),
+        ("generator_workers=many", "type int or auto"),
+        ("epochs_between_evals=0", "above 0"),
+        ("use_subprocess=false", "generator=external.*or generator=inline"),
+        ("use-tf-logging=true", "nothing is needed: a generator prints to stderr"),
+        ("redirect_logs=true", "is in generator.log"),
+        ("hr_threshold=0.635", "use target_hit_rate"),
     ],
 )
 def test_a_bad_setting_is_one_clear_line(setting: str, complaint: str) -> None:
@@ -147,6 +156,25 @@ def test_no_target_can_be_asked_for() -> None:
     found = config.with_settings(NCF.preset("quick"), ["target_hit_rate=none"])
     assert found.target_hit_rate is None
     assert config.from_json(configuration.to_json(found)) == found
+
+
+def test_workers_are_a_number_or_auto() -> None:
+    assert NCF.preset("reference").generator_workers == "auto"
+    for word, value in (("3", 3), ("auto", "auto")):
+        found = config.with_settings(NCF.preset("quick"), [f"generator_workers={word}"])
+        assert found.generator_workers == value
+        assert config.from_json(configuration.to_json(found)) == found
+
+
+@pytest.mark.parametrize(("former", "today"), [("true", "subprocess"), ("false", "inline")])
+def test_a_config_json_from_before_the_choice_of_generator_is_read(former: str, today: str) -> None:
+    text = configuration.to_json(replace(config.quick(), generator="subprocess"))
+    old = text.replace('"generator": "subprocess"', f'"use_subprocess": {former}')
+    assert config.from_json(old).generator == today
+
+
+def test_no_setting_has_the_name_of_a_former_flag() -> None:
+    assert not FORMER.keys() & {field.name for field in fields(config.NcfConfig)}
 
 
 @pytest.mark.parametrize("name", ["mlperf", "reference", "ml-1m"])

@@ -11,10 +11,10 @@ import tensorflow as tf
 from small_ncf import BATCH, ITEMS, SMALL, USERS, Epoch, some_epoch
 
 from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
-from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.config import MASKED, NcfConfig
 from trainbench.ncf.model import Geometry, Weights
 from trainbench.ncf.step import Step
-from trainbench.ncf.tables import RowTables, SweptTables
+from trainbench.ncf.tables import Own, RowTables, SweptTables
 from trainbench.ncf.train import Trainer, build
 from trainbench.ncf.weights import read_weights
 
@@ -112,6 +112,62 @@ def test_exact_lazy_adam_equals_dense_adam_after_200_steps(
     assert isinstance(item_tables, SweptTables)
     assert loss == pytest.approx(plain[1], rel=1e-6)
     assert_same(trainer.weights(), plain[0], relative=1e-5)
+
+
+def short_batch(epoch: Epoch, real: int) -> tuple[Epoch, Epoch]:
+    """The first batch with a rest that is masked, and its first ``real`` samples alone."""
+    users, items, labels = (part[:1].copy() for part in (epoch.users, epoch.items, epoch.labels))
+    for part in (users, items):
+        part[:, real:] = part[:, real - 1]
+    labels[:, real:] = MASKED
+    return Epoch(users, items, labels), Epoch(*(p[:, :real] for p in (users, items, labels)))
+
+
+def gradients(config: NcfConfig, data: Epoch, own: Own = tf.identity) -> tuple[float, Weights]:
+    """The loss of one batch, and the gradients of all rows of tables and of all other weights."""
+    trainer = build(config, USERS, ITEMS, seed=4, form="plain")
+    ids = (tf.constant(data.users[0]), tf.constant(data.items[0]))
+    start = trainer.step.begin(ids)
+    loss, found = trainer.step.differentiate(start, ids, tf.constant(data.labels[0]), own)
+    parts = {str(i): tf.convert_to_tensor(g).numpy() for i, g in enumerate(tf.nest.flatten(found))}
+    return float(loss), parts
+
+
+@pytest.mark.parametrize("real", [1, 19, BATCH])
+def test_a_masked_batch_has_the_loss_and_the_gradient_of_the_short_batch(
+    epoch: Epoch, real: int
+) -> None:
+    masked, short = short_batch(epoch, real)
+    loss, found = gradients(replace(SMALL, last_batch="mask"), masked)
+    expected_loss, expected = gradients(replace(SMALL, batch_size=real), short)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert_same(found, expected, relative=1e-6)
+    assert any(np.abs(part).max() > 0 for part in expected.values())
+
+
+def test_replicas_of_a_masked_batch_have_its_gradient_in_the_mean(epoch: Epoch) -> None:
+    masked, _ = short_batch(epoch, 5)  # the second half has nothing that trains
+    config = replace(SMALL, last_batch="mask")
+    half = BATCH // 2
+    loss, whole = gradients(config, masked)
+    halves = [
+        gradients(config, masked, lambda part, at=at: part[at : at + half]) for at in (0, half)
+    ]
+    assert sum(part for part, _ in halves) / 2 == pytest.approx(loss, rel=1e-6)
+    mean = {name: (halves[0][1][name] + halves[1][1][name]) / 2 for name in whole}
+    assert_same(mean, whole, relative=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
+def test_training_on_a_masked_batch_is_training_on_the_short_one(
+    epoch: Epoch, optimizer: str
+) -> None:
+    masked, short = short_batch(epoch, 19)
+    config = replace(SMALL, optimizer=optimizer)
+    found, loss = trained(replace(config, last_batch="mask"), masked)
+    expected, expected_loss = trained(replace(config, batch_size=19), short)
+    assert loss == pytest.approx(expected_loss, rel=1e-6)
+    assert_same(found.weights(), expected.weights(), relative=1e-4)
 
 
 def test_first_layer_projected_per_table_row_gives_the_same_numbers(epoch: Epoch) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.config import with_settings
+from trainbench.ncf.loop import evaluates
 from trainbench.ncf.trial import data_degradations, degradations
 from trainbench.trials.status import applying
 
@@ -40,6 +41,18 @@ def test_a_split_other_than_the_references_is_marked_where_ratings_are_tied(
 def test_a_batch_larger_than_the_data_is_marked(train: int, marked: bool) -> None:
     found = applying(data_degradations(NCF.preset("mlperf"), record(train)))
     assert [code for code, _ in found] == ["large_batch"] * marked
+
+
+@pytest.mark.parametrize(("between", "marked"), [(1, False), (2, True)])
+def test_a_run_that_skips_evaluations_is_marked(between: int, marked: bool) -> None:
+    config = with_settings(NCF.preset("reference"), [f"epochs_between_evals={between}"])
+    found = dict(applying(degradations(config, {}, {})))
+    assert ("epochs_between_evals" in found) == marked
+
+
+def test_the_last_epoch_is_always_evaluated() -> None:
+    config = with_settings(NCF.preset("reference"), ["epochs_between_evals=3", "max_epochs=7"])
+    assert [e for e in range(7) if evaluates(config, e)] == [2, 5, 6]
 
 
 def test_a_run_without_a_target_is_marked() -> None:

@@ -4,8 +4,8 @@ A sample is one unsigned 64-bit number until it is written: user, item, label fr
 epoch is every training pair once and ``train_negatives`` fresh negatives for each, in uniformly
 random order. Batches have one constant size. What does not fill the last batch is, with ``pad``,
 completed by repeated random samples of the epoch, and the batch that holds the repeats comes first
-(models#5576: better than last); with ``spillover`` it opens the next epoch instead, and
-the leftover of the last epoch is not trained on.
+(models#5576: better than last); with ``mask`` it is completed by a sample that does not train; with
+``spillover`` it opens the next epoch instead, and the leftover of the last epoch is not trained on.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import numpy.typing as npt
 from trainbench import configuration
 from trainbench.files import read_object
 from trainbench.movielens.cache import RatingsCache
+from trainbench.ncf.config import MASKED
 from trainbench.ncf.input.flagfile import GenerationOptions
 from trainbench.ncf.input.sampling import Purpose, Sampler, chunk_bounds, stream
 from trainbench.ncf.input.shuffle import Samples, Shuffle, ordered
@@ -40,7 +41,10 @@ _NO_SAMPLES: Samples = np.empty(0, dtype=np.uint64)
 
 @dataclass(frozen=True)
 class EpochRecord:
-    """What epoch.json says; ``num_samples`` includes the repeated and the carried ones."""
+    """What epoch.json says; ``num_samples`` includes the repeated and the carried ones.
+
+    ``num_repeated`` fill a batch; with ``mask`` they do not train.
+    """
 
     epoch: int
     steps: int
@@ -56,7 +60,8 @@ class EpochRecord:
 class EpochData:
     """One epoch's batches as read-only memory maps of shape [steps, batch].
 
-    users, items: int32; labels: uint8, 1 for a rated item. ``epoch_sha256`` is the SHA-256 over
+    users, items: int32; labels: uint8, 1 for a rated item, ``MASKED`` for one that does not train.
+    ``epoch_sha256`` is the SHA-256 over
     all batches in order, of each its users, items and labels; ``wait_s`` is how long the trainer
     waited for it.
     """
@@ -87,8 +92,8 @@ class EpochMaker:
     ) -> None:
         self._cache, self._options, self._on_progress = cache, options, on_progress
         self._bounds = chunk_bounds(cache.row_starts, cache.num_items)
-        self._pool = ThreadPoolExecutor(options.generator_workers, "sampler")
-        self._ahead = 2 * options.generator_workers + 2
+        workers = options.threads()
+        self._pool, self._ahead = ThreadPoolExecutor(workers, "sampler"), 2 * workers + 2
         self._samplers: list[Sampler] = []
         self._carried = _NO_SAMPLES
 
@@ -116,15 +121,22 @@ class EpochMaker:
         opening = self._opening(epoch, scattered.samples)
         carried, total = len(self._carried), len(opening) + len(scattered.samples)
         batch = self._options.batch_size
+        masked = -total % batch if self._options.last_batch == "mask" else 0
+        steps = (total + masked) // batch
         blocks = scattered.blocks(self._pool, ahead=self._ahead)
-        with _BatchWriter(folder, total // batch, batch) as out:
-            self._carried = _in_batches(_prepended(opening, blocks), batch, out.write)
+        with _BatchWriter(folder, steps, batch) as out:
+            left = _in_batches(_prepended(opening, blocks), batch, out.write)
+            if masked:
+                # One of the batch itself: lazy Adam moves the rows that are in a batch.
+                out.write(np.append(left, np.repeat(left[-1:], masked)), masked=masked)
+                left = _NO_SAMPLES
+        self._carried = left
         record = EpochRecord(
             epoch=epoch,
-            steps=total // batch,
+            steps=steps,
             batch_size=batch,
-            num_samples=total // batch * batch,
-            num_repeated=len(opening) - carried,
+            num_samples=steps * batch,
+            num_repeated=len(opening) - carried + masked,
             num_carried=carried,
             epoch_sha256=out.epoch_sha256,
             first_batch_sha256=out.first_batch_sha256,
@@ -177,7 +189,7 @@ class EpochMaker:
 
     def _opening(self, epoch: int, samples: Samples) -> Samples:
         """What the epoch begins with: the samples carried over, or the repeated ones."""
-        if self._options.last_batch == "spillover":
+        if self._options.last_batch != "pad":
             return self._carried
         missing = -len(samples) % self._options.batch_size
         rng = self._stream(Purpose.PADDING, epoch)
@@ -266,13 +278,14 @@ class _BatchWriter:
         """The hash of all batches so far."""
         return self._digest.hexdigest()
 
-    def write(self, samples: Samples) -> None:
-        """Append ``samples``, a whole number of batches."""
+    def write(self, samples: Samples, masked: int = 0) -> None:
+        """Append ``samples``, a whole number of batches; the last ``masked`` do not train."""
         parts = [
             (samples >> 32).astype("<i4"),
             (samples >> 1 & 0x7FFF_FFFF).astype("<i4"),
             (samples & 1).astype("|u1"),
         ]
+        parts[2][len(samples) - masked :] = MASKED
         for start in range(0, len(samples), self._batch):
             for part in parts:
                 self._digest.update(part[start : start + self._batch].data)

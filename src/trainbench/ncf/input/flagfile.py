@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -17,7 +17,9 @@ from msgspec import Meta
 from trainbench.configuration import unknown
 from trainbench.errors import ConfigError
 from trainbench.files import write_atomically
+from trainbench.machine import allotment
 from trainbench.ncf.config import CHOICES, NcfConfig
+from trainbench.ncf.input.former import FORMER
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -36,7 +38,7 @@ class GenerationOptions:
     epochs_per_cycle: Count
     cycles_ahead: Count
     last_batch: str
-    generator_workers: Count
+    generator_workers: Count | Literal["auto"]
 
     @classmethod
     def of(
@@ -51,6 +53,15 @@ class GenerationOptions:
             seed=seed,
             **{name: getattr(config, name) for name in names},
         )
+
+    def threads(self) -> int:
+        """How many threads draw samples here: the same samples, whatever their number.
+
+        ``auto`` is three quarters of the CPUs that this process may keep busy, at least one.
+        """
+        if self.generator_workers == "auto":
+            return max(1, allotment.cpus() * 3 // 4)
+        return self.generator_workers
 
 
 def write_flagfile(path: Path, options: GenerationOptions) -> None:
@@ -88,6 +99,8 @@ def _option(line: str, kinds: dict[str, Any]) -> tuple[str, Any]:
     key, equals, text = line.removeprefix("--").partition("=")
     if not line.startswith("--") or not equals:
         raise ValueError(f"found {line!r}, wanted --key=value")
+    if key in FORMER and key not in kinds:
+        raise ValueError(f"--{key} is no key any more: {FORMER[key]}")
     if key not in kinds:
         raise ValueError(unknown("key", key, kinds))
     if key in CHOICES and text not in CHOICES[key]:
@@ -95,4 +108,5 @@ def _option(line: str, kinds: dict[str, Any]) -> tuple[str, Any]:
     try:
         return key, msgspec.convert(text, kinds[key], strict=False)
     except msgspec.ValidationError:
-        raise ValueError(f"found {line}, wanted a whole number above 0") from None
+        or_auto = " or auto" if key == "generator_workers" else ""
+        raise ValueError(f"found {line}, wanted a whole number above 0{or_auto}") from None

@@ -133,9 +133,10 @@ def _cycle_writer(
             target.mkdir()
             record = maker.write_epoch(epoch, target)
             emit(tags.INPUT_ORDER)
+            masked = record.num_repeated if options.last_batch == "mask" else 0
             # The shuffle is over the whole epoch: one shard.
-            emit(tags.INPUT_SHARD, record.num_samples)
-            emit(tags.INPUT_SIZE, record.num_samples)
+            emit(tags.INPUT_SHARD, record.num_samples - masked)
+            emit(tags.INPUT_SIZE, record.num_samples - masked)
             emit(tags.INPUT_BATCH_SIZE, record.batch_size)
             log_line(epoch_line(record))
 

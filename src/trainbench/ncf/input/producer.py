@@ -162,7 +162,7 @@ def start_producer(
 
     Folders of dead runs in ``work_dir`` are removed. Call it from a thread that lives as long as
     the producer should: Linux ends the producer with the thread that started it. With
-    ``config.use_subprocess`` False the same work is done in this process when it is asked for.
+    ``generator=inline`` the same work is done in this process when it is asked for.
 
     Raises:
         ConfigError: not one batch fits into an epoch. MachineError: ``work_dir`` cannot be
@@ -174,7 +174,7 @@ def start_producer(
     _require_batch(cache, options)
     held = claim(work_dir)
     try:
-        if not config.use_subprocess:
+        if config.generator == "inline":
             return Producer(held, options, _Inline(held.work_dir, options))
         process = _Process(held.work_dir, options, log_file, command, hung_after_s)
         producer = Producer(held, options, process)
@@ -203,7 +203,7 @@ def _require_batch(cache: RatingsCache, options: GenerationOptions) -> None:
     if samples < options.batch_size:
         log_line(
             f"warning: batch_size={options.batch_size} is larger than an epoch of {samples} "
-            "samples; the rest of each batch are repeats, which count as no throughput"
+            "samples; the rest only fills each batch and counts as no throughput"
         )
 
 

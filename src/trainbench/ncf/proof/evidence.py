@@ -43,7 +43,7 @@ class Evidence:
     """Everything that the proof of a trial starts from.
 
     Attributes:
-        epochs: of the trial, in order; the weights are of the last.
+        epochs: of the trial that were evaluated, in order; the weights are of the last.
         ranks: int32 [users], that the last evaluation found; ``None`` of a run before 0.3.
         findings: in which its records do not fit each other, in words.
     """
@@ -87,8 +87,9 @@ def gather(run: RunDir, trial: TrialDir, data: DataDir | None) -> Evidence:
 
 def _epochs(path: Path) -> tuple[Recorded, ...]:
     with damage_told(path, "the epochs of a trial", "name a trial that has ended"):
-        lines = read_file(path).decode().splitlines()
-        found = tuple(msgspec.convert(parse_object(line), Recorded) for line in lines)
+        lines = [parse_object(line) for line in read_file(path).decode().splitlines()]
+        evaluated = [line for line in lines if line.get("hits", "missing") is not None]
+        found = tuple(msgspec.convert(line, Recorded) for line in evaluated)
         if not found:
             raise ValueError("no line")
     return found

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from small_cache import small_config
 
 from trainbench.errors import ConfigError
+from trainbench.machine import allotment
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile, write_flagfile
 
 
@@ -44,6 +46,10 @@ def test_every_option_has_one_line(tmp_path: Path, options: GenerationOptions) -
         ("--batch_size=32", "batch_size=32", "found 'batch_size=32', wanted --key=value"),
         ("--batch_size=32", "--batch_size", "found '--batch_size', wanted --key=value"),
         ("--last_batch=pad", "--last_batch=drop", "unknown last_batch 'drop'"),
+        ("--generator_workers=auto", "--generator_workers=0", "whole number above 0 or auto"),
+        ("--seed=", "--use_tf_logging=", "use_tf_logging is no key any more: nothing is needed"),
+        ("--seed=", "--redirect_logs=", "redirect_logs is no key any more: nothing is needed"),
+        ("--batch_size=", "--train_batch_size=", "no key any more: use batch_size"),
     ],
 )
 def test_a_wrong_line_is_named(
@@ -55,6 +61,21 @@ def test_a_wrong_line_is_named(
     with pytest.raises(ConfigError, match=message) as caught:
         read_flagfile(path)
     assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "asked", "threads"),
+    [(1, "auto", 1), (2, "auto", 1), (4, "auto", 3), (16, "auto", 12), (16, 2, 2)],
+)
+def test_auto_is_three_quarters_of_the_allotted_cpus(
+    monkeypatch: pytest.MonkeyPatch,
+    options: GenerationOptions,
+    cpus: int,
+    asked: int | Literal["auto"],
+    threads: int,
+) -> None:
+    monkeypatch.setattr(allotment, "cpus", lambda: cpus)
+    assert dataclasses.replace(options, generator_workers=asked).threads() == threads
 
 
 def test_a_path_with_a_line_break_is_refused(tmp_path: Path, options: GenerationOptions) -> None:
