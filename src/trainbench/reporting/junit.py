@@ -63,11 +63,19 @@ def _trials(results: Results, verdict: Verdict) -> Iterator[Case]:
         if trial.reached or trial.targetless:
             yield Case(name, time_s=trial.time_on_clock_s or 0.0)
             continue
-        said = f"{shown(trial.status.state)}: {trial.status.message or 'see its stdout.log'}"
+        said = _missed(trial)
         counts = not trial.finished or not verdict.reached
         reason = said if counts else f"target not reached; {verdict.headline.lower()}"
         outcome = FAILURE if counts else SKIPPED
         yield Case(name, outcome, reason, said, trial.time_on_clock_s or 0.0)
+
+
+def _missed(trial: Trial) -> str:
+    """Why a trial reached no target: by its status, or by its log where there is nothing else."""
+    status, log = trial.status, trial.log
+    if status.state is None and log is not None and log.time_s is not None:
+        return f"not converged: best {shown(log.best)} of {shown(log.target)} in {log.file}"
+    return f"{shown(status.state)}: {status.message or 'see its stdout.log'}"
 
 
 def _level(results: Results, level: str) -> Iterator[Case]:

@@ -82,6 +82,14 @@ def test_another_exit_code_has_its_reasons_as_failures(
     assert (failures["the verdict is exit code 0"] or "").startswith(f"exit code {code}: ")
 
 
+def test_a_log_alone_says_what_it_missed(tmp_path: Path) -> None:
+    run = build_run(tmp_path / "run", trials=1, short=(0,))
+    shutil.copytree(run.results(SYSTEM_NAME), tmp_path / "logs" / "results" / SYSTEM_NAME / "ncf")
+    reason = said(suites(RunDir(tmp_path / "logs")), "failure")["trial 0 reached its target"] or ""
+    assert reason.startswith("not converged: best 0.")
+    assert f"in results/{SYSTEM_NAME}/ncf/result_0.txt" in reason
+
+
 def test_a_trial_without_a_log_fails_by_the_verdict(tmp_path: Path) -> None:
     run = build_run(tmp_path / "run", trials=2)
     (run.results(SYSTEM_NAME) / "result_1.txt").unlink()
