@@ -85,11 +85,17 @@ class Times:
             return "by the log's wall clock; no monotonic times to compare it with"
         if self.agree:
             return "by the log's wall clock; the monotonic clock agrees"
+        if self.wall_s and self.monotonic_s and not _apart(self.wall_s, self.monotonic_s):
+            return "by the log's wall clock; not all of its lines agree with clock.jsonl"
         other = "no time" if self.monotonic_s is None else f"{self.monotonic_s:.1f} sec."
         return f"by the log's wall clock, but {other} by the monotonic clock"
 
 
 NOT_TIMED = Times()
+
+
+def _apart(wall_s: float, monotonic_s: float) -> bool:
+    return abs(wall_s - monotonic_s) > TOLERANCE_S + SLEW * abs(monotonic_s)
 
 
 def read(log: str, tag: str, line_time: str) -> Reading:
@@ -206,7 +212,7 @@ def steps(events: Sequence[Event], clocks: Clocks | None) -> Iterator[Breach]:
         assert zero is not None, "pairs have a first one"
         passed = reading.line_monotonic_s - zero[1].line_monotonic_s
         ahead = float(event.time - zero[0].time) - passed
-        if abs(ahead) > TOLERANCE_S + SLEW * abs(passed):
+        if _apart(ahead + passed, passed):
             where = "ahead of" if ahead > 0 else "behind"
             yield f"{event.key} {abs(ahead):.3f} s {where} the monotonic clock", event
             return

@@ -157,6 +157,14 @@ def test_times_that_were_changed_in_the_log_are_found(tmp_path: Path, by_s: floa
     assert ("strict/clock/step" in found) == (abs(by_s) > 0.1)
 
 
+def test_equal_times_are_not_called_different_where_a_line_does_not_agree() -> None:
+    events = run()
+    added = replace(events[-1], key="degraded")
+    shown = times([*events, added], Clocks(readings(events)))
+    assert shown.agree is False
+    assert shown.sentence == "by the log's wall clock; not all of its lines agree with clock.jsonl"
+
+
 def test_a_line_that_was_removed_or_added_is_found() -> None:
     events = run()
     clocks = Clocks(readings(events))
