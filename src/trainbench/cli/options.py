@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,18 @@ from trainbench.trials.paths import DataDir
 Command = Callable[..., Any]
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class FiniteRange(click.FloatRange):
+    """A number in a range; NaN, which is neither above nor below a bound, is none."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """``value`` as a number, or a usage error."""
+        found = super().convert(value, param, ctx)
+        if not math.isfinite(found):
+            self.fail(f"{value} is not a finite number", param, ctx)
+        return found
+
 
 DATA_DIR = click.option(
     "--data-dir",
@@ -120,7 +133,7 @@ def _click_option(option: Option) -> Command:
         more = {"is_flag": True}
         kind = None
     if option.kind is float:
-        kind = click.FloatRange(1)
+        kind = FiniteRange(1)
     return click.option(
         *names,
         option.name,

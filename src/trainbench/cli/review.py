@@ -11,7 +11,16 @@ import click
 
 from trainbench.benchmark import find
 from trainbench.cli import pipeline
-from trainbench.cli.options import DATA_DIR, FILE, FOLDER, RUN, configured, opened, resolved_config
+from trainbench.cli.options import (
+    DATA_DIR,
+    FILE,
+    FOLDER,
+    RUN,
+    FiniteRange,
+    configured,
+    opened,
+    resolved_config,
+)
 from trainbench.display.visible import one_line
 from trainbench.errors import MachineError, NotCompliantError, RegressionError
 from trainbench.trials.paths import DataDir, RunDir
@@ -183,13 +192,13 @@ def score(
 @click.argument("other", type=click.Path(path_type=Path))
 @click.option(
     "--threshold-percent",
-    type=click.FloatRange(0, 100, max_open=True),
+    type=FiniteRange(0, 100, max_open=True),
     default=0.0,
     help="Ignore slowdowns up to this percentage.",
 )
 @click.option(
     "--confidence",
-    type=click.FloatRange(0.5, 1, max_open=True),
+    type=FiniteRange(0.5, 1, max_open=True),
     default=0.95,
     help="Confidence of the intervals; 1 minus this is the test's level.",
 )

@@ -118,8 +118,17 @@ def validated(config: ImagesConfig) -> ImagesConfig:
     """``config`` itself, or a ``ConfigError`` that names the first field out of bounds."""
     configuration.require_choices(config, CHOICES)
     configuration.require_positive(
-        config, ("max_epochs", "eval_every_epochs", "batch_size", "eval_batch_size", "num_gpus")
+        config,
+        (
+            *("max_epochs", "eval_every_epochs", "batch_size", "eval_batch_size", "num_gpus"),
+            "learning_rate",
+        ),
     )
+    for key in ("end_learning_rate", "warmup_epochs", "weight_decay"):
+        if getattr(config, key) < 0:
+            raise ConfigError(f"{key}={getattr(config, key)}: wanted 0 or more")
+    if not 0 <= config.momentum < 1:
+        raise ConfigError(f"momentum={config.momentum}: wanted a number from 0 to below 1")
     if not 0 < config.target_top_1 <= 1:
         raise ConfigError(f"target_top_1={config.target_top_1}: wanted a share from 0 to 1")
     for key in ("generated_train", "generated_eval"):

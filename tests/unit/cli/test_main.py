@@ -55,6 +55,8 @@ def test_every_option_says_what_it_is_for() -> None:
         (["download", "--dataset", "ml-20"], 2, "did you mean 'ml-20m'"),
         (["train", "--preset", "quick", "--set", "batchsize=1"], 2, "did you mean 'batch_size'"),
         (["train", "--preset", "quick", "--runs", "0"], 2, "0 is not in the range"),
+        (["train", "--join-timeout-s", "nan"], 2, "nan is not a finite number"),
+        (["compare", "a", "b", "--confidence", "nan"], 2, "nan is not a finite number"),
         (["train", "--preset", "quick", "--data-dir", "DIR/absent"], 6, "no data volume here"),
         (["preprocess", "--preset", "quick", "--data-dir", "DIR"], 6, "run download"),
         (["train", "--preset", "quick", "--data-dir", "DIR"], 6, "run download"),

@@ -288,6 +288,11 @@ def test_a_configuration_survives_its_file() -> None:
         ("max_epochs=0", "wanted a number above 0"),
         ("precision=fp8", "fp32"),
         ("target_top_1=2", "wanted a share"),
+        ("learning_rate=nan", "wanted a finite number"),
+        ("learning_rate=-1", "wanted a number above 0"),
+        ("momentum=1", "from 0 to below 1"),
+        ("weight_decay=-0.1", "wanted 0 or more"),
+        ("warmup_epochs=inf", "wanted a finite number"),
     ],
 )
 def test_a_wrong_setting_says_what_was_wanted(setting: str, message: str) -> None:
