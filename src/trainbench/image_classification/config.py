@@ -130,7 +130,7 @@ def validated(config: ImagesConfig) -> ImagesConfig:
     if not 0 <= config.momentum < 1:
         raise ConfigError(f"momentum={config.momentum}: wanted a number from 0 to below 1")
     if not 0 < config.target_top_1 <= 1:
-        raise ConfigError(f"target_top_1={config.target_top_1}: wanted a share from 0 to 1")
+        raise ConfigError(f"target_top_1={config.target_top_1}: wanted a share above 0, at most 1")
     for key in ("generated_train", "generated_eval"):
         if config.dataset == "generated" and getattr(config, key) < 10:
             raise ConfigError(f"{key}={getattr(config, key)}: wanted at least 10 images")

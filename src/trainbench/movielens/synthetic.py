@@ -234,10 +234,11 @@ def generate(size: SyntheticSize, data: DataDir) -> Manifest:
     Raises:
         ConfigError: a size that cannot be. MachineError: the disk is full; nothing is left behind.
     """
+    size = validated(size)
     dataset = DATASETS["synthetic"]
     path = data.raw(dataset.name) / dataset.layout.ratings_file
     present = read_manifest(data.manifest(dataset.name))
-    if present and _is_whole(present, validated(size), path):
+    if present and _is_whole(present, size, path):
         log_line(f"download: {path} is there and unchanged ({size.ratings:,} generated ratings)")
         return present
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
-from trainbench.files import fill
+from trainbench.files import fill, is_own_file, sha256_of
 from trainbench.reporting import drawing, plots
 from trainbench.reporting.drawing import HALF, Figure
 from trainbench.reporting.records import LoggedEpoch, Results, Trial
@@ -95,7 +95,21 @@ def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> R
     of_log = ({"epoch": e.epoch, "hit_rate": e.quality} for e in logged)
     epochs = source.records(trial.epochs, Epoch)
     proof = source.record(trial.proof, Proof) if trial.proof.exists() else None
+    if proof:
+        proof = replace(proof, findings=(*(proof.findings or ()), *_foreign(proof, source, trial)))
     return epochs or tuple(fill(Epoch, values) for values in of_log), proof
+
+
+def _foreign(proof: Proof, source: Source, trial: TrialDir) -> list[str]:
+    """In which a proof is not one of this trial's weights."""
+    weights, found = trial.model / "weights.npz", []
+    if None in (proof.hits, proof.proved):
+        found.append("no hits or no verdict")
+    if proof.trial != trial.index:
+        found.append(f"of trial {count(proof.trial)}")
+    if is_own_file(weights, source.root) and sha256_of(weights) != proof.weights_sha256:
+        found.append(f"of other weights than {weights.relative_to(source.root)}")
+    return found
 
 
 def reference_curve(results: Results) -> tuple[str, Sequence[float]]:
@@ -179,7 +193,8 @@ def _proof_row(trial: Trial) -> tuple[str, ...]:
         return (str(trial.index), "prove was not run", *("",) * 5)
     hits = (proof.recorded_hits, proof.hits)
     ranks = (proof.equal_ranks, proof.explained_ranks, proof.undecided)
-    return (str(trial.index), yes(proof.proved), *map(count, (*hits, *ranks)))
+    proved = proof.proved and not proof.findings
+    return (str(trial.index), yes(proved), *map(count, (*hits, *ranks)))
 
 
 def _not_holding(trial: Trial) -> list[str]:

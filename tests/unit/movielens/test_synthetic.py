@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -112,9 +113,12 @@ def test_a_full_disk_is_told_before_anything_is_written(tmp_path) -> None:
         ({"seed": -1}, "seed from 0 up"),
     ],
 )
-def test_a_size_that_cannot_be_names_its_bounds(change: dict[str, int], message: str) -> None:
+def test_a_size_that_cannot_be_names_its_bounds(
+    tmp_path: Path, change: dict[str, int], message: str
+) -> None:
     with pytest.raises(ConfigError, match=message):
-        synthetic.validated(replace(QUICK, **change))
+        synthetic.generate(replace(QUICK, **change), DataDir(tmp_path))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_quick_preset_generates_the_size_that_is_measured_here() -> None:

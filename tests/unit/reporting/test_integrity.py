@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import json
 import shutil
 from collections.abc import Callable
@@ -227,3 +228,21 @@ def test_a_target_that_the_untrained_model_reached_is_no_result(
     change(run.trial(0).status, initial_hit_rate=untrained)
     assert ("records/own" in found(run)) == found_it
     assert judge(collect(run, NCF)).exit_code == (5 if found_it else 0)
+
+
+@pytest.mark.parametrize(
+    "change_of",
+    [{"weights_sha256": "0" * 64}, {"trial": 1}, {"hits": None}, {"recorded_hits": 3}, {}],
+)
+def test_a_proof_is_of_the_trials_own_weights_and_hits(
+    run: RunDir, change_of: dict[str, Any]
+) -> None:
+    trial = run.trial(0)
+    weights = trial.model / "weights.npz"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    hits = json.loads(trial.epochs.read_text().splitlines()[-1])["hits"]
+    own = {"trial": 0, "recorded_hits": hits, "hits": hits, "findings": [], "proved": True}
+    proof = {**own, "weights_sha256": hashlib.sha256(b"weights").hexdigest(), **change_of}
+    trial.proof.write_text(json.dumps(proof))
+    assert ("records/own" in found(run)) == bool(change_of)
