@@ -14,10 +14,11 @@ from typing import TextIO
 from trainbench.display.secrets import without_secrets
 
 # Control characters but tab and newline; direction marks and overrides; zero-width characters but
-# the two joiners that scripts need; line and paragraph separators; tags; halves of pairs.
+# the two joiners that scripts need; line and paragraph separators; tags; halves of pairs;
+# U+FFFE and U+FFFF, which XML cannot hold.
 _STEERING = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f]"
+    "\ufff9-\ufffb\ufffe\uffff\ud800-\udfff\U000e0000-\U000e007f]"
 )
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 

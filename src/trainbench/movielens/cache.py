@@ -31,11 +31,13 @@ from trainbench.files import (
     writing,
 )
 from trainbench.movielens.datasets import Manifest, SplitSpec, dataset, read_manifest
+from trainbench.trials import chain
 from trainbench.trials.paths import DataDir
 
 FORMAT = 1
 RECORD = "cache.json"
 COMPLIANCE_LOG = "compliance_raw.log"
+LOG_SUM = "compliance_raw.log.sha256"
 
 # Name of every array -> its type. Little-endian everywhere, so that hashes travel.
 ARRAYS: Mapping[str, str] = {
@@ -126,8 +128,8 @@ def write_cache(
     """Publish ``arrays`` and cache.json as ``folder`` by one rename; an older ``folder`` goes.
 
     ``record`` is completed with the schema and each array's type, shape and SHA-256. ``finish``
-    may add files to the folder before it is published. What a killed run left half-written is
-    removed.
+    may add the compliance log to the folder before it is published. What a killed run left
+    half-written is removed.
 
     Raises:
         MachineError: not enough space; nothing is left behind.
@@ -143,6 +145,8 @@ def write_cache(
             part / RECORD, {**record, "schema": FORMAT, "key": folder.name, "arrays": described}
         )
         finish(part)
+        # Not in cache.json, which is the same for the same ratings: the log's lines have times.
+        chain.write(part / LOG_SUM, [part / COMPLIANCE_LOG])
 
 
 def remove_unfinished(caches: Path) -> None:
@@ -158,12 +162,15 @@ def _write_array(folder: Path, name: str, array: npt.NDArray[Any]) -> dict[str, 
 
 
 def open_cache(folder: Path, *, verify: bool) -> RatingsCache:
-    """The cache in ``folder``; with ``verify`` every array is hashed (about 1 s per GB).
+    """The cache in ``folder``; with ``verify`` every file is hashed (about 1 s per GB).
 
     Raises:
-        DataIntegrityError: cache.json or an array is missing, damaged or of another format.
+        DataIntegrityError: cache.json, an array or the log is missing, damaged or of another
+            format.
     """
     record = _read_record(folder)
+    if verify:
+        _require_log(folder)
     arrays = {name: _open_array(folder, name, record, verify) for name in ARRAYS}
     return RatingsCache(
         folder=folder,
@@ -187,6 +194,16 @@ def _read_record(folder: Path) -> dict[str, Any]:
             f"format {FORMAT} with {', '.join(sorted(ARRAYS))}; run preprocess again"
         )
     return record
+
+
+def _require_log(folder: Path) -> None:
+    """Compare the log with its sum; caches of before 0.3 have none."""
+    sums = folder / LOG_SUM
+    for broken in chain.compare(folder, sums).breaks if sums.exists() else ():
+        raise DataIntegrityError(
+            f"{folder / broken.file}: found {broken.found}, wanted {broken.wanted} ({LOG_SUM}); "
+            "run preprocess again"
+        )
 
 
 def _open_array(

@@ -10,22 +10,42 @@ import contextlib
 import json
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-from trainbench.files import append_line, parse_object
+from trainbench.files import append_line, fill, is_own_file, parse_object, read_file
+
+
+@dataclass(frozen=True)
+class _Phase:
+    timed: bool | None
+    start_unix_s: float | None
+    duration_s: float | None
 
 
 def timed_span(phases: Path) -> tuple[float, float] | None:
-    """Unix times at which the first phase on the clock began and the last one ended."""
+    """Unix times at which the first phase on the clock began and the last one ended.
+
+    None where ``phases`` is no file, or no line of it says so.
+    """
     spans = []
-    for line in phases.read_text().splitlines() if phases.exists() else ():
-        with contextlib.suppress(ValueError, KeyError, TypeError):
-            phase = parse_object(line)
-            if phase["timed"] is True:
-                spans.append((phase["start_unix_s"], phase["start_unix_s"] + phase["duration_s"]))
+    for phase in _phases(phases):
+        start, duration = phase.start_unix_s, phase.duration_s
+        if phase.timed and start is not None and duration is not None:
+            spans.append((start, start + duration))
     if not spans:
         return None
     return min(start for start, _ in spans), max(stop for _, stop in spans)
+
+
+def _phases(path: Path) -> Iterator[_Phase]:
+    """The lines that can be read."""
+    if not is_own_file(path, path.parent):
+        return
+    with contextlib.suppress(ValueError):
+        for line in read_file(path).decode(errors="replace").splitlines():
+            with contextlib.suppress(ValueError):
+                yield fill(_Phase, parse_object(line))
 
 
 class TrialClock:

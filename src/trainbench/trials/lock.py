@@ -54,7 +54,7 @@ def locked(data: DataDir, step: str) -> Iterator[Step]:
     try:
         held = lock.acquire(blocking=False)
     except Timeout:
-        held_by = data.lock.read_text().strip() or "an unknown step"
+        held_by = data.lock.read_text(errors="replace").strip() or "an unknown step"
         raise MachineError(
             f"{data.root}: in use by {held_by}; wait for it to end, or choose another folder "
             "with --data-dir or DATA_DIR"

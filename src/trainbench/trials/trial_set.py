@@ -30,7 +30,15 @@ from trainbench.errors import (
     TargetNotReachedError,
     TrainbenchError,
 )
-from trainbench.files import fill, named, object_or_empty, read_object, write_atomically, write_json
+from trainbench.files import (
+    fill,
+    named,
+    object_or_empty,
+    read_file,
+    read_object,
+    write_atomically,
+    write_json,
+)
 from trainbench.machine import cache_service, page_cache, privileges, system
 from trainbench.machine.load import load_of, read_samples, timed
 from trainbench.machine.page_cache import DROP_CACHES
@@ -186,11 +194,12 @@ def _interrupted_run(spec: SetSpec) -> RunDir | None:
         return None
     try:
         asked = fill(Run, read_object(run.run_file))
+        config = read_file(run.config)
     except ValueError as error:
-        log_line(f"{run.run_file}: {error}; this run is not continued")
+        log_line(f"{run.root}: {error}; this run is not continued")
         return None
     same = asked.run_id and (asked.runs, asked.seed) == (spec.runs, _text(spec.seed))
-    if not same or run.config.read_bytes() != to_json(spec.config).encode():
+    if not same or config != to_json(spec.config).encode():
         return None
     missing = sum(not _has_ended(spec, run, index) for index in range(spec.runs))
     if not missing:

@@ -14,7 +14,7 @@ from trainbench.errors import MachineError, system_text
 def test_characters_that_steer_are_shown_as_their_numbers() -> None:
     assert visible("a\x1b[31mb\x07\r\x7f\x9b") == r"a\x1b[31mb\x07\x0d\x7f\x9b"
     assert visible("\u202egpj.exe\u2066\u200b\ufeff") == r"\u202egpj.exe\u2066\u200b\ufeff"
-    assert visible("\ud800 \U000e0041") == r"\ud800 \U000e0041"
+    assert visible("\ud800 \ufffe\uffff\U000e0041") == r"\ud800 \ufffe\uffff\U000e0041"
 
 
 def test_ordinary_text_stays_as_it_is() -> None:

@@ -8,57 +8,16 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from run_dir import (
-    CACHE_DROP,
-    START,
-    SYSTEM,
-    build_run,
-    change,
-    phase_records,
-    run_record,
-    write,
-)
+from images_run_dir import build_images_run
+from run_dir import build_run, change
 
-from trainbench import configuration
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.image_classification.benchmark import RESNET
-from trainbench.image_classification.config import quick
 from trainbench.image_classification.report import Measured
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
 from trainbench.reporting.render import write_report
 from trainbench.trials.paths import RunDir
-
-STATUS = {
-    "state": "not_converged",
-    "exit_code": 4,
-    "message": "best top-1 0.8200 stayed below the target 0.9",
-    "seed": 7,
-    "target_top_1": 0.9,
-    "precision": "fp32",
-    "device": "/cpu:0",
-    "num_parameters": 8_057_803,
-    "best_top_1": 0.82,
-    "evaluations": 1,
-    "time_to_train_s": None,
-    "degraded": [{"code": "no_gpu", "text": "trained on a CPU, not on a GPU"}],
-}
-EVALUATION = {
-    "epoch": 1.0,
-    "global_step": 80,
-    "unix_s": START + 60,
-    "top_1_accuracy": 0.82,
-    "top_5_accuracy": 0.99,
-    "examples": 1_000,
-    "images_per_sec": 400.0,
-}
-RESULT = {
-    "batch_size": 50,
-    "stats": {"images_per_sec": 123.4},
-    "step_times_s": [0.5, 0.4, 0.4, 0.4],
-    "evaluations": [EVALUATION],
-}
-
 
 SCHEMA = json.loads(
     resources.files("trainbench.reporting").joinpath("results.schema.json").read_text()
@@ -69,22 +28,6 @@ SCHEMA = json.loads(
 def run(tmp_path: Path) -> RunDir:
     """One trial of preset quick that missed its target and was not stitched."""
     return build_images_run(tmp_path / "run")
-
-
-def build_images_run(root: Path) -> RunDir:
-    run = RunDir(root)
-    trial = run.trial(0)
-    trial.root.mkdir(parents=True)
-    write(run.run_file, {**run_record("20261118-093320-quick", 1), "benchmark": "resnet"})
-    run.config.write_text(configuration.to_json(quick()))
-    write(run.manifest, {"dataset": "generated", "files": {"train": {}, "validation": {}}})
-    write(run.cache_record, {"key": "images-0a1b", "files": {"train": {}}})
-    write(trial.status, STATUS)
-    write(trial.result, RESULT)
-    write(trial.system, SYSTEM)
-    write(trial.cache_drop, CACHE_DROP)
-    trial.phases.write_text("".join(json.dumps(p) + "\n" for p in phase_records(START, [])))
-    return run
 
 
 def test_the_page_says_accuracy_target_and_speed(run: RunDir) -> None:

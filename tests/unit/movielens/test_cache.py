@@ -33,8 +33,8 @@ def data(tmp_path: Path) -> DataDir:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    """Every file but the compliance log, whose lines carry the time."""
-    files = (p for p in folder.iterdir() if p.name != cache.COMPLIANCE_LOG)
+    """Every file but the compliance log, whose lines carry the time, and its sum."""
+    files = (p for p in folder.iterdir() if not p.name.startswith(cache.COMPLIANCE_LOG))
     return {p.name: p.read_bytes() for p in files}
 
 
@@ -111,9 +111,9 @@ def test_another_size_of_generated_ratings_is_asked_for(config: NcfConfig, data:
         split.run(replace(config, dataset="ml-2m").split_spec, data)
 
 
-def flip(path: Path) -> None:
+def flip(path: Path, at: int = -1) -> None:
     text = bytearray(path.read_bytes())
-    text[-1] ^= 1
+    text[at] ^= 1
     path.write_bytes(text)
 
 
@@ -132,6 +132,9 @@ DAMAGE = {
     "an array of objects": lambda folder: np.save(
         folder / "items.npy", np.array([{}], dtype=object), allow_pickle=True
     ),
+    "a changed compliance log": lambda folder: flip(folder / cache.COMPLIANCE_LOG),
+    "no compliance log": lambda folder: (folder / cache.COMPLIANCE_LOG).unlink(),
+    "a changed sum of the log": lambda folder: flip(folder / cache.LOG_SUM, 0),
     "an array of another shape": lambda folder: np.save(folder / "items.npy", np.zeros(3, "<i4")),
 }
 

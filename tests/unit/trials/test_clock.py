@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
 
-from trainbench.trials.clock import TrialClock
+from trainbench.trials.clock import TrialClock, timed_span
 
 
 def test_phases_are_timed_between_start_and_stop_only(tmp_path: Path) -> None:
@@ -41,3 +42,41 @@ def test_the_clock_starts_once(tmp_path: Path) -> None:
     clock.start()
     with pytest.raises(AssertionError):
         clock.start()
+
+
+def phase(start: object, duration: object, timed: object = True) -> str:
+    return json.dumps({"timed": timed, "start_unix_s": start, "duration_s": duration}) + "\n"
+
+
+def test_the_span_on_the_clock_is_that_of_the_lines_that_say_it(tmp_path: Path) -> None:
+    lines = [phase(1.0, 1.0, timed=False), phase(2.0, 1.0), phase(3, 4.5), phase(9.0, 1.0, False)]
+    damaged = [
+        phase("a", "b"),
+        phase(10**400, 1),
+        phase(None, 1.0),
+        phase(1.0, 0.5, 1),
+        "[]\n",
+        "{",
+    ]
+    path = tmp_path / "phases.jsonl"
+    path.write_text("".join([*lines, *damaged]) + "\n")
+    path.write_bytes(path.read_bytes() + b"\xff\xfe")
+    assert timed_span(path) == (2.0, 7.5)
+
+
+def test_what_is_no_file_of_phases_has_no_span(tmp_path: Path) -> None:
+    path = tmp_path / "phases.jsonl"
+    assert timed_span(path) is None
+    path.write_bytes(b"\xff")
+    assert timed_span(path) is None
+    path.unlink()
+    path.mkdir()
+    assert timed_span(path) is None
+    path.rmdir()
+    os.mkfifo(path)
+    assert timed_span(path) is None
+    other = tmp_path / "other.jsonl"
+    other.write_text(phase(1.0, 1.0))
+    path.unlink()
+    path.symlink_to(other)
+    assert timed_span(path) is None
