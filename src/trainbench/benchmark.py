@@ -133,6 +133,8 @@ class Benchmark:
         check_set: ``(set_spec) -> set_spec``: as it runs, or a ``ConfigError``; empty for none.
         work: ``(set_spec) -> bool``: do this machine's part in the run of another one, if it is not
             the one whose run it is; empty where runs are of one machine.
+        generate: ``(data, timeout_s) -> None``: make the input of a run whose trainer waits for it;
+            empty where no trainer does.
         trial: ``(trial_spec) -> status``, in a process of its own.
         tags: of its own in the compliance log, beside those of NCF.
         required_tags: that level 2 asks for, where v0.5 has no list of its own.
@@ -166,6 +168,7 @@ class Benchmark:
     verify: str = ""
     check_set: str = ""
     work: str = ""
+    generate: str = ""
     default_preset_help: str = "quick"
     options: tuple[Option, ...] = ()
     tags: frozenset[str] = frozenset()

@@ -32,6 +32,7 @@ EXAMPLES = {
     "prove": "trainbench prove data/runs/latest",
     "replay": "trainbench replay data/runs/latest --trial 0 --epochs 1",
     "doctor": "trainbench doctor",
+    "generate": "trainbench generate --data-dir data",
     "bench": "trainbench bench ncf",
     "cnn": "trainbench cnn --model=resnet50 --batch_size=32 --num_batches=50 --device=cpu",
     "evaluate": "trainbench evaluate --preset ml-1m --weights "

@@ -11,6 +11,7 @@ import click
 from trainbench.benchmark import Benchmark, load
 from trainbench.cli import pipeline
 from trainbench.cli.options import (
+    DATA_DIR,
     configured,
     opened,
     resolved_config,
@@ -31,7 +32,8 @@ _DEFER_VERDICT = click.option(
 
 def commands(benchmark: Benchmark) -> list[click.Command]:
     """The steps of ``benchmark``, and all of them at once."""
-    return [_download(benchmark), _prepare(benchmark), _train(benchmark), _pipeline(benchmark)]
+    made = [_download(benchmark), _prepare(benchmark), _train(benchmark), _pipeline(benchmark)]
+    return [*made, _generate(benchmark)] if benchmark.generate else made
 
 
 def _download(benchmark: Benchmark) -> click.Command:
@@ -95,6 +97,26 @@ def _pipeline(benchmark: Benchmark) -> click.Command:
         return pipeline.run_all(spec, source(options))[1]
 
     return run_all
+
+
+def _generate(benchmark: Benchmark) -> click.Command:
+    @click.command("generate")
+    @DATA_DIR
+    @click.option(
+        "--timeout-s",
+        type=click.FloatRange(1),
+        default=600.0,
+        help="Seconds to wait for a trainer.",
+    )
+    def generate(data_dir: Path, timeout_s: float) -> None:
+        """Make the input of one trial, for a trainer that waits for it.
+
+        The trainer is started with --set generator=external, here or on another machine that shares
+        the data directory, before or after. Either of them ends with the other.
+        """
+        load(benchmark.generate)(opened(data_dir), timeout_s)
+
+    return generate
 
 
 def _set_spec(

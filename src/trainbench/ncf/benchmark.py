@@ -12,6 +12,7 @@ from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.machine.system import nvidia_gpus
 from trainbench.ncf import config
 from trainbench.ncf.config import CHOICES, NcfConfig
+from trainbench.ncf.input.workdir import COME_WITHIN_S
 
 _TRAIN = ("train", "pipeline")
 _EVERY = ("download", "preprocess", "train", "pipeline", "evaluate")
@@ -71,6 +72,13 @@ _OPTIONS = (
         kind=float,
         default=JOIN_TIMEOUT_S,
     ),
+    Option(
+        "generator_timeout_s",
+        _TRAIN,
+        "Seconds to wait for a generator that is started by hand (generator=external).",
+        kind=float,
+        default=COME_WITHIN_S,
+    ),
 )
 
 NCF = Benchmark(
@@ -95,6 +103,7 @@ NCF = Benchmark(
     inputs="trainbench.ncf.steps:inputs",
     check_set="trainbench.ncf.steps:check_set",
     work="trainbench.ncf.steps:work",
+    generate="trainbench.ncf.input.external:serve",
     trial="trainbench.ncf.trial:run_trial",
     strict_rules="trainbench.compliance.rules.strict:STRICT",
     options=_OPTIONS,

@@ -101,7 +101,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "precision": ("fp32", "bf16"),
     "devices": ("auto", "cpu", "gpu", "all"),
     "last_batch": ("pad", "mask", "spillover"),
-    "generator": ("subprocess", "inline"),
+    "generator": ("subprocess", "external", "inline"),
     "division": ("closed", "open"),
 }
 

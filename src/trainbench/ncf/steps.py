@@ -15,6 +15,7 @@ from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
 from trainbench.movielens import archive, datasets, split, synthetic
 from trainbench.movielens.cache import RECORD, find_cache, open_cache
 from trainbench.ncf.config import TOP, NcfConfig, few_candidates, indivisible
+from trainbench.ncf.input.workdir import COME_WITHIN_S
 from trainbench.progress import heartbeat, log_line
 from trainbench.trials import child, trial_set
 from trainbench.trials.paths import DataDir
@@ -80,6 +81,7 @@ class Options:
     profile: str | None = None
     tf_config: str | None = None
     join_timeout_s: float = JOIN_TIMEOUT_S
+    generator_timeout_s: float = COME_WITHIN_S
 
     @property
     def cluster(self) -> Cluster | None:
@@ -120,13 +122,21 @@ def _checked_replay(spec: SetSpec, cluster: Cluster | None) -> SetSpec:
             f"{spec.replays} ran on {cluster.num_workers} machines; only trials of one machine "
             "are replayed"
         )
-    return replace(spec, options={**spec.options, "profile": None})
+    config = spec.config
+    if config.generator == "external":
+        # It makes the same input as any other, and nobody has to start it.
+        config = replace(config, generator="subprocess")
+    return replace(spec, config=config, options={**spec.options, "profile": None})
 
 
 def _check_config(config: NcfConfig, cluster: Cluster) -> None:
     if config.tpu or config.cpu_devices > 1:
         name = "tpu" if config.tpu else "cpu_devices"
         raise ConfigError(f"{name} is for one machine, and TF_CONFIG names several")
+    if config.generator == "external":
+        raise ConfigError(
+            "generator=external is for one trainer; of several machines each makes its own input"
+        )
     if config.batch_size % cluster.num_workers:
         raise ConfigError(indivisible(config.batch_size, cluster.num_workers))
 

@@ -132,7 +132,9 @@ def _run(recorder: _Recorder) -> TrialStatus:
                 work_dir=spec.data_dir.work,
                 log_file=trial.generator_log,
                 compliance_file=trial.compliance_generator,
+                come_within_s=recorder.options.generator_timeout_s,
             )
+        recorder.elsewhere = producer.elsewhere
         with producer:
             course = Course(
                 config=config,
@@ -179,7 +181,7 @@ class _Recorder(Recorder, Observer):
         self.options, self.config = Options(**spec.options), config
         self._cache: RatingsCache | None = None
         self.ranks = np.empty(0, np.int64)
-        self._candidates_sha256 = ""
+        self._candidates_sha256, self.elsewhere = "", False
 
     def open_cache(self) -> RatingsCache:
         """The cache, of which nothing but headers is read before ``run_start``."""
@@ -230,6 +232,8 @@ class _Recorder(Recorder, Observer):
         found = system.record(git=self.spec.git, device=device, images=self.spec.images)
         if self.options.cluster:
             found["workers"] = self.options.cluster.num_workers
+        if self.elsewhere:
+            found["generator_elsewhere"] = True
         found["data"] = {
             "dataset": self.config.dataset,
             "ratings_sha256": manifest.get("ratings_sha256"),
@@ -387,6 +391,11 @@ def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str,
             "epochs_between_evals",
             f"evaluated every {config.epochs_between_evals} epochs, and the rules want every one",
             config.epochs_between_evals > 1,
+        ),
+        (
+            "other_machine",
+            "another machine, which is not recorded, made the input",
+            machine.get("generator_elsewhere"),
         ),
         ("no_target", "a number of epochs and no target", config.target_hit_rate is None),
         (

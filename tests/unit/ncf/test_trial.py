@@ -50,6 +50,12 @@ def test_a_run_that_skips_evaluations_is_marked(between: int, marked: bool) -> N
     assert ("epochs_between_evals" in found) == marked
 
 
+@pytest.mark.parametrize("elsewhere", [True, None])
+def test_input_that_another_machine_made_is_marked(elsewhere: bool | None) -> None:
+    found = applying(degradations(NCF.preset("reference"), {"generator_elsewhere": elsewhere}, {}))
+    assert ("other_machine" in dict(found)) == bool(elsewhere)
+
+
 def test_the_last_epoch_is_always_evaluated() -> None:
     config = with_settings(NCF.preset("reference"), ["epochs_between_evals=3", "max_epochs=7"])
     assert [e for e in range(7) if evaluates(config, e)] == [2, 5, 6]

@@ -7,7 +7,8 @@ it is there the producer touches no data.
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -52,6 +53,30 @@ class GenerationOptions:
             compliance_file=str(compliance_file.resolve()),
             seed=seed,
             **{name: getattr(config, name) for name in names},
+        )
+
+    def inside(self, data: Path) -> GenerationOptions:
+        """The same with paths from the folder ``data``, which may be elsewhere for the generator.
+
+        A path outside of it stays as it is.
+        """
+        root = data.resolve()
+
+        def short(path: str) -> str:
+            inside = Path(path).is_relative_to(root)
+            return str(Path(path).relative_to(root)) if inside else path
+
+        return self._with_paths(short)
+
+    def under(self, data: Path) -> GenerationOptions:
+        """The options whose paths are from the folder ``data`` on."""
+        return self._with_paths(lambda path: str(data / path))
+
+    def _with_paths(self, change: Callable[[str], str]) -> GenerationOptions:
+        return replace(
+            self,
+            cache_folder=change(self.cache_folder),
+            compliance_file=change(self.compliance_file),
         )
 
     def threads(self) -> int:

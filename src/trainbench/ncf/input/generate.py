@@ -26,29 +26,14 @@ from trainbench.files import whole_folder, write_atomically, writing
 from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.ncf.input.epochs import EpochMaker, EpochRecord, epoch_bytes, open_eval
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
+from trainbench.ncf.input.heartbeat import Heartbeat
 from trainbench.ncf.input.workdir import WorkDir
 from trainbench.progress import duration, log_line, scaled
 from trainbench.trials.parent_watch import die_with_parent
 
-BEAT_S = 1.0
 _POLL_S = 0.05
 # Not SIGTERM, with which the trainer itself ends us: then the folder is the trainer's to remove.
 _TRAINER_GONE = signal.SIGHUP
-
-
-class Heartbeat:
-    """Touches a file at most once a second, when told of progress."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._last = path, 0.0
-        path.touch()
-
-    def __call__(self) -> None:
-        """Work went on."""
-        now = time.monotonic()
-        if now - self._last >= BEAT_S:
-            self._last = now
-            os.utime(self._path)
 
 
 def published(

@@ -31,9 +31,11 @@ from trainbench.files import PACKAGE
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.input.epochs import EpochData, open_epoch, open_eval
+from trainbench.ncf.input.external import External
 from trainbench.ncf.input.flagfile import GenerationOptions, write_flagfile
 from trainbench.ncf.input.generate import published
-from trainbench.ncf.input.workdir import Claim, WorkDir, claim
+from trainbench.ncf.input.heartbeat import Pulse
+from trainbench.ncf.input.workdir import COME_WITHIN_S, Claim, WorkDir, claim
 from trainbench.progress import log_line
 
 ALIVE_TIMEOUT_S = 60.0
@@ -41,8 +43,6 @@ HUNG_AFTER_S = 45.0
 LAST_LINES = 20
 _POLL_S = 0.01
 _GRACE_S = 5.0
-# A longer gap between two checks tells nothing about the producer: we were stopped too.
-_LONGEST_GAP_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,8 @@ class _Source(Protocol):
     def wait_for(self, folder: Path) -> None:
         """Return when ``folder`` exists."""
 
-    def stop(self) -> None:
-        """End it; may be called twice."""
+    def stop(self, failed: bool = False) -> None:
+        """End it, because the trainer ends or has ``failed``; may be called twice."""
 
 
 class Producer:
@@ -81,14 +81,29 @@ class Producer:
         self._work_dir = held.work_dir
         self._owner = os.getpid()
         self._next = 0
-        self._released = False
+        self._released, self._failed = False, False
         atexit.register(self.close)
 
     def __enter__(self) -> Producer:
         return self
 
     def __exit__(self, *error: object) -> None:
+        self._failed = any(error)
         self.close()
+
+    @contextlib.contextmanager
+    def closed_on_error(self) -> Iterator[None]:
+        """Close it if the body raises."""
+        try:
+            yield
+        except BaseException as error:
+            self.__exit__(error)
+            raise
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether the producer works on another machine."""
+        return isinstance(self._source, External) and self._source.elsewhere
 
     def release(self) -> None:
         """Let the producer begin: the flagfile appears. Call it after run_start was logged."""
@@ -135,7 +150,7 @@ class Producer:
         """End the producer and remove its folder, in whatever state; a second call does nothing."""
         if os.getpid() != self._owner:
             return
-        self._source.stop()
+        self._source.stop(self._failed)
         self._claim.remove()
         atexit.unregister(self.close)
 
@@ -156,13 +171,15 @@ def start_producer(
     compliance_file: Path,
     command: Sequence[str] = (sys.executable, "-m", "trainbench.ncf.input.generate"),
     alive_timeout_s: float = ALIVE_TIMEOUT_S,
+    come_within_s: float = COME_WITHIN_S,
     hung_after_s: float = HUNG_AFTER_S,
 ) -> Producer:
     """Start the producer and return once it has said that it is alive; it touches no data yet.
 
     Folders of dead runs in ``work_dir`` are removed. Call it from a thread that lives as long as
     the producer should: Linux ends the producer with the thread that started it. With
-    ``generator=inline`` the same work is done in this process when it is asked for.
+    ``generator=inline`` the same work is done in this process when it is asked for; with
+    ``external`` a generator started by hand has to come ``come_within_s``.
 
     Raises:
         ConfigError: not one batch fits into an epoch. MachineError: ``work_dir`` cannot be
@@ -172,20 +189,22 @@ def start_producer(
         config, cache_folder=cache.folder, compliance_file=compliance_file, seed=seed
     )
     _require_batch(cache, options)
-    held = claim(work_dir)
+    held = claim(work_dir, external=config.generator == "external")
+    source: _Process | External
     try:
         if config.generator == "inline":
             return Producer(held, options, _Inline(held.work_dir, options))
-        process = _Process(held.work_dir, options, log_file, command, hung_after_s)
-        producer = Producer(held, options, process)
+        if config.generator == "external":
+            source = External(held.work_dir, options, work_dir.parent)
+            alive_timeout_s = come_within_s
+        else:
+            source = _Process(held.work_dir, options, log_file, command, hung_after_s)
+        producer = Producer(held, options, source)
     except BaseException:
         held.remove()
         raise
-    try:
-        process.wait_until_alive(alive_timeout_s)
-    except BaseException:
-        producer.close()
-        raise
+    with producer.closed_on_error():
+        source.wait_until_alive(alive_timeout_s)
     return producer
 
 
@@ -227,7 +246,7 @@ class _Inline:
             while not folder.exists():
                 next(self._made)
 
-    def stop(self) -> None:
+    def stop(self, failed: bool = False) -> None:
         if hasattr(self._made, "close"):
             self._made.close()
 
@@ -245,7 +264,7 @@ class _Process:
     ) -> None:
         self._work_dir, self._options, self._log = work_dir, options, log_file
         self._hung_after_s = hung_after_s
-        self._beat, self._silent_s, self._looked = 0.0, 0.0, time.monotonic()
+        self._pulse = Pulse(work_dir.heartbeat)
         # It needs no GPU, and whatever it might load must not take the trainer's GPU memory.
         environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}
         paths = [str(PACKAGE.parent), environment.get("PYTHONPATH", "")]
@@ -278,15 +297,9 @@ class _Process:
             return
         if code is not None:
             raise self._failure(f"ended with {self._ending()}")
-        now = time.monotonic()
-        self._silent_s += min(now - self._looked, _LONGEST_GAP_S)
-        self._looked = now
-        with contextlib.suppress(FileNotFoundError):
-            beat = self._work_dir.heartbeat.stat().st_mtime
-            if beat != self._beat:
-                self._beat, self._silent_s = beat, 0.0
-        if self._silent_s > self._hung_after_s:
-            failure = self._failure(f"hangs: no progress for {self._silent_s:.0f} s")
+        silent_s = self._pulse.silent_s()
+        if silent_s > self._hung_after_s:
+            failure = self._failure(f"hangs: no progress for {silent_s:.0f} s")
             self._child.kill()
             raise failure
 
@@ -300,7 +313,7 @@ class _Process:
                 raise self._failure(f"ended without making {folder.name}")
             time.sleep(_POLL_S)
 
-    def stop(self) -> None:
+    def stop(self, failed: bool = False) -> None:
         if self._child.poll() is not None:
             return
         self._child.terminate()

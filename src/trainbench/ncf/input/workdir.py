@@ -18,6 +18,9 @@ from trainbench.errors import MachineError
 
 _LOCK = "lock"
 _PREFIX = "ncf-"
+COME_WITHIN_S = 600.0
+EXTERNAL = "external"
+"""Name of the folder in which a trainer meets a generator that was started by hand."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,31 @@ class WorkDir:
     def heartbeat(self) -> Path:
         """Touched by the producer while it makes progress."""
         return self.root / "heartbeat"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the trainer while it lives."""
+        return self.root / _LOCK
+
+    @property
+    def ended(self) -> Path:
+        """Written by a generator started by hand when it ends: how."""
+        return self.root / "ended"
+
+    @property
+    def trainer(self) -> Path:
+        """Written by a trainer that waits for a generator started by hand: who it is."""
+        return self.root / "trainer"
+
+    @property
+    def trainer_heartbeat(self) -> Path:
+        """Touched by such a trainer every second."""
+        return self.root / "trainer_heartbeat"
+
+    @property
+    def trainer_ended(self) -> Path:
+        """Written by such a trainer when it ends: how."""
+        return self.root / "trainer_ended"
 
     @property
     def eval(self) -> Path:
@@ -77,22 +105,27 @@ class Claim:
             self._lock.release()
 
 
-def claim(parent: Path) -> Claim:
+def claim(parent: Path, *, external: bool = False) -> Claim:
     """A new work folder in ``parent``, after those of dead runs have been removed.
 
+    The folder of an ``external`` generator has a fixed name, and the generator may be in it.
+
     Raises:
-        MachineError: ``parent`` cannot be written.
+        MachineError: ``parent`` cannot be written, or another trainer is in the external folder.
     """
     try:
         parent.mkdir(parents=True, exist_ok=True)
         # One at a time: another process could remove a folder between its creation and its lock.
         with _lock(parent / ".lock"):
             remove_stale(parent)
-            root = parent / f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
-            root.mkdir()
+            own = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+            root = parent / (EXTERNAL if external else own)
+            root.mkdir(exist_ok=external)
             lock = _lock(root / _LOCK)
-            lock.acquire()
+            lock.acquire(blocking=False)
             return Claim(WorkDir(root), lock)
+    except Timeout:
+        raise MachineError(f"{parent / EXTERNAL}: another trainer waits here") from None
     except OSError as error:
         raise MachineError(
             f"{error.filename or parent}: cannot be written ({error.strerror}); make it writable "

@@ -78,6 +78,16 @@ def test_auto_is_three_quarters_of_the_allotted_cpus(
     assert dataclasses.replace(options, generator_workers=asked).threads() == threads
 
 
+def test_paths_inside_of_the_data_are_those_of_whoever_reads_them(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    given = {"cache_folder": data / "cache" / "k", "compliance_file": Path("/elsewhere/log")}
+    options = GenerationOptions.of(small_config(), seed=1, **given)
+    told = options.inside(data)
+    assert (told.cache_folder, told.compliance_file) == ("cache/k", "/elsewhere/log")
+    there = told.under(Path("/mnt/data"))
+    assert (there.cache_folder, there.compliance_file) == ("/mnt/data/cache/k", "/elsewhere/log")
+
+
 def test_a_path_with_a_line_break_is_refused(tmp_path: Path, options: GenerationOptions) -> None:
     with pytest.raises(ConfigError, match="line break"):
         write_flagfile(tmp_path / "flagfile", dataclasses.replace(options, cache_folder="a\nb"))
