@@ -256,6 +256,7 @@ def definitions() -> dict[str, Any]:
         "Evaluation": definition(images_report.Evaluation),
         "LogCheck": definition(LogCheck, without=RENAMED, additionalProperties=open_log),
         "Measured": definition(images_report.Measured),
+        "Startup": definition(images_report.Startup),
         "NcfEpoch": definition(ncf_report.Epoch, "NcfEpoch"),
         "Proof": definition(ncf_report.Proof),
         "Status": {

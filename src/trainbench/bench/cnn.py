@@ -219,7 +219,7 @@ def counted_step(flags: dict[str, Any]) -> tuple[Step, int | None]:
     benchmark = BenchmarkCNN(make_params(device="cpu", weight_decay=0, **flags))
     session = benchmark.build()
     executor, source = session.executor, session.batches("train")
-    forward = results.flops_per_image(session.step, source.next())
+    forward = results.flops_per_image(executor.infer, source.next())
     if flags.get("forward_only"):
         infer = executor.frozen(source.next())[0].infer
         return lambda: float(infer(source.next())["top_1_accuracy"]), forward

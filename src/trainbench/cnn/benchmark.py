@@ -16,6 +16,7 @@ from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input import datasets
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
+from trainbench.cnn.measure.startup import Startup
 from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.models import registry
 from trainbench.cnn.plan import Plan
@@ -30,19 +31,27 @@ class BenchmarkCNN:
         params: what to run.
         dataset: taken in place of the one that ``params`` name.
         model: the same for the model; see ``models.registry``.
+        startup: of a start that has begun; it goes on here.
 
     Raises:
         ParamError: (a ``ValueError``) unusable parameters, with tf_cnn_benchmarks' message.
         DataIntegrityError: there is no folder ``data_dir``, or not what the run needs of it.
     """
 
-    def __init__(self, params: Params, dataset: Any = None, model: Any = None) -> None:
+    def __init__(
+        self,
+        params: Params,
+        dataset: Any = None,
+        model: Any = None,
+        startup: Startup | None = None,
+    ) -> None:
         if dataset is None:
             dataset = datasets.create(params, image_size=getattr(model, "image_size", None))
         self.dataset = dataset
         self.model = model or registry.get_model(params.model, dataset.name)
         self.plan = Plan.of(params, self.dataset, self.model)
         self.params = own_files(params, self.plan.cluster)
+        self.startup = startup or Startup()
         self.membership: Membership | None = None
         self.printed_devices: list[str] = []
         self.devices: list[str] = []
@@ -119,14 +128,16 @@ class BenchmarkCNN:
     def build(self) -> Session:
         """Build the network, its step and its checkpoints, without running anything."""
         self.start()
-        self._session = Session(
-            self.params,
-            self.plan,
-            dataset=self.dataset,
-            model=self.model,
-            devices=self.devices,
-            membership=self.membership,
-        )
+        with self.startup.phase("build"):
+            self._session = Session(
+                self.params,
+                self.plan,
+                dataset=self.dataset,
+                model=self.model,
+                devices=self.devices,
+                membership=self.membership,
+                startup=self.startup,
+            )
         return self._session
 
     def _benchmark_log(self) -> BenchmarkLog | None:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from trainbench.cnn import console, environment, places, rules
 from trainbench.cnn.flags import arguments
 from trainbench.cnn.flags.params import Params
+from trainbench.cnn.measure.startup import Startup
 from trainbench.cnn.mlperf import file
-from trainbench.errors import Interrupted, MachineError, TrainbenchError
+from trainbench.errors import Interrupted, MachineError, TrainbenchError, system_text
 
 if TYPE_CHECKING:
     from trainbench.cnn.benchmark import BenchmarkCNN
@@ -21,14 +22,17 @@ def main(argv: Sequence[str]) -> int:
     """Run the benchmark that ``argv`` (without the program's name) asks for.
 
     Returns:
-        The documented exit code: 0 ok, 1 failed, 2 wrong flags, 3 damaged data, 6 out of memory,
-        130 interrupted.
+        The documented exit code: 0 ok, 1 failed, 2 wrong flags, 3 damaged data, 6 out of memory
+        or disk, 130 interrupted.
     """
     try:
         return _main(argv)
     except TrainbenchError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {system_text(error)}", file=sys.stderr)
+        return MachineError.exit_code
     except KeyboardInterrupt:
         print("error: interrupted", file=sys.stderr)
         return Interrupted.exit_code
@@ -78,14 +82,16 @@ def _one(params: Params) -> None:
     rules.check(params)
     places.check(params)
     environment.set_variables(environment.variables(params), given=params.changed())
-    # Only now: TensorFlow reads the environment when it is imported.
-    import tensorflow as tf
+    startup = Startup()
+    with startup.phase("import"):
+        # Only now: TensorFlow reads the environment when it is imported.
+        import tensorflow as tf
 
-    from trainbench.cnn.benchmark import BenchmarkCNN
+        from trainbench.cnn.benchmark import BenchmarkCNN
 
     try:
         # What cannot run is refused before the page cache is dropped and the clock started.
-        benchmark = BenchmarkCNN(params)
+        benchmark = BenchmarkCNN(params, startup=startup)
         with file.logged(params, os.environ):
             _benchmark(benchmark, tf.__version__)
     except (tf.errors.ResourceExhaustedError, MemoryError) as error:

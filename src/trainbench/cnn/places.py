@@ -51,7 +51,7 @@ def check(params: Params) -> None:
             _check_folder(name, Path(getattr(own, name)))
     for name in _FILES:
         if getattr(own, name):
-            _check_file(name, Path(getattr(own, name)))
+            check_file(name, Path(getattr(own, name)))
     if own.train_dir and reads and Path(own.train_dir).is_file():
         raise _no_folder("train_dir", Path(own.train_dir))
 
@@ -75,7 +75,13 @@ def _check_folder(name: str, folder: Path) -> None:
     _check_writable(name, folder)
 
 
-def _check_file(name: str, file: Path) -> None:
+def check_file(name: str, file: Path) -> None:
+    """Look whether the flag ``name`` can have its ``file``.
+
+    Raises:
+        ParamError: there is a folder of that name.
+        MachineError: its folder cannot be written.
+    """
     if file.is_dir():
         raise ParamError(f"--{name}={file}: this is a folder; name a file")
     _check_writable(name, file.parent)

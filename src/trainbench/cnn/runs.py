@@ -8,7 +8,7 @@ from typing import Any
 
 from trainbench.cnn import console, rules
 from trainbench.cnn.hooks import Hooks, log_accuracy
-from trainbench.cnn.input.batches import Batches, is_synthetic
+from trainbench.cnn.input.batches import Batch, Batches, is_synthetic
 from trainbench.cnn.measure import graphs, numerics, result_file, results
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
 from trainbench.cnn.measure.profiler import Observer
@@ -18,13 +18,14 @@ from trainbench.cnn.measure.traces import StepTrace
 from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.plan import rounded_warmup
 from trainbench.cnn.session import Session
+from trainbench.cnn.train import freezing
 from trainbench.cnn.train.checkpoints import CheckpointNotFoundException
 from trainbench.cnn.train.evaluation import Accuracy
-from trainbench.cnn.train.executor import Executor, can_be_frozen
+from trainbench.cnn.train.executor import Executor, can_be_frozen, weight_bytes
 from trainbench.cnn.train.loop import Loop, StepTimes
 from trainbench.cnn.train.schedules import Rate
 from trainbench.errors import NotFiniteError
-from trainbench.progress import heartbeat, log_line
+from trainbench.progress import log_line
 from trainbench.trials import signals
 
 
@@ -118,6 +119,7 @@ def _prepared(session: Session, log: BenchmarkLog | None) -> tuple[Hooks, Loop]:
         first=start - warmup,
         end=plan.length.num_batches,
         warmup=warmup,
+        startup=session.startup,
         ended_early=session.ended_early,
     )
     if start:
@@ -213,12 +215,29 @@ def executor(session: Session, batches: Batches, rate: Rate) -> Executor:
     params, chosen = session.params, session.executor
     graph = graphs.traced(params, chosen, batches.next(), rate(0)) if params.graph_file else None
     asked = params.freeze_when_forward_only
-    if params.forward_only and not params.job_name and (asked or can_be_frozen(session.step)):
-        chosen, constant = chosen.frozen(batches.next())
-        graph = constant if asked else graph
+    if params.forward_only and not params.job_name:
+        with session.startup.phase("freeze"):
+            first = batches.next()
+            if asked or _repays(session, first):
+                chosen, constant = chosen.frozen(first)
+                graph = constant if asked else graph
     if params.graph_file:
         graphs.write_graph(params.graph_file, graph)
     return chosen
+
+
+def _repays(session: Session, first: list[Batch]) -> bool:
+    """Whether constants are possible and the run is long enough for them."""
+    if not can_be_frozen(session.step):
+        return False
+    steps = session.plan.warmup + session.plan.length.num_batches
+    passes = freezing.Passes(
+        images=steps * sum(int(labels.shape[0]) for _, labels in first),
+        weight_bytes=weight_bytes(session.step),
+        has_normalization=bool(session.step.copies[0].state),
+        device="gpu" if "gpu" in session.devices[0].lower() else "cpu",
+    )
+    return passes.repay_constants(lambda: results.flops_per_image(session.executor.infer, first))
 
 
 def _start(session: Session) -> int:
@@ -237,8 +256,7 @@ def _continue(session: Session, loop: Loop, start: int) -> None:
     """Resume without a warm-up: compile on a step, then take the step back."""
     log_line(f"resuming at global step {start}")
     if loop.first < loop.end:
-        with heartbeat("compiling"):
-            loop.compile()
+        loop.compile()
         session.resume()
 
 
@@ -274,6 +292,7 @@ def _write_result(
         session.plan,
         stats,
         loop.clock,
+        startup=session.startup,
         step=session.step,
         batches=session.own_batches(),
         evaluations=results.curve(hooks.evaluations, session.plan, examples),

@@ -12,11 +12,12 @@ import tensorflow as tf
 from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch, Batches, Source, is_synthetic
+from trainbench.cnn.measure.startup import Startup
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.train import precision, schedules
 from trainbench.cnn.train.checkpoints import CheckpointNotFoundException, Checkpoints
 from trainbench.cnn.train.evaluation import Accuracy, evaluate
-from trainbench.cnn.train.executor import Executor
+from trainbench.cnn.train.executor import Executor, compiled
 from trainbench.cnn.train.network import Network
 from trainbench.cnn.train.step import Step
 from trainbench.cnn.train.strategies import APPLYING_EACH
@@ -36,9 +37,11 @@ class Session:
         model: Any,
         devices: Sequence[str],
         membership: Membership | None = None,
+        startup: Startup | None = None,
     ) -> None:
         self.params, self.plan, self.dataset, self.model = params, plan, dataset, model
         self.devices, self.membership = devices, membership
+        self.startup = startup or Startup()
         self._started_s = time.monotonic()
         self.network = Network(_built(params, dataset, model), model)
         workers = membership.workers if membership else None
@@ -179,7 +182,9 @@ class Session:
         if self._coordinator is not None:
             return self._coordinator.executor(self.step)
         workers = self.step.strategy.workers
-        return Executor.collective(self.step, workers) if workers else Executor.of(self.step)
+        if workers is not None:
+            return Executor.collective(self.step, workers)
+        return Executor.of(self.step, lambda function: compiled(self.startup.traced(function)))
 
     def _source(self, subset: str) -> Source:
         batch = self.plan.train_batch if subset == "train" else self.plan.eval_batch

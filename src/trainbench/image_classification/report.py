@@ -58,6 +58,15 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
+class Startup:
+    """What a trial did before its steps; to compile is the first step, less its tracing."""
+
+    build_s: float | None
+    trace_s: float | None
+    compile_s: float | None
+
+
+@dataclass(frozen=True)
 class Measured:
     """What a trial's result.json says; empty where there is none."""
 
@@ -66,6 +75,7 @@ class Measured:
     images_per_s: float | None
     step_times_s: tuple[float, ...]
     evaluations: tuple[Evaluation, ...]
+    startup: Startup
 
     def percentiles(self) -> tuple[float, ...]:
         """Median, 90th and 99th percentile and the longest of the step times, in seconds."""
@@ -84,6 +94,7 @@ class _Result:
 def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> Reading:
     record = source.mapping(trial.result)
     stats, evaluations = record.get("stats"), record.get("evaluations")
+    startup = record.get("startup_s")
     result = fill(_Result, {**(stats if isinstance(stats, dict) else {}), **record})
     measured = Measured(
         trial=trial.index,
@@ -94,6 +105,11 @@ def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> R
             fill(Evaluation, e, keys=_KEYS)
             for e in (evaluations if isinstance(evaluations, list) else ())
             if isinstance(e, dict)
+        ),
+        startup=fill(
+            Startup,
+            startup if isinstance(startup, dict) else {},
+            keys={f"{name}_s": name for name in ("build", "trace", "compile")},
         ),
     )
     of_log = ({"epoch": e.epoch, "top_1": e.quality} for e in logged)
@@ -137,6 +153,24 @@ def _steps(results: Results) -> Table:
         for t in _timed(results)
     )
     return Table((*columns, *speeds), rows)
+
+
+def _startup(results: Results) -> Table:
+    """What each trial did before its steps."""
+    columns = ("Trial", "Build", "Trace", "Compile")
+    starts = ((trial.index, trial.measured.startup) for trial in _timed(results))
+    rows = tuple(
+        (
+            str(index),
+            *(_seconds(value) for value in (start.build_s, start.trace_s, start.compile_s)),
+        )
+        for index, start in starts
+    )
+    return Table(columns, rows)
+
+
+def _seconds(value: float | None) -> str:
+    return NA if value is None else f"{fixed(value, 1)} s"
 
 
 def _figures(results: Results) -> list[Figure]:
@@ -216,7 +250,7 @@ RESNET = Sections(
     ),
     second=("top-5", "top_5"),
     speed=_speed,
-    tables=lambda results: {"Steps": _steps(results)},
+    tables=lambda results: {"Steps": _steps(results), "Start-up": _startup(results)},
     figures=_figures,
     trial_columns=_trial_columns,
     # The logged rate follows a schedule, which is not the setting of that name.

@@ -14,6 +14,7 @@ from trainbench import __version__
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch
 from trainbench.cnn.measure.peak import compute_dtype, share_of_peak
+from trainbench.cnn.measure.startup import Startup
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.train.evaluation import Accuracy, Evaluated
 from trainbench.cnn.train.executor import compiled
@@ -31,6 +32,7 @@ def record(
     stats: dict[str, Any],
     clock: StepTimes,
     *,
+    startup: Startup,
     step: Step,
     batches: list[Batch],
     evaluations: Sequence[dict[str, Any]] = (),
@@ -38,11 +40,10 @@ def record(
 ) -> dict[str, Any]:
     """Everything about one run, ready for JSON; docs/cnn_measuring.md describes each key.
 
-    ``flops_per_image`` counts multiplications and additions of the forward pass; training takes
-    about three times as many, which ``percent_of_measured_peak`` assumes. ``notes`` are further
-    reasons why the result is degraded.
+    ``flops_per_image`` counts the forward pass; training takes about three times as many, which
+    ``percent_of_measured_peak`` assumes. ``notes`` are further reasons to be degraded.
     """
-    forward = flops_per_image(step, batches)
+    forward = flops_per_image(compiled(step.infer), batches)
     passes = 1 if params.forward_only else 3
     speed = stats.get("images_per_sec", 0.0)
     share = share_of_peak(
@@ -62,6 +63,7 @@ def record(
         "warmup_steps": plan.warmup,
         "first_step_s": clock.first_step_s,
         "compile_s": clock.compile_s(),
+        "startup_s": startup.seconds(),
         "step_s": percentiles(clock.times_s),
         "step_times_s": [round(seconds, 9) for seconds in clock.times_s],
         "evaluations": list(evaluations),
@@ -114,9 +116,9 @@ def peak_memory_bytes() -> int:
     return system.held_bytes(os.getpid())
 
 
-def flops_per_image(step: Step, batches: list[Batch]) -> int | None:
-    """Operations of one image's forward pass, from the graph; ``None`` if it cannot be counted."""
-    graph = compiled(step.infer).get_concrete_function(batches).graph
+def flops_per_image(infer: Any, batches: list[Batch]) -> int | None:
+    """Operations of one image in ``infer``, a ``tf.function``; ``None`` if it cannot be counted."""
+    graph = infer.get_concrete_function(batches).graph
     profiler = tf.compat.v1.profiler
     options = profiler.ProfileOptionBuilder(profiler.ProfileOptionBuilder.float_operation())
     quiet = options.with_empty_output().build()

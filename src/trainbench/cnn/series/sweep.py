@@ -13,6 +13,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+from trainbench.cnn import places
 from trainbench.cnn.flags.arguments import argv_of
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.series import batch_search, processes, repeats
@@ -66,6 +67,7 @@ def run(params: Params, file: str) -> None:
     """
     repeats.check_shared(params, "--sweep")
     path, wanted = Path(file), combinations(params)
+    places.check_file("sweep", path)
     path.parent.mkdir(parents=True, exist_ok=True)
     rows, flags = read(path), " ".join(argv_of(_common(params)))
     _check_same(path, rows, flags)

@@ -71,7 +71,12 @@ class Executor:
         return replace(self, infer=infer), constant.graph
 
 
+def weight_bytes(step: Step) -> int:
+    """What the weights take, of all copies."""
+    variables = [v for copy in step.copies for v in (*copy.trainable, *copy.state)]
+    return int(sum(v.shape.num_elements() * v.dtype.size for v in variables))
+
+
 def can_be_frozen(step: Step) -> bool:
     """Whether the weights are few enough to be constants of a graph."""
-    variables = [v for copy in step.copies for v in (*copy.trainable, *copy.state)]
-    return bool(sum(v.shape.num_elements() * v.dtype.size for v in variables) <= LARGEST_BYTES)
+    return weight_bytes(step) <= LARGEST_BYTES

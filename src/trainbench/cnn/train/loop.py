@@ -14,6 +14,7 @@ import tensorflow as tf
 from trainbench.cnn import console
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch, Batches
+from trainbench.cnn.measure.startup import Startup
 from trainbench.cnn.train.executor import Executor
 from trainbench.cnn.train.schedules import Rate
 from trainbench.errors import NotFiniteError
@@ -80,6 +81,7 @@ class Loop:
             stopped.
         end: local step to stop before.
         warmup: steps of a whole run before local step 0.
+        startup: of which the first step is the end.
         ended_early: why, asked before each step; ``None`` to go on.
     """
 
@@ -92,6 +94,7 @@ class Loop:
     first: int
     end: int
     warmup: int
+    startup: Startup = field(default_factory=Startup)
     ended_early: Callable[[], str | None] = lambda: None
 
     def __post_init__(self) -> None:
@@ -134,17 +137,24 @@ class Loop:
 
     def compile(self) -> None:
         """Run one step for the sake of compiling it; the caller puts the variables back."""
+        self._first(self.first)
+
+    def _first(self, local: int) -> dict[str, float]:
         started = time.perf_counter()
-        self._advance(self.batches.next(), self.first)
+        with self.startup.phase("compile"):
+            results = self._advance(self.batches.next(), local)
         self.clock.first_step_s = time.perf_counter() - started
+        self.startup.finish()
+        return results
 
     def _one(self, local: int) -> None:
         self.watcher.before_step(local)
         clock, started = self.clock, time.perf_counter()
-        results = self._advance(self.batches.next(), local)
-        seconds = time.perf_counter() - started
         if clock.first_step_s is None:
-            clock.first_step_s = seconds
+            results = self._first(local)
+        else:
+            results = self._advance(self.batches.next(), local)
+        seconds = time.perf_counter() - started
         clock.last_loss = results.get("loss")
         self._check_finite(results, local)
         if local < 0:
