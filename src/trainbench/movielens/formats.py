@@ -31,7 +31,8 @@ MOST_LINE_BYTES = 256 << 20
 _DTYPES = {"rating": "float64"}
 _IDS = ("userId", "movieId", "timestamp")
 _CONVERT = "write a newline instead, with tr '\\r' '\\n' for example"
-_INTEGER = re.compile(r"\s*[+-]?[0-9]{1,19}\s*")
+# Spaces as C has them, which pandas passes over; \s has more.
+_INTEGER = re.compile(r"[ \t\v\f\r]*[+-]?[0-9]{1,19}[ \t\v\f\r]*")
 
 
 @dataclass(frozen=True)

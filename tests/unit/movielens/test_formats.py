@@ -115,6 +115,8 @@ BAD_ROWS = {
     "\x00\x00\x00": "a null byte",
     "1\x00,2,3,4": "a null byte",
     "1,2,3,4\r5,6,7,8": "a carriage return inside a line",
+    "1\x1e,2,3,4": "userId is not a whole number",
+    "\u00a01,2,3,4": "userId is not a whole number",
     '"1",2,3,4': "userId is not a whole number",
 }
 
