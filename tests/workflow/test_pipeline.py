@@ -211,8 +211,11 @@ def test_a_target_that_a_guess_reaches_is_refused_before_any_accuracy(
 
 
 def test_a_run_without_a_target_trains_its_epochs_and_reaches_nothing(
-    finished: Path, tmp_path: Path
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    raw, stitched = tmp_path / "raw.log", tmp_path / "stitched.log"
+    monkeypatch.setenv("COMPLIANCE_FILE", str(raw))
+    monkeypatch.setenv("STITCHED_COMPLIANCE_FILE", str(stitched))
     shutil.copytree(finished, tmp_path, symlinks=True, dirs_exist_ok=True)
     words = ["--seed=7", "--set=target_hit_rate=none", "--set=max_epochs=3"]
     words += ["--set=epochs_between_evals=2", "--set=last_batch=mask"]
@@ -230,7 +233,17 @@ def test_a_run_without_a_target_trains_its_epochs_and_reaches_nothing(
     assert [epoch["hits"] is not None for epoch in epochs] == [False, True, True]
     assert "epoch 1/3  not evaluated  loss" in trial.stdout.read_text()
     assert 'run_stop: {"success": false}' in trial.compliance_raw.read_text()
+    assert "stitched.log: MLPerf time: " in err
+    logged = [line.removeprefix("NCF_RAW_") for line in raw.read_text().splitlines()]
+    assert len(logged) == len(stitched.read_text().splitlines())
+    assert sum("run_start" in line for line in logged) == 1
+    assert any("input_step_train_neg_gen" in line for line in logged)
+    assert any("preproc_hp_min_ratings" in line for line in logged)
+    monkeypatch.delenv("COMPLIANCE_FILE")
+    monkeypatch.delenv("STITCHED_COMPLIANCE_FILE")
     assert _run(tmp_path, "stitch")[0] == 0
+    (result,) = (tmp_path / "runs" / "latest").glob("results/*/ncf/result_0.txt")
+    assert stitched.read_bytes() == result.read_bytes()
     assert _run(tmp_path, "report")[0] == CACHES_KEPT
     results = json.loads((DataDir(tmp_path).run("latest").report / "results.json").read_text())
     assert results["verdict"]["headline"] == "Trained without a target, not compliant"

@@ -15,7 +15,7 @@ from trainbench.configuration import to_json
 from trainbench.errors import ConfigError, MachineError
 from trainbench.files import damage_told, read_object
 from trainbench.progress import log_line
-from trainbench.trials import trial_set
+from trainbench.trials import exports, trial_set
 from trainbench.trials.lock import locked, recorded, recorded_of
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec, benchmark_of
@@ -42,6 +42,9 @@ def train(spec: SetSpec, *, defer_verdict: bool) -> None:
         return
     with locked(spec.data, "train"):
         run = trial_set.run_set(spec)
+        out = exports.destination(exports.STITCHED)
+        if out is not None:
+            stitch_to(run, out)
         if not defer_verdict:
             trial_set.require_target(run, spec.benchmark.quality)
 
@@ -56,15 +59,30 @@ def run_all(spec: SetSpec, source: Source) -> tuple[RunDir, int]:
             load(benchmark.prepare)(config, data)
         with recorded(data, "train"):
             run = trial_set.run_set(spec)
-        stitch(run)
+        stitch(run, out=exports.destination(exports.STITCHED))
         whole.exit_code = report(run)
         return run, whole.exit_code
 
 
-def stitch(run: RunDir, *, dialect: str = "v05") -> None:
-    """Stitch and check the compliance logs of every trial of ``run``."""
+def stitch(run: RunDir, *, dialect: str = "v05", out: Path | None = None) -> None:
+    """Stitch and check the compliance logs of every trial of ``run``; of the only one also to out.
+
+    Raises:
+        ConfigError: ``out`` for several trials.
+    """
     with recorded_of(run, "stitch"):
         _stitch(run, dialect)
+        if out is not None:
+            stitch_to(run, out)
+
+
+def stitch_to(run: RunDir, out: Path) -> None:
+    """Write the stitched log of the only trial of ``run`` to ``out`` and say the time."""
+    from trainbench.compliance.stitch import stitch_trial
+
+    if len(run.trials) != 1:
+        raise ConfigError(f"{out}: one file for {len(run.trials)} trials; wanted a run of one")
+    log_line(f"{out}: {stitch_trial(run.trials[0], out).summary}")
 
 
 def _stitch(run: RunDir, dialect: str) -> None:

@@ -61,7 +61,8 @@ _TOOLS_CHECKER = click.option(
     "--out",
     envvar="STITCHED_COMPLIANCE_FILE",
     type=FILE,
-    help="Write what --log gives to this file. Default: standard output.",
+    help="Write what --log gives, or the log of a run of one trial, to this file. "
+    "Default for --log: standard output.",
 )
 def stitch(
     data_dir: Path, run_path: Path | None, dialect: str, logs: tuple[Path, ...], out: Path | None
@@ -70,7 +71,8 @@ def stitch(
     if logs and run_path is None:
         _stitch_logs(logs, out)
         return
-    pipeline.stitch(pipeline.existing_run(run_path or DataDir(data_dir).latest), dialect=dialect)
+    run = pipeline.existing_run(run_path or DataDir(data_dir).latest)
+    pipeline.stitch(run, dialect=dialect, out=out)
 
 
 def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:

@@ -44,7 +44,7 @@ from trainbench.machine.load import load_of, read_samples, timed
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.machine.sampler import sampled
 from trainbench.progress import duration, log_line
-from trainbench.trials import chain, child
+from trainbench.trials import chain, child, exports
 from trainbench.trials.clock import timed_span
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.spec import Run, SetSpec, TrialSpec
@@ -78,6 +78,7 @@ def run_set(spec: SetSpec) -> RunDir:
         ConfigError, DataIntegrityError, MachineError: no usable data, or a trial failed for a
             reason that would fail the next one as well.
     """
+    exports.require_possible(spec.runs)
     inputs: Inputs = load(spec.benchmark.inputs)(spec.config, spec.data)
     run = (None if spec.fresh else _interrupted_run(spec)) or _new_run(spec, inputs)
     started = time.monotonic()
@@ -230,7 +231,10 @@ def _finished(spec: SetSpec, run: RunDir, index: int) -> Status:
     trial.root.mkdir()
     one = TrialSpec.of(spec, run, index=index, seed=seed)
     command = child.command(trial.spec, "trainbench.trials.child:trial", one.to_json())
-    _run_in_process(trial, command, seed, spec.drop_cache_location)
+    try:
+        _run_in_process(trial, command, seed, spec.drop_cache_location)
+    finally:
+        exports.export_raw_log(trial)
     if chain.promised(run):
         chain.seal_trial(run, trial)
     return _status(spec, run, index)

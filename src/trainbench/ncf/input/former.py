@@ -28,8 +28,8 @@ FORMER: Mapping[str, str] = {
     "seed": "use the option --seed",
     "train_epochs": "use max_epochs",
     "use_xla_for_gpu": "use xla",
-    "tpu_gcp_project": "nothing is needed: the address in tpu is enough",
-    "tpu_zone": "nothing is needed: the address in tpu is enough",
+    "tpu_gcp_project": "nothing is needed: the name in tpu is enough",
+    "tpu_zone": "nothing is needed: the name in tpu is enough",
     # Of the generator, and between the two
     "cache_id": "nothing is needed: each run has a work folder of its own",
     "num_items": "nothing is needed: the cache has it",

@@ -333,5 +333,5 @@ class _Process:
         by_code = {kind.exit_code: kind for kind in kinds}
         kind = by_code.get(self._child.poll() or 0, TrainbenchError)
         lines = self._log.read_text(errors="replace").splitlines()[-LAST_LINES:]
-        tail = "".join(f"\n  {line}" for line in lines) or " nothing"
-        return kind(f"the input producer {what}; the last lines of {self._log}:{tail}")
+        tail = " | ".join(lines) or "nothing"
+        return kind(f"the input producer {what}; the last lines of {self._log}: {tail}")
