@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
@@ -143,6 +143,7 @@ class Benchmark:
         prove: ``(run, trial, data) -> proof``: computes the quality of a trial that has ended a
             second time, by other code; ``str(proof)`` says what was found, ``proof.proved`` whether
             it holds. ``data`` may be ``None``: the data directory of the run. Empty for none.
+        former: names of options that are not there any more, each with what to do instead.
         repeated: what a replay compares; ``None`` where trials cannot be replayed.
     """
 
@@ -176,6 +177,7 @@ class Benchmark:
     report: str = "trainbench.reporting.sections:PLAIN"
     prove: str = ""
     repeated: Repeated | None = None
+    former: Mapping[str, str] = field(default_factory=dict)
 
     def preset(self, name: str) -> Any:
         """The configuration called ``name``; a ``ConfigError`` names the nearest otherwise."""

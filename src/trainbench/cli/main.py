@@ -66,6 +66,20 @@ def cli() -> None:
     """Train a model to a quality target and report a time that can be defended."""
 
 
+def _with_successor(error: click.ClickException) -> click.ClickException:
+    """The error that also says what to use in place of an option that a benchmark no longer has."""
+    if not isinstance(error, click.NoSuchOption) or error.ctx is None:
+        return error
+    name = error.option_name.lstrip("-").replace("-", "_")
+    groups = {benchmark.command for benchmark in registered().values()}
+    mine = groups & set(error.ctx.command_path.split()) or {""}
+    for benchmark in registered().values():
+        if benchmark.command in mine and name in benchmark.former:
+            told = f"No such option: {error.option_name}: {benchmark.former[name]}"
+            return click.UsageError(f"{told} (settings: --set KEY=VALUE)", error.ctx)
+    return error
+
+
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
     guard_terminal()
@@ -75,7 +89,7 @@ def main() -> NoReturn:
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
     except click.ClickException as error:
-        error.show()
+        _with_successor(error).show()
         sys.exit(error.exit_code)
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, click.exceptions.Abort):

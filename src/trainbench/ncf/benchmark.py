@@ -12,6 +12,7 @@ from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.machine.system import nvidia_gpus
 from trainbench.ncf import config
 from trainbench.ncf.config import CHOICES, NcfConfig
+from trainbench.ncf.input.former import FORMER
 from trainbench.ncf.input.workdir import COME_WITHIN_S
 
 _TRAIN = ("train", "pipeline")
@@ -109,6 +110,7 @@ NCF = Benchmark(
     options=_OPTIONS,
     report="trainbench.ncf.report:NCF",
     prove="trainbench.ncf.proof.prove:prove",
+    former=FORMER,
     repeated=Repeated(
         inputs=("candidates_sha256", "first_batch_sha256", "epoch_sha256"),
         results=("hits", "mean_loss", "ndcg"),
