@@ -29,7 +29,7 @@ SAME_EACH_TIME = ("epoch", "mean_loss", "hits", "users", "epoch_sha256", "first_
 GOOD = 5
 """The page cache is left alone, for the sake of others on this machine; so its log says too little
 for level 2. All else of the run is as it should be."""
-CODES = {0, 1, 3, 5, 6, 130}
+CODES = {0, 1, 5, 6, 130}
 """How a disturbed run may end by itself; a signal's number is negative."""
 
 

@@ -8,6 +8,7 @@ cache.json holds no time and no path: equal inputs give equal bytes.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -24,6 +25,7 @@ from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import (
     UNFINISHED,
     damage_told,
+    named,
     read_record,
     sha256_of,
     whole_folder,
@@ -38,6 +40,8 @@ FORMAT = 1
 RECORD = "cache.json"
 COMPLIANCE_LOG = "compliance_raw.log"
 LOG_SUM = "compliance_raw.log.sha256"
+# These say nothing about the file, and another cache would not help.
+_OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES)
 
 # Name of every array -> its type. Little-endian everywhere, so that hashes travel.
 ARRAYS: Mapping[str, str] = {
@@ -211,8 +215,11 @@ def _open_array(
 ) -> npt.NDArray[Any]:
     path, wanted = folder / f"{name}.npy", record["arrays"][name]
     try:
-        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        with named(path):
+            array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_SYSTEM:
+            raise
         raise DataIntegrityError(f"{path}: {error}; run preprocess again") from None
     found = {"dtype": array.dtype.str, "shape": list(array.shape)}
     if verify:

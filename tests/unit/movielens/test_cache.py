@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,6 +154,21 @@ def test_damage_is_found_by_readers_and_mended_by_preprocess(
     assert "because it is damaged" in capsys.readouterr().err
     assert bytes_of(folder) == whole
     assert [p.name for p in data.caches.iterdir()] == [folder.name]
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_a_fault_of_the_system_is_no_damage_of_the_cache(
+    number: int, config: NcfConfig, data: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = split.run(config.split_spec, data)
+
+    def failing(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(np, "load", failing)
+    with pytest.raises(OSError, match=os.strerror(number)) as caught:
+        split.run(config.split_spec, data)
+    assert str(folder) in str(caught.value)
 
 
 def test_a_record_of_an_older_format_is_refused(config: NcfConfig, data: DataDir) -> None:
