@@ -59,7 +59,7 @@ class Source:
         decode = msgspec.json.Decoder(kind).decode
         for number, line in enumerate(lines, start=1):
             if not UNUSUAL.search(line):
-                with suppress(msgspec.MsgspecError):
+                with suppress(msgspec.MsgspecError, RecursionError):
                     found.append(decode(line))
                     continue
             try:

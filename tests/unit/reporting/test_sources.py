@@ -56,3 +56,12 @@ def test_the_quick_reader_gives_what_the_careful_one_gives(
         wanted = careful.records(path, Measured)
     assert repr(found) == repr(wanted)
     assert quick.missing == careful.missing
+
+
+@pytest.mark.parametrize("deep", ["[" * 60_000, '{"a":' * 60_000, '{"epoch": ' + "[" * 60_000])
+def test_a_line_of_brackets_is_noted_and_the_next_one_read(deep: str, tmp_path: Path) -> None:
+    path = tmp_path / "epochs.jsonl"
+    path.write_text(f'{deep}\n{{"epoch": 1}}\n')
+    source = Source(tmp_path)
+    assert [record.epoch for record in source.records(path, Measured)] == [1]
+    assert source.missing[0] == "epochs.jsonl line 1: not JSON"
