@@ -16,11 +16,11 @@ from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input import datasets
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
-from trainbench.cnn.measure.startup import Startup
 from trainbench.cnn.mlperf import lines as mlperf
 from trainbench.cnn.models import registry
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.session import Session
+from trainbench.cnn.startup import Startup
 from trainbench.progress import log_line
 
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from trainbench.cnn import console, environment, places, rules
 from trainbench.cnn.flags import arguments
 from trainbench.cnn.flags.params import Params
-from trainbench.cnn.measure.startup import Startup
 from trainbench.cnn.mlperf import file
+from trainbench.cnn.startup import Startup
 from trainbench.errors import Interrupted, MachineError, TrainbenchError, system_text
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ import tensorflow as tf
 from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch, Batches, Source, is_synthetic
-from trainbench.cnn.measure.startup import Startup
 from trainbench.cnn.plan import Plan
+from trainbench.cnn.startup import Startup
 from trainbench.cnn.train import precision, schedules
 from trainbench.cnn.train.checkpoints import CheckpointNotFoundException, Checkpoints
 from trainbench.cnn.train.evaluation import Accuracy, evaluate

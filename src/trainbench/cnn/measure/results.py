@@ -14,8 +14,8 @@ from trainbench import __version__
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch
 from trainbench.cnn.measure.peak import compute_dtype, share_of_peak
-from trainbench.cnn.measure.startup import Startup
 from trainbench.cnn.plan import Plan
+from trainbench.cnn.startup import Startup
 from trainbench.cnn.train.evaluation import Accuracy, Evaluated
 from trainbench.cnn.train.executor import compiled
 from trainbench.cnn.train.loop import StepTimes

@@ -14,7 +14,7 @@ import tensorflow as tf
 from trainbench.cnn import console
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch, Batches
-from trainbench.cnn.measure.startup import Startup
+from trainbench.cnn.startup import Startup
 from trainbench.cnn.train.executor import Executor
 from trainbench.cnn.train.schedules import Rate
 from trainbench.errors import NotFiniteError

@@ -9,8 +9,8 @@ from pathlib import Path
 import cnn_standins
 import pytest
 
-from trainbench.cnn.measure import startup
-from trainbench.cnn.measure.startup import Startup
+from trainbench.cnn import startup
+from trainbench.cnn.startup import Startup
 
 
 @pytest.fixture
