@@ -82,7 +82,14 @@ def run(case: Case, wanted: Undisturbed) -> Iterator[str]:
                 how["preexec_fn"] = lambda: resource.setrlimit(*limit)
             if case.error == "EIO":
                 random_ = f"enable_random name={case.call},probability={case.amount}"
-                how["command"] = ["fiu-run", "-x", "-f", name, "-c", f"{random_},failinfo={EIO}"]
+                how["command"] = [
+                    "fiu-run",
+                    "-x",
+                    "-f",
+                    f"{name}/fiu",
+                    "-c",
+                    f"{random_},failinfo={EIO}",
+                ]
             yield f"{case.error}: exit {_disturbed(folder / 'data', str(case), **how)}"
             grow()
             assert finished(folder / "data") == wanted.products, f"{case}: another result"

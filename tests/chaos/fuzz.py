@@ -60,6 +60,7 @@ def run(case: Case, wanted: Undisturbed) -> Iterator[str]:
                 *("-max_len=4096", f"-artifact_prefix={name}/", str(corpus)),
             ],
             check=False,
+            env={**os.environ, "TMPDIR": name},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
