@@ -6,10 +6,12 @@ Every file is a pure function of the run directory: no clock, no host name, no a
 from __future__ import annotations
 
 import csv
+import gc
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib import resources
 from pathlib import Path
@@ -64,6 +66,19 @@ class ReportFiles:
     junit: Path
 
 
+@contextmanager
+def _collecting_later() -> Iterator[None]:
+    """A report makes millions of records and few cycles: looking for these is a seventh of it."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@_collecting_later()
 def write_report(
     run: RunDir, out: Path | None = None, *, benchmark: Benchmark, compare: Sequence[RunDir] = ()
 ) -> ReportFiles:
