@@ -294,6 +294,14 @@ def read_file(path: Path) -> bytes:
         raise ValueError(f"cannot be read ({error.strerror})") from None
 
 
+def text_or_empty(path: Path) -> str:
+    """The text of a file of the system without white space around it; empty where there is none."""
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return ""
+
+
 def read_object(path: Path) -> dict[str, Any]:
     """The JSON object in ``path``; a ``ValueError`` says in words why there is none."""
     return parse_object(read_file(path))

@@ -182,9 +182,10 @@ def score(
     0.6 and later are scored by mlperf-logging.
     """
     from trainbench.compliance import score as scoring
+    from trainbench.compliance import score_text
 
     result = scoring.score(folder, order=order, checker=checker, rules=ruleset)
-    render = scoring.to_json if as_json else scoring.to_text
+    render = score_text.to_json if as_json else score_text.to_text
     reference = scoring.LEGACY_REFERENCE if legacy_reference else None
     click.echo(render(result, reference=reference), nl=False)
 

@@ -10,10 +10,9 @@ Logs of later rounds are scored by ``mlperf_logging``, whose rules are other one
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -36,9 +35,8 @@ from trainbench.compliance.reading import (
     result_logs,
 )
 from trainbench.compliance.rules.levels import ruleset
-from trainbench.compliance.submission.verifier import INFINITE_TIME_S, Judged, Printed, printed
+from trainbench.compliance.submission.verifier import Judged, Printed, printed
 from trainbench.compliance.tags import ncf as tags
-from trainbench.display.visible import one_line
 from trainbench.errors import ConfigError, DataIntegrityError
 
 BOOTSTRAP_SAMPLES = 10_000
@@ -254,7 +252,7 @@ def _named_benchmark(folder: Path, logs: Sequence[_Log]) -> str:
     named = {log.events[0].benchmark for log in logs if log.events}
     if not named:
         raise DataIntegrityError(
-            f"{folder}: none of {_plural(len(logs), 'log')} has a line that can be read; "
+            f"{folder}: none of {plural(len(logs), 'log')} has a line that can be read; "
             f"{logs[0].name}: {_unread(logs[0])}"
         )
     if len(named) > 1 or not all(map(run_rule, named)):
@@ -376,7 +374,7 @@ def _later_notes(runs: Sequence[RunScore], found: LaterScore) -> list[str]:
     if found.failure:
         notes.append(f"no score: {found.failure}")
     if len(runs) != found.wanted:
-        notes.append(f"not a whole result: {_plural(len(runs), 'log')}, wanted {found.wanted}")
+        notes.append(f"not a whole result: {plural(len(runs), 'log')}, wanted {found.wanted}")
     if found.scaling != 1.0:
         notes.append(f"multiplied by {found.scaling} of scaling.json")
     return [*notes, *_gaps(runs)]
@@ -448,15 +446,15 @@ def _notes(runs: Sequence[RunScore], converged: Sequence[RunScore], wanted: RunR
     notes = []
     if len(runs) != wanted.runs or len(converged) < wanted.counted:
         notes.append(
-            f"not the v0.5 statistic: {_plural(len(runs), 'log')} and "
-            f"{_plural(len(converged), 'converged run')}, "
+            f"not the v0.5 statistic: {plural(len(runs), 'log')} and "
+            f"{plural(len(converged), 'converged run')}, "
             f"wanted {wanted.runs} and {wanted.counted}"
         )
     contradicted = [
         run.index for run in runs if run.outcome.success not in (None, run.outcome.converged)
     ]
     if contradicted:
-        notes.append(f"run_stop contradicts eval_accuracy in runs {_list(contradicted)}")
+        notes.append(f"run_stop contradicts eval_accuracy in runs {listed(contradicted)}")
     return [*notes, *_gaps(runs)]
 
 
@@ -468,105 +466,15 @@ def _gaps(runs: Sequence[RunScore]) -> list[str]:
         for before, after in pairwise([-1, *present])
         if after > before + 1
     ]
-    return [f"no log for runs {_list(gaps)}"] if gaps else []
+    return [f"no log for runs {listed(gaps)}"] if gaps else []
 
 
-def _plural(number: int, noun: str) -> str:
+def plural(number: int, noun: str) -> str:
+    """``1 log``, ``2 logs``."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _list(items: Sequence[object]) -> str:
+def listed(items: Sequence[object]) -> str:
+    """The first twenty, and how many more."""
     shown = ", ".join(map(str, items[:20]))
     return shown if len(items) <= 20 else f"{shown} and {len(items) - 20} more"
-
-
-def to_json(result: Score, *, reference: Reference | None = None) -> str:
-    """The text of ``score --json``, the same for the same logs."""
-    content = {
-        "schema": 1,
-        **asdict(result),
-        "convergence_rate": result.convergence_rate,
-        "statement": UNVERIFIED,
-    }
-    if reference is not None:
-        content["comparison"] = {
-            "denominator": asdict(reference),
-            "reference_over_result": result.speed_up(reference),
-        }
-    return json.dumps(content, indent=2) + "\n"
-
-
-def to_text(result: Score, *, reference: Reference | None = None) -> str:
-    """What ``score`` prints."""
-    lines = [
-        f"{one_line(str(result.folder))}: {len(result.runs)} runs, {result.converged} converged "
-        f"({100 * result.convergence_rate:.0f} %), first by {result.order}"
-    ]
-    lines += [f"NOTE {one_line(note)}" for note in result.notes]
-    lines += map(one_line, _left_out(result.runs))
-    if result.mean_s is not None:
-        lines += _statistic_lines(result)
-    elif not result.converged:
-        lines.append("no run converged: there is no time to train")
-    lines += [_verifier_line(result.verifier)] if result.verifier else []
-    if reference is not None and result.mean_s is not None:
-        lines.append(
-            f"{reference.time_s:.0f} s / {result.mean_s:.2f} s = {result.speed_up(reference):.2f} "
-            f"(denominator: {reference.name})"
-        )
-    return "\n".join([*lines, UNVERIFIED]) + "\n"
-
-
-def _left_out(runs: Sequence[RunScore]) -> Iterable[str]:
-    """The files that do not count, by reason."""
-    by_reason: dict[str, list[str]] = {}
-    for run in runs:
-        if run.reason:
-            by_reason.setdefault(run.reason, []).append(run.file)
-    for reason, files in by_reason.items():
-        yield f"{_list(files)}: not counted: {reason}"
-
-
-def _verifier_line(found: Printed) -> str:
-    tool = "v0.5 result verifier"
-    if found.time_s is None:
-        return f"{tool}: no time ({found.reason})"
-    infinite = ""
-    if found.infinite:
-        runs = _plural(found.infinite, "run")
-        infinite = f"; {runs} that did not converge with {INFINITE_TIME_S:,.2f} s each"
-    return f"{tool}: {found.time_s:,.2f} s ({found.division} division{infinite})"
-
-
-def _statistic_lines(result: Score) -> list[str]:
-    kept = len(result.counted) - len(result.dropped)
-    if result.rules != "v0.5":
-        runs = f"mean of {_plural(kept, 'run')}; dropped runs {_list(result.dropped) or 'none'}"
-        minutes = (result.mean_s or 0.0) / 60
-        lines = [f"{result.rules} score: {result.mean_s:.2f} s = {minutes:.3f} min, {runs}"]
-    elif result.official:
-        first = f"v0.5 statistic: {result.mean_s:.2f} s, mean of {_plural(kept, 'run')}; dropped "
-        lines = [first + f"the fastest and the slowest, runs {_list(result.dropped)}"]
-    else:
-        lines = [f"time to train: {result.mean_s:.2f} s, mean of all {kept} converged runs"]
-    lines.append(f"counted runs: {', '.join(str(index) for index in result.counted)}")
-    spread = f"{result.shortest_s:.2f} to {result.longest_s:.2f} s, median {result.median_s:.2f} s"
-    if result.standard_deviation_s is not None and result.mean_s:
-        share = 100 * result.standard_deviation_s / result.mean_s
-        spread += f"; sd of the averaged {result.standard_deviation_s:.2f} s ({share:.1f} %)"
-    lines.append(f"spread: {spread}")
-    own = registered().get(result.benchmark)
-    every = own.quality.every if own else "evaluation"
-    if result.epochs:
-        lines.append(
-            f"{every}s to target: {min(result.epochs)} to {max(result.epochs)}, "
-            f"mean {sum(result.epochs) / len(result.epochs):.2f}"
-        )
-    if result.interval is not None:
-        rule = run_rule(result.benchmark)
-        hits = rule.counted if rule else 0
-        lines.append(
-            f"95 % bootstrap: {result.interval.low:.2f} to {result.interval.high:.2f} s; "
-            f"{hits} hits in {100 * result.interval.complete:.0f} % of the samples"
-        )
-    return lines

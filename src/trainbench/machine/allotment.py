@@ -15,6 +15,8 @@ from typing import Any
 
 import psutil
 
+from trainbench.files import text_or_empty
+
 _PROC, _CGROUPS = Path("/proc"), Path("/sys/fs/cgroup")
 # An unlimited version 1 group reports a page-rounded 2**63.
 _UNLIMITED_BYTES = 1 << 62
@@ -72,7 +74,7 @@ def throttling(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> float | None:
     names = {"throttled_usec": 1e6, "throttled_time": 1e9}
     found = []
     for root, parts in _groups(proc, cgroups):
-        for line in _text(Path(root, *parts, "cpu.stat")).splitlines():
+        for line in text_or_empty(Path(root, *parts, "cpu.stat")).splitlines():
             name, _, value = line.partition(" ")
             if name in names and value.isdigit():
                 found.append(int(value) / names[name])
@@ -81,7 +83,7 @@ def throttling(proc: Path = _PROC, cgroups: Path = _CGROUPS) -> float | None:
 
 def _groups(proc: Path, cgroups: Path) -> Iterable[tuple[Path, tuple[str, ...]]]:
     """Mount and path of every group that this process is in, those above it included."""
-    for line in _text(proc / "self" / "cgroup").splitlines():
+    for line in text_or_empty(proc / "self" / "cgroup").splitlines():
         _, _, rest = line.partition(":")
         controllers, _, name = rest.partition(":")
         parts = PurePosixPath(name).parts[1:]
@@ -100,26 +102,19 @@ def _mounts(controllers: str, cgroups: Path) -> tuple[Path, ...]:
 
 def _memory_bytes(group: Path) -> Iterable[int]:
     for name in ("memory.max", "memory.limit_in_bytes"):
-        text = _text(group / name)
+        text = text_or_empty(group / name)
         if text.isdigit() and int(text) < _UNLIMITED_BYTES:
             yield int(text)
 
 
 def _cpus(group: Path) -> Iterable[float]:
-    quota = _text(group / "cpu.max").split() or [
-        _text(group / "cpu.cfs_quota_us"),
-        _text(group / "cpu.cfs_period_us"),
+    quota = text_or_empty(group / "cpu.max").split() or [
+        text_or_empty(group / "cpu.cfs_quota_us"),
+        text_or_empty(group / "cpu.cfs_period_us"),
     ]
     if len(quota) == 2 and quota[0].isdigit() and quota[1].isdigit() and int(quota[1]):
         yield int(quota[0]) / int(quota[1])
 
 
 def _topology(number: int, name: str) -> str:
-    return _text(Path(f"/sys/devices/system/cpu/cpu{number}/topology", name))
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""
+    return text_or_empty(Path(f"/sys/devices/system/cpu/cpu{number}/topology", name))

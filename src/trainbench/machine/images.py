@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.files import object_or_empty, write_json
-from trainbench.machine.page_cache import DOCKER_SOCKET
-from trainbench.machine.privileges import in_step
+from trainbench.machine.privileges import ENGINE_SOCKET, in_step
 from trainbench.progress import log_line
 
 TITLE = "org.opencontainers.image.title"
@@ -37,7 +36,7 @@ def images(remembered: Path) -> list[dict[str, Any]]:
     Args:
         remembered: folder of a JSON file per image, made where it is missing.
     """
-    if not (in_step() and DOCKER_SOCKET.exists()):
+    if not (in_step() and ENGINE_SOCKET.exists()):
         return []
     import docker
     from docker.errors import DockerException

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import Any
 
 from trainbench.machine import cache_service
+from trainbench.machine.privileges import ENGINE_SOCKET
 from trainbench.machine.system import in_container
 
 DROP_CACHES = "/proc/sys/vm/drop_caches"
-DOCKER_SOCKET = Path("/var/run/docker.sock")
 TIMEOUT_S = 120
 # What is left after a drop of a machine at work: pages read again since, and pages being written.
 # Less than a fifth of the cache of ml-20m, and every disk reads it in less than a second.
@@ -100,7 +100,7 @@ def drop_here(location: str = DROP_CACHES) -> CacheDrop:
         ("direct write", lambda: _write_directly(location)),
         ("sudo", lambda: _write_with_sudo(location)),
     ]
-    if location == DROP_CACHES and in_container() and DOCKER_SOCKET.exists():
+    if location == DROP_CACHES and in_container() and ENGINE_SOCKET.exists():
         attempts = [
             ("bind mount container", lambda: _run_sidecar(privileged=False)),
             ("privileged container", lambda: _run_sidecar(privileged=True)),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 
+from trainbench.files import text_or_empty
 from trainbench.machine.load import Gpu
 
 _SYS, _PROC = Path("/sys"), Path("/proc")
@@ -43,7 +44,7 @@ def cpu_mhz() -> float | None:
 def thermal_throttles(numbers: Collection[int], sys: Path = _SYS) -> int | None:
     """How often the cores of the CPUs ``numbers`` were slowed because of heat since the start."""
     names = (f"devices/system/cpu/cpu{n}/thermal_throttle/core_throttle_count" for n in numbers)
-    told = [int(text) for name in names if (text := _text(sys / name)).isdigit()]
+    told = [int(text) for name in names if (text := text_or_empty(sys / name)).isdigit()]
     return sum(told) if told else None
 
 
@@ -51,7 +52,10 @@ def energy_uj(sys: Path = _SYS) -> dict[str, tuple[int, int]]:
     """RAPL's energy of each CPU package so far, in microjoules, and where the count begins anew."""
     found = {}
     for zone in sorted((sys / "class" / "powercap").glob("intel-rapl:*")):
-        energy, most = _text(zone / "energy_uj"), _text(zone / "max_energy_range_uj")
+        energy, most = (
+            text_or_empty(zone / "energy_uj"),
+            text_or_empty(zone / "max_energy_range_uj"),
+        )
         if zone.name.count(":") == 1 and energy.isdigit() and most.isdigit():
             found[zone.name] = int(energy), int(most)
     return found
@@ -141,10 +145,3 @@ def _number(text: str) -> float | None:
     with contextlib.suppress(ValueError):
         return float(text)
     return None
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text().strip()
-    except OSError:
-        return ""

@@ -16,8 +16,10 @@ from typing import Any
 
 import psutil
 
+from trainbench.files import text_or_empty
 from trainbench.machine import allotment
 
+CPU_INFO = Path("/proc/cpuinfo")
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 # By which libraries choose how they add and multiply. A virtual machine may hide some of its CPU's.
 INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", *BF16_FLAGS)
@@ -71,13 +73,14 @@ def record(
 
 def cpu() -> dict[str, Any]:
     """Model, and the sockets, physical cores and hardware threads that this process may use."""
-    model = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    told = text_or_empty(CPU_INFO)
+    model, words = re.search(r"^model name\s*:\s*(.+)$", told, re.MULTILINE), set(told.split())
     return {
         "model": model.group(1) if model else platform.machine(),
         "sockets": allotment.sockets(),
         "cores": allotment.cores(),
         "threads": allotment.cpus(),
-        "instruction_sets": [s for s in INSTRUCTION_SETS if s in _read("/proc/cpuinfo").split()],
+        "instruction_sets": [name for name in INSTRUCTION_SETS if name in words],
     }
 
 
@@ -112,7 +115,7 @@ def host() -> dict[str, Any]:
 
 def has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 by itself."""
-    return bool(set(BF16_FLAGS) & set(_read("/proc/cpuinfo").split()))
+    return bool(set(BF16_FLAGS) & set(text_or_empty(CPU_INFO).split()))
 
 
 def nvidia_gpus() -> list[dict[str, Any]]:
@@ -135,7 +138,9 @@ def cuda_version() -> str | None:
 
 def os_name() -> str:
     """The distribution's own name for itself."""
-    found = re.search(r'^PRETTY_NAME="?([^"\n]+)', _read("/etc/os-release"), re.MULTILINE)
+    found = re.search(
+        r'^PRETTY_NAME="?([^"\n]+)', text_or_empty(Path("/etc/os-release")), re.MULTILINE
+    )
     return found.group(1) if found else platform.system()
 
 
@@ -179,13 +184,6 @@ def _output(*command: str) -> str:
     except (OSError, subprocess.SubprocessError):
         return ""
     return done.stdout
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text()
-    except OSError:
-        return ""
 
 
 def version(package: str) -> str | None:

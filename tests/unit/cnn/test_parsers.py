@@ -41,7 +41,7 @@ LINES = {
     "perfkit, a worker": f"{PERFKIT} --job_name=worker {WORKERS} --job_name=worker --task_index=1",
     "kubeflow": KUBEFLOW,
     "kubeflow's launcher": f"{KUBEFLOW} --job_name=worker {WORKERS} --task_index=0",
-    "aws": "--batch_size=256 --model=resnet50_v1.5 --train_dir=/root/test00 --device=cpu "
+    "aws": "--batch_size=256 --model=resnet50_v1.5 --train_dir=/opt/test00 --device=cpu "
     "--data_format=NHWC --num_inter_threads=0 --num_intra_threads=36 --mkl=True "
     "--kmp_blocktime=0",
     "dlbs": "--per_gpu_thread_count=1 --xla=false --use_fp16=true --use_tf_layers=true "

@@ -16,7 +16,8 @@ from trainbench.compliance.dialects.mllog import format_lines
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.reading import CHECKERS
 from trainbench.compliance.rules.levels import _BENCHMARK_TAGS, ruleset
-from trainbench.compliance.score import LEGACY_REFERENCE, score, to_json, to_text
+from trainbench.compliance.score import LEGACY_REFERENCE, score
+from trainbench.compliance.score_text import to_json, to_text
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import ConfigError, DataIntegrityError
 

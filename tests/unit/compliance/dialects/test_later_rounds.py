@@ -16,7 +16,8 @@ from v05_log import run
 
 from trainbench.compliance.dialects import mllog
 from trainbench.compliance.dialects.later_rounds import PUBLISHED, LaterLog, rules_of
-from trainbench.compliance.score import score, to_json, to_text
+from trainbench.compliance.score import score
+from trainbench.compliance.score_text import to_json, to_text
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 
 summarizer = pytest.importorskip("mlperf_logging.result_summarizer.result_summarizer")
