@@ -23,6 +23,7 @@ from trainbench.image_classification import report as images_report
 from trainbench.machine.load import Load
 from trainbench.ncf import report as ncf_report
 from trainbench.reporting.compare import Comparison
+from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import (
     SCHEMA_VERSION,
     CacheDrop,
@@ -37,7 +38,6 @@ from trainbench.reporting.records import (
     Status,
     Trial,
 )
-from trainbench.reporting.tables import Table
 from trainbench.reporting.verdict import Verdict
 from trainbench.trials.status import Degradation
 

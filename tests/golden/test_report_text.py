@@ -14,7 +14,7 @@ from checkout import CHECKOUT
 from run_dir import build_run, seal
 
 from trainbench.ncf.benchmark import NCF
-from trainbench.reporting.render import write_report
+from trainbench.reporting.page.render import write_report
 
 GOLDEN = CHECKOUT / "tests" / "golden" / "report"
 NAMES = ("report.md", "results.json", "results.csv", "epochs.csv")

@@ -15,7 +15,7 @@ from run_dir import build_run
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
 from trainbench.reporting.junit import junit
-from trainbench.reporting.render import html, markdown, results_json
+from trainbench.reporting.page.render import html, markdown, results_json
 
 SCHEMA = jsonschema.Draft202012Validator(
     json.loads(resources.files("trainbench.reporting").joinpath("results.schema.json").read_text())

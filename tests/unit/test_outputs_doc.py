@@ -13,8 +13,8 @@ from trainbench.image_classification.report import ImagesStatus
 from trainbench.machine.load import Gpu, Sample
 from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.report import Epoch, NcfStatus
+from trainbench.reporting.page.render import write_report
 from trainbench.reporting.records import CacheDrop, Phase, Run
-from trainbench.reporting.render import write_report
 
 TEXT = (CHECKOUT / "docs" / "outputs.md").read_text()
 RECORDS = (Run, NcfStatus, ImagesStatus, Epoch, Phase, CacheDrop, Sample, Gpu)

@@ -118,7 +118,7 @@ def report(
         host_data_dir: what the data volume is called outside this container, if it is one.
         summary: a file to which the Markdown page is appended (a CI service's step summary).
     """
-    from trainbench.reporting.render import step_summary, write_report
+    from trainbench.reporting.page.render import step_summary, write_report
 
     with recorded_of(run, "report") as step:
         files = write_report(run, out, benchmark=benchmark_of(run), compare=compare)

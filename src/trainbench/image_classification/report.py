@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from trainbench.files import fill
-from trainbench.reporting import drawing, plots
-from trainbench.reporting.drawing import WIDE, Figure, Panel
+from trainbench.reporting.page import drawing, plots
+from trainbench.reporting.page.drawing import WIDE, Figure, Panel
+from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import LoggedEpoch, Results, Trial
 from trainbench.reporting.sections import Answer, Reading, Sections
 from trainbench.reporting.sources import Source
-from trainbench.reporting.tables import Table
 from trainbench.reporting.text import NA, count, fixed, plural
 from trainbench.trials.paths import TrialDir
 from trainbench.trials.status import Status

@@ -8,12 +8,12 @@ from statistics import fmean
 from typing import Any
 
 from trainbench.files import fill, is_own_file, sha256_of
-from trainbench.reporting import drawing, plots
-from trainbench.reporting.drawing import HALF, Figure
+from trainbench.reporting.page import drawing, plots
+from trainbench.reporting.page.drawing import HALF, Figure
+from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import LoggedEpoch, Results, Trial
 from trainbench.reporting.sections import Answer, Reading, Sections
 from trainbench.reporting.sources import Source
-from trainbench.reporting.tables import Table
 from trainbench.reporting.text import NA, count, fixed, percent, plural, scaled, seconds, yes
 from trainbench.trials.paths import TrialDir
 from trainbench.trials.status import Status

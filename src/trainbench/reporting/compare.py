@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import Epoch, Results, Trial
-from trainbench.reporting.tables import Table
 from trainbench.reporting.text import NA, count, fixed, plural, seconds, shown
 from trainbench.reporting.verdict import judge
 

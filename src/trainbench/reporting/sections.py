@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from trainbench.reporting.drawing import Figure
+from trainbench.reporting.page.drawing import Figure
+from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import Epoch, LoggedEpoch, Results, Trial
 from trainbench.reporting.sources import Source
-from trainbench.reporting.tables import Table
 from trainbench.trials.paths import TrialDir
 from trainbench.trials.status import Status
 

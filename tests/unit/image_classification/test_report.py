@@ -16,7 +16,7 @@ from trainbench.image_classification.benchmark import RESNET
 from trainbench.image_classification.report import Measured
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
-from trainbench.reporting.render import write_report
+from trainbench.reporting.page.render import write_report
 from trainbench.trials.paths import RunDir
 
 SCHEMA = json.loads(

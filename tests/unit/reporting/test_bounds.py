@@ -9,11 +9,11 @@ import pytest
 from run_dir import build_run
 
 from trainbench.ncf.benchmark import NCF
-from trainbench.reporting import plots, tables
 from trainbench.reporting.collect import collect
+from trainbench.reporting.page import plots, tables
+from trainbench.reporting.page.render import epochs_csv, html, markdown, results_csv, results_json
+from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import Phase, Results
-from trainbench.reporting.render import epochs_csv, html, markdown, results_csv, results_json
-from trainbench.reporting.tables import Table
 
 TRIALS, EPOCHS = 1_000, 10_000
 PAGE_BYTES = 2_000_000

@@ -14,8 +14,8 @@ from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.report import NcfStatus
 from trainbench.reporting.collect import collect
 from trainbench.reporting.evidence import rules
+from trainbench.reporting.page.render import markdown
 from trainbench.reporting.records import Contradiction
-from trainbench.reporting.render import markdown
 from trainbench.reporting.verdict import BEHIND, judge
 from trainbench.trials.paths import RunDir
 

@@ -11,8 +11,8 @@ from trainbench.errors import ConfigError
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
 from trainbench.reporting.compare import NOT_KNOWN, Comparison, compare_runs
-from trainbench.reporting.render import write_report
-from trainbench.reporting.tables import Table
+from trainbench.reporting.page.render import write_report
+from trainbench.reporting.page.tables import Table
 from trainbench.trials.paths import RunDir
 from trainbench.trials.spec import benchmark_of
 

@@ -18,8 +18,8 @@ from trainbench.cli import pipeline
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
 from trainbench.reporting.integrity import RULES
+from trainbench.reporting.page.render import markdown, write_report
 from trainbench.reporting.records import Contradiction
-from trainbench.reporting.render import markdown, write_report
 from trainbench.reporting.verdict import judge
 from trainbench.trials.paths import RunDir
 

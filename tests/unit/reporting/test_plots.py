@@ -13,8 +13,8 @@ from run_dir import build_run, change_config
 from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.report import reference_curve
 from trainbench.reporting.collect import collect
-from trainbench.reporting.drawing import VARIABLES, Figure
-from trainbench.reporting.plots import figures, typical
+from trainbench.reporting.page.drawing import VARIABLES, Figure
+from trainbench.reporting.page.plots import figures, typical
 from trainbench.trials.paths import RunDir
 
 

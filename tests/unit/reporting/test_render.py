@@ -16,7 +16,7 @@ from run_dir import START, SYSTEM_NAME, build_run, change, change_config, machin
 
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
-from trainbench.reporting.render import (
+from trainbench.reporting.page.render import (
     html,
     markdown,
     markdown_cell,

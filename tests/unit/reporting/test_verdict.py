@@ -10,7 +10,7 @@ from run_dir import SYSTEM_NAME, build_run, change, seal, write_raw
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
 from trainbench.reporting.junit import junit
-from trainbench.reporting.render import html
+from trainbench.reporting.page.render import html
 from trainbench.reporting.summary import summary
 from trainbench.reporting.verdict import judge
 from trainbench.trials.paths import RunDir

@@ -14,7 +14,7 @@ from typing import Any
 
 from trainbench.errors import ConfigError
 from trainbench.files import read_object
-from trainbench.reporting.tables import Table
+from trainbench.reporting.page.tables import Table
 from trainbench.reporting.text import fixed, shown
 from trainbench.statistics import Change, Interval, block_speeds, change, geometric_interval
 

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from trainbench.files import write_atomically
-from trainbench.reporting.drawing import MUTED, SERIES, style
+from trainbench.reporting.page.drawing import MUTED, SERIES, style
 
 Row = Mapping[str, str]
 _PANEL, _HEIGHT = 4.2, 3.6

@@ -19,7 +19,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from trainbench.reporting.tables import Table
+from trainbench.reporting.page.tables import Table
 
 # Inches of 72 px; the page scales a drawing to its column.
 WIDE, HALF = 9.4, 4.6

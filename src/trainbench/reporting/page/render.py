@@ -26,10 +26,11 @@ from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.score import UNVERIFIED
 from trainbench.display.visible import cell, visible
 from trainbench.errors import ConfigError
-from trainbench.reporting import plots, tables, text
+from trainbench.reporting import text
 from trainbench.reporting.collect import collect
 from trainbench.reporting.compare import Comparison, compare_runs
 from trainbench.reporting.junit import junit
+from trainbench.reporting.page import plots, tables
 from trainbench.reporting.records import SCHEMA_VERSION, Results, Trial
 from trainbench.reporting.summary import summary
 from trainbench.reporting.verdict import found_by, grouped, judge, trials_of
@@ -262,7 +263,7 @@ def _replays(results: Results) -> list[str]:
 def _environment(*, escape: bool) -> Environment:
     """The templates, with every value escaped for HTML or none."""
     made = Environment(
-        loader=PackageLoader("trainbench.reporting", "templates"),
+        loader=PackageLoader("trainbench.reporting.page", "templates"),
         autoescape=escape,
         undefined=StrictUndefined,
         finalize=_finalize,

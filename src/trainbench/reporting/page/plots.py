@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 
-from trainbench.reporting import drawing, tables
-from trainbench.reporting.drawing import (
+from trainbench.reporting.page import drawing, tables
+from trainbench.reporting.page.drawing import (
     HALF,
     INK,
     MUTED,
@@ -21,8 +21,8 @@ from trainbench.reporting.drawing import (
     Key,
     Panel,
 )
+from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import Phase, Results, Trial
-from trainbench.reporting.tables import Table
 from trainbench.reporting.text import fixed, plural, seconds
 
 T = TypeVar("T")

@@ -1,0 +1,1 @@
+"""The page of the report, its Markdown twin, their tables and figures."""
