@@ -1,4 +1,4 @@
-"""The MLPerf lines of a run: what is logged, and at which point (docs/cnn.md).
+"""The MLPerf lines of a run: what is logged, and at which point (docs/cnn_mlperf.md).
 
 benchmark.start    start, offset          run_start, eval_offset
 benchmark.run      training, evaluation   seeds, input, model, optimizer; the same of the evaluation
