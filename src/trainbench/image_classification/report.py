@@ -112,7 +112,7 @@ def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> R
             keys={f"{name}_s": name for name in ("build", "trace", "compile")},
         ),
     )
-    of_log = ({"epoch": e.epoch, "top_1": e.quality} for e in logged)
+    of_log = ({"epoch": e.epoch, "top_1": e.quality, "unix_s": e.unix_s} for e in logged)
     return measured.evaluations or tuple(fill(Evaluation, e) for e in of_log), measured
 
 

@@ -92,7 +92,7 @@ class Proof:
 
 
 def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> Reading:
-    of_log = ({"epoch": e.epoch, "hit_rate": e.quality} for e in logged)
+    of_log = ({"epoch": e.epoch, "hit_rate": e.quality, "elapsed_s": e.elapsed_s} for e in logged)
     epochs = source.records(trial.epochs, Epoch)
     proof = source.record(trial.proof, Proof) if trial.proof.exists() else None
     if proof:

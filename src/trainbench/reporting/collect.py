@@ -22,6 +22,7 @@ from trainbench.reporting.records import (
     Phase,
     Results,
     Trial,
+    typical,
 )
 from trainbench.reporting.sections import Sections
 from trainbench.reporting.sources import Source
@@ -68,6 +69,7 @@ def collect(run: RunDir, benchmark: Benchmark) -> Results:
         set_aside=tuple(sorted(p.name for p in run.root.glob("trial_*.aborted-*"))),
         missing=tuple(source.missing),
         benchmark=benchmark,
+        samples=_samples(run, typical(trials)),
     )
 
 
@@ -103,6 +105,11 @@ def _load(source: Source, trial: TrialDir) -> Load | None:
     """What the trial and all else took of the machine while the clock ran."""
     samples, span = source.records(trial.machine, Sample), timed_span(trial.phases)
     return load_of(timed(samples, *span)) if span else None
+
+
+def _samples(run: RunDir, trial: Trial | None) -> tuple[Sample, ...]:
+    """What a trial's machine.jsonl holds; what is wrong with it was noted when it was read."""
+    return Source(run.root).records(run.trial(trial.index).machine, Sample) if trial else ()
 
 
 def _without_list(record: Mapping[str, Any]) -> Mapping[str, Any]:

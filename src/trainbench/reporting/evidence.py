@@ -32,14 +32,13 @@ _Record = TypeVar("_Record", LogCheck, LogFinding, Score)
 class Evidence:
     """All stitched logs of a run: each alone by trial, all as a set, and their statistic.
 
-    ``epochs`` holds what the logs say of each epoch, ``elapsed_s`` when, since run_start;
-    ``logged`` what they say of the hyperparameters, by tag.
+    ``epochs`` holds what the logs say of each epoch, ``logged`` what they say of the
+    hyperparameters, by tag.
     """
 
     logs: Mapping[int, LogCheck]
     epochs: Mapping[int, tuple[LoggedEpoch, ...]]
     logged: Mapping[str, tuple[Any, ...]]
-    elapsed_s: Mapping[int, tuple[float | None, ...]]
     set_findings: tuple[LogFinding, ...]
     score: Score | None
 
@@ -62,21 +61,17 @@ def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str
         logs=logs,
         epochs={index: tuple(_epochs(log)) for index, log in events.items()},
         logged=hyperparameters(events.values()),
-        elapsed_s={index: tuple(_elapsed(log)) for index, log in events.items()},
         set_findings=tuple(_with_context(finding, []) for finding in of_set),
         score=_score(folder, benchmark) if logs else None,
     )
 
 
 def _epochs(events: Sequence[Event]) -> Iterable[LoggedEpoch]:
-    for event in _evaluations(events):
-        yield fill(LoggedEpoch, event.value, set(), {"quality": "value"})
-
-
-def _elapsed(events: Sequence[Event]) -> Iterable[float | None]:
     start = outcome(events).run_start_unix_s
     for event in _evaluations(events):
-        yield None if start is None else float(event.time) - start
+        unix_s = float(event.time)
+        times = {"elapsed_s": None if start is None else unix_s - start, "unix_s": unix_s}
+        yield fill(LoggedEpoch, {**event.value, **times}, set(), {"quality": "value"})
 
 
 def _evaluations(events: Sequence[Event]) -> Iterable[Event]:

@@ -56,7 +56,7 @@ def contradictions(
         if folder.root.is_dir():
             logged = logs.epochs.get(trial.index, ())
             found += _status(folder, trial, len(logged), quality)
-            found += _epochs(folder, trial, logged, logs.elapsed_s.get(trial.index, ()))
+            found += _epochs(folder, trial, logged)
             found += _own(folder, sections.contradictions(trial))
     return tuple(found), sums.sentence
 
@@ -120,10 +120,7 @@ def _unequal(rule: str, found: Any, wanted: Any) -> Iterator[_Difference]:
 
 
 def _epochs(
-    folder: TrialDir,
-    trial: Trial,
-    logged: Sequence[LoggedEpoch],
-    elapsed_s: Sequence[float | None],
+    folder: TrialDir, trial: Trial, logged: Sequence[LoggedEpoch]
 ) -> Iterator[Contradiction]:
     """Every epoch that the trial recorded beside the log's."""
     path = folder.epochs if folder.epochs.exists() else folder.result
@@ -138,11 +135,11 @@ def _epochs(
         wanted = f"{len(logged)} (log)"
         yield Contradiction("records/epochs", file, str(len(trial.epochs)), wanted)
         return
-    for number, (epoch, line, at) in enumerate(zip(evaluated, logged, elapsed_s, strict=True)):
+    for number, (epoch, line) in enumerate(zip(evaluated, logged, strict=True)):
         if _apart(epoch.quality, line.quality):
             found, wanted = f"{epoch.quality} after epoch {number}", f"{line.quality} (log)"
             yield Contradiction("records/quality", file, found, wanted)
-        own = getattr(epoch, "elapsed_s", None)
+        own, at = getattr(epoch, "elapsed_s", None), line.elapsed_s
         if own is not None and at is not None and _late(own, at):
             found, wanted = f"{own:.3f} s after epoch {number}", f"{at:.3f} s (log)"
             yield Contradiction("records/elapsed", file, found, wanted)

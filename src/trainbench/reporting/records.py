@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from trainbench.benchmark import Benchmark, Quality, load
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.machine.load import Load
+from trainbench.machine.load import Load, Sample
 from trainbench.trials.spec import Run
 from trainbench.trials.status import Status
 
@@ -36,10 +36,12 @@ class Epoch(Protocol):
 
 @dataclass(frozen=True)
 class LoggedEpoch:
-    """An epoch of which only the log is left."""
+    """An epoch of which only the log is left; ``elapsed_s`` counts from ``run_start``."""
 
     epoch: int | None
     quality: float | None
+    elapsed_s: float | None
+    unix_s: float | None
 
 
 @dataclass(frozen=True)
@@ -220,6 +222,24 @@ class Trial:
             return None
         return sum(min(for_s, max(0.0, zero + total - at)) for at, for_s in spans) / total
 
+    def elapsed_s(self, epoch: Any) -> float | None:
+        """Seconds from ``run_start`` to the quality of one of its epochs, as far as it says."""
+        own, unix_s, zero = (
+            getattr(epoch, "elapsed_s", None),
+            getattr(epoch, "unix_s", None),
+            self.zero_s,
+        )
+        if own is not None or unix_s is None or zero is None:
+            return own
+        return float(unix_s) - zero
+
+    @property
+    def placed_phases(self) -> tuple[Phase, ...]:
+        """Those of which is known when they were."""
+        return tuple(
+            p for p in self.phases if p.start_unix_s is not None and p.duration_s is not None
+        )
+
     @property
     def zero_s(self) -> float | None:
         """Unix time of ``run_start``; of the first phase on the clock without a log."""
@@ -244,7 +264,8 @@ class Results:
 
     ``set_findings`` are on all logs together; ``contradictions`` are between the files of the run,
     and ``chain`` says which were compared with their sums; ``set_aside`` names trials that were cut
-    off and started anew; ``logged`` has what the logs say of the hyperparameters, by tag.
+    off and started anew; ``logged`` has what the logs say of the hyperparameters, by tag;
+    ``samples`` are the typical trial's looks at the machine, for the page alone.
     """
 
     run: Run
@@ -262,6 +283,7 @@ class Results:
     set_aside: tuple[str, ...]
     missing: tuple[str, ...]
     benchmark: Benchmark
+    samples: tuple[Sample, ...] = ()
 
     @property
     def quality(self) -> Quality:
@@ -300,3 +322,15 @@ class Results:
         if runs < asked:
             texts.append(f"{runs} of the {asked} runs that the rules ask for")
         return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def typical(trials: Iterable[Trial]) -> Trial | None:
+    """The trial that a drawing of one shows: that of the median time to train.
+
+    The first one with phases where none reached the target.
+    """
+    placed = [trial for trial in trials if trial.placed_phases]
+    timed = sorted((t.time_s, t.index, t) for t in placed if t.time_s is not None)
+    if timed:
+        return timed[(len(timed) - 1) // 2][2]
+    return placed[0] if placed else None

@@ -14,7 +14,8 @@ from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.report import reference_curve
 from trainbench.reporting.collect import collect
 from trainbench.reporting.page.drawing import VARIABLES, Figure
-from trainbench.reporting.page.plots import figures, typical
+from trainbench.reporting.page.plots import figures
+from trainbench.reporting.records import typical
 from trainbench.trials.paths import RunDir
 
 
@@ -132,7 +133,7 @@ def test_the_reference_is_drawn_only_beside_the_same_hyperparameters(run: RunDir
 
 def test_the_timeline_shows_the_median_trial(tmp_path: Path) -> None:
     run = build_run(tmp_path / "five", trials=5)
-    found = typical(collect(run, NCF))
+    found = typical(collect(run, NCF).trials)
     assert found is not None
     times = sorted((t.time_s, t.index) for t in collect(run, NCF).trials if t.time_s is not None)
     assert found.index == times[2][1]

@@ -22,7 +22,7 @@ from trainbench.reporting.page.drawing import (
     Panel,
 )
 from trainbench.reporting.page.tables import Table
-from trainbench.reporting.records import Phase, Results, Trial
+from trainbench.reporting.records import Phase, Results, Trial, typical
 from trainbench.reporting.text import fixed, plural, seconds
 
 T = TypeVar("T")
@@ -122,10 +122,10 @@ def _stacked(values: Sequence[float]) -> list[int]:
 
 def timeline(results: Results) -> Figure | None:
     """When each phase of one trial ran, from ``run_start``, and what was on the clock."""
-    trial = typical(results)
+    trial = typical(results.trials)
     if trial is None:
         return None
-    spans = _merged([p for p in trial.phases if _placed(p)])
+    spans = _merged(trial.placed_phases)
     names = list(dict.fromkeys(str(p.name).replace("_", " ") for p in spans))
     margin = 14 + 6.4 * max(map(len, names))
     drawn = drawing.axes(
@@ -153,19 +153,6 @@ def timeline(results: Results) -> Figure | None:
         keys,
         tables.phases(trial),
     )
-
-
-def typical(results: Results) -> Trial | None:
-    """The trial with the median time to train; the first one with phases when none converged."""
-    placed = [t for t in results.trials if any(_placed(p) for p in t.phases)]
-    timed = sorted((t.time_s, t.index, t) for t in placed if t.time_s is not None)
-    if timed:
-        return timed[(len(timed) - 1) // 2][2]
-    return placed[0] if placed else None
-
-
-def _placed(phase: Phase) -> bool:
-    return phase.start_unix_s is not None and phase.duration_s is not None
 
 
 def _merged(spans: Sequence[Phase]) -> list[Phase]:

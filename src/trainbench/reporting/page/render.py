@@ -176,6 +176,7 @@ def results_json(results: Results, comparison: Comparison | None = None) -> str:
         "comparison": comparison,
         **({"measured": measured} if measured else {}),
     }
+    del record["samples"]
     return json.dumps(record, default=asdict, indent=2, sort_keys=True, allow_nan=False) + "\n"
 
 
