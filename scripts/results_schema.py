@@ -22,8 +22,7 @@ from trainbench.compliance.score import UNVERIFIED
 from trainbench.image_classification import report as images_report
 from trainbench.machine.load import Load
 from trainbench.ncf import report as ncf_report
-from trainbench.reporting.compare import Comparison
-from trainbench.reporting.page.tables import Table
+from trainbench.reporting.compare import Comparison, Outcome, Pair, Setting
 from trainbench.reporting.records import (
     SCHEMA_VERSION,
     CacheDrop,
@@ -47,8 +46,10 @@ NUMBER = {"type": ["number", "null"]}
 
 SAID: dict[str, dict[str, str]] = {
     "Comparison": {
-        "settings": "What differs, and what one run says and another does not (not known).",
+        "runs": "Names of the runs; all values below are in this order.",
+        "settings": "What differs, and what one run says and another does not.",
         "unknown": "What none of the runs says.",
+        "inputs": "Trials of the first run, each with one of another run.",
     },
     "Contradiction": {
         "file": "Path relative to the run directory.",
@@ -103,6 +104,21 @@ SAID: dict[str, dict[str, str]] = {
         "steal_cpu": "Share of other virtual machines.",
         "resident_bytes": "The most memory of the trial's processes together.",
         "gpu_power_w": "Of all GPUs together.",
+    },
+    "Outcome": {
+        "unit": "Of the values; empty for a count or a text.",
+        "values": "Of each run, null where it has none.",
+    },
+    "Pair": {
+        "run": "Which of the runs the first one is compared with, from 1.",
+        "trials": "Index of the trial in the first run and in the other one.",
+        "same_seed": "null where a seed is not known.",
+        "equal_epochs": "Epochs whose input has the same hash.",
+        "shared_epochs": "Epochs of which both trials have a hash.",
+    },
+    "Setting": {
+        "values": "Of each run; a list where its logs have several.",
+        "known": "Whether the run says it.",
     },
     "Phase": {"timed": "Whether the phase was on the clock."},
     "Proof": {
@@ -240,7 +256,7 @@ def definitions() -> dict[str, Any]:
     """Every definition by its name."""
     kinds = (
         *(CacheDrop, Comparison, Contradiction, Degradation, Difference, Load),
-        *(LogFinding, Phase, Rule, Run, Score),
+        *(LogFinding, Outcome, Pair, Phase, Rule, Run, Score, Setting),
     )
     open_log = {"description": "The best quality and the target.", **NUMBER}
     open_trial = {"description": "The best quality of any epoch.", **NUMBER}
@@ -252,7 +268,7 @@ def definitions() -> dict[str, Any]:
     del status["additionalProperties"]
     said = SAID["Trial"]["time_to_train_s"]
     found = {
-        **{kind.__name__: definition(kind) for kind in (*kinds, Table, Verdict)},
+        **{kind.__name__: definition(kind) for kind in (*kinds, Verdict)},
         "Evaluation": definition(images_report.Evaluation),
         "LogCheck": definition(LogCheck, without=RENAMED, additionalProperties=open_log),
         "Measured": definition(images_report.Measured),
@@ -330,7 +346,7 @@ def common() -> dict[str, Any]:
         "degraded": strings("In words, what makes the result less than the benchmark's own."),
         "verdict": ref("Verdict"),
         "comparison": {
-            "description": "Tables of this run beside others; null without any.",
+            "description": "This run beside others; null without any.",
             "anyOf": [ref("Comparison"), {"type": "null"}],
         },
     }

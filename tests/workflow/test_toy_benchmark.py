@@ -101,10 +101,11 @@ def test_two_of_its_runs_are_compared_and_one_of_another_benchmark_is_refused(
     trainbench("report", "--run", run, "--run", missed, "--out", tmp_path)
     comparison = report_of(tmp_path)["comparison"]
     assert isinstance(comparison, dict)
-    rows = {row[0]: row[1:] for row in comparison["outcomes"]["rows"]}
-    assert rows["Outcome"] == ["Target reached in 3 of 3 trials", "Target not reached"]
-    assert rows["Best R2"][1] > "0.98"
-    assert ["target_r2", "0.9", "1.1"] in comparison["settings"]["rows"]
+    values = {outcome["name"]: outcome["values"] for outcome in comparison["outcomes"]}
+    assert values["outcome"] == ["Target reached in 3 of 3 trials", "Target not reached"]
+    assert values["best_r2"][1] > 0.98
+    settings = {setting["name"]: setting["values"] for setting in comparison["settings"]}
+    assert settings["target_r2"] == [0.9, 1.1]
 
     ncf = build_run(tmp_path / "ncf", trials=1).root
     (line,) = trainbench("report", "--run", run, "--run", ncf, code=2).splitlines()

@@ -14,7 +14,7 @@ from trainbench.reporting.page import drawing, plots
 from trainbench.reporting.page.drawing import WIDE, Figure, Panel
 from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import LoggedEpoch, Results, Trial
-from trainbench.reporting.sections import Answer, Reading, Sections
+from trainbench.reporting.sections import Answer, Measure, Reading, Sections
 from trainbench.reporting.sources import Source
 from trainbench.reporting.text import NA, count, fixed, plural
 from trainbench.trials.paths import TrialDir
@@ -261,7 +261,15 @@ RESNET = Sections(
         "target_top_1": "eval_target",
         "weight_decay": "model_l2_regularization",
     },
-    outcomes=(("Training, median images/s", lambda r: fixed(_images_per_s(r), 1)),),
+    outcomes=(
+        Measure(
+            "images_per_s",
+            "Training, median images/s",
+            "images/s",
+            _images_per_s,
+            lambda value: fixed(value, 1),
+        ),
+    ),
     behind={
         "strict/resnet/value/eval_target": ("target_top_1",),
         "strict/resnet/value/eval_size": ("dataset",),

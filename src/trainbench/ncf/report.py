@@ -12,7 +12,7 @@ from trainbench.reporting.page import drawing, plots
 from trainbench.reporting.page.drawing import HALF, Figure
 from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import LoggedEpoch, Results, Trial
-from trainbench.reporting.sections import Answer, Reading, Sections
+from trainbench.reporting.sections import Answer, Measure, Reading, Sections
 from trainbench.reporting.sources import Source
 from trainbench.reporting.text import NA, count, fixed, percent, plural, scaled, seconds, yes
 from trainbench.trials.paths import TrialDir
@@ -289,10 +289,28 @@ NCF = Sections(
     figures=_figures,
     trial_columns=_trial_columns,
     outcomes=(
-        ("Best NDCG@10", lambda r: fixed(_best_ndcg(r))),
-        ("Training, mean samples/s", lambda r: scaled(_mean(r, "samples_per_s"))),
-        ("Evaluation, mean pairs/s", lambda r: scaled(_mean(r, "eval_pairs_per_s"))),
-        ("Input wait an epoch, mean", lambda r: seconds(_mean(r, "input_wait_s"))),
+        Measure("best_ndcg", "Best NDCG@10", "NDCG@10", _best_ndcg, fixed),
+        Measure(
+            "samples_per_s",
+            "Training, mean samples/s",
+            "samples/s",
+            lambda r: _mean(r, "samples_per_s"),
+            scaled,
+        ),
+        Measure(
+            "eval_pairs_per_s",
+            "Evaluation, mean pairs/s",
+            "pairs/s",
+            lambda r: _mean(r, "eval_pairs_per_s"),
+            scaled,
+        ),
+        Measure(
+            "input_wait_s",
+            "Input wait an epoch, mean",
+            "s",
+            lambda r: _mean(r, "input_wait_s"),
+            seconds,
+        ),
     ),
     contradictions=_not_holding,
     logged={

@@ -19,7 +19,7 @@ from trainbench.trials.status import Status
 if TYPE_CHECKING:
     from trainbench.reporting.sections import Sections
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Epoch(Protocol):

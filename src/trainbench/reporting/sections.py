@@ -10,6 +10,7 @@ from trainbench.reporting.page.drawing import Figure
 from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import Epoch, LoggedEpoch, Results, Trial
 from trainbench.reporting.sources import Source
+from trainbench.reporting.text import shown
 from trainbench.trials.paths import TrialDir
 from trainbench.trials.status import Status
 
@@ -25,6 +26,17 @@ class Answer:
     answer: str
     detail: str = ""
     tone: str = ""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A value of a run to be compared, in ``unit`` (empty for a count or a text), and its text."""
+
+    name: str
+    label: str
+    unit: str
+    value: Callable[[Results], float | str | None]
+    shown: Callable[[Any], str] = shown
 
 
 def logged(source: Source, trial: TrialDir, epochs: tuple[LoggedEpoch, ...]) -> Reading:
@@ -67,7 +79,7 @@ class Sections:
     tables: Callable[[Results], Mapping[str, Table]] = lambda results: {}
     figures: Callable[[Results], Sequence[Figure]] = lambda results: ()
     trial_columns: Callable[[Trial], Mapping[str, Any]] = lambda trial: {}
-    outcomes: Sequence[tuple[str, Callable[[Results], str]]] = ()
+    outcomes: Sequence[Measure] = ()
     contradictions: Callable[[Trial], Sequence[str]] = lambda trial: ()
     logged: Mapping[str, str] = field(default_factory=dict)
     behind: Mapping[str, tuple[str, ...]] = field(default_factory=dict)

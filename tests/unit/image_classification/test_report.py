@@ -71,11 +71,15 @@ def test_two_runs_are_compared(run: RunDir, tmp_path: Path) -> None:
     files = write_report(run, benchmark=RESNET, compare=[other])
     record = json.loads(files.results_json.read_text())
     jsonschema.validate(record, SCHEMA)
-    outcomes = {row[0]: row[1:] for row in record["comparison"]["outcomes"]["rows"]}
-    assert outcomes["Best top-1"] == ["0.8200", "0.8200"]
-    assert outcomes["Training, median images/s"] == ["123.4", "246.8"]
-    assert record["comparison"]["settings"]["rows"] == [["batch_size", "50", "100"]]
-    assert record["comparison"]["inputs"]["rows"] == [["other", "0 and 0", "different", "n/a"]]
+    compared = record["comparison"]
+    outcomes = {outcome["name"]: outcome["values"] for outcome in compared["outcomes"]}
+    assert outcomes["best_top_1"] == [0.82, 0.82]
+    assert outcomes["images_per_s"] == [123.4, 246.8]
+    (setting,) = compared["settings"]
+    assert setting == {"name": "batch_size", "values": [50, 100], "known": [True, True]}
+    (pair,) = compared["inputs"]
+    assert (pair["trials"], pair["same_seed"], pair["shared_epochs"]) == ([0, 0], False, 0)
+    assert '<td class="number">246.8</td>' in files.html.read_text()
     assert '<h2 id="comparison">' in files.html.read_text()
 
 

@@ -10,7 +10,7 @@ from run_dir import build_run, change, change_config
 from trainbench.errors import ConfigError
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
-from trainbench.reporting.compare import NOT_KNOWN, Comparison, compare_runs
+from trainbench.reporting.compare import NOT_KNOWN, ComparisonTables, compare_runs, shown_tables
 from trainbench.reporting.page.render import write_report
 from trainbench.reporting.page.tables import Table
 from trainbench.trials.paths import RunDir
@@ -22,8 +22,9 @@ def pair(tmp_path: Path) -> tuple[RunDir, RunDir]:
     return build_run(tmp_path / "a", trials=1), build_run(tmp_path / "b", trials=1, run_id="other")
 
 
-def compared(pair: tuple[RunDir, RunDir]) -> Comparison:
-    return compare_runs([collect(run, NCF) for run in pair])
+def compared(pair: tuple[RunDir, RunDir]) -> ComparisonTables:
+    runs = [collect(run, NCF) for run in pair]
+    return shown_tables(compare_runs(runs), runs[0])
 
 
 def rows(table: Table) -> dict[str, tuple[str, ...]]:
@@ -186,4 +187,30 @@ def test_the_comparison_is_on_the_page_and_in_the_results(pair: tuple[RunDir, Ru
     files = write_report(pair[0], compare=[pair[1]], benchmark=NCF)
     assert '<h2 id="comparison">' in files.html.read_text()
     assert "## Comparison" in files.markdown.read_text()
-    assert json.loads(files.results_json.read_text())["comparison"]["inputs"]["rows"]
+    assert json.loads(files.results_json.read_text())["comparison"]["inputs"]
+
+
+def test_the_results_have_values_with_units_and_no_text_made_for_people(
+    pair: tuple[RunDir, RunDir],
+) -> None:
+    change_config(pair[1], batch_size=4_096, mlp_layer_sizes=[256, 256, 64])
+    files = write_report(pair[0], compare=[pair[1]], benchmark=NCF)
+    comparison = json.loads(files.results_json.read_text())["comparison"]
+    assert comparison["runs"][1] == "other"
+    outcomes = {outcome["name"]: outcome for outcome in comparison["outcomes"]}
+    time = outcomes["time_to_train_s"]
+    assert time["unit"] == "s"
+    assert all(isinstance(value, float) for value in time["values"])
+    assert outcomes["best_hit_rate"]["unit"] == "HR@10"
+    assert outcomes["samples_per_s"]["unit"] == "samples/s"
+    settings = {setting["name"]: setting["values"] for setting in comparison["settings"]}
+    assert settings["batch_size"] == [2_048, 4_096]
+    assert settings["mlp_layer_sizes"] == [[256, 256, 128, 64], [256, 256, 64]]
+    (pairing,) = comparison["inputs"]
+    assert pairing == {
+        "run": 1,
+        "trials": [0, 0],
+        "same_seed": True,
+        "equal_epochs": 6,
+        "shared_epochs": 6,
+    }

@@ -28,7 +28,7 @@ from trainbench.display.visible import cell, visible
 from trainbench.errors import ConfigError
 from trainbench.reporting import text
 from trainbench.reporting.collect import collect
-from trainbench.reporting.compare import Comparison, compare_runs
+from trainbench.reporting.compare import Comparison, compare_runs, shown_tables
 from trainbench.reporting.junit import junit
 from trainbench.reporting.page import plots, tables
 from trainbench.reporting.records import SCHEMA_VERSION, Results, Trial
@@ -239,7 +239,7 @@ def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
         "further": sections.tables(results),
         "loads": tables.loads(results),
         "load_note": LOAD_NOTE,
-        "comparison": comparison,
+        "comparison": shown_tables(comparison, results) if comparison else None,
         "verdict": judge(results),
         "findings": grouped(results),
         "trials_of": trials_of,
