@@ -18,7 +18,7 @@ import msgspec
 
 from trainbench.benchmark import Benchmark, find
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.compliance.score import UNVERIFIED
+from trainbench.compliance.statistic import UNVERIFIED
 from trainbench.image_classification import report as images_report
 from trainbench.machine.load import Load
 from trainbench.ncf import report as ncf_report

@@ -20,7 +20,7 @@ import io
 import itertools
 import re
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -60,19 +60,26 @@ def parse_line(text: str, number: int = 0) -> Event | Finding | None:
     return unreadable(text, number, unusual, "what a run writes") if unusual else parsed
 
 
-def read_lines(path: Path) -> Iterator[Line | Finding]:
-    """The lines of ``path`` that hold a token, and findings for what cannot be one.
+def read_lines(
+    source: Path | bytes, aside: Callable[[int, str], None] | None = None
+) -> Iterator[Line | Finding]:
+    """The lines of ``source`` that hold a token, and findings for what cannot be one.
 
     Line ends are those of Python's text files: LF, CRLF and a lone CR, as a progress bar leaves it.
+    ``source`` is a file or the bytes of one; ``aside`` is called with number and text of each
+    other line.
 
     Raises:
         OSError: the file cannot be read.
     """
     lines, size = 0, 0
-    for item in _physical_lines(path):
+    for item in _physical_lines(source):
         if isinstance(item, Finding):
             yield item
-        elif TOKEN in item[1]:
+        elif TOKEN not in item[1]:
+            if aside:
+                aside(*item)
+        else:
             number, text = item
             lines, size = lines + 1, size + len(text) + _CONTAINER * v05.containers(text)
             if lines > MAX_LINES or size > MAX_LOG:
@@ -80,6 +87,16 @@ def read_lines(path: Path) -> Iterator[Line | Finding]:
                 yield _too_much(found, number)
                 return
             yield Line(number, text.removesuffix("\n"), text.endswith("\n"))
+
+
+DAMAGE = ("parse/gzip", "parse/packed", "parse/size")
+"""The findings that say that a file was not read to its end."""
+
+
+def damage(lines: Iterable[Line | Finding]) -> str:
+    """Why a file was not read to its end, by what ``read_lines`` gave; empty if it was."""
+    found = (i.found for i in lines if isinstance(i, Finding) and i.rule in DAMAGE)
+    return next(found, "")
 
 
 def other_lines(path: Path) -> Iterator[Finding]:
@@ -96,13 +113,13 @@ def other_lines(path: Path) -> Iterator[Finding]:
     return itertools.islice(others, MAX_FINDINGS)
 
 
-def _physical_lines(path: Path) -> Iterator[tuple[int, str] | Finding]:
+def _physical_lines(source: Path | bytes) -> Iterator[tuple[int, str] | Finding]:
     """Number and text, with its line end, of every line; findings for what is none.
 
     Undecodable bytes come as surrogates and are found once.
     """
     number, held, damaged = 0, "", False
-    for piece in _pieces(path):
+    for piece in _pieces(source):
         number += not held
         if isinstance(piece, Finding):
             yield replace(piece, line_number=number)
@@ -128,11 +145,11 @@ def _overlong(held: str, number: int) -> Iterator[Finding]:
         yield Finding("parse/length", found, "a shorter line", number, excerpt(held))
 
 
-def _pieces(path: Path) -> Iterator[str | Finding]:
+def _pieces(source: Path | bytes) -> Iterator[str | Finding]:
     """The file line by line, a long one in pieces of ``MAX_LINE``; why the rest was not read."""
     characters = 0
     try:
-        with _opened(path) as file:
+        with _opened(source) as file:
             for piece in iter(functools.partial(file.readline, MAX_LINE), ""):
                 characters += len(piece)
                 if characters > MAX_FILE:
@@ -148,9 +165,13 @@ def _too_much(found: str, number: int | None = None) -> Finding:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
+def _opened(source: Path | bytes) -> Iterator[TextIO]:
     """The text of a file, unpacked where its first bytes are those of gzip."""
-    with open(path, "rb") as file:
+    with (
+        open(source, "rb")
+        if isinstance(source, Path)
+        else io.BufferedReader(io.BytesIO(source)) as file
+    ):
         packed = file.peek(len(_GZIP)).startswith(_GZIP)
         binary = gzip.GzipFile(fileobj=file) if packed else file
         with io.TextIOWrapper(binary, encoding="utf-8", errors="surrogateescape") as text:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from trainbench.benchmark import registered
-from trainbench.compliance.score import (
+from trainbench.compliance.statistic import (
     UNVERIFIED,
     Reference,
     RunScore,

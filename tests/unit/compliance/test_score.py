@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import statistics
 from dataclasses import replace
@@ -359,3 +360,31 @@ def test_a_caller_who_knows_the_benchmark_need_not_find_it_in_the_logs(tmp_path:
     with pytest.raises(DataIntegrityError, match="logs of ncf, nfc"):
         score(tmp_path)
     assert score(tmp_path, benchmark="ncf").converged == 2
+
+
+def test_a_damaged_gzip_is_named_and_does_not_count(tmp_path: Path) -> None:
+    """Cut short, with a flipped bit, with a wrong sum at the end though every line is there."""
+    write_results(tmp_path, many(4, converged=4))
+    whole = score(tmp_path)
+    packed = {i: gzip.compress((tmp_path / f"result_{i}.txt").read_bytes()) for i in range(3)}
+    packed[0] = packed[0][:-40]
+    packed[1] = packed[1][:60] + bytes([packed[1][60] ^ 4]) + packed[1][61:]
+    packed[2] = packed[2][:-8] + b"\0" * 4 + packed[2][-4:]
+    for i, content in packed.items():
+        (tmp_path / f"result_{i}.txt").unlink()
+        (tmp_path / f"result_{i}.txt.gz").write_bytes(content)
+    result = score(tmp_path)
+    assert whole.counted == (0, 1, 2, 3)
+    assert result.counted == (3,)
+    reasons = {run.index: run.reason for run in result.runs}
+    for i in packed:
+        assert reasons[i].startswith("damaged gzip (")
+    text = to_text(result)
+    assert "not counted: damaged gzip (" in text
+    assert "result_2.txt.gz" in text
+    (tmp_path / "result_3.txt").unlink()
+    for i in (1, 2):
+        (tmp_path / f"result_{i}.txt.gz").unlink()
+    (tmp_path / "result_0.txt.gz").write_bytes(packed[0][:12])
+    with pytest.raises(DataIntegrityError, match=r"result_0.txt.gz: damaged gzip \("):
+        score(tmp_path)

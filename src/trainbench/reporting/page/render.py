@@ -23,7 +23,7 @@ from markupsafe import Markup
 from trainbench import files
 from trainbench.benchmark import Benchmark, Quality
 from trainbench.compliance.rules.levels import LEVELS
-from trainbench.compliance.score import UNVERIFIED
+from trainbench.compliance.statistic import UNVERIFIED
 from trainbench.display.visible import cell, visible
 from trainbench.errors import ConfigError
 from trainbench.reporting import text
