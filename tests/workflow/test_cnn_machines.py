@@ -9,7 +9,7 @@ from typing import Any
 import docker
 import pytest
 from checkout import CHECKOUT
-from processes import PATIENCE_S, wait_until
+from processes import DEAD_PROXY, PATIENCE_S, wait_until
 
 IMAGE = "trainbench-train:local"
 FLAGS = (
@@ -39,6 +39,7 @@ def start(client: docker.DockerClient) -> Iterator[Start]:
                 # The engine's own name service knows containers by their names.
                 name=f"{name}-{index}",
                 network=name,
+                environment=DEAD_PROXY,
                 volumes=[f"{CHECKOUT}:/workspace:ro"],
                 detach=True,
             )

@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 import pytest
 from checkout import CHECKOUT
-from processes import PATIENCE_S, free_addresses, wait_until
+from processes import DEAD_PROXY, PATIENCE_S, free_addresses, wait_until
 
 from trainbench.trials.paths import DataDir, RunDir
 
@@ -51,7 +51,8 @@ def tf_config(addresses: list[str], index: int) -> str:
 def start_worker(
     data: Path, log: Path, addresses: list[str], index: int, *more: str, **settings: str
 ) -> subprocess.Popen[bytes]:
-    environment = {**os.environ, "TF_CONFIG": tf_config(addresses, index)}
+    """A worker at a site with a proxy, which must not come between it and the others."""
+    environment = {**os.environ, **DEAD_PROXY, "TF_CONFIG": tf_config(addresses, index)}
     with open(log, "wb") as out:
         return subprocess.Popen(
             words(data, "train", *more, **settings),

@@ -14,6 +14,7 @@ from typing import Any
 from trainbench.cnn.cluster import cluster_of
 from trainbench.cnn.flags.params import ParamError, Params
 from trainbench.cnn.threads import Threads
+from trainbench.distribution.cluster import past_proxies
 from trainbench.files import parse_object
 from trainbench.machine import allotment
 from trainbench.machine.system import nvidia_gpus
@@ -53,6 +54,7 @@ def variables(params: Params) -> dict[str, str]:
     cluster = cluster_of(params)
     if cluster is not None:
         wanted["TF_CONFIG"] = cluster.tf_config()
+        wanted.update(past_proxies(cluster, os.environ))
     return wanted
 
 

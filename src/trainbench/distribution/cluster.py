@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ WANTED = (
 )
 # A host that is an IPv6 address stands in brackets, or its last part would pass for the port.
 _ADDRESS = re.compile(r"([^\s:/\[\]]+|\[[0-9a-fA-F:.]+\]):([0-9]{1,5})")
+_GRPC_PROXIES = ("grpc_proxy", "https_proxy", "http_proxy")
 _ROLES = {"worker": "worker {}", "ps": "parameter server {}", "chief": "controller"}
 
 
@@ -92,6 +93,22 @@ class Cluster:
         """The value of TF_CONFIG for this process."""
         task = {"type": self.me.job, "index": self.me.index}
         return json.dumps({"cluster": self.jobs(), "task": task, "rpc_layer": self.protocol})
+
+
+def past_proxies(cluster: Cluster, env: Mapping[str, str]) -> dict[str, str]:
+    """What ``env`` lacks for the processes to reach each other where a proxy is set.
+
+    TensorFlow's servers speak gRPC, which sends everything through the proxy of the environment,
+    loopback included. A proxy for the web refuses that, and TensorFlow waits without an end. What
+    is exempt gRPC reads from ``no_grpc_proxy``, or else from ``no_proxy``: the first is changed,
+    since the second is everybody's. Set it before TensorFlow is imported.
+    """
+    if not any(env.get(name) for name in _GRPC_PROXIES):
+        return {}
+    before = env.get("no_grpc_proxy") or env.get("no_proxy") or env.get("NO_PROXY") or ""
+    listed = [part.strip() for part in before.split(",") if part.strip()]
+    hosts = (member.host_and_port[0] for member in cluster.members)
+    return {"no_grpc_proxy": ",".join(dict.fromkeys([*listed, *hosts]))}
 
 
 def members_of(job: str, addresses: Iterable[str]) -> tuple[Member, ...]:

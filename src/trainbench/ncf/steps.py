@@ -5,11 +5,12 @@ A set of trials on several machines is checked before it runs, and a worker does
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 
 from trainbench.benchmark import PUBLISHER, Inputs, Source
 from trainbench.configuration import to_json
-from trainbench.distribution.cluster import Cluster, from_tf_config
+from trainbench.distribution.cluster import Cluster, from_tf_config, past_proxies
 from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
 from trainbench.movielens import archive, datasets, split, synthetic
@@ -90,7 +91,7 @@ class Options:
 
 
 def check_set(spec: SetSpec) -> SetSpec:
-    """``spec`` as it runs; on several machines always as a new run.
+    """``spec`` as it runs; on several machines always as a new run, and past the site's proxy.
 
     Raises:
         ConfigError: what several machines cannot train, or not with these options.
@@ -111,6 +112,8 @@ def check_set(spec: SetSpec) -> SetSpec:
             "draw the same samples"
         )
     _check_config(spec.config, cluster)
+    # The processes that import TensorFlow inherit it.
+    os.environ.update(past_proxies(cluster, os.environ))
     # Workers cannot know which trials another machine's run lacks.
     return replace(spec, fresh=True)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from trainbench.cli import main as cli
-from trainbench.distribution.cluster import cluster_of_workers, from_tf_config
+from trainbench.distribution.cluster import cluster_of_workers, from_tf_config, past_proxies
 from trainbench.errors import ConfigError, MachineError
 from trainbench.ncf.replicas import require_equal
 
@@ -125,6 +125,28 @@ def test_what_several_machines_cannot_do_is_refused_before_any_work(
     assert ended.value.code == 2
     assert complaint in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("env", "wanted"),
+    [
+        ({}, {}),
+        ({"no_proxy": "other"}, {}),
+        ({"http_proxy": "p"}, {"no_grpc_proxy": "10.0.0.1,::1,host"}),
+        ({"grpc_proxy": "p", "no_proxy": "a, host"}, {"no_grpc_proxy": "a,host,10.0.0.1,::1"}),
+        ({"https_proxy": "p", "NO_PROXY": "a"}, {"no_grpc_proxy": "a,10.0.0.1,::1,host"}),
+        (
+            {"http_proxy": "p", "no_proxy": "*", "no_grpc_proxy": "b"},
+            {"no_grpc_proxy": "b,10.0.0.1,::1,host"},
+        ),
+    ],
+)
+def test_the_hosts_of_a_cluster_are_exempt_from_its_proxy(
+    env: dict[str, str], wanted: dict[str, str]
+) -> None:
+    cluster = cluster_of_workers(["10.0.0.1:1", "[::1]:1", "host:1", "host:2"], 0)
+    assert past_proxies(cluster, env) == wanted
+    assert past_proxies(cluster, {**env, **wanted}) == wanted
 
 
 def test_tpu_and_xla_for_gpus_exclude_each_other(

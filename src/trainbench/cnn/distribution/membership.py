@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +13,7 @@ from trainbench.cnn.cluster import is_coordinated
 from trainbench.cnn.distribution import server
 from trainbench.cnn.distribution.coordinator import Coordinator
 from trainbench.cnn.flags.params import Params
-from trainbench.distribution.cluster import Cluster
+from trainbench.distribution.cluster import Cluster, past_proxies
 from trainbench.distribution.collectives import Collectives
 from trainbench.distribution.join import join, refusals_explained, together
 from trainbench.distribution.liveness import Liveness
@@ -34,6 +35,8 @@ class Membership:
         self.images_per_s: float | None = None
         self._server: Any = None
         self._watch = server.watch(cluster, params)
+        # The command did it before TensorFlow was imported; a caller of the library did not.
+        os.environ.update(past_proxies(cluster, os.environ))
 
     def join(self) -> None:
         """Meet the others; TensorFlow must be configured and not yet running.

@@ -11,6 +11,7 @@ import pytest
 from closed_form import DECAY, IMAGES, RATE, expected
 from cnn_standins import losses
 from process_runs import started
+from processes import DEAD_PROXY
 
 MOMENTUM = {"optimizer": "momentum", "weight_decay": DECAY, "init_learning_rate": RATE}
 COLLECTIVE = {"variable_update": "collective_all_reduce", "all_reduce_spec": "collective"}
@@ -79,6 +80,15 @@ def test_workers_that_are_driven_lose_what_one_process_loses(
     assert said == [said[0]] * 3
     assert len(said[0]) == 1
     assert not losses(runs.text("worker0") + runs.text("worker1"))
+
+
+@pytest.mark.parametrize("update", [COLLECTIVE, CONTROLLED])
+def test_processes_meet_past_a_proxy_that_nothing_comes_through(
+    update: dict[str, str], tmp_path: Path
+) -> None:
+    roles = ["worker0", "worker1", *(["controller0"] if update is CONTROLLED else [])]
+    with started(tmp_path, *roles, env=DEAD_PROXY, **MOMENTUM, **update) as runs:
+        runs.require(dict.fromkeys(roles, 0))
 
 
 def test_distributed_replicated_applies_each_workers_mean_in_turn(tmp_path: Path) -> None:
