@@ -8,6 +8,7 @@ Popper 2.5.0 imports this file and gives ``ENGINE`` to Docker for every step. En
     DATA_DIR     folder of all data and results (default ./data)
     MIRROR       another source of the dataset: a URL, or a local folder (mounted read-only)
     SHA256       checksum of a mirror's archive that is not the published one
+    HASH_DECIDES 1: go on where a server's certificate does not hold; the known SHA-256 decides
     REQUIRE_GPU  1: stop when there is no usable GPU
     DROP_CACHES  0: do not drop the page cache; the results say so
     KEEP_CONTAINERS  1: keep the containers of the steps, for inspection
@@ -37,7 +38,7 @@ HOLDS_ENGINE = "train"  # the only step that gets the engine's socket: it drops 
 NVIDIA_NODES = ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*")
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 CDI_GPU = "nvidia.com/gpu"
-HANDED_ON = ("PRESET", "RUNS", "SEED", "SHA256", "REQUIRE_GPU", "DROP_CACHES")
+HANDED_ON = ("PRESET", "RUNS", "SEED", "SHA256", "HASH_DECIDES", "REQUIRE_GPU", "DROP_CACHES")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 CLIENT_TIMEOUT_S = 10
 

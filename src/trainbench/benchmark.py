@@ -81,6 +81,7 @@ class Option:
         steps: the commands that have it.
         kind: bool makes a switch, Path a folder.
         field: of the configuration that it sets; ``None``: trials get it under its own name.
+        of_source: of where the data come from: ``download`` gets it in ``Source.own``, no trial.
     """
 
     name: str
@@ -92,15 +93,24 @@ class Option:
     field: str | None = None
     default: Any = None
     envvar: str | None = None
+    of_source: bool = False
 
 
 @dataclass(frozen=True)
 class Source:
-    """Where a dataset comes from when it is not its publisher."""
+    """Where a dataset comes from when it is not its publisher.
+
+    Attributes:
+        hash_decides: a server whose certificate does not hold is asked all the same; what it sends
+            counts only if its SHA-256 is the known one.
+        own: the benchmark's own options of the source (``Option.of_source``), by name.
+    """
 
     mirror: str | None = None
     archive: Path | None = None
     sha256: str | None = None
+    hash_decides: bool = False
+    own: Mapping[str, Any] = field(default_factory=dict)
 
 
 PUBLISHER = Source()

@@ -90,7 +90,7 @@ def run(
         runs=runs,
         seed=seed,
         command=["trainbench.run", benchmark],
-        options={option.name: option.default for option in record.options if not option.field},
+        options={o.name: o.default for o in record.options if not (o.field or o.of_source)},
         pipeline=True,
     )
     data.root.mkdir(parents=True, exist_ok=True)

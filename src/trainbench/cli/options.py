@@ -58,6 +58,12 @@ _SOURCE = (
         "--archive", "archive_path", type=FILE, help="Use this archive instead of downloading."
     ),
     click.option("--sha256", envvar="SHA256", help="Checksum of a mirror's own archive."),
+    click.option(
+        "--hash-decides",
+        envvar="HASH_DECIDES",
+        is_flag=True,
+        help="Go on where a server's certificate does not hold; the known SHA-256 decides.",
+    ),
 )
 _TRAIN = (
     click.option(
@@ -171,7 +177,8 @@ def _own_settings(own: Iterable[Option], options: dict[str, Any]) -> list[str]:
 
 def trial_options(benchmark: Benchmark, options: dict[str, Any]) -> dict[str, Any]:
     """The benchmark's own options that trials get, as JSON has them."""
-    own = {o.name: options[o.name] for o in benchmark.options if not o.field and o.name in options}
+    of_trials = (o for o in benchmark.options if not (o.field or o.of_source))
+    own = {o.name: options[o.name] for o in of_trials if o.name in options}
     return {k: str(v) if isinstance(v, Path) else v for k, v in own.items()}
 
 
@@ -180,6 +187,13 @@ def opened(data_dir: Path) -> DataDir:
     return DataDir(data_dir.resolve())
 
 
-def source(options: dict[str, Any]) -> Source:
+def source(benchmark: Benchmark, options: dict[str, Any]) -> Source:
     """The source that the options of a command name."""
-    return Source(options["mirror"], options["archive_path"], options["sha256"])
+    own = {o.name: options[o.name] for o in benchmark.options if o.of_source and o.name in options}
+    return Source(
+        mirror=options["mirror"],
+        archive=options["archive_path"],
+        sha256=options["sha256"],
+        hash_decides=options["hash_decides"],
+        own=own,
+    )

@@ -47,7 +47,7 @@ def _download(benchmark: Benchmark) -> click.Command:
             pipeline.verify(benchmark, config, data)
             return
         with locked(data, "download"):
-            load(benchmark.download)(config, data, source(options))
+            load(benchmark.download)(config, data, source(benchmark, options))
 
     return download
 
@@ -94,7 +94,7 @@ def _pipeline(benchmark: Benchmark) -> click.Command:
         data_dir.mkdir(parents=True, exist_ok=True)
         data = opened(data_dir)
         spec = _set_spec(benchmark, config, data, options, pipeline=True)
-        return pipeline.run_all(spec, source(options))[1]
+        return pipeline.run_all(spec, source(benchmark, options))[1]
 
     return run_all
 

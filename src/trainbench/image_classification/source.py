@@ -66,7 +66,7 @@ def download(config: ImagesConfig, data: DataDir, source: Source = PUBLISHER) ->
     if config.dataset == "generated":
         manifest = _generate(config, data.raw(name))
     elif config.dataset == "cifar10":
-        manifest = _fetch(data.raw(name), source.mirror, source.sha256)
+        manifest = _fetch(data.raw(name), source)
     else:
         manifest = _imagenet(source.mirror)
     manifest = {
@@ -124,15 +124,21 @@ def _generate(config: ImagesConfig, folder: Path) -> dict[str, Any]:
     }
 
 
-def _fetch(folder: Path, mirror: str | None, sha256: str | None) -> dict[str, Any]:
+def _fetch(folder: Path, asked: Source) -> dict[str, Any]:
     """Put the archive into ``folder``, verified."""
-    target, source = folder / ARCHIVE, transfer.locate(mirror, ARCHIVE) if mirror else URL
+    sha256, target = asked.sha256, folder / ARCHIVE
+    source = transfer.locate(asked.mirror, ARCHIVE) if asked.mirror else URL
     shown = without_credentials(str(source))
     part = target.with_name(target.name + ".part")
     if isinstance(source, Path):
         transfer.copy(source, part)
     else:
-        transfer.fetch(source, part, expected_bytes=None if sha256 else BYTES)
+        transfer.fetch(
+            source,
+            part,
+            expected_bytes=None if sha256 else BYTES,
+            hash_decides=asked.hash_decides,
+        )
     digest = digest_of(part)
     published = (digest.bytes, digest.md5, digest.sha256) == (BYTES, MD5, SHA256)
     try:

@@ -14,7 +14,10 @@ from email.utils import parsedate_to_datetime
 import requests
 from urllib3 import exceptions as urllib3
 
-CERTIFICATE_EXPIRED = 10  # X509_V_ERR_CERT_HAS_EXPIRED
+# X509_V_ERR_*
+NOT_YET_VALID, EXPIRED = 9, 10
+_SELF_SIGNED, _OTHER_HOST = (18, 19), (62, 64)
+_NOBODY_KNOWN = (2, 20, 21)
 SILENT = "no byte from the server"
 _WHOLE = re.compile(r"[0-9]{1,18}")
 _SPAN = re.compile(r"bytes (?:([0-9]{1,18})-[0-9]{1,18}|\*)/(?:([0-9]{1,18})|\*)")
@@ -61,6 +64,28 @@ def certificate_error(error: BaseException) -> ssl.SSLCertVerificationError | No
     """What the check of the server's certificate said, if that is why there is no connection."""
     found = (cause for cause in _causes(error) if isinstance(cause, ssl.SSLCertVerificationError))
     return next(found, None)
+
+
+def certificate_fault(code: int, said: str, date: datetime | None) -> tuple[str, str]:
+    """What is wrong with a server's certificate, and what to do about it.
+
+    Args:
+        code: of OpenSSL's check. said: OpenSSL's own words.
+        date: until when it was valid, or from when on it will be, where that is known.
+    """
+    clock = "check the clock of this machine"
+    vouch = "if it is your own, name the file of its authority in REQUESTS_CA_BUNDLE"
+    if code == EXPIRED:
+        return (f"expired on {date:%Y-%m-%d}" if date else "has expired"), clock
+    if code == NOT_YET_VALID:
+        return (f"not valid before {date:%Y-%m-%d}" if date else "is not yet valid"), clock
+    if code in _OTHER_HOST:
+        return f"is of another host ({said})", "check the address"
+    if code in _SELF_SIGNED:
+        return f"{said}: nobody that this machine trusts vouches for it", vouch
+    if code in _NOBODY_KNOWN:
+        return "nobody that this machine trusts vouches for it", vouch
+    return said, "ask who runs the server"
 
 
 def reason(error: Exception) -> str:

@@ -18,7 +18,7 @@ from trainbench.display.secrets import without_credentials
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
 from trainbench.files import read_block, sha256_of
 from trainbench.movielens import transfer
-from trainbench.movielens.datasets import Dataset, Manifest, read_manifest, write_manifest
+from trainbench.movielens.datasets import CHANGES, Dataset, Manifest, read_manifest, write_manifest
 from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
 from trainbench.movielens.unpack import ratings_member, unpack
 from trainbench.progress import Progress, log_line
@@ -50,13 +50,15 @@ def download(
     mirror: str | None = None,
     archive: Path | None = None,
     sha256: str | None = None,
+    hash_decides: bool = False,
     retry: transfer.Retry | None = None,
 ) -> Manifest:
     """The manifest of ``dataset`` in ``data``, fetched where it is not there yet.
 
     ``mirror`` is a base URL (http, https, file) or a folder that has the archive under its
     published name; ``archive`` is the archive itself. ``sha256`` is the checksum that the user
-    states for an archive that is not the published one.
+    states for an archive that is not the published one. With ``hash_decides`` a server whose
+    certificate does not hold is asked all the same, and the known SHA-256 decides.
 
     Raises:
         ConfigError: options that contradict each other. MachineError: network or disk.
@@ -71,7 +73,12 @@ def download(
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / dataset.archive
     source = _source(dataset, mirror, archive)
-    digest = _fetched(dataset, target, source, sha256, retry)
+    if hash_decides and not (sha256 or dataset.sha256):
+        raise ConfigError(
+            f"--hash-decides: no SHA-256 of {dataset.name} is known ({CHANGES}); state the one "
+            "that you trust with --sha256"
+        )
+    digest = _fetched(dataset, target, source, sha256, retry, hash_decides)
     ratings = folder / dataset.layout.ratings_file
     ratings_sha256 = unpack(target, ratings_member(target, dataset.layout), ratings)
     published = _is_published(dataset, digest, from_publisher=source == dataset.url)
@@ -88,6 +95,7 @@ def download(
         md5=digest.md5,
         sha256=digest.sha256,
         counts=dataset.counts if _matches(dataset, digest) else None,
+        note=CHANGES if dataset.changes else None,
     )
     write_manifest(manifest, data)
     log_line(f"download: {ratings} is ready ({_origin(manifest)})")
@@ -122,7 +130,7 @@ def _archive_checks(dataset: Dataset, manifest: Manifest, path: Path) -> list[Ch
             ("sha256", digest.sha256, manifest.sha256),
         )
     ]
-    if dataset.md5:
+    if dataset.stated:
         same = _matches(dataset, digest)
         honest = same == manifest.published
         found = "is the published archive" if same else "is not the published archive, as stated"
@@ -197,6 +205,7 @@ def _fetched(
     source: str | Path,
     sha256: str | None,
     retry: transfer.Retry | None,
+    hash_decides: bool,
 ) -> Digest:
     """Put the archive at ``target``, verified; one that is there and right is left alone."""
     if target.exists():
@@ -208,7 +217,9 @@ def _fetched(
         transfer.copy(source, part)
     else:
         expected = None if sha256 else dataset.bytes
-        transfer.fetch(source, part, expected_bytes=expected, retry=retry)
+        transfer.fetch(
+            source, part, expected_bytes=expected, retry=retry, hash_decides=hash_decides
+        )
     try:
         digest = digest_of(part)
         _require(dataset, digest, source, sha256)
@@ -246,11 +257,11 @@ def _matches(dataset: Dataset, digest: Digest) -> bool:
         (dataset.sha256, digest.sha256),
         (dataset.bytes, digest.bytes),
     )
-    return bool(dataset.md5) and all(want in (None, have) for want, have in stated)
+    return dataset.stated and all(want in (None, have) for want, have in stated)
 
 
 def _is_published(dataset: Dataset, digest: Digest, *, from_publisher: bool) -> bool:
-    return _matches(dataset, digest) or (dataset.md5 is None and from_publisher)
+    return _matches(dataset, digest) or (from_publisher and not dataset.stated)
 
 
 def _shown(source: str | Path) -> str:
@@ -260,4 +271,7 @@ def _shown(source: str | Path) -> str:
 def _origin(manifest: Manifest) -> str:
     if manifest.generated:
         return "generated here"
-    return "the published archive" if manifest.published else "not the published archive"
+    said = "the published archive" if manifest.published else "not the published archive"
+    return (
+        f"{said}; {manifest.note}, this one has sha256 {manifest.sha256}" if manifest.note else said
+    )

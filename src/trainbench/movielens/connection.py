@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 from urllib.parse import urljoin, urlsplit
 
 import requests
+from urllib3 import disable_warnings
 from urllib3 import exceptions as urllib3
 
 from trainbench.display.secrets import without_credentials
@@ -51,6 +52,18 @@ class TryAgainError(Exception):
         self.wait_s = wait_s
 
 
+class CertificateError(MachineError):
+    """The server's certificate does not hold; ``fault`` says why, in words."""
+
+    def __init__(self, shown: str, fault: str, advice: str) -> None:
+        self.fault = fault
+        super().__init__(
+            f"{shown}: the server's certificate: {fault}; {advice}, use another --mirror, get the "
+            "archive by other means and pass --archive PATH, or, where its SHA-256 is known, let "
+            "that decide about what an unverified connection brings: --hash-decides"
+        )
+
+
 class _Session(requests.Session):
     """A session that follows no redirect: requests would first read the whole body of one."""
 
@@ -58,17 +71,23 @@ class _Session(requests.Session):
         return None
 
 
-def ask(url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
+def ask(
+    url: str, headers: dict[str, str], patience: Patience, *, verify: bool = True
+) -> requests.Response:
     """The answer to a GET, its body unread.
 
+    Without ``verify`` anybody may be at the other end: no password is sent, and what arrives means
+    nothing until its hash is compared.
+
     Raises:
-        TryAgainError: no answer, or not in time. MachineError: none that another attempt would get.
+        TryAgainError: no answer, or not in time. CertificateError: the server is not who it should
+            be. MachineError: no answer that another attempt would get.
     """
     found: futures.Future[requests.Response] = futures.Future()
 
     def request() -> None:
         try:
-            found.set_result(_followed(url, headers, patience))
+            found.set_result(_followed(url, headers, patience, verify))
         except BaseException as error:  # noqa: BLE001  Raised where the result is awaited.
             found.set_exception(error)
 
@@ -110,14 +129,18 @@ def blocks(response: requests.Response, patience: Patience) -> Iterator[bytes]:
         since, received = time.monotonic(), 0
 
 
-def _followed(url: str, headers: dict[str, str], patience: Patience) -> requests.Response:
+def _followed(
+    url: str, headers: dict[str, str], patience: Patience, verify: bool
+) -> requests.Response:
     """The answer after at most 10 redirects."""
     first, leads = without_credentials(url), ""
     timeouts = (patience.connect_s, patience.silence_s)
-    with _Session() as session:
+    with _session(verify) as session:
         for _ in range(_REDIRECTS + 1):
             try:
-                response = session.get(url, headers=headers, stream=True, timeout=timeouts)
+                response = session.get(
+                    url, headers=headers, stream=True, timeout=timeouts, verify=verify
+                )
                 target = requests.Session.get_redirect_target(session, response)
                 if not target:
                     return response
@@ -137,27 +160,32 @@ def _followed(url: str, headers: dict[str, str], patience: Patience) -> requests
     raise MachineError(f"{first}: redirects more than {_REDIRECTS} times; {_ADVICE}")
 
 
+def _session(verify: bool) -> _Session:
+    session = _Session()
+    if not verify:
+        # Who answers may be anybody, and gets no password: not of the address, not of .netrc.
+        session.auth = lambda request: request
+        disable_warnings(urllib3.InsecureRequestWarning)
+    return session
+
+
 def _failed(error: Exception, shown: str, patience: Patience) -> Exception:
-    certificate = answer.certificate_error(error)
-    if certificate is None:
+    found = answer.certificate_error(error)
+    if found is None:
         return TryAgainError(_silence(answer.reason(error), patience))
-    said = certificate.verify_message
-    if certificate.verify_code == answer.CERTIFICATE_EXPIRED:
-        request = getattr(error, "request", None)
-        date = _expired_on(request.url) if request is not None else None
-        said = f"expired on {date:%Y-%m-%d}" if date else "has expired"
-    return MachineError(
-        f"{shown}: the server's certificate: {said}; check the clock of this machine, use another "
-        "--mirror, or get the archive by other means and pass --archive PATH"
-    )
+    code, date = found.verify_code, None
+    request = getattr(error, "request", None)
+    if request is not None and code in (answer.EXPIRED, answer.NOT_YET_VALID):
+        date = _date_of(request.url, code)
+    return CertificateError(shown, *answer.certificate_fault(code, found.verify_message, date))
 
 
 def _silence(reason: str, patience: Patience) -> str:
     return f"{reason} for {patience.silence_s:g} s" if reason == answer.SILENT else reason
 
 
-def _expired_on(url: str, wait_s: float = 5.0) -> datetime | None:
-    """When the certificate of the server ended, if that is all that is wrong with it."""
+def _date_of(url: str, code: int, wait_s: float = 5.0) -> datetime | None:
+    """When the server's certificate ended or will begin, if that is all that is wrong with it."""
     parts = urlsplit(url)
     settings = requests.Session().merge_environment_settings(url, {}, True, None, None)
     if settings["proxies"]:
@@ -173,7 +201,9 @@ def _expired_on(url: str, wait_s: float = 5.0) -> datetime | None:
             socket.create_connection(address, timeout=wait_s) as plain,
             context.wrap_socket(plain, server_hostname=parts.hostname) as secure,
         ):
-            until = ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"]))
+            name = "notAfter" if code == answer.EXPIRED else "notBefore"
+            date = ssl.cert_time_to_seconds(str((secure.getpeercert() or {})[name]))
     except (OSError, ValueError, KeyError):
         return None
-    return datetime.fromtimestamp(until, timezone.utc) if until < time.time() else None
+    past = date < time.time()
+    return datetime.fromtimestamp(date, timezone.utc) if past == (name == "notAfter") else None

@@ -12,6 +12,7 @@ from trainbench.errors import ConfigError
 from trainbench.files import damage_told, read_record, write_record
 from trainbench.trials.paths import DataDir
 
+CHANGES = "no fixed checksum: the publisher replaces this archive from time to time"
 PUBLISHER = "https://files.grouplens.org/datasets/movielens"
 MANIFEST_SCHEMA = 1
 
@@ -62,16 +63,19 @@ CSV = Layout("ratings.csv", ",", header=True)
 
 @dataclass(frozen=True)
 class Counts:
-    """Users and items that have a rating, and ratings."""
+    """Users and items that have a rating, and ratings; items are None where nobody states them."""
 
     users: int
-    items: int
+    items: int | None
     ratings: int
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """One row of the table. ``url`` is None for the dataset that is generated here."""
+    """One row of the table. ``url`` is None for the dataset that is generated here.
+
+    ``changes``: the publisher replaces the archive from time to time, so it has no fixed checksum.
+    """
 
     name: str
     layout: Layout
@@ -80,6 +84,12 @@ class Dataset:
     sha256: str | None = None
     bytes: int | None = None
     counts: Counts | None = None
+    changes: bool = False
+
+    @property
+    def stated(self) -> bool:
+        """Whether a checksum of the archive is known."""
+        return bool(self.md5 or self.sha256)
 
     @property
     def archive(self) -> str:
@@ -87,15 +97,38 @@ class Dataset:
         return (self.url or f"{self.name}.zip").rsplit("/", 1)[-1]
 
 
-def _published(name: str, layout: Layout, counts: tuple[int, int, int], **known: Any) -> Dataset:
+def _published(
+    name: str, layout: Layout, counts: tuple[int, int | None, int], **known: Any
+) -> Dataset:
     return Dataset(name, layout, f"{PUBLISHER}/{name}.zip", counts=Counts(*counts), **known)
 
 
+# The publisher states MD5 sums. The SHA-256 sums are of archives with those MD5 sums, and each is
+# found alike in several public repositories (docs/sources.md).
 _TABLE = (
-    _published("ml-100k", TABS, (943, 1_682, 100_000), md5="0e33842e24a9c977be4e0107933c0723"),
-    _published("ml-1m", COLONS, (6_040, 3_706, 1_000_209), md5="c4d9eecfca2ab87c1945afe126590906"),
     _published(
-        "ml-10m", COLONS, (69_878, 10_677, 10_000_054), md5="ce571fd55effeba0271552578f2648bd"
+        "ml-100k",
+        TABS,
+        (943, 1_682, 100_000),
+        md5="0e33842e24a9c977be4e0107933c0723",
+        sha256="50d2a982c66986937beb9ffb3aa76efe955bf3d5c6b761f4e3a7cd717c6a3229",
+        bytes=4_924_029,
+    ),
+    _published(
+        "ml-1m",
+        COLONS,
+        (6_040, 3_706, 1_000_209),
+        md5="c4d9eecfca2ab87c1945afe126590906",
+        sha256="a6898adb50b9ca05aa231689da44c217cb524e7ebd39d264c56e2832f2c54e20",
+        bytes=5_917_549,
+    ),
+    _published(
+        "ml-10m",
+        COLONS,
+        (69_878, 10_677, 10_000_054),
+        md5="ce571fd55effeba0271552578f2648bd",
+        sha256="813c411ccb6122564edfe752e7f80c4dcc5aa25fa94c93622f6877a7ba252862",
+        bytes=65_566_137,
     ),
     _published(
         "ml-20m",
@@ -106,10 +139,25 @@ _TABLE = (
         bytes=198_702_078,
     ),
     _published(
-        "ml-25m", CSV, (162_541, 59_047, 25_000_095), md5="6b51fb2759a8657d3bfcbfc42b592ada"
+        "ml-25m",
+        CSV,
+        (162_541, 59_047, 25_000_095),
+        md5="6b51fb2759a8657d3bfcbfc42b592ada",
+        sha256="8b21cfb7eb1706b4ec0aac894368d90acf26ebdfb6aced3ebd4ad5bd1eb9c6aa",
+        bytes=261_978_986,
     ),
-    # Its publisher replaces this one from time to time, so it has counts but no lasting checksum.
-    _published("ml-latest-small", CSV, (610, 9_724, 100_836)),
+    # Its README counts 87,585 movies, and not those that have a rating.
+    _published(
+        "ml-32m",
+        CSV,
+        (200_948, None, 32_000_204),
+        md5="d472be332d4daa821edc399621853b57",
+        sha256="e4a68655d7386b8f95f2f2424b2ff975dfdd15ffd59e0d864a14dca43e99d6ee",
+        bytes=238_950_008,
+    ),
+    # Their publisher replaces these from time to time, so they have no lasting checksum.
+    _published("ml-latest-small", CSV, (610, 9_724, 100_836), changes=True),
+    Dataset("ml-latest", CSV, f"{PUBLISHER}/ml-latest.zip", changes=True),
     Dataset("synthetic", CSV),
 )
 
@@ -130,7 +178,8 @@ class Manifest:
     ``source`` is where the bytes were read: the publisher, a mirror, a local file or the generator.
     ``published`` is True only for the archive whose checksum the publisher states, or which came
     from the publisher itself. ``counts`` are what the ratings must have: the published ones of an
-    archive with the published checksum, or the generated ones.
+    archive with the published checksum, or the generated ones. ``note`` says what else a reader
+    has to know of the archive.
     """
 
     dataset: str
@@ -148,6 +197,7 @@ class Manifest:
     generator: SyntheticSize | None = None
     generator_version: int | None = None
     counts: Counts | None = None
+    note: str | None = None
     schema: int = MANIFEST_SCHEMA
 
 

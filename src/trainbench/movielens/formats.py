@@ -210,11 +210,15 @@ def _is_int64(field: str) -> bool:
 
 def check_counts(path: Path, ratings: Ratings, counts: Counts) -> None:
     """Raise ``DataIntegrityError`` if ``ratings`` has other numbers than those published."""
-    found = Counts(len(pd.unique(ratings.users)), len(pd.unique(ratings.items)), len(ratings))
+    items = len(pd.unique(ratings.items))
+    found = Counts(
+        len(pd.unique(ratings.users)), None if counts.items is None else items, len(ratings)
+    )
     if found != counts:
+        wanted = "any number of" if counts.items is None else f"{counts.items:,}"
         raise DataIntegrityError(
-            f"{path}: found {found.users:,} users, {found.items:,} items, {found.ratings:,} "
-            f"ratings; published are {counts.users:,}, {counts.items:,} and {counts.ratings:,}; "
+            f"{path}: found {found.users:,} users, {items:,} items, {found.ratings:,} ratings; "
+            f"published are {counts.users:,}, {wanted} and {counts.ratings:,}; "
             "delete the file and run download again"
         )
 

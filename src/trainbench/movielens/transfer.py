@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import requests
@@ -92,29 +93,70 @@ def copy(source: Path, part: Path) -> None:
 
 
 def fetch(
-    url: str, part: Path, *, expected_bytes: int | None = None, retry: Retry | None = None
+    url: str,
+    part: Path,
+    *,
+    expected_bytes: int | None = None,
+    retry: Retry | None = None,
+    hash_decides: bool = False,
 ) -> None:
     """Download ``url`` to ``part``, from where an earlier attempt broke off if the server can.
 
+    With ``hash_decides`` a server whose certificate does not hold is asked all the same. The caller
+    must then compare the SHA-256 of ``part`` and ``forget`` it if that differs: MD5 is no proof, as
+    two files of one MD5 can be made in seconds. Such a part is not left for a later run to resume.
+
     Raises:
-        MachineError: no answer, a refusal, a full disk; what has arrived is kept for the next run.
+        MachineError: no answer, a refusal, a certificate that does not hold, a full disk; what has
+            arrived is kept for the next run, unless the connection was unverified.
         DataIntegrityError: the server has another number of bytes than ``expected_bytes``, or more
             than ``MAX_BYTES`` where that is not given.
     """
-    retry = retry or Retry()
+    try:
+        return _persevere(url, part, expected_bytes, retry or Retry(), verify=True)
+    except connection.CertificateError as error:
+        if not hash_decides:
+            raise
+        _require_no_secret(url, error)
+        log_line(
+            f"download: {without_credentials(url)}: the server's certificate: {error.fault}; goes "
+            "on without verification (--hash-decides): the bytes count only if their SHA-256 fits"
+        )
+    arrived = False
+    try:
+        _persevere(url, part, expected_bytes, retry or Retry(), verify=False)
+        arrived = True
+    finally:
+        if not arrived:
+            forget(part)
+
+
+def _require_no_secret(url: str, error: MachineError) -> None:
+    """A password or token would be told to whoever answers."""
+    parts = urlsplit(url)
+    if parts.username or parts.password or parts.query:
+        raise MachineError(
+            f"{error}; it is not used here: the address holds a password or a token, which is not "
+            "sent over an unverified connection"
+        ) from None
+
+
+def _persevere(url: str, part: Path, expected: int | None, retry: Retry, *, verify: bool) -> None:
+    """Attempt until the file is whole, or until the server failed too often in a row."""
     failures, pause_s, most = 0, retry.first_pause_s, _size(part)
     while True:
         try:
-            return _attempt(url, part, expected_bytes, retry.patience)
+            return _attempt(url, part, expected, retry.patience, verify)
         except TryAgainError as error:
             reason, asked_s = str(error), error.wait_s
         if _size(part) >= most + _PROGRESS_BYTES:
             failures, pause_s, most = 0, retry.first_pause_s, _size(part)
         failures += 1
         if failures >= retry.attempts:
+            kept = f"{_size(part):,} bytes are kept and the next run resumes"
             raise MachineError(
                 f"{without_credentials(url)}: {reason}, {failures} times in a row; "
-                f"{_size(part):,} bytes are kept and the next run resumes; check the network, or "
+                f"{kept if verify else 'nothing is kept'}; check the network, or "
                 "pass --mirror or --archive"
             )
         wait_s = max(pause_s, min(asked_s, retry.longest_asked_s))
@@ -129,17 +171,17 @@ def forget(part: Path) -> None:
     _state_path(part).unlink(missing_ok=True)
 
 
-def _attempt(url: str, part: Path, expected: int | None, patience: Patience) -> None:
-    state = _read_state(part, url)
+def _attempt(url: str, part: Path, expected: int | None, patience: Patience, verify: bool) -> None:
+    state = _read_state(part, url, verify)
     have = _size(part) if state else 0
     headers = {"Accept-Encoding": "identity"}
     if have and state:
         headers |= {"Range": f"bytes={have}-", "If-Range": state["validator"]}
-    with connection.ask(url, headers, patience) as response:
+    with connection.ask(url, headers, patience, verify=verify) as response:
         start, total = _start_and_total(response, part, have)
         total = _agreed(response, part, total, expected)
         if start == 0:
-            _write_state(part, url, response)
+            _write_state(part, url, response, verify)
         if total is None or start < total:
             _receive(response, part, start, total, patience)
     if total is not None and _size(part) != total:
@@ -227,14 +269,17 @@ def _state_path(part: Path) -> Path:
     return part.with_name(part.name + ".json")
 
 
-def _read_state(part: Path, url: str) -> dict[str, str] | None:
-    """What was written about ``part``, if it is about this ``url`` and has a validator."""
+def _read_state(part: Path, url: str, verify: bool) -> dict[str, Any] | None:
+    """What was written about ``part``, if it is about this ``url`` and has a validator.
+
+    What an unverified connection brought is continued by none that is verified.
+    """
     state = object_or_empty(_state_path(part))
     same = state.get("url") == without_credentials(url) and isinstance(state.get("validator"), str)
-    return state if same else None
+    return state if same and not (verify and state.get("unverified")) else None
 
 
-def _write_state(part: Path, url: str, response: requests.Response) -> None:
+def _write_state(part: Path, url: str, response: requests.Response, verify: bool) -> None:
     """Keep the validator before the first byte; forget an older one if there is none now."""
     part.unlink(missing_ok=True)
     etag = response.headers.get("ETag", "")
@@ -242,8 +287,8 @@ def _write_state(part: Path, url: str, response: requests.Response) -> None:
     strong = etag if etag and not etag.startswith("W/") else None
     validator = strong or response.headers.get("Last-Modified")
     if validator:
-        state = {"url": without_credentials(url), "validator": validator}
-        write_json(_state_path(part), state)
+        state: dict[str, Any] = {"url": without_credentials(url), "validator": validator}
+        write_json(_state_path(part), state if verify else {**state, "unverified": True})
     else:
         _state_path(part).unlink(missing_ok=True)
 

@@ -34,7 +34,12 @@ def download(config: NcfConfig, data: DataDir, source: Source = PUBLISHER) -> No
         synthetic.generate(config.synthetic, data)
         return
     archive.download(
-        dataset, data, mirror=source.mirror, archive=source.archive, sha256=source.sha256
+        dataset,
+        data,
+        mirror=source.mirror,
+        archive=source.archive,
+        sha256=source.sha256,
+        hash_decides=source.hash_decides,
     )
 
 

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import random
 import socket
-import ssl
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from checkout import CHECKOUT
 from lying_server import LyingServer, head, lying_server
 
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
@@ -265,33 +263,6 @@ def test_an_answer_that_is_none_is_one_clear_line(part: Path, raw: bytes) -> Non
     with lying_server(says(raw)) as server, pytest.raises(TrainbenchError) as caught:
         transfer.fetch(server.url, part, retry=FAST)
     assert str(caught.value).isprintable()
-
-
-def test_an_expired_certificate_is_named_with_its_date_and_not_tried_again(
-    part: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    expired = CHECKOUT / "tests" / "fixtures" / "expired.pem"
-    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(expired))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(expired)
-    told = r"certificate: expired on 2020-02-14; .*--archive"
-    good = says(rest_from(0) + CONTENT)
-    with lying_server(good, tls) as server, pytest.raises(MachineError, match=told):
-        transfer.fetch(server.url, part, retry=FAST)
-    assert server.requests == []
-
-
-def test_a_certificate_that_nobody_vouches_for_is_not_tried_again(
-    part: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    tls.load_cert_chain(CHECKOUT / "tests" / "fixtures" / "expired.pem")
-    told = "the server's certificate: self-signed certificate"
-    good = says(rest_from(0) + CONTENT)
-    with lying_server(good, tls) as server, pytest.raises(MachineError, match=told):
-        transfer.fetch(server.url, part, retry=FAST)
-    assert "next attempt" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
