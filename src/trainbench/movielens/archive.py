@@ -73,11 +73,6 @@ def download(
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / dataset.archive
     source = _source(dataset, mirror, archive)
-    if hash_decides and not (sha256 or dataset.sha256):
-        raise ConfigError(
-            f"--hash-decides: no SHA-256 of {dataset.name} is known ({CHANGES}); state the one "
-            "that you trust with --sha256"
-        )
     digest = _fetched(dataset, target, source, sha256, retry, hash_decides)
     ratings = folder / dataset.layout.ratings_file
     ratings_sha256 = unpack(target, ratings_member(target, dataset.layout), ratings)
@@ -212,6 +207,11 @@ def _fetched(
         digest = digest_of(target)
         if digest.sha256 == sha256 or (sha256 is None and _matches(dataset, digest)):
             return digest
+    if hash_decides and not (sha256 or dataset.sha256):
+        raise ConfigError(
+            f"--hash-decides: no SHA-256 of {dataset.name} is known, and MD5 can be forged; state "
+            "the SHA-256 that you trust with --sha256"
+        )
     part = target.with_name(target.name + ".part")
     if isinstance(source, Path):
         transfer.copy(source, part)
