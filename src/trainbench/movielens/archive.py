@@ -74,16 +74,23 @@ def download(
     target = folder / dataset.archive
     source = _source(dataset, mirror, archive)
     digest = _fetched(dataset, target, source, sha256, retry, hash_decides)
-    ratings = folder / dataset.layout.ratings_file
+    manifest = _unpacked(dataset, target, source, digest)
+    write_manifest(manifest, data)
+    log_line(f"download: {folder / manifest.ratings_file} is ready ({_origin(manifest)})")
+    return manifest
+
+
+def _unpacked(dataset: Dataset, target: Path, source: str | Path, digest: Digest) -> Manifest:
+    """Unpack the ratings beside the archive at ``target``; what the folder has then."""
+    ratings = target.with_name(dataset.layout.ratings_file)
     ratings_sha256 = unpack(target, ratings_member(target, dataset.layout), ratings)
-    published = _is_published(dataset, digest, from_publisher=source == dataset.url)
-    manifest = Manifest(
+    return Manifest(
         dataset=dataset.name,
         source=without_credentials(source) if isinstance(source, str) else "local file",
         ratings_file=ratings.name,
         ratings_bytes=ratings.stat().st_size,
         ratings_sha256=ratings_sha256,
-        published=published,
+        published=_is_published(dataset, digest, from_publisher=source == dataset.url),
         url=dataset.url,
         archive=dataset.archive,
         bytes=digest.bytes,
@@ -92,9 +99,6 @@ def download(
         counts=dataset.counts if _matches(dataset, digest) else None,
         note=CHANGES if dataset.changes else None,
     )
-    write_manifest(manifest, data)
-    log_line(f"download: {ratings} is ready ({_origin(manifest)})")
-    return manifest
 
 
 def verify(dataset: Dataset, data: DataDir) -> list[Check]:
