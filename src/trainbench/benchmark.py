@@ -134,6 +134,8 @@ class Benchmark:
         title: what is trained, for a heading.
         config: the configuration's type; ``with_settings`` and ``from_json`` make valid ones.
         default_preset: by the options of a command.
+        extras: step -> the modules that it needs of extras of this package (``machine.extras``);
+            they are looked for before anything is made.
         reference: the preset that a report compares a configuration with.
         task: ``ml-20m``, ``resnet50 on imagenet``: what a configuration trains.
         gpu_setting: the setting that demands a GPU.
@@ -187,6 +189,7 @@ class Benchmark:
     report: str = "trainbench.reporting.sections:PLAIN"
     prove: str = ""
     repeated: Repeated | None = None
+    extras: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     former: Mapping[str, str] = field(default_factory=dict)
 
     def preset(self, name: str) -> Any:

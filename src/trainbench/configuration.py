@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+import re
 import types
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
@@ -21,15 +22,46 @@ Config = TypeVar("Config", bound=Any)
 
 LARGEST_FLOAT32 = (2 - 2**-23) * 2.0**127
 SMALLEST_FLOAT32 = 2.0**-126
+_NEAR = 0.66
+"""Of two names' letters, the share that stands in both in one order: one letter of three."""
+_BEGINNING = 3
 _BOOLEANS = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
 def unknown(kind: str, found: str, known: Iterable[str]) -> str:
-    """The message for a name that is not one of ``known``, with the nearest one suggested."""
+    """The message for a name that is not one of ``known``, with one that is near suggested."""
     names = list(known)
-    near = difflib.get_close_matches(found, names, n=1, cutoff=0.4)
-    hint = f"; did you mean {near[0]!r}?" if near else ""
+    near = nearest(found, names)
+    hint = f"; did you mean {near!r}?" if near else ""
     return f"unknown {kind} {found!r}{hint} (known: {', '.join(names)})"
+
+
+def nearest(found: str, known: Iterable[str]) -> str | None:
+    """The one of ``known`` that ``found`` was meant to be; ``None`` where it is far from all.
+
+    Near is a slip of the hand (``trian``), the initials (``lr`` of ``learning_rate``), or a word or
+    the beginning of a name (``epochs`` of ``max_epochs``, ``eval`` of ``evaluate``).
+    """
+    names = {_folded(name): name for name in reversed(list(known))}
+    wanted = _folded(found)
+    slips = difflib.get_close_matches(wanted, names, n=1, cutoff=_NEAR)
+    short = [name for name in names if len(wanted) > 1 and _shortens(wanted, name)]
+    short = [name for name in short if name.startswith(wanted)] or short
+    short = difflib.get_close_matches(wanted, short, n=1, cutoff=0.0)
+    best = next(iter((*slips, *short)), None)
+    return None if best is None else names[best]
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+
+
+def _shortens(found: str, name: str) -> bool:
+    """Whether ``found`` is the initials of ``name``, some of its words, or how it begins."""
+    words = name.split("_")
+    if found == "".join(word[:1] for word in words) or f"_{found}_" in f"_{name}_":
+        return True
+    return len(found) >= _BEGINNING and name.startswith(found)
 
 
 def parsed(kind: type, settings: Iterable[str]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from trainbench.display.secrets import without_secrets
 from trainbench.display.visible import one_line
 
-_AGAIN = ", or choose another disk with --data-dir, then run again"
+_AGAIN = ", or choose another disk, then run again"
 _ADVICE = {
     errno.EDQUOT: ": {}; free some of this user's space",
     errno.EFBIG: ": {}; raise the limit of this process (ulimit -f)",

@@ -154,19 +154,19 @@ def read_block(path: Path, file: IO[bytes]) -> bytes:
 
 
 @contextmanager
-def writing(path: Path, needed_bytes: int = 0) -> Iterator[None]:
+def writing(path: Path, needed_bytes: int = 0, *, option: str = "--data-dir") -> Iterator[None]:
     """Tell what keeps ``path`` from being written as a ``MachineError`` that names it.
 
     A disk with fewer than ``needed_bytes`` free is refused at once; a disk that turns out full,
-    broken or read-only is told when it does. Stands inside ``whole_file``, whose end frees what
-    was written.
+    broken or read-only is told when it does. ``option`` is what names another folder. Stands inside
+    ``whole_file``, whose end frees what was written.
     """
     folder = next(p for p in (path, *path.absolute().parents) if p.is_dir())
     free = shutil.disk_usage(folder).free
     if free < needed_bytes:
         raise MachineError(
             f"{path}: disk full: {needed_bytes:,} bytes needed, {free:,} bytes free; free some "
-            "space, or choose another disk with --data-dir, then run again"
+            f"space, or choose another disk with {option}, then run again"
         )
     try:
         with named(path):
@@ -180,7 +180,7 @@ def writing(path: Path, needed_bytes: int = 0) -> Iterator[None]:
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise MachineError(
                 f"{error.filename}: not allowed to write here ({error.strerror}); "
-                "give the data directory to this user or choose another with --data-dir"
+                f"give the folder to this user or choose another with {option}"
             ) from None
         raise
 

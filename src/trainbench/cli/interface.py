@@ -18,6 +18,7 @@ from trainbench.compliance.rules.levels import ruleset
 from trainbench.compliance.score import Score
 from trainbench.errors import MachineError, system_text
 from trainbench.files import damage_told, read_object
+from trainbench.machine import extras
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec
 
@@ -80,6 +81,7 @@ def run(
         'Target reached'
     """
     record = find(benchmark)
+    pipeline.require_extras(record)
     config = record.preset(preset or record.default_preset({}))
     words = [f"{key}={_word(value)}" for key, value in (settings or {}).items()]
     data = DataDir(Path(data_dir).resolve())
@@ -138,6 +140,7 @@ def report(
         DataIntegrityError: not the folder of a run.
         MachineError: ``out`` cannot be written.
     """
+    extras.require(*extras.REPORT)
     paths = [compare] if isinstance(compare, str | Path) else compare
     others = tuple(RunDir(Path(path).resolve()) for path in paths)
     run_dir = RunDir(Path(folder).resolve())

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from trainbench.cli.options import DATA_DIR
+from trainbench.cli.options import DATA_DIR, Group, needs
 from trainbench.ncf import config as configs
 
 
@@ -20,12 +20,12 @@ def doctor(data_dir: Path) -> int:
     return requirements.run(data_dir)
 
 
-@click.group("bench")
+@click.group("bench", cls=Group)
 def bench() -> None:
     """Throughput tables of this machine, for comparing code: not a benchmark result."""
 
 
-@bench.command("data")
+@bench.command("data", epilog="Example: trainbench bench data --ratings-millions 1")
 @click.option(
     "--ratings-millions",
     "millions",
@@ -50,7 +50,7 @@ def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Pa
     data.run(sizes, workers=workers, repeats=repeats, folder=folder)
 
 
-@bench.command("ncf")
+@bench.command("ncf", epilog="Example: trainbench bench ncf --repeats 3")
 @click.option("--only", default="", help="Time the rows whose name contains this.")
 @click.option(
     "--repeats", default=5, type=click.IntRange(1), help="Times of which the median is shown."
@@ -61,6 +61,7 @@ def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Pa
     type=click.Choice(configs.CHOICES["devices"]),
     help="Where to compute.",
 )
+@needs("tensorflow")
 def bench_ncf(only: str, repeats: int, devices: str) -> None:
     """Time NCF's training and evaluation against a plain form of the same computation."""
     # TensorFlow reads it when imported: its start-up notes would bury the table.
@@ -76,6 +77,7 @@ def bench_ncf(only: str, repeats: int, devices: str) -> None:
     epilog="Example: trainbench bench all-reduce --model=resnet50 --num_gpus=2 --device=cpu",
 )
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
+@needs("absl", "tensorflow")
 def bench_all_reduce(flags: tuple[str, ...]) -> None:
     """Time the reduction of a model's gradients; takes the flags of trainbench cnn."""
     from trainbench.cnn import environment
@@ -93,8 +95,9 @@ def bench_all_reduce(flags: tuple[str, ...]) -> None:
     all_reduce.run(params)
 
 
-@bench.command("cnn")
+@bench.command("cnn", epilog="Example: trainbench bench cnn")
 @click.argument("rows", nargs=-1)
+@needs("absl", "tensorflow")
 def bench_cnn(rows: tuple[str, ...]) -> None:
     """Time training against stock Keras, and the overhead of trainbench cnn per step."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -109,6 +112,7 @@ def bench_cnn(rows: tuple[str, ...]) -> None:
     context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
 )
 @click.pass_context
+@needs("absl", "tensorflow")
 def cnn(context: click.Context) -> int:
     """Image classification: the flags and the output of tf_cnn_benchmarks."""
     from trainbench.cnn.entry import main

@@ -14,7 +14,7 @@ import click
 from trainbench import __version__
 from trainbench.benchmark import registered
 from trainbench.cli import machine, repeat, review, steps
-from trainbench.configuration import unknown
+from trainbench.cli.options import Group
 from trainbench.display.visible import guard_terminal
 from trainbench.trials import signals
 from trainbench.trials.child import exit_code_of
@@ -24,7 +24,7 @@ EXAMPLES = {
     "preprocess": "trainbench preprocess --preset ml-1m",
     "train": "trainbench train --preset ml-1m --runs 3 --set learning_rate=1e-3",
     "stitch": "trainbench stitch --run data/runs/latest",
-    "report": "trainbench report --run data/runs/latest --out /tmp/report",
+    "report": "trainbench report --run data/runs/latest --out my-report",
     "pipeline": "trainbench pipeline --preset quick",
     "check": "trainbench check --level 2 result_0.txt",
     "score": "trainbench score results/my-system/ncf --json",
@@ -40,22 +40,14 @@ EXAMPLES = {
 }
 
 
-class _Group(click.Group):
-    """Adds each command's example to its help, and the nearest name to an unknown command."""
+class _Group(Group):
+    """Adds each command's example to its help."""
 
     def add_command(self, cmd: click.Command, name: str | None = None) -> None:
         example = EXAMPLES.get(name or cmd.name or "")
         if example:
             cmd.epilog = f"Example: {example}"
         super().add_command(cmd, name)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
-            known = [name for name, command in self.commands.items() if not command.hidden]
-            raise click.UsageError(unknown("command", args[0], known))
-        return super().resolve_command(ctx, args)
 
 
 @click.group(
@@ -76,7 +68,9 @@ def _with_successor(error: click.ClickException) -> click.ClickException:
     for benchmark in registered().values():
         if benchmark.command in mine and name in benchmark.former:
             told = f"No such option: {error.option_name}: {benchmark.former[name]}"
-            return click.UsageError(f"{told} (settings: --set KEY=VALUE)", error.ctx)
+            set_it = any(option.name == "settings" for option in error.ctx.command.params)
+            where = " (settings: --set KEY=VALUE)" if set_it else ""
+            return click.UsageError(f"{told}{where}", error.ctx)
     return error
 
 
@@ -118,7 +112,7 @@ for _command in (
 for _benchmark in registered().values():
     _group: click.Group = cli
     if _benchmark.command:
-        _group = click.Group(_benchmark.command, help=f"{_benchmark.title}: the steps of a run.")
+        _group = Group(_benchmark.command, help=f"{_benchmark.title}: the steps of a run.")
         cli.add_command(_group)
     for _command in steps.commands(_benchmark):
         _group.add_command(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import click
 
 from trainbench.benchmark import Benchmark, Option, Source
+from trainbench.configuration import unknown
+from trainbench.machine import extras
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.progress import log_line
 from trainbench.trials.paths import DataDir
@@ -17,6 +20,19 @@ from trainbench.trials.paths import DataDir
 Command = Callable[..., Any]
 FILE = click.Path(path_type=Path, dir_okay=False)
 FOLDER = click.Path(path_type=Path, file_okay=False)
+
+
+class Group(click.Group):
+    """Names the nearest of its commands where there is none of a name."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """The command that ``args`` begin with, or a usage error."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            known = [name for name, command in self.commands.items() if not command.hidden]
+            raise click.UsageError(unknown("command", args[0], known))
+        return super().resolve_command(ctx, args)
 
 
 class FiniteRange(click.FloatRange):
@@ -96,6 +112,20 @@ _TRAIN = (
     click.option("--git-revision", envvar="TRAINBENCH_GIT_REVISION", hidden=True),
     click.option("--git-dirty", envvar="TRAINBENCH_GIT_DIRTY", type=bool, hidden=True),
 )
+
+
+def needs(*modules: str) -> Command:
+    """Have a command look for these modules of extras before its body makes anything."""
+
+    def decorated(command: Command) -> Command:
+        @functools.wraps(command)
+        def checked(*arguments: Any, **options: Any) -> Any:
+            extras.require(*modules)
+            return command(*arguments, **options)
+
+        return checked
+
+    return decorated
 
 
 def configured(benchmark: Benchmark, step: str, *, source: bool = False) -> Command:

@@ -14,6 +14,7 @@ from trainbench.cli.options import goal
 from trainbench.configuration import to_json
 from trainbench.errors import ConfigError, MachineError
 from trainbench.files import damage_told, read_object
+from trainbench.machine import extras
 from trainbench.progress import log_line
 from trainbench.trials import exports, trial_set
 from trainbench.trials.lock import locked, recorded, recorded_of
@@ -47,6 +48,11 @@ def train(spec: SetSpec, *, defer_verdict: bool) -> None:
             stitch_to(run, out)
         if not defer_verdict:
             trial_set.require_target(run, spec.benchmark.quality)
+
+
+def require_extras(benchmark: Benchmark) -> None:
+    """Raise a ``MachineError`` unless every step of ``run_all`` has the packages that it needs."""
+    extras.require(*(name for step in benchmark.extras.values() for name in step), *extras.REPORT)
 
 
 def run_all(spec: SetSpec, source: Source) -> tuple[RunDir, int]:
@@ -141,8 +147,8 @@ def existing_run(path: Path) -> RunDir:
     if run.run_file.exists():
         return run
     raise MachineError(
-        f"{path}: not a run folder (no run.json in it); run the train step first, or name one "
-        "with --run"
+        f"{path}: not a run folder (no run.json in it); run the train step first, or name the "
+        "folder of a run"
     )
 
 

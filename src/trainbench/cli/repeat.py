@@ -11,6 +11,7 @@ from trainbench.benchmark import load
 from trainbench.cli.options import FOLDER, opened
 from trainbench.cli.pipeline import existing_run
 from trainbench.errors import ConfigError, MachineError, NotCompliantError
+from trainbench.machine import extras
 from trainbench.progress import log_line
 from trainbench.trials import replay as trial_replay
 from trainbench.trials.lock import locked, recorded_of
@@ -74,6 +75,7 @@ def replay(run_path: Path, index: int, epochs: int | None, data_dir: Path | None
     """
     run = existing_run(run_path)
     trial_replay.fields_of(run)
+    extras.require(*benchmark_of(run).extras.get("train", ()))
     (trial,) = _trials(run, index)
     own = DataDir(run.root.parents[1])
     data = opened(data_dir or (own.root if own.caches.is_dir() else Path("data")))

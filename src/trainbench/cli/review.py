@@ -17,12 +17,15 @@ from trainbench.cli.options import (
     FOLDER,
     RUN,
     FiniteRange,
+    Group,
     configured,
+    needs,
     opened,
     resolved_config,
 )
 from trainbench.display.visible import one_line
 from trainbench.errors import MachineError, NotCompliantError, RegressionError
+from trainbench.machine import extras
 from trainbench.trials.paths import DataDir, RunDir
 
 _LOGS = click.argument("files", nargs=-1, required=True, type=FILE)
@@ -71,6 +74,8 @@ def stitch(
     if logs and run_path is None:
         _stitch_logs(logs, out)
         return
+    if dialect == "mllog":
+        extras.require("mlperf_logging")
     run = pipeline.existing_run(run_path or DataDir(data_dir).latest)
     pipeline.stitch(run, dialect=dialect, out=out)
 
@@ -112,6 +117,7 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
     type=click.Path(path_type=Path),
     hidden=True,
 )
+@needs(*extras.REPORT)
 def report(
     data_dir: Path,
     run_paths: tuple[Path, ...],
@@ -206,6 +212,7 @@ def score(
     help="Confidence of the intervals; 1 minus this is the test's level.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
+@needs("scipy")
 def compare(
     baseline: Path, other: Path, threshold_percent: float, confidence: float, as_json: bool
 ) -> None:
@@ -227,12 +234,12 @@ def compare(
         )
 
 
-@click.group("submission")
+@click.group("submission", cls=Group)
 def submission() -> None:
     """Build or verify the v0.5 submission folder."""
 
 
-@submission.command("verify")
+@submission.command("verify", epilog="Example: trainbench submission verify my-submission")
 @click.argument("folder", type=FOLDER)
 @_TOOLS_CHECKER
 def submission_verify(folder: Path, checker: str) -> None:
@@ -245,7 +252,11 @@ def submission_verify(folder: Path, checker: str) -> None:
         raise NotCompliantError(f"{folder}: {len(verification.findings)} findings")
 
 
-@submission.command("build")
+@submission.command(
+    "build",
+    epilog="Example: trainbench submission build --run data/runs/latest --out my-submission "
+    "--org my-organisation --email me@example.org",
+)
 @click.option("--run", "run_path", required=True, type=FOLDER, help="The folder of a stitched run.")
 @click.option("--out", required=True, type=FOLDER, help="The new folder of the submission.")
 @click.option("--org", required=True, help="The submitter's organisation.")
@@ -296,6 +307,7 @@ _NCF = find("ncf")
     default=0,
     help="Of the candidates; the one of a trial draws the trial's own.",
 )
+@needs(*_NCF.extras["train"])
 def evaluate(data_dir: Path, weights: Path, negatives: int, seed: int, **options: Any) -> None:
     """HR@10 and NDCG@10 of saved weights of NCF. He et al. 2017 (NeuMF) use 99 negatives."""
     if not weights.is_file():

@@ -13,6 +13,7 @@ from trainbench.cli import pipeline
 from trainbench.cli.options import (
     DATA_DIR,
     configured,
+    needs,
     opened,
     resolved_config,
     source,
@@ -57,6 +58,7 @@ def _prepare(benchmark: Benchmark) -> click.Command:
 
     @click.command(step, epilog=_example(benchmark, step))
     @configured(benchmark, step)
+    @needs(*benchmark.extras.get(step, ()))
     def prepare(data_dir: Path, **options: Any) -> None:
         """Build the cache that training reads."""
         config, data = resolved_config(benchmark, options), opened(data_dir)
@@ -71,6 +73,7 @@ def _train(benchmark: Benchmark) -> click.Command:
     @configured(benchmark, "train")
     @trained
     @_DEFER_VERDICT
+    @needs(*benchmark.extras.get("train", ()))
     def train(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
         """Train to the target, once or several times."""
         config, data = resolved_config(benchmark, options), opened(data_dir)
@@ -91,6 +94,7 @@ def _pipeline(benchmark: Benchmark) -> click.Command:
         if dry_run:
             click.echo(pipeline.plan(benchmark, config, data_dir, runs=options["runs"]))
             return 0
+        pipeline.require_extras(benchmark)
         data_dir.mkdir(parents=True, exist_ok=True)
         data = opened(data_dir)
         spec = _set_spec(benchmark, config, data, options, pipeline=True)

@@ -169,7 +169,8 @@ def _unread(log: _Log) -> str:
         return damaged
     first = next((line.text for line in log.lines if isinstance(line, Line)), None)
     if first is not None and read(log.lines, NEWEST_CHECKER).events:
-        return "no line begins with :::MLP; --checker 2019-04 reads those with text before it"
+        reader = "trainbench score --checker 2019-04 reads those with text before it"
+        return f"no line begins with :::MLP; {reader}"
     if first is not None:
         return f"unreadable dialect: {excerpt(first[first.find(TOKEN) :])[:60]!r}"
     found = next((line.found for line in log.lines if isinstance(line, Finding)), None)

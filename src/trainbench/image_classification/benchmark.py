@@ -27,5 +27,6 @@ RESNET = Benchmark(
     inputs="trainbench.image_classification.convert:inputs",
     trial="trainbench.image_classification.trial:run_trial",
     strict_rules="trainbench.compliance.rules.strict_resnet:STRICT_RESNET",
+    extras={"convert": ("absl", "tensorflow"), "train": ("absl", "tensorflow")},
     report="trainbench.image_classification.report:RESNET",
 )

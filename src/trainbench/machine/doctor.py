@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from trainbench.machine import allotment, system
+from trainbench.machine import allotment, extras, system
 from trainbench.machine.page_cache import DROP_CACHES
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
@@ -56,6 +56,7 @@ def checks(data_dir: Path) -> list[Check]:
         _git,
         _popper,
         _tensorflow,
+        _report,
         _docker,
         _gpu,
         _memory,
@@ -92,10 +93,19 @@ def _popper() -> Check:
 
 
 def _tensorflow() -> Check:
-    fix = "pip install 'trainbench[train]' (the train image brings its own)"
+    fix = f"{extras.advice('tensorflow')} (the train image brings its own)"
     if importlib.util.find_spec("tensorflow") is None:
         return Check("tensorflow", WARN, "not in this environment (train and pipeline)", fix)
     return Check("tensorflow", OK, system.version("tensorflow") or "unknown version", fix)
+
+
+def _report() -> Check:
+    wanted = (*extras.REPORT, "scipy")
+    lacking = extras.missing(wanted)
+    if lacking:
+        found = f"{', '.join(lacking)} not in this environment (report and compare)"
+        return Check("report", WARN, found, extras.advice(*lacking))
+    return Check("report", OK, ", ".join(wanted))
 
 
 def _docker() -> Check:

@@ -16,6 +16,7 @@ from typing import Any
 
 import psutil
 
+from trainbench import __version__
 from trainbench.files import text_or_empty
 from trainbench.machine import allotment
 
@@ -24,7 +25,6 @@ BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 # By which libraries choose how they add and multiply. A virtual machine may hide some of its CPU's.
 INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", *BF16_FLAGS)
 PACKAGES = (
-    "trainbench",
     "tensorflow",
     "keras",
     "numpy",
@@ -145,8 +145,11 @@ def os_name() -> str:
 
 
 def packages() -> dict[str, str | None]:
-    """Versions of the packages that decide the numbers; ``None`` where one is not installed."""
-    return {name: version(name) for name in PACKAGES}
+    """Versions of the packages that decide the numbers; ``None`` where one is not installed.
+
+    The code of this one may be a checkout that no installer knows, so it says its version itself.
+    """
+    return {"trainbench": __version__, **{name: version(name) for name in PACKAGES}}
 
 
 def git_state(folder: Path) -> dict[str, Any]:

@@ -110,6 +110,7 @@ NCF = Benchmark(
     options=_OPTIONS,
     report="trainbench.ncf.report:NCF",
     prove="trainbench.ncf.proof.prove:prove",
+    extras={"train": ("tensorflow",)},
     former=FORMER,
     repeated=Repeated(
         inputs=("candidates_sha256", "first_batch_sha256", "epoch_sha256"),

@@ -258,7 +258,7 @@ def _check_division(config: NcfConfig) -> None:
         key = changed[0]
         raise ConfigError(
             f"{key}={getattr(config, key)}: the closed division fixes it at {getattr(base, key)}; "
-            "add --division open to run it anyway"
+            "add --set division=open to run it anyway"
         )
 
 

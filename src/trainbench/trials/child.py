@@ -18,21 +18,11 @@ from trainbench.configuration import record
 from trainbench.display.visible import guard_terminal
 from trainbench.errors import Interrupted, MachineError, TrainbenchError, system_text
 from trainbench.files import damage_told, read_object, write_json
-from trainbench.machine import allotment
+from trainbench.machine import allotment, extras
 from trainbench.machine.privileges import gain_nothing
 from trainbench.trials import signals
 from trainbench.trials.parent_watch import die_with_parent
 from trainbench.trials.spec import TrialSpec
-
-EXTRAS = {
-    "absl": "train",
-    "jinja2": "report",
-    "keras": "train",
-    "matplotlib": "report",
-    "scipy": "report",
-    "tensorflow": "train",
-}
-"""Packages that a plain installation lacks, and the extra that brings each."""
 
 
 @dataclass(frozen=True)
@@ -71,9 +61,9 @@ def ending_of(error: BaseException) -> tuple[int, str] | None:
         return Interrupted.exit_code, "interrupted"
     if isinstance(error, TrainbenchError):
         return error.exit_code, str(error)
-    if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
-        extra = f"pip install 'trainbench[{EXTRAS[error.name]}]'"
-        return MachineError.exit_code, f"{error.name} is not installed: {extra}"
+    if isinstance(error, ModuleNotFoundError) and error.name and error.name in extras.EXTRAS:
+        advice = extras.advice(error.name)
+        return MachineError.exit_code, f"{error.name} is not installed: {advice}"
     if isinstance(error, OSError) and error.errno is not None:
         return MachineError.exit_code, system_text(error)
     return None

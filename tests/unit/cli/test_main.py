@@ -51,6 +51,18 @@ def test_every_option_says_what_it_is_for() -> None:
     ("words", "code", "complaint"),
     [
         (["trian"], 2, "did you mean 'train'"),
+        (["eval"], 2, "did you mean 'evaluate'"),
+        (["nope"], 2, "unknown command 'nope' (known: stitch, report, check,"),
+        (["images", "nope"], 2, "unknown command 'nope' (known: download, convert, train,"),
+        (["bench", "ncff"], 2, "did you mean 'ncf'"),
+        (["preprocess", "--preset=quick", "--set=lr=1"], 2, "unknown key 'lr'; did you mean 'lea"),
+        (
+            ["preprocess", "--preset=quick", "--set=nope=1"],
+            2,
+            "unknown key 'nope' (known: data",
+        ),
+        (["preprocess", "--preset=quick", "--set=mf_dim=3"], 2, "add --set division=open to run"),
+        (["check", "--batch_size=1", "x"], 2, "No such option"),
         (["download", "--preset", "quik"], 2, "did you mean 'quick'"),
         (["download", "--dataset", "ml-20"], 2, "did you mean 'ml-20m'"),
         (["train", "--preset", "quick", "--set", "batchsize=1"], 2, "did you mean 'batch_size'"),

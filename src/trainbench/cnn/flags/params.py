@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import numbers
 from collections.abc import Iterable
@@ -27,6 +26,7 @@ from trainbench.cnn.flags.table import (
     Several,
     Traces,
 )
+from trainbench.configuration import nearest
 from trainbench.errors import ConfigError
 
 
@@ -110,8 +110,9 @@ def unknown_flag(name: str, known: Iterable[str] = FLAGS) -> str:
     now = successor(name)
     if now is not None:
         return f"--{name} is a flag of earlier versions of tf_cnn_benchmarks; {now}"
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
-    return f"Unknown flag --{name}" + (f"; did you mean --{near[0]}?" if near else "")
+    near = nearest(name, known)
+    hint = f"did you mean --{near}?" if near else "--help lists all of them"
+    return f"Unknown flag --{name}; {hint}"
 
 
 def _checked(flag: Flag, value: Any) -> Any:

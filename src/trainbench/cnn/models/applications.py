@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Any
 import keras
 
 from trainbench.cnn.flags.params import ParamError
+from trainbench.configuration import nearest
 
 PREFIX = "keras:"
 DEFAULT_SIZE = 224
@@ -76,9 +76,8 @@ def model(name: str, dataset_name: str) -> KerasModel:
     short = name.removeprefix(PREFIX)
     known = names()
     if short not in known:
-        folded = {each.lower(): each for each in known}
-        near = difflib.get_close_matches(short.lower(), folded, n=1, cutoff=0.4)
-        hint = f"; did you mean '{PREFIX}{folded[near[0]]}'?" if near else ""
+        near = nearest(short, known)
+        hint = f"; did you mean '{PREFIX}{near}'?" if near else f" (known: {', '.join(known)})"
         raise ParamError(f"Invalid model name '{name}': keras.applications has no {short!r}{hint}")
     size = 32 if dataset_name == "cifar10" else SIZES.get(short, DEFAULT_SIZE)
     return KerasModel(name, size, getattr(keras.applications, short))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 
 from trainbench.cnn.flags.params import ParamError
@@ -11,6 +10,7 @@ from trainbench.cnn.models.applications import KerasModel
 from trainbench.cnn.models.cifar import CIFAR10
 from trainbench.cnn.models.imagenet import IMAGENET
 from trainbench.cnn.models.spec import CnnModel
+from trainbench.configuration import nearest
 
 MODELS: Mapping[str, Mapping[str, CnnModel]] = {"imagenet": IMAGENET, "cifar10": CIFAR10}
 """Dataset to name to model."""
@@ -42,10 +42,12 @@ def get_model(name: str, dataset_name: str) -> CnnModel | KerasModel:
 
 def _hint(name: str) -> str:
     names = [model for models in MODELS.values() for model in models]
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    if not near:
-        return f"; --model={applications.PREFIX}NAME takes any model of keras.applications"
-    homes = " and ".join(dataset for dataset, models in MODELS.items() if near[0] in models)
-    if near[0] == name:
+    near = nearest(name, names)
+    if near is None:
+        known = ", ".join(dict.fromkeys(names))
+        any_model = f"--model={applications.PREFIX}NAME takes any model of keras.applications"
+        return f"; {any_model} (known: {known})"
+    homes = " and ".join(dataset for dataset, models in MODELS.items() if near in models)
+    if near == name:
         return f"; it is a model for {homes}: pass --data_name={homes}"
-    return f"; did you mean '{near[0]}' ({homes})?"
+    return f"; did you mean '{near}' ({homes})?"

@@ -20,6 +20,7 @@ from trainbench.cnn.series import batch_search, processes, repeats
 from trainbench.display.visible import cell
 from trainbench.errors import Interrupted, TrainbenchError
 from trainbench.files import write_atomically
+from trainbench.machine import extras
 from trainbench.progress import log_line
 
 PRECISIONS = {
@@ -230,11 +231,11 @@ def _text(value: Any) -> str:
 
 def _plot(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     picture = path.with_suffix(".png")
-    # Only here: drawing takes a second to import and a package that runs do without.
-    try:
-        from trainbench.cnn.series import plot as sweep_plot
-    except ImportError as error:
-        log_line(f"{picture} is not drawn: {error.name} is missing; install trainbench[report]")
+    if extras.missing(("matplotlib",)):
+        log_line(f"{picture} is not drawn: {extras.advice('matplotlib')}")
         return
+    # Only here: drawing takes a second to import and a package that runs do without.
+    from trainbench.cnn.series import plot as sweep_plot
+
     sweep_plot.draw(picture, rows)
     log_line(f"wrote {path} and {picture}")

@@ -89,7 +89,7 @@ class Checkpoints:
         """
         variables = [*self._model.values(), *self._training.values()]
         needed = sum(v.shape.num_elements() * v.dtype.size for v in variables)
-        with writing(Path(self.folder), needed):
+        with writing(Path(self.folder), needed, option="--train_dir"):
             pass
 
     def save(self, global_step: int) -> str:

@@ -22,6 +22,7 @@ from trainbench.compliance.dialects import mllog, v05
 from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.files import parse_json
+from trainbench.machine import extras
 
 SECONDS_TOKEN = ":::MLL "
 FIRST = "0.6.0"
@@ -187,7 +188,7 @@ def _package(name: str) -> Any:
     except ModuleNotFoundError as error:
         raise MachineError(
             f"logs of MLPerf Training 0.6 and later are scored by mlperf-logging ({error.name} is "
-            "not installed): pip install 'trainbench[mllog]'"
+            f"not installed): {extras.advice('mlperf_logging')}"
         ) from None
 
 

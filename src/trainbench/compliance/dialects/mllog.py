@@ -19,8 +19,8 @@ from trainbench.compliance.dialects.mllog_resnet import RESEARCH, Entry, Submiss
 from trainbench.compliance.event import Event, Finding, Line, unreadable
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
-from trainbench.errors import MachineError
 from trainbench.files import parse_json
+from trainbench.machine import extras
 
 TOKEN = ":::MLLOG "
 
@@ -74,12 +74,8 @@ def format_lines(events: Iterable[Event], submission: Submission = RESEARCH) -> 
     Raises:
         MachineError: ``mlperf-logging`` is not installed.
     """
-    try:
-        mllog = import_module("mlperf_logging.mllog.mllog")
-    except ModuleNotFoundError:
-        raise MachineError(
-            "--dialect mllog needs mlperf-logging: pip install 'trainbench[mllog]'"
-        ) from None
+    extras.require("mlperf_logging")
+    mllog = import_module("mlperf_logging.mllog.mllog")
     out = io.StringIO()
     handler = logging.StreamHandler(out)
     # The writer warns that it overrides its own call site by the event's, which is what we want.

@@ -55,7 +55,7 @@ def test_a_flag_is_written_in_any_of_the_usual_ways(words: list, name: str, valu
         (["--undefok=batchsize", "--batch_sise=3"],
          "Unknown flag --batch_sise; did you mean --batch_size?"),
         (["--nodistortion"], "Unknown flag --nodistortion; did you mean --distortions?"),
-        (["--zzzzzz"], "Unknown flag --zzzzzz"),
+        (["--zzzzzz"], "Unknown flag --zzzzzz; --help lists all of them"),
         (["--learning_rate=0.1"],
          "--learning_rate is a flag of earlier versions of tf_cnn_benchmarks; use "
          "--init_learning_rate"),
