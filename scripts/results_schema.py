@@ -23,6 +23,9 @@ from trainbench.image_classification import report as images_report
 from trainbench.machine.load import Load
 from trainbench.ncf import report as ncf_report
 from trainbench.reporting.compare import Comparison, Outcome, Pair, Setting
+from trainbench.reporting.published.beside import Beside
+from trainbench.reporting.published.convergence import Convergence, SystemTest
+from trainbench.reporting.published.tables import PublishedResult
 from trainbench.reporting.records import (
     SCHEMA_VERSION,
     CacheDrop,
@@ -50,6 +53,27 @@ SAID: dict[str, dict[str, str]] = {
         "settings": "What differs, and what one run says and another does not.",
         "unknown": "What none of the runs says.",
         "inputs": "Trials of the first run, each with one of another run.",
+    },
+    "Beside": {
+        "why_not": "Why the run cannot stand beside published results; empty where it can.",
+        "own_s": "Time to train of this run; null where none reached the target.",
+        "own_is": "Which statistic own_s is.",
+        "rows": "Published results, fastest first; empty where nothing may be compared.",
+        "source": "The public logs that the results were computed from.",
+    },
+    "Convergence": {
+        "why_not": "Why there is no check; empty where there is.",
+        "epochs": "Of each run the epoch of the target, as the log numbers it; null: not reached.",
+        "allowance": "Epochs added to the own ones: public runs were evaluated less often.",
+        "p": "Probability that honest runs are as fast: the largest of any system.",
+        "implausible": "Whether p and p_converged are at most their levels.",
+    },
+    "PublishedResult": {"score_s": "The v0.5 statistic."},
+    "SystemTest": {
+        "fastest": "Epoch of the target, of the public runs that converged.",
+        "p": "Of the exact one-sided permutation test of the mean epoch, over all runs.",
+        "p_converged": "The same over the runs that converged.",
+        "smallest_p": "p if every own run were faster than all public ones.",
     },
     "Contradiction": {
         "file": "Path relative to the run directory.",
@@ -257,6 +281,7 @@ def definitions() -> dict[str, Any]:
     kinds = (
         *(CacheDrop, Comparison, Contradiction, Degradation, Difference, Load),
         *(LogFinding, Outcome, Pair, Phase, Rule, Run, Score, Setting),
+        *(Beside, Convergence, PublishedResult, SystemTest),
     )
     open_log = {"description": "The best quality and the target.", **NUMBER}
     open_trial = {"description": "The best quality of any epoch.", **NUMBER}
@@ -349,6 +374,8 @@ def common() -> dict[str, Any]:
             "description": "This run beside others; null without any.",
             "anyOf": [ref("Comparison"), {"type": "null"}],
         },
+        "published": ref("Beside"),
+        "convergence": ref("Convergence"),
     }
 
 

@@ -30,7 +30,9 @@ from trainbench.reporting import text
 from trainbench.reporting.collect import collect
 from trainbench.reporting.compare import Comparison, compare_runs, shown_tables
 from trainbench.reporting.junit import junit
-from trainbench.reporting.page import plots, tables
+from trainbench.reporting.page import plots, published, tables
+from trainbench.reporting.published.beside import beside
+from trainbench.reporting.published.convergence import convergence
 from trainbench.reporting.records import SCHEMA_VERSION, Results, Trial
 from trainbench.reporting.summary import summary
 from trainbench.reporting.verdict import found_by, grouped, judge, trials_of
@@ -144,13 +146,19 @@ def html(results: Results, comparison: Comparison | None = None) -> str:
     style = resources.files(__package__).joinpath("templates/style.css").read_text("utf-8")
     page = _environment(escape=True).get_template("page.html.j2")
     figures = plots.figures(results)
-    return page.render(_context(results, comparison), figures=figures, style=Markup(style))
+    return page.render(
+        _context(results, comparison),
+        figures=figures,
+        style=Markup(style),
+        good=published.parts(results),
+    )
 
 
 def markdown(results: Results, comparison: Comparison | None = None) -> str:
     """The page's Markdown twin, without drawings."""
     page = _environment(escape=False).get_template("page.md.j2")
-    return page.render(_context(results, comparison))
+    good = published.parts(results, drawn=False)
+    return page.render(_context(results, comparison), good=good)
 
 
 def step_summary(page: str, limit: int = SUMMARY_LIMIT) -> str:
@@ -174,6 +182,8 @@ def results_json(results: Results, comparison: Comparison | None = None) -> str:
         "trials": [_trial_record(t, results.quality) for t in results.trials],
         "degraded": results.degraded,
         "comparison": comparison,
+        "published": beside(results),
+        "convergence": convergence(results),
         **({"measured": measured} if measured else {}),
     }
     del record["samples"]
