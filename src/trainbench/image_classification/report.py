@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from statistics import median
 from typing import Any
 
@@ -13,13 +13,15 @@ from trainbench.files import fill
 from trainbench.reporting.page import drawing, plots
 from trainbench.reporting.page.drawing import WIDE, Figure, Panel
 from trainbench.reporting.page.tables import Table
-from trainbench.reporting.records import LoggedEpoch, Results, Trial
+from trainbench.reporting.records import LoggedEpoch, Phase, Results, Trial
 from trainbench.reporting.sections import Answer, Measure, Reading, Sections
 from trainbench.reporting.sources import Source
 from trainbench.reporting.text import NA, count, fixed, plural
 from trainbench.trials.paths import TrialDir
 from trainbench.trials.status import Status
 
+TRAINING = "train_and_evaluate"
+"""The phase of phases.jsonl that result.json divides further."""
 SMOOTHED_STEPS = 20
 BINS = 60
 # Fields of an evaluation by their names in result.json.
@@ -116,6 +118,38 @@ def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> R
     return measured.evaluations or tuple(fill(Evaluation, e) for e in of_log), measured
 
 
+def _phases(trial: Trial) -> list[Phase]:
+    """The recorded phases, with training and evaluation told apart by result.json."""
+    found: list[Phase] = []
+    for phase in trial.placed_phases:
+        found += _parts(phase, trial.measured) if phase.name == TRAINING else [phase]
+    return found
+
+
+def _parts(phase: Phase, measured: Measured) -> Iterator[Phase]:
+    """Start-up, and training and evaluation in turn; as it is where nothing tells them apart.
+
+    An evaluation ends when its accuracy is known, and takes its images at its own speed.
+    """
+    at, end = phase.start_unix_s or 0.0, (phase.start_unix_s or 0.0) + (phase.duration_s or 0.0)
+    known = [e for e in measured.evaluations if e.unix_s is not None and e.examples and e.speed]
+    if not known or not all(at <= (e.unix_s or 0.0) <= end for e in known):
+        yield phase
+        return
+    for name in ("build", "trace", "compile"):
+        length = getattr(measured.startup, f"{name}_s") or 0.0
+        if length > 0:
+            yield replace(phase, name=name, start_unix_s=at, duration_s=length)
+            at += length
+    for evaluation in sorted(known, key=lambda e: e.unix_s or 0.0):
+        stop = evaluation.unix_s or 0.0
+        begun = max(at, stop - (evaluation.examples or 0) / (evaluation.speed or 1.0))
+        yield replace(phase, name="train", start_unix_s=at, duration_s=begun - at)
+        yield replace(phase, name="evaluate", start_unix_s=begun, duration_s=max(0.0, stop - begun))
+        at = stop
+    yield replace(phase, name="finish", start_unix_s=at, duration_s=max(0.0, end - at))
+
+
 def _timed(results: Results) -> list[Trial]:
     return [t for t in results.trials if t.measured.step_times_s and t.measured.batch_size]
 
@@ -186,7 +220,9 @@ def _speed_by_step(trials: Sequence[Trial]) -> Figure:
         whole = len(times) // SMOOTHED_STEPS * SMOOTHED_STEPS
         groups = times[:whole].reshape(-1, SMOOTHED_STEPS) if whole else times[np.newaxis]
         steps = (np.arange(len(groups)) + 1) * groups.shape[1]
-        drawn.plot(steps, trial.measured.batch_size / groups.mean(1), **style)
+        marker = "o" if len(groups) == 1 else None
+        drawn.plot(steps, trial.measured.batch_size / groups.mean(1), marker=marker, **style)
+    drawing.fit(drawn, share=False)
     drawn.set_ylim(bottom=0)
     rows = tuple(
         (str(t.index), f"{t.measured.batch_size / s:,.1f}", *_milliseconds([s]))
@@ -252,6 +288,7 @@ RESNET = Sections(
     speed=_speed,
     tables=lambda results: {"Steps": _steps(results), "Start-up": _startup(results)},
     figures=_figures,
+    phases=_phases,
     trial_columns=_trial_columns,
     # The logged rate follows a schedule, which is not the setting of that name.
     logged={

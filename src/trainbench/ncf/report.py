@@ -9,7 +9,7 @@ from typing import Any
 
 from trainbench.files import fill, is_own_file, sha256_of
 from trainbench.reporting.page import drawing, plots
-from trainbench.reporting.page.drawing import HALF, Figure
+from trainbench.reporting.page.drawing import HALF, WIDE, Figure
 from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import LoggedEpoch, Results, Trial
 from trainbench.reporting.sections import Answer, Measure, Reading, Sections
@@ -31,7 +31,8 @@ SAME_CURVE = {
     *("epochs_per_cycle", "cycles_ahead", "generator_workers", "generator"),
     *("cpu_devices", "tpu"),
 }
-LEAST_WAIT_SHOWN_S = 0.1  # microseconds of waiting would fill the plot otherwise
+# Less is no waiting: microseconds of it would fill a plot.
+LEAST_WAIT_SHOWN_S, LEAST_SHARE_SAID = 0.1, 0.001
 
 
 @dataclass(frozen=True)
@@ -128,32 +129,38 @@ def _speed(results: Results) -> Answer:
     speed = f"{scaled(trained)} samples/s on {', '.join(devices) or NA}"
     waited = [(mean_of(t, "input_wait_s"), mean_of(t, "train_s")) for t in results.trials]
     shares = [wait / (wait + train) for wait, train in waited if wait is not None and train]
-    return Answer(
-        "Training speed",
-        speed,
-        f"{percent(mean(shares))} of the time of training spent waiting for input",
-    )
+    share = mean(shares)
+    if share is None or share < LEAST_SHARE_SAID:
+        return Answer("Training speed", speed)
+    waiting = f"{percent(share)} of the time of training spent waiting for input"
+    return Answer("Training speed", speed, waiting)
 
 
 def _figures(results: Results) -> list[Figure]:
-    """Training samples per second and seconds waited for input, per epoch of every trial."""
+    """Training samples per second, and seconds waited for input where there were some, by epoch."""
     trials = [t for t in results.trials if mean_of(t, "samples_per_s") is not None]
     if not trials:
         return []
     top = max(e.samples_per_s or 0 for e in _epochs(trials))
     unit, size = ("million", 1e6) if top >= 1e6 else ("thousand", 1e3)
-    speed = drawing.axes(HALF, 2.3, left_px=36, xlabel="epoch")
-    wait = drawing.axes(HALF, 2.3, left_px=36, xlabel="epoch")
-    plots.curves(speed, trials, "samples_per_s", scale=1 / size)
-    plots.curves(wait, trials, "input_wait_s")
-    for drawn, least in ((speed, 0.0), (wait, LEAST_WAIT_SHOWN_S)):
-        drawn.set_ylim(0, max(drawn.get_ylim()[1] * 1.04, least))
-    titles = {f"Training, {unit} samples per second": speed, "Waiting for input, seconds": wait}
+    waited = max(e.input_wait_s or 0 for e in _epochs(trials)) >= LEAST_WAIT_SHOWN_S
+    fields = {f"Training, {unit} samples per second": ("samples_per_s", 1 / size)}
+    if waited:
+        fields["Waiting for input, seconds"] = ("input_wait_s", 1.0)
+    drawn = {}
+    for title, (field, scale) in fields.items():
+        axes = drawn[title] = drawing.axes(
+            HALF if waited else WIDE, 2.3, left_px=36, xlabel="epoch"
+        )
+        plots.curves(axes, trials, field, scale=scale)
+        drawing.fit(axes, share=False)
+        axes.set_ylim(0, axes.get_ylim()[1] * 1.04)
+    title = "Throughput and input wait" if waited else "Throughput"
     figure = Figure(
         "throughput",
-        "Throughput and input wait",
-        f"Training throughput and input wait by epoch for {plural(len(trials), 'trial')}",
-        plots.panels(titles, "throughput"),
+        title,
+        f"{title} of training by epoch for {plural(len(trials), 'trial')}",
+        plots.panels(drawn, "throughput"),
         tuple(plots.trial_keys(trials)),
         _speeds(trials),
     )

@@ -8,7 +8,7 @@ from typing import Any
 
 from trainbench.reporting.page.drawing import Figure
 from trainbench.reporting.page.tables import Table
-from trainbench.reporting.records import Epoch, LoggedEpoch, Results, Trial
+from trainbench.reporting.records import Epoch, LoggedEpoch, Phase, Results, Trial
 from trainbench.reporting.sources import Source
 from trainbench.reporting.text import shown
 from trainbench.trials.paths import TrialDir
@@ -61,6 +61,8 @@ class Sections:
         tables: further ones, by heading.
         figures: further ones, drawn in the report's style.
         trial_columns: further ones of results.csv.
+        phases: of a trial, in the order of time, as finely as its benchmark knows them; those
+            that say when they were.
         outcomes: further rows of a comparison, the same for every run.
         contradictions: in the trial's own records, in words.
         logged: by setting, the tag of a log that has its value, for runs without config.json.
@@ -79,6 +81,7 @@ class Sections:
     tables: Callable[[Results], Mapping[str, Table]] = lambda results: {}
     figures: Callable[[Results], Sequence[Figure]] = lambda results: ()
     trial_columns: Callable[[Trial], Mapping[str, Any]] = lambda trial: {}
+    phases: Callable[[Trial], Sequence[Phase]] = lambda trial: trial.placed_phases
     outcomes: Sequence[Measure] = ()
     contradictions: Callable[[Trial], Sequence[str]] = lambda trial: ()
     logged: Mapping[str, str] = field(default_factory=dict)

@@ -8,14 +8,15 @@ from pathlib import Path
 
 import jsonschema
 import pytest
-from images_run_dir import build_images_run
-from run_dir import build_run, change
+from images_run_dir import EVALUATION, build_images_run
+from run_dir import START, build_run, change
 
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.image_classification.benchmark import RESNET
 from trainbench.image_classification.report import Measured
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.collect import collect
+from trainbench.reporting.page import plots
 from trainbench.reporting.page.render import write_report
 from trainbench.trials.paths import RunDir
 
@@ -133,3 +134,29 @@ def test_a_damaged_measurement_is_not_believed_and_the_page_still_written(
     (trial,) = collect(run, RESNET).trials
     assert trial.best == 0.82
     assert isinstance(trial.measured, Measured)
+
+
+def test_training_and_evaluation_have_phases_of_their_own(run: RunDir) -> None:
+    trial = run.trial(0)
+    phase = {"name": "train_and_evaluate", "epoch": None, "timed": True}
+    phase |= {"start_unix_s": START + 5, "duration_s": 60.0}
+    trial.phases.write_text(json.dumps(phase) + "\n")
+    change(trial.result, startup_s={"build": 1.0, "trace": 2.0, "compile": 3.0})
+    found = collect(run, RESNET)
+    parts = found.sections.phases(found.trials[0])
+    spans = [(p.name, (p.start_unix_s or 0) - START, p.duration_s) for p in parts]
+    assert spans == [
+        *(("build", 5, 1), ("trace", 6, 2), ("compile", 8, 3)),
+        *(("train", 11, 46.5), ("evaluate", 57.5, 2.5), ("finish", 60, 5)),
+    ]
+    assert sum(length or 0 for _, _, length in spans) == 60
+    change(trial.result, evaluations=[{**EVALUATION, "unix_s": START - 60}])
+    found = collect(run, RESNET)
+    assert [p.name for p in found.sections.phases(found.trials[0])] == ["train_and_evaluate"]
+
+
+def test_an_accuracy_of_one_has_no_axis_beyond_it(run: RunDir) -> None:
+    change(run.trial(0).result, evaluations=[{**EVALUATION, "top_5_accuracy": 1.0}])
+    second = {f.name: f for f in plots.figures(collect(run, RESNET))}["second"].panels[0].svg
+    assert ">1.00" in second
+    assert ">1.0" + "1<" not in second

@@ -15,6 +15,7 @@ from trainbench.ncf.report import reference_curve
 from trainbench.reporting.collect import collect
 from trainbench.reporting.page.drawing import VARIABLES, Figure
 from trainbench.reporting.page.plots import figures
+from trainbench.reporting.page.render import markdown
 from trainbench.reporting.records import typical
 from trainbench.trials.paths import RunDir
 
@@ -36,19 +37,23 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Figure]:
 def test_a_full_run_has_all_figures_each_with_words_legend_and_numbers(
     found: dict[str, Figure],
 ) -> None:
-    assert list(found) == ["quality", "times", "timeline", "throughput"]
+    assert list(found) == [*("quality", "second", "times", "timeline", "machine", "throughput")]
     assert all(f.alt and f.keys and f.table.rows for f in found.values())
 
 
-def test_microseconds_of_waiting_for_input_do_not_fill_their_plot(run: RunDir) -> None:
-    epochs = run.trial(0).epochs
-    rows = [json.loads(line) | {"input_wait_s": 4e-5} for line in epochs.read_text().splitlines()]
-    epochs.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
-    for index in range(1, len(run.trials)):
-        shutil.rmtree(run.trial(index).root)
-    wait = drawn(run)["throughput"].panels[1].svg
-    assert ">0.10<" in wait
-    assert "e−" not in wait
+def test_waiting_for_input_has_a_plot_only_where_there_is_some(
+    run: RunDir, found: dict[str, Figure]
+) -> None:
+    titles = [panel.title for panel in found["throughput"].panels]
+    assert titles == ["Training, thousand samples per second", "Waiting for input, seconds"]
+    for trial in run.trials:
+        rows = [json.loads(line) for line in trial.epochs.read_text().splitlines()]
+        rows = [row | {"input_wait_s": 4e-5} for row in rows]
+        trial.epochs.write_text("".join(f"{json.dumps(row)}\n" for row in rows))
+    alone = drawn(run)["throughput"]
+    assert [panel.title for panel in alone.panels] == titles[:1]
+    assert "wait" not in f"{alone.title}{alone.alt}"
+    assert "waiting for input" not in markdown(collect(run, NCF))
 
 
 def test_the_users_own_matplotlib_settings_change_nothing(
@@ -149,5 +154,30 @@ def test_phases_add_up_to_the_time_on_the_clock(run: RunDir) -> None:
 def test_a_panel_without_a_value_is_left_out(run: RunDir) -> None:
     for trial in run.trials:
         trial.epochs.unlink()
-    quality = drawn(run)["quality"]
-    assert [panel.title for panel in quality.panels] == ["HR@10"]
+    found = drawn(run)
+    assert [panel.title for panel in found["quality"].panels] == ["HR@10 by epoch", "HR@10 by time"]
+    assert "second" not in found
+
+
+def ticks(svg: str, axis: str) -> list[float]:
+    """The numbers along an axis, x or y."""
+    part = re.search(rf'id="[^"]*matplotlib\.axis_{"1" if axis == "x" else "2"}".*', svg, re.DOTALL)
+    assert part is not None
+    text = part[0] if axis == "y" else part[0].split("matplotlib.axis_2")[0]
+    return [float(t.replace("−", "-")) for t in re.findall(r">([−\d.]+)</text>", text)]
+
+
+@pytest.mark.parametrize("quality", [1.0, 0.0, 0.999_7])
+def test_one_epoch_has_axes_around_it_and_no_share_beyond_one(run: RunDir, quality: float) -> None:
+    for trial in run.trials[1:]:
+        shutil.rmtree(trial.root)
+    shutil.rmtree(run.root / "results")
+    epoch = json.loads(run.trial(0).epochs.read_text().splitlines()[0])
+    changed = epoch | {"hit_rate": quality, "ndcg": quality}
+    run.trial(0).epochs.write_text(json.dumps(changed) + "\n")
+    change_config(run, batch_size=4_096)  # no curve of the reference beside it
+    found = drawn(run)
+    for svg in (found["quality"].panels[0].svg, found["second"].panels[0].svg):
+        assert ticks(svg, "x") == [0.0]
+        assert 0 <= min(ticks(svg, "y")) < max(ticks(svg, "y")) <= 1
+    assert min(ticks(found["quality"].panels[1].svg, "x")) == 0

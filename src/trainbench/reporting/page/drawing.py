@@ -23,6 +23,8 @@ from trainbench.reporting.page.tables import Table
 
 # Inches of 72 px; the page scales a drawing to its column.
 WIDE, HALF = 9.4, 4.6
+LEAST_SPAN = 0.02
+"""Of an axis of shares: less would make noise look like a change."""
 # Colours that stand for a variable: they never reach the page, so they only have to be distinct.
 INK, MUTED, LINE, TARGET = "#111213", "#616263", "#d1d2d3", "#a11213"
 SERIES = ("#1a5fb1", "#b1621a", "#2b7d4c", "#7c3fa1", "#8a6d1b", "#2b7f91")
@@ -82,7 +84,10 @@ class Key:
 
 @dataclass(frozen=True)
 class Figure:
-    """One or two drawings side by side."""
+    """Drawings side by side, or ``stacked`` on one axis, in one ``section`` of the page.
+
+    ``note`` says what they are of, and why.
+    """
 
     name: str
     title: str
@@ -90,6 +95,9 @@ class Figure:
     panels: tuple[Panel, ...]
     keys: tuple[Key, ...]
     table: Table
+    note: str = ""
+    stacked: bool = False
+    section: str = "speed"
 
 
 @contextmanager
@@ -101,20 +109,45 @@ def style() -> Iterator[None]:
         yield
 
 
-def axes(width: float, height: float, *, left_px: float, xlabel: str) -> Axes:
-    """Empty axes on a canvas of that many inches, with room for labels left and below."""
+def axes(width: float, height: float, *, left_px: float, xlabel: str = "") -> Axes:
+    """Empty axes on a canvas of that many inches, with room for labels left and below.
+
+    Without ``xlabel`` there are no labels below: those of a drawing further down hold.
+    """
     canvas = Canvas(figsize=(width, height))
     FigureCanvasSVG(canvas)
     made = canvas.subplots()
     canvas.subplots_adjust(
         left=left_px / (72 * width),
         right=1 - 0.1 / width,
-        bottom=0.5 / height,
+        bottom=(0.5 if xlabel else 0.08) / height,
         top=1 - 0.1 / height,
     )
-    made.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9))
+    # A single number of epochs has one tick, not fractions of an epoch around it.
+    made.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=9, min_n_ticks=1))
     made.set_xlabel(xlabel)
+    if not xlabel:
+        made.tick_params(labelbottom=False)
     return made
+
+
+def time_unit(longest_s: float) -> tuple[str, float]:
+    """The unit in which a time axis of that length reads best, and its seconds."""
+    units = (("hours", 3_600.0), ("minutes", 60.0))
+    return next((unit for unit in units if longest_s >= 10 * unit[1]), ("seconds", 1.0))
+
+
+def fit(drawn: Axes, *, share: bool) -> None:
+    """Give a lone point axes around it; a ``share`` of one has no axis beyond 0 and 1."""
+    low, high = drawn.dataLim.intervalx
+    if low == high:
+        drawn.set_xlim(low - 0.5, high + 0.5)
+    low, high = drawn.get_ylim()
+    if not share:
+        return
+    if high - low < LEAST_SPAN:
+        low, high = (low + high - LEAST_SPAN) / 2, (low + high + LEAST_SPAN) / 2
+    drawn.set_ylim(max(low, 0.0), min(high, 1.0))
 
 
 def svg(drawn: Axes, name: str) -> str:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from statistics import median
 from typing import Any, TypeVar
 
 from matplotlib.axes import Axes
 
-from trainbench.reporting.page import drawing, tables
+from trainbench.reporting.page import drawing, machine, tables
 from trainbench.reporting.page.drawing import (
     HALF,
     INK,
@@ -22,7 +22,7 @@ from trainbench.reporting.page.drawing import (
     Panel,
 )
 from trainbench.reporting.page.tables import Table
-from trainbench.reporting.records import Phase, Results, Trial, typical
+from trainbench.reporting.records import Phase, Results, Trial
 from trainbench.reporting.text import fixed, plural, seconds
 
 T = TypeVar("T")
@@ -34,37 +34,84 @@ MOST_POINTS = 400
 def figures(results: Results) -> list[Figure]:
     """The figures that the results can fill, in the order of the page."""
     with drawing.style():
-        drawn = [quality(results), times(results), timeline(results)]
-        drawn += results.sections.figures(results)
+        drawn = [quality(results), second(results), times(results), timeline(results)]
+        drawn += [machine.figure(results), *results.sections.figures(results)]
     return [figure for figure in drawn if figure]
 
 
 def quality(results: Results) -> Figure | None:
-    """The quality after each epoch of every trial, with the target, and what is drawn beside it."""
+    """The quality of every trial after each epoch and after each second, with the target."""
     trials, name = [t for t in results.trials if t.epochs], results.quality.name
     if not trials:
         return None
-    shown = dict([(name, "quality"), *filter(None, [results.sections.second])])
-    width = HALF if len(shown) > 1 else WIDE
-    drawn = {title: drawing.axes(width, 3.0, left_px=36, xlabel="epoch") for title in shown}
-    for title, field in shown.items():
-        curves(drawn[title], trials, field)
+    unit, size = drawing.time_unit(max(map(_last_s, trials)))
+    every = results.quality.every
+    by_epoch = drawing.axes(HALF, 3.0, left_px=36, xlabel="epoch")
+    by_time = drawing.axes(HALF, 3.0, left_px=36, xlabel=f"{unit} since run_start")
+    curves(by_epoch, trials, "quality")
+    curves(by_time, trials, "quality", at=lambda t, e: _scaled(t.elapsed_s(e), size))
     keys = trial_keys(trials)
-    if results.target is not None:
-        drawn[name].axhline(results.target, color=TARGET, linewidth=1.2, linestyle=(0, (5, 3)))
-        keys.append(Key("--target", "dashed", f"target {results.target:g}"))
     label, curve = results.sections.curve(results)
     if curve:
-        drawn[name].plot(range(len(curve)), curve, color=MUTED, linewidth=1.2, linestyle=":")
+        by_epoch.plot(range(len(curve)), curve, color=MUTED, linewidth=1.2, linestyle=":")
         keys.append(Key("--muted", "dotted", label))
-    words = f"{' and '.join(shown)} by epoch for {plural(len(trials), 'trial')}"
+    drawn = {f"{name} by epoch": by_epoch, f"{name} by time": by_time}
+    drawn = {title: axes for title, axes in drawn.items() if axes.has_data()}
+    for axes in drawn.values():
+        _with_target(axes, results)
+    if by_time.has_data():
+        by_time.set_xlim(left=0)
+    if results.target is not None:
+        keys.append(Key("--target", "dashed", f"target {results.target:g}"))
+    words = f"{name} by epoch and by time for {plural(len(trials), 'trial')}"
     return Figure(
         "quality",
-        f"Quality after each {results.quality.every}",
-        f"{words}; best {name} {fixed(results.best)}",
+        f"Quality after each {every}, and when",
+        f"{words}; best {fixed(results.best)}, target {fixed(results.target, 3)}",
         panels(drawn, "quality"),
         tuple(keys),
         tables.quality(results),
+        section="quality",
+    )
+
+
+def _with_target(drawn: Axes, results: Results) -> None:
+    values = [q for t in results.trials for e in t.epochs if (q := e.quality) is not None]
+    if results.target is not None:
+        drawn.axhline(results.target, color=TARGET, linewidth=1.2, linestyle=(0, (5, 3)))
+        values.append(results.target)
+    drawing.fit(drawn, share=all(0 <= value <= 1 for value in values))
+
+
+def _last_s(trial: Trial) -> float:
+    """When the last quality of a trial was known."""
+    return max((at for e in trial.epochs if (at := trial.elapsed_s(e)) is not None), default=0.0)
+
+
+def _scaled(value: float | None, size: float) -> float | None:
+    return None if value is None else value / size
+
+
+def second(results: Results) -> Figure | None:
+    """What is measured beside the quality, after each epoch of every trial."""
+    trials = [t for t in results.trials if t.epochs]
+    if not trials or results.sections.second is None:
+        return None
+    name, field = results.sections.second
+    drawn = drawing.axes(WIDE, 2.2, left_px=36, xlabel="epoch")
+    curves(drawn, trials, field)
+    if not drawn.has_data():
+        return None
+    drawing.fit(drawn, share=drawn.dataLim.y0 >= 0 and drawn.dataLim.y1 <= 1)
+    best = drawn.dataLim.y1
+    return Figure(
+        "second",
+        f"{name} after each {results.quality.every}",
+        f"{name} by epoch for {plural(len(trials), 'trial')}; best {fixed(best)}",
+        panels({"": drawn}, "second"),
+        tuple(trial_keys(trials)),
+        tables.by_epoch(results, field),
+        section="quality",
     )
 
 
@@ -94,6 +141,7 @@ def times(results: Results) -> Figure | None:
         panels({"": drawn}, "times"),
         keys,
         Table(("Rank", "Time to train"), _ranked(values), numeric_from=0),
+        section="time",
     )
 
 
@@ -122,24 +170,25 @@ def _stacked(values: Sequence[float]) -> list[int]:
 
 def timeline(results: Results) -> Figure | None:
     """When each phase of one trial ran, from ``run_start``, and what was on the clock."""
-    trial = typical(results.trials)
-    if trial is None:
+    shown = machine.shown(results)
+    if shown is None:
         return None
-    spans = _merged(trial.placed_phases)
-    names = list(dict.fromkeys(str(p.name).replace("_", " ") for p in spans))
-    margin = 14 + 6.4 * max(map(len, names))
+    trial, spans = shown.trial, _merged(shown.phases)
+    names = list(dict.fromkeys(machine.name_of(phase) for phase in spans))
     drawn = drawing.axes(
-        WIDE, 0.7 + 0.26 * len(names), left_px=margin, xlabel="seconds since run_start"
+        WIDE,
+        0.7 + 0.26 * len(names),
+        left_px=shown.left_px,
+        xlabel=f"{shown.unit} since run_start",
     )
     for phase in spans:
-        _bar(drawn, phase, names.index(str(phase.name).replace("_", " ")), trial.zero_s or 0.0)
+        _bar(drawn, phase, names.index(machine.name_of(phase)), shown)
+    drawn.set_xlim(*shown.limits)
     drawn.set_yticks(range(len(names)), names)
     drawn.set_ylim(len(names) - 0.4, -0.6)
     drawn.grid(visible=False, axis="y")
     drawn.grid(visible=True, axis="x")
-    for edge in (0.0, trial.time_on_clock_s):
-        if edge is not None:
-            drawn.axvline(edge, color=INK, linewidth=1)
+    shown.mark_clock(drawn)
     keys = (
         Key("--series-0", "bar", "on the clock"),
         Key("--muted", "hollow", "off the clock"),
@@ -147,11 +196,13 @@ def timeline(results: Results) -> Figure | None:
     )
     return Figure(
         "timeline",
-        f"Where the time went (trial {trial.index})",
-        f"Phases of trial {trial.index}: {seconds(trial.time_on_clock_s)} on the clock",
+        f"Phases of trial {trial.index}",
+        f"When each phase ran; {seconds(trial.time_on_clock_s)} were on the clock",
         panels({"": drawn}, "timeline"),
         keys,
-        tables.phases(trial),
+        tables.phases(trial, shown.phases),
+        note=shown.why,
+        section="time",
     )
 
 
@@ -176,18 +227,10 @@ def _merged(spans: Sequence[Phase]) -> list[Phase]:
     return merged
 
 
-def _bar(drawn: Axes, phase: Phase, row: int, zero: float) -> None:
+def _bar(drawn: Axes, phase: Phase, row: int, shown: machine.Shown) -> None:
     face, edge = (SERIES[0], SERIES[0]) if phase.timed else ("none", MUTED)
-    left = (phase.start_unix_s or 0.0) - zero
-    drawn.barh(
-        row,
-        phase.duration_s or 0.0,
-        left=left,
-        height=0.6,
-        color=face,
-        edgecolor=edge,
-        linewidth=0.8,
-    )
+    left, width = shown.span(phase)
+    drawn.barh(row, width, left=left, height=0.6, color=face, edgecolor=edge, linewidth=0.8)
 
 
 def panels(drawn: dict[str, Axes], name: str) -> tuple[Panel, ...]:
@@ -199,19 +242,30 @@ def panels(drawn: dict[str, Axes], name: str) -> tuple[Panel, ...]:
     )
 
 
-def curves(drawn: Axes, trials: Sequence[Trial], name: str, scale: float = 1.0) -> None:
-    """One line a trial, of ``drawn_trials``; a lone epoch is still seen, as a dot."""
+def curves(
+    drawn: Axes,
+    trials: Sequence[Trial],
+    name: str,
+    scale: float = 1.0,
+    at: Callable[[Trial, Any], float | None] = lambda trial, epoch: epoch.epoch,
+) -> None:
+    """One line a trial, of ``drawn_trials``; a lone epoch is still seen, as a dot.
+
+    ``at`` is where an epoch of a trial is on the axis of the epochs.
+    """
     trials = drawn_trials(trials)
     for trial, style in zip(trials, styles(trials), strict=True):
         points = [
-            (e.epoch, value * scale)
+            (x, value * scale)
             for e in trial.epochs
-            if e.epoch is not None and (value := getattr(e, name)) is not None
+            if (x := at(trial, e)) is not None and (value := getattr(e, name)) is not None
         ]
         shown = thinned(points, MOST_POINTS)
         if shown:
             marker = "o" if len(trials) <= MOST_DOTS or len(shown) == 1 else None
-            drawn.plot([x for x, _ in shown], [y for _, y in shown], marker=marker, **style)
+            xs, ys = zip(*shown, strict=True)
+            # Nothing lies outside, and a dot on the edge is seen whole.
+            drawn.plot(xs, ys, marker=marker, clip_on=False, **style)
 
 
 def drawn_trials(trials: Sequence[Trial]) -> Sequence[Trial]:

@@ -30,7 +30,7 @@ from trainbench.reporting import text
 from trainbench.reporting.collect import collect
 from trainbench.reporting.compare import Comparison, compare_runs, shown_tables
 from trainbench.reporting.junit import junit
-from trainbench.reporting.page import plots, published, tables
+from trainbench.reporting.page import answers, links, plots, published, tables
 from trainbench.reporting.published.beside import beside
 from trainbench.reporting.published.convergence import convergence
 from trainbench.reporting.records import SCHEMA_VERSION, Results, Trial
@@ -47,8 +47,6 @@ _LINK = re.compile(
 _PUBLISHED = re.compile(
     r"https://(files\.grouplens\.org/datasets|www\.cs\.toronto\.edu/~kriz)/[\w./-]+"
 )
-REGENERATE = "python -m trainbench report --run DIR"
-
 LOAD_NOTE = "Shares are of the time of the CPUs that a trial may run on, second by second."
 
 
@@ -106,7 +104,7 @@ def write_report(
     folder = out or run.report
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        folder / "report.html": html(results, comparison),
+        folder / "report.html": html(results, comparison, links.files_of(run, folder)),
         folder / "report.md": markdown(results, comparison),
         folder / "results.json": results_json(results, comparison),
         folder / "results.csv": results_csv(results),
@@ -141,8 +139,15 @@ def _of_one_benchmark(runs: Sequence[Results], folders: Sequence[RunDir]) -> Non
             )
 
 
-def html(results: Results, comparison: Comparison | None = None) -> str:
-    """The page, complete in itself: no script, no request to anywhere."""
+def html(
+    results: Results,
+    comparison: Comparison | None = None,
+    files_of: Mapping[int, Sequence[str]] = links.NONE,
+) -> str:
+    """The page, complete in itself: no script, no request to anywhere.
+
+    ``files_of`` names the files of each trial that the page may link to, from the run's folder.
+    """
     style = resources.files(__package__).joinpath("templates/style.css").read_text("utf-8")
     page = _environment(escape=True).get_template("page.html.j2")
     figures = plots.figures(results)
@@ -150,6 +155,8 @@ def html(results: Results, comparison: Comparison | None = None) -> str:
         _context(results, comparison),
         figures=figures,
         style=Markup(style),
+        files=files_of,
+        links=links.hrefs(files_of),
         good=published.parts(results),
     )
 
@@ -255,20 +262,13 @@ def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
         "trials_of": trials_of,
         "found_by": found_by,
         "unverified": UNVERIFIED,
-        "regenerate": REGENERATE,
-        "replays": _replays(results),
+        "ran": answers.ran(results),
+        "fair": answers.fair(results),
+        "again": answers.again(results),
+        "dirty": answers.dirty(results),
+        "regenerate": answers.REGENERATE,
+        "replays": answers.replays(results),
     }
-
-
-def _replays(results: Results) -> list[str]:
-    """The command that runs each trial again, where its benchmark has one."""
-    if results.benchmark.repeated is None:
-        return []
-    name = results.run.run_id or ""
-    # The command is there to be copied into a shell; a name may come from anywhere.
-    folder = f"data/runs/{name}" if re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII) else "DIR"
-    shown = results.trials[: tables.MOST_TRIALS]
-    return [f"python -m trainbench replay {folder} --trial {t.index}" for t in shown if t.epochs]
 
 
 def _environment(*, escape: bool) -> Environment:
@@ -282,9 +282,17 @@ def _environment(*, escape: bool) -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    made.globals.update(tables=tables, text=text, markup=Markup)
+    # A page that has no files to link to has no links.
+    made.globals.update(tables=tables, text=text, markup=Markup, links={})
     made.filters["cell"] = markdown_cell
+    made.filters["headings"] = headings
     return made
+
+
+def headings(body: str) -> list[tuple[str, Markup]]:
+    """Anchor and text of each section of ``body``, for the list of contents."""
+    found = re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', body)
+    return [(anchor, Markup(title)) for anchor, title in found]
 
 
 def markdown_cell(value: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 from typing import Any
@@ -104,17 +104,17 @@ def epochs(results: Results, trial: Trial) -> Table:
     return Table(tuple(heading for heading, _ in columns), rows, numeric_from=0)
 
 
-def phases(trial: Trial) -> Table:
+def phases(trial: Trial, spans: Sequence[Phase]) -> Table:
     """Seconds per phase of a trial, on and off the clock, in order of first appearance."""
     by_name: dict[tuple[str | None, bool | None], list[Phase]] = {}
-    for phase in trial.phases:
+    for phase in spans:
         by_name.setdefault((phase.name, phase.timed), []).append(phase)
     rows = []
-    for (name, timed), spans in by_name.items():
-        known = [p.duration_s for p in spans if p.duration_s is not None]
+    for (name, timed), own in by_name.items():
+        known = [p.duration_s for p in own if p.duration_s is not None]
         total = sum(known) if known else None
-        share = trial.covered(spans) if timed else None
-        rows.append((name or NA, yes(timed), count(len(spans)), seconds(total), percent(share)))
+        share = trial.covered(own) if timed else None
+        rows.append((name or NA, yes(timed), count(len(own)), seconds(total), percent(share)))
     columns = ("Phase", "On the clock", "Times", "Total", "Share of the clock")
     return Table(columns, tuple(rows), numeric_from=2)
 
@@ -127,20 +127,25 @@ def differences(results: Results, reference: str) -> Table:
 
 def quality(results: Results) -> Table:
     """The quality with epochs down and trials across; of many trials, the range and the median."""
+    return by_epoch(results, "quality")
+
+
+def by_epoch(results: Results, field: str) -> Table:
+    """A field of the epochs as ``quality`` shows the quality."""
     trials = results.trials
     rates = {
-        (e.epoch, t.index): e.quality
+        (e.epoch, t.index): value
         for t in trials
         for e in t.epochs
-        if e.epoch is not None and e.quality is not None
+        if e.epoch is not None and (value := getattr(e, field)) is not None
     }
-    by_epoch: dict[float, list[float]] = {}
+    of_epoch: dict[float, list[float]] = {}
     for (epoch, _), rate in rates.items():
-        by_epoch.setdefault(epoch, []).append(rate)
-    numbers = sorted(by_epoch)
+        of_epoch.setdefault(epoch, []).append(rate)
+    numbers = sorted(of_epoch)
     if len(trials) > MOST_COLUMNS:
         columns: tuple[str, ...] = ("Epoch", "Trials", "Lowest", "Median", "Highest")
-        rows = [_spread(n, by_epoch[n]) for n in numbers]
+        rows = [_spread(n, of_epoch[n]) for n in numbers]
     else:
         columns = ("Epoch", *(f"Trial {t.index}" for t in trials))
         rows = [
