@@ -11,11 +11,12 @@ Installs what is missing and proves it by running a container. Running it again 
   Docker                    from the distribution, where no Docker daemon is installed; then started
   NVIDIA driver             checked, where there is an NVIDIA GPU; installed only with --with-driver
   NVIDIA Container Toolkit  installed and configured in Docker, where there is an NVIDIA GPU
-Debian 12/13 and Ubuntu 22.04/24.04. Works as root and through sudo.
+Debian 12/13 and Ubuntu 22.04/24.04/26.04. Works as root and through sudo. On WSL2 the driver is
+that of Windows, and none is installed here.
 
   --check           change nothing; list what is there and what is missing
-  --dry-run         print the commands instead of running them
-  --with-driver     install the distribution's NVIDIA driver where it is missing
+  --dry-run         print the commands, which root would run, instead of running them
+  --with-driver     install the distribution's NVIDIA driver, without X, where it is missing
   --restart-daemon  restart the Docker daemon, with or without systemd, and wait for its answer
   --help            this text
 
@@ -23,7 +24,7 @@ Environment: NVIDIA_TOOLKIT_REPOSITORY (where the toolkit's Debian packages are 
 DOCKERD_LOG (daemon's log where systemd does not run it; /var/log/dockerd.log).
 
 Exit codes: 0 ready; 1 something is missing or failed; 2 usage or an unsupported system;
-            3 a reboot is needed, then run this again.
+            3 a reboot is needed, with Secure Boot perhaps an enrolment, then run this again.
 Example: sudo ./install_cuda_docker.sh
 TEXT
 }
@@ -34,9 +35,17 @@ readonly DAEMON_LOG=${DOCKERD_LOG:-/var/log/dockerd.log}
 # Tests point these elsewhere.
 readonly ROOT=${TRAINBENCH_ROOT:-}
 readonly WAIT_S=${TRAINBENCH_DAEMON_WAIT_S:-60}
+readonly SECURE_BOOT=SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c
+readonly WSL_LIB=$ROOT/usr/lib/wsl/lib
+readonly APT=(apt-get -o DPkg::Lock::Timeout=300)
+# Prints the package with nvidia-smi of the server driver that is installed; a version follows it.
+readonly SERVER_UTILS="dpkg-query -W 'nvidia-headless-*' | sed -nE \
+'s/^nvidia-headless-(no-dkms-)?([0-9]+-server)\S*\s\S.*/nvidia-utils-\2/p' | sort -V | tail -n 1"
+# Under sudo, or for a user, these may be absent from it.
+PATH=$PATH:$ROOT/usr/sbin:$ROOT/sbin:$WSL_LIB
 mode=install
 with_driver=no
-apt_fresh=no
+lists_fresh=no
 done_list=()
 missing_list=()
 
@@ -66,21 +75,20 @@ parse() {
 }
 
 require_supported_system() {
-  local id version
-  id=$(os_release ID)
-  version=$(os_release VERSION_ID)
-  case $id:$version in
-    debian:12 | debian:13 | ubuntu:22.04 | ubuntu:24.04) ;;
+  case $(system) in
+    debian:12 | debian:13 | ubuntu:22.04 | ubuntu:24.04 | ubuntu:26.04) ;;
     *)
       [[ $mode == check ]] && return
       engine_answers && return
-      echo "unsupported system ${id:-unknown} ${version:-}:" \
-        "wanted Debian 12/13 or Ubuntu 22.04/24.04;" \
+      echo "unsupported system $(os_release ID) $(os_release VERSION_ID):" \
+        "wanted Debian 12/13 or Ubuntu 22.04/24.04/26.04;" \
         "install Docker and the NVIDIA Container Toolkit by hand, then run --check" >&2
       exit 2
       ;;
   esac
 }
+
+system() { echo "$(os_release ID):$(os_release VERSION_ID)"; }
 
 os_release() { sed -n "s/^$1=//p" "$ROOT/etc/os-release" 2>/dev/null | tr -d '"'; }
 
@@ -102,11 +110,18 @@ docker_part() {
   fi
   if ! command -v dockerd >/dev/null; then
     row "Docker engine" "not installed" "installed" missing
-    change "installed Docker (docker.io)" apt_install docker.io iptables
+    change "installed Docker (docker.io)" install_docker
+  elif ! command -v docker >/dev/null; then
+    change "installed the docker command" install_docker
   fi
-  command -v docker >/dev/null || change "installed the docker command" apt_install docker-cli
   row "Docker engine" "not answering" "running" missing
   change "started the Docker daemon" start_daemon
+}
+
+install_docker() {
+  # Debian took the command itself out of docker.io.
+  if [[ $(system) == debian:13 ]]; then apt_install docker.io docker-cli iptables; return; fi
+  apt_install docker.io iptables
 }
 
 engine_answers() { timeout 20 docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
@@ -115,18 +130,18 @@ has_systemd() { [[ -d $ROOT/run/systemd/system ]]; }
 
 start_daemon() {
   if has_systemd; then
-    systemctl enable --now docker || return
+    run systemctl enable --now docker || return
   else
     forget_dead_daemon
     # Its own session: the daemon outlives this script and the terminal.
-    setsid nohup dockerd --log-level=warn >>"$DAEMON_LOG" 2>&1 </dev/null &
+    shell "setsid nohup dockerd --log-level=warn >>${DAEMON_LOG@Q} 2>&1 </dev/null &"
   fi
   wait_for_engine
 }
 
 restart_daemon() {
   if has_systemd; then
-    systemctl restart docker && wait_for_engine
+    run systemctl restart docker && wait_for_engine
   else
     stop_daemon && start_daemon
   fi
@@ -134,6 +149,8 @@ restart_daemon() {
 
 stop_daemon() {
   local pid i
+  # The daemon of a dry run is perhaps one that it only would have started.
+  if [[ $mode == dry-run ]]; then shell "kill \$(cat $ROOT/var/run/docker.pid)"; return; fi
   pid=$(daemon_pid) || return 0
   kill "$pid"
   for ((i = 0; i < 60; i++)); do
@@ -146,7 +163,8 @@ stop_daemon() {
 
 # A killed daemon leaves a pid file; a new one refuses to start if another process has that number.
 forget_dead_daemon() {
-  daemon_pid >/dev/null || rm -f "$ROOT/run/docker.pid" "$ROOT/var/run/docker.pid"
+  [[ -e $ROOT/run/docker.pid || -e $ROOT/var/run/docker.pid ]] || return 0
+  daemon_pid >/dev/null || run rm -f "$ROOT/run/docker.pid" "$ROOT/var/run/docker.pid"
 }
 
 daemon_pid() {
@@ -157,6 +175,7 @@ daemon_pid() {
 
 wait_for_engine() {
   local i
+  [[ $mode != dry-run ]] || return 0
   for ((i = 0; i < WAIT_S; i++)); do
     engine_answers && return
     sleep 1
@@ -172,15 +191,21 @@ wait_for_engine() {
 
 # --- NVIDIA
 
-# A display or 3D controller of NVIDIA on the PCI bus, a loaded driver, or the GPU of a WSL host.
+# A display or 3D controller of NVIDIA on the PCI bus, a loaded driver, or the driver of a WSL host:
+# WSL shows a GPU of any vendor as /dev/dxg, and brings nvidia-smi where Windows has the driver.
 has_gpu() {
   local device
-  [[ -e $ROOT/proc/driver/nvidia/version || -e $ROOT/dev/dxg ]] && return
+  if is_wsl; then [[ -e $WSL_LIB/nvidia-smi ]]; return; fi
+  [[ -e $ROOT/proc/driver/nvidia/version ]] && return
   for device in "$ROOT"/sys/bus/pci/devices/*; do
     [[ $(cat "$device/vendor" 2>/dev/null) == 0x10de ]] || continue
     [[ $(cat "$device/class" 2>/dev/null) == 0x03* ]] && return
   done
   return 1
+}
+
+is_wsl() {
+  [[ -e $ROOT/dev/dxg ]] || grep -qi microsoft "$ROOT/proc/sys/kernel/osrelease" 2>/dev/null
 }
 
 gpu_part() {
@@ -198,62 +223,170 @@ gpu_part() {
     row "Docker's NVIDIA runtime" "not configured" configured missing
     change "configured the NVIDIA runtime in Docker" configure_runtime
   fi
+  cdi_part
 }
 
-driver_part() {
-  if command -v nvidia-smi >/dev/null && nvidia-smi >/dev/null 2>&1; then
-    row "NVIDIA driver" \
-      "$(nvidia-smi --query-gpu=driver_version --format=csv,noheader | head -n 1)" loaded ok
+configure_runtime() { run nvidia-ctk runtime configure --runtime=docker && restart_daemon; }
+
+# The names of the driver's files for engines that give GPUs by CDI. It can be made only where the
+# driver works, and one of another version of the driver names files that are not there any more.
+cdi_part() {
+  local version files=()
+  if ! version=$(driver_version); then
+    row "CDI specification" "not wanted without a driver" "of the driver" missing
     return
   fi
-  row "NVIDIA driver" "not loaded" loaded missing
-  if command -v nvidia-smi >/dev/null; then
-    reboot_needed "the driver is installed but not loaded (nvidia-smi fails)"
+  mapfile -t files < <(compgen -G "$ROOT/etc/cdi/nvidia*"; compgen -G "$ROOT/var/run/cdi/nvidia*")
+  if [[ ${#files[@]} -gt 0 ]] && { is_wsl || grep -qF "$version" "${files[@]}"; }; then
+    row "CDI specification" "of the driver" "of the driver" ok
+    return
+  fi
+  row "CDI specification" "none of this driver" "of the driver" missing
+  change "wrote the CDI specification" \
+    run nvidia-ctk cdi generate --output="$ROOT/etc/cdi/nvidia.yaml"
+}
+
+# --- The driver
+
+driver_part() {
+  local version
+  if version=$(driver_version); then
+    row "NVIDIA driver" "$version" loaded ok
+    has_libcuda || missing_library
+    return 0
+  fi
+  row "NVIDIA driver" "$(driver_state)" loaded missing
+  if is_wsl; then
+    missing "the NVIDIA driver of Windows: install or update it in Windows, then run" \
+      "'wsl --shutdown' there; a Linux driver in WSL2 would hide it"
+  elif command -v nvidia-smi >/dev/null; then
+    not_loaded "the driver is installed but not loaded (nvidia-smi fails)"
   elif [[ $with_driver == yes ]]; then
     change "installed the NVIDIA driver" install_driver
-    [[ $mode == install ]] && reboot_needed "the driver was installed"
+    [[ $mode != install ]] || loads || not_loaded "the driver was installed"
   else
-    missing_list+=("the NVIDIA driver: run again with --with-driver, or install it by hand")
+    missing "the NVIDIA driver: run again with --with-driver, or install it by hand"
   fi
   return 0
 }
 
-install_driver() {
-  if [[ $(os_release ID) == ubuntu ]]; then
-    apt_install ubuntu-drivers-common &&
-      ubuntu-drivers install --gpgpu
-  elif apt-cache show nvidia-driver >/dev/null 2>&1; then
-    apt_install "linux-headers-$(uname -r)" nvidia-driver
+driver_version() {
+  local found
+  found=$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null) &&
+    [[ -n $found ]] && head -n 1 <<<"$found"
+}
+
+# A kernel module alone lets no program ask for its GPUs.
+driver_state() {
+  if [[ -e $ROOT/proc/driver/nvidia/version ]] && ! command -v nvidia-smi >/dev/null; then
+    echo "loaded, without nvidia-smi"
   else
-    echo "nvidia-driver is not in the configured package sources: add the components" \
-      "contrib, non-free and non-free-firmware to them" >&2
-    return 1
+    echo "not loaded"
   fi
 }
 
-reboot_needed() {
-  [[ $mode == install ]] || { missing_list+=("a reboot: $1"); return 0; }
-  echo "reboot this machine, then run this again: $1"
+# nvidia-smi works without it, and TensorFlow does not.
+has_libcuda() { is_wsl || ldconfig -p 2>/dev/null | grep -qF libcuda.so.1; }
+
+missing_library() {
+  row "CUDA driver library" "not found" libcuda.so.1 missing
+  if [[ $with_driver == yes && $(os_release ID) == debian ]]; then
+    change "installed the CUDA driver library" apt_install libcuda1
+  else
+    missing "libcuda.so.1: run again with --with-driver, or install it by hand"
+  fi
+}
+
+# What computes, without X. Debian's driver package only recommends it, so each is named. Ubuntu's
+# own tool knows which driver fits the GPU, and leaves out nvidia-smi.
+install_driver() {
+  if [[ $(os_release ID) == ubuntu ]]; then
+    apt_install ubuntu-drivers-common && run ubuntu-drivers install --gpgpu || return
+    # shellcheck disable=SC2016  # for the shell that runs the line
+    shell "utils=\$($SERVER_UTILS); $(apt_line '${utils:?no server driver for this GPU}')"
+    return
+  fi
+  update_lists || return
+  if ! apt-cache show nvidia-smi 2>/dev/null | grep -q .; then
+    echo "nvidia-smi is not in the configured package sources: add the components contrib," \
+      "non-free and non-free-firmware to Debian's lines in /etc/apt/sources.list" \
+      "or sources.list.d" >&2
+    return 1
+  fi
+  # shellcheck disable=SC2046  # one word per package
+  apt_install $(kernel_headers) nvidia-kernel-dkms nvidia-smi libcuda1
+}
+
+# Those of the running kernel, where they are still offered, and of the next.
+kernel_headers() {
+  local release flavour
+  release=$(uname -r)
+  flavour=$(grep -oE '(cloud-|rt-)?(amd64|arm64)$' <<<"$release" || dpkg --print-architecture)
+  if apt-cache show "linux-headers-$release" 2>/dev/null | grep -q .; then
+    echo "linux-headers-$release"
+  fi
+  echo "linux-headers-$flavour"
+}
+
+# A machine that nouveau has not taken can use the driver at once.
+loads() { modprobe nvidia 2>/dev/null && driver_version >/dev/null; }
+
+# Why an installed driver is not loaded, and what helps.
+not_loaded() {
+  local key
+  if [[ $1 != *"was installed" ]] && command -v modinfo >/dev/null &&
+    ! modinfo nvidia >/dev/null 2>&1; then
+    missing "the driver's module for kernel $(uname -r): install its linux-headers, see" \
+      "'dkms status'"
+  elif secure_boot && key=$(unenrolled_key); then
+    needed "enrol the driver's key, which Secure Boot wants (a reboot alone does not help): run" \
+      "'mokutil --import $key' as root, with a password of your choice, reboot, choose" \
+      "'Enroll MOK' in the blue menu, give that password, then run this again: $1"
+  else
+    needed "reboot this machine, then run this again: $1"
+  fi
+}
+
+secure_boot() {
+  local state variable=$ROOT/sys/firmware/efi/efivars/$SECURE_BOOT
+  if state=$(mokutil --sb-state 2>/dev/null); then
+    [[ $state == *"SecureBoot enabled"* ]]
+  else
+    [[ -r $variable && $(tail -c 1 "$variable" | od -An -tu1) -eq 1 ]]
+  fi
+}
+
+# The key that DKMS signs with, unless the firmware knows it; Ubuntu's own modules need none.
+unenrolled_key() {
+  local key signer
+  signer=$(modinfo -F signer nvidia 2>/dev/null || true)
+  [[ $signer != *Canonical* ]] || return 1
+  for key in /var/lib/shim-signed/mok/MOK.der /var/lib/dkms/mok.pub; do
+    [[ -e $ROOT$key ]] || continue
+    [[ $(mokutil --test-key "$ROOT$key" 2>/dev/null) != *"already enrolled"* ]] || return 1
+    echo "$key"
+    return
+  done
+  echo /var/lib/dkms/mok.pub
+}
+
+needed() {
+  if [[ $mode != install ]]; then missing "$@"; return; fi
+  echo "$*"
   exit 3
 }
 
 install_toolkit() {
-  local list=/etc/apt/sources.list.d/nvidia-container-toolkit.list
   local key=/usr/share/keyrings/nvidia-container-toolkit-keyring.asc
-  if ! apt-cache show nvidia-container-toolkit >/dev/null 2>&1; then
-    apt_install ca-certificates curl || return
-    curl -fsSL --retry 3 "$TOOLKIT_REPOSITORY/gpgkey" -o "$key" || return
-    echo "deb [signed-by=$key] $TOOLKIT_REPOSITORY/stable/deb/$(dpkg --print-architecture) /" \
-      >"$list"
-    apt_fresh=no
+  local list=$ROOT/etc/apt/sources.list.d/nvidia-container-toolkit.list line
+  line="deb [signed-by=$key] $TOOLKIT_REPOSITORY/stable/deb/$(dpkg --print-architecture) /"
+  if ! apt-cache show nvidia-container-toolkit 2>/dev/null | grep -q .; then
+    apt_install ca-certificates curl &&
+      run curl -fsSL --retry 3 "$TOOLKIT_REPOSITORY/gpgkey" -o "$key" &&
+      shell "echo ${line@Q} >${list@Q}" || return
+    lists_fresh=no
   fi
   apt_install nvidia-container-toolkit
-}
-
-configure_runtime() {
-  nvidia-ctk runtime configure --runtime=docker &&
-    nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml &&
-    restart_daemon
 }
 
 # --- Proof
@@ -298,14 +431,28 @@ run_proof() {
 
 # --- Doing and telling
 
-apt_install() {
-  local options=(-o DPkg::Lock::Timeout=300)
-  if [[ $apt_fresh == no ]]; then
-    apt-get "${options[@]}" update -qq || return
-    apt_fresh=yes
-  fi
-  DEBIAN_FRONTEND=noninteractive apt-get "${options[@]}" install -y -qq \
-    --no-install-recommends "$@" >&2
+apt_install() { update_lists && shell "$(apt_line "$@")"; }
+
+apt_line() {
+  echo "DEBIAN_FRONTEND=noninteractive ${APT[*]} install -y -qq --no-install-recommends $*"
+}
+
+update_lists() {
+  [[ $lists_fresh == yes ]] && return
+  run "${APT[@]}" update -qq && lists_fresh=yes
+}
+
+# Everything that changes the machine goes through one of these two: a command, or a line of shell.
+run() {
+  local word words=()
+  for word in "$@"; do
+    if [[ $word =~ ^[A-Za-z0-9_./:=@%+,-]+$ ]]; then words+=("$word"); else words+=("${word@Q}"); fi
+  done
+  if [[ $mode == dry-run ]]; then echo "would run: ${words[*]}"; else "$@" >&2; fi
+}
+
+shell() {
+  if [[ $mode == dry-run ]]; then echo "would run: $1"; else bash -c "$1" >&2; fi
 }
 
 # Runs a command as `set -e` does not: a failing one ends the script with the table and the reason.
@@ -314,7 +461,7 @@ change() {
   shift
   case $mode in
     check) missing_list+=("not ${what}") ;;
-    dry-run) echo "would run: $*" ;;
+    dry-run) "$@" || missing_list+=("not $what: see above") ;;
     *)
       if "$@"; then done_list+=("$what"); else
         missing_list+=("failed: not $what")
@@ -323,6 +470,8 @@ change() {
       ;;
   esac
 }
+
+missing() { missing_list+=("$*"); }
 
 row() { printf '%-26s found %-28s wanted %-12s %s\n' "$1" "$2" "$3" "$4"; }
 

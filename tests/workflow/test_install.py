@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -31,14 +32,18 @@ FAKES = {
             chmod +x $FAKES/nvidia-ctk ;;
         esac
       done""",
-    "apt-cache": "exit 0",
+    "apt-cache": "echo Package: $2",
+    "ldconfig": "echo libcuda.so.1",
     "systemctl": '[ -n "$BROKEN" ] || touch $STATE/engine',
     "journalctl": "echo the daemon says why",
 }
 
+# They only answer, whatever the mode.
+ASKING = ("apt-cache", "ldconfig", "modinfo", "mokutil", "nvidia-smi")
+
 PROGRAMS = (
-    *("sh", "bash", "cat", "chmod", "cut", "dpkg", "grep", "head", "ldd", "nohup", "rm", "sed"),
-    *("setsid", "sleep", "sort", "tail", "tar", "timeout", "touch", "tr", "uname"),
+    *("sh", "bash", "cat", "chmod", "cut", "dpkg", "grep", "head", "ldd", "nohup", "od", "rm"),
+    *("sed", "setsid", "sleep", "sort", "tail", "tar", "timeout", "touch", "tr", "uname"),
 )
 
 
@@ -58,7 +63,7 @@ class Machine:
 
     def fake(self, name: str, body: str) -> None:
         program = self.fakes / name
-        note = "" if name in ("id", "docker") else f'echo {name} "$@" >> $STATE/calls\n'
+        note = "" if name in ("id", "docker", *ASKING) else f'echo {name} "$@" >> $STATE/calls\n'
         program.write_text(f"#!/bin/sh\n{note}{body}\n")
         program.chmod(0o755)
 
@@ -70,6 +75,16 @@ class Machine:
         device.mkdir(parents=True)
         (device / "vendor").write_text("0x10de\n")
         (device / "class").write_text("0x030200\n")
+
+    def with_wsl(self) -> None:
+        for name in ("dev/dxg", "usr/lib/wsl/lib/libcuda.so.1"):
+            (self.root / name).parent.mkdir(parents=True)
+            (self.root / name).touch()
+
+    def with_driver_of_windows(self) -> None:
+        program = self.root / "usr/lib/wsl/lib/nvidia-smi"
+        program.write_text("#!/bin/sh\necho 581.15\n")
+        program.chmod(0o755)
 
     def running(self) -> None:
         (self.state / "engine").touch()
@@ -166,7 +181,42 @@ def test_dry_run_prints_the_commands(machine: Machine) -> None:
     done = machine.run("--dry-run")
     assert done.returncode == 0
     assert machine.calls == []
-    assert "would run: apt_install docker.io" in done.stdout
+    assert commands(done) == [
+        "apt-get -o DPkg::Lock::Timeout=300 update -qq",
+        "DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 install -y -qq "
+        "--no-install-recommends docker.io iptables",
+        f"setsid nohup dockerd --log-level=warn >>'{machine.state}/dockerd.log' 2>&1 </dev/null &",
+    ]
+
+
+def commands(done: subprocess.CompletedProcess[str]) -> list[str]:
+    found = re.findall(r"^would run: (.*)$", done.stdout, re.MULTILINE)
+    return [str(command) for command in found]
+
+
+@pytest.mark.parametrize("version", ["debian:12", "debian:13", "ubuntu:24.04", "ubuntu:26.04"])
+@pytest.mark.parametrize("systemd", [True, False])
+def test_every_word_of_a_dry_run_is_a_program_and_none_a_function_of_the_script(
+    machine: Machine, version: str, systemd: bool
+) -> None:
+    machine.system(*version.split(":"))
+    machine.with_gpu()
+    if systemd:
+        machine.with_systemd()
+    machine.fake("apt-cache", '[ "$2" != nvidia-container-toolkit ] && echo Package: $2')
+    done = machine.run("--dry-run", "--with-driver")
+    assert done.returncode == 0, done.stderr
+    assert machine.calls == []
+    functions = set(re.findall(r"^(\w+)\(\) ", SCRIPT.read_text(), re.MULTILINE))
+    assert len(functions) > 30
+    for command in commands(done):
+        assert not functions & set(command.split())
+        subprocess.run(["bash", "-n", "-c", command], check=True)
+    programs = {command.split()[0].partition("=")[0] for command in commands(done)}
+    started = "systemctl" if systemd else "setsid"
+    assert programs >= {"apt-get", "DEBIAN_FRONTEND", "curl", "echo", "nvidia-ctk", started}
+    assert ("ubuntu-drivers" in programs) == version.startswith("ubuntu")
+    assert any("docker-cli" in command for command in commands(done)) == (version == "debian:13")
 
 
 def test_a_daemon_that_does_not_start_is_reported_with_its_last_words(machine: Machine) -> None:
@@ -205,7 +255,7 @@ def test_the_toolkit_is_installed_and_configured_with_a_gpu(machine: Machine) ->
     assert done.returncode == 0, done.stdout + done.stderr
     assert any("install" in c and "nvidia-container-toolkit" in c for c in machine.calls)
     assert "nvidia-ctk runtime configure --runtime=docker" in machine.calls
-    assert "nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml" in machine.calls
+    assert f"nvidia-ctk cdi generate --output={machine.root}/etc/cdi/nvidia.yaml" in machine.calls
     assert "systemctl restart docker" in machine.calls
     assert "A container with the GPU" in done.stdout
 
@@ -227,7 +277,187 @@ def test_a_driver_that_is_not_loaded_needs_a_reboot(machine: Machine, installed:
     done = machine.run("--with-driver")
     assert done.returncode == 3, done.stdout + done.stderr
     assert "reboot this machine" in done.stdout
-    assert any("nvidia-driver" in call for call in machine.calls) != installed
+    wanted = "nvidia-kernel-dkms nvidia-smi libcuda1"
+    assert any(wanted in call for call in machine.calls) != installed
+
+
+def test_a_driver_that_can_be_loaded_at_once_needs_no_reboot(machine: Machine) -> None:
+    machine.running()
+    machine.with_gpu()
+    machine.fake("modprobe", "touch $STATE/loaded")
+    machine.fake("nvidia-ctk", "touch $STATE/runtime")
+    machine.fake("nvidia-smi", "[ -e $STATE/loaded ] && echo 550.1")
+    (machine.fakes / "nvidia-smi").rename(machine.state / "nvidia-smi")
+    machine.fake("apt-get", "cat $STATE/nvidia-smi >$FAKES/nvidia-smi; chmod +x $FAKES/nvidia-smi")
+    done = machine.run("--with-driver")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "did: installed the NVIDIA driver" in done.stdout
+
+
+def test_ubuntus_driver_comes_with_the_nvidia_smi_of_its_branch(machine: Machine) -> None:
+    machine.system("ubuntu", "26.04")
+    machine.running()
+    machine.with_gpu()
+    machine.fake("ubuntu-drivers", "exit 0")
+    machine.fake(
+        "dpkg-query",
+        r"printf 'nvidia-headless-no-dkms-580-server-open\t580.95-0ubuntu1\n"
+        r"nvidia-headless-no-dkms-595-server\t\n'",
+    )
+    done = machine.run("--with-driver")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "ubuntu-drivers install --gpgpu" in machine.calls
+    assert machine.calls[-1].endswith(" nvidia-utils-580-server")
+
+
+def test_a_gpu_that_ubuntu_has_no_driver_for_is_told_and_no_reboot_advised(
+    machine: Machine,
+) -> None:
+    machine.system("ubuntu", "24.04")
+    machine.running()
+    machine.with_gpu()
+    machine.fake("ubuntu-drivers", "echo No drivers found for installation.")
+    machine.fake("dpkg-query", "exit 1")
+    done = machine.run("--with-driver")
+    assert done.returncode == 1
+    assert "no server driver for this GPU" in done.stderr
+    assert "reboot" not in done.stdout
+
+
+def test_debian_without_its_component_non_free_is_told_which_to_add(machine: Machine) -> None:
+    machine.running()
+    machine.with_gpu()
+    machine.fake("apt-cache", "exit 100")
+    done = machine.run("--with-driver")
+    assert done.returncode == 1
+    assert "add the components contrib, non-free and non-free-firmware" in done.stderr
+
+
+def test_no_linux_driver_is_installed_in_wsl2(machine: Machine) -> None:
+    machine.running()
+    machine.with_gpu()
+    machine.with_wsl()
+    machine.with_driver_of_windows()
+    (machine.root / "usr/lib/wsl/lib/nvidia-smi").write_text("#!/bin/sh\nexit 9\n")
+    done = machine.run("--with-driver", "--check")
+    assert done.returncode == 1
+    assert "missing: the NVIDIA driver of Windows: install or update it in Windows" in done.stdout
+    done = machine.run("--with-driver")
+    assert done.returncode == 1
+    assert not any("libcuda1" in call or "dkms" in call for call in machine.calls)
+
+
+def test_the_driver_of_windows_is_found_where_sudo_has_no_path_to_it(machine: Machine) -> None:
+    machine.running()
+    machine.with_wsl()
+    machine.with_driver_of_windows()
+    done = machine.run("--with-driver")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"NVIDIA driver +found 581.15 .* ok", done.stdout)
+    assert "A container with the GPU" in done.stdout
+
+
+def test_wsl2_without_an_nvidia_driver_of_windows_is_a_machine_without_a_gpu(
+    machine: Machine,
+) -> None:
+    machine.running()
+    machine.with_wsl()
+    done = machine.run("--with-driver")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "NVIDIA" not in done.stdout
+    assert machine.calls == []
+
+
+@pytest.mark.parametrize("tool", [True, False])
+@pytest.mark.parametrize("installed", [True, False])
+def test_secure_boot_wants_an_enrolment_and_no_mere_reboot(
+    machine: Machine, tool: bool, installed: bool
+) -> None:
+    machine.running()
+    machine.with_gpu()
+    if installed:
+        machine.fake("nvidia-smi", "exit 9")
+    if tool:
+        machine.fake("mokutil", 'case $1 in --sb-state) echo "SecureBoot enabled" ;; esac')
+    else:
+        variables = machine.root / "sys/firmware/efi/efivars"
+        variables.mkdir(parents=True)
+        name = "SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
+        (variables / name).write_bytes(bytes([6, 0, 0, 0, 1]))
+    done = machine.run("--with-driver")
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "enrol the driver's key" in done.stdout
+    assert "mokutil --import /var/lib/dkms/mok.pub" in done.stdout
+    assert "reboot this machine" not in done.stdout
+
+
+@pytest.mark.parametrize("why", ["off", "enrolled", "signed by Ubuntu"])
+def test_without_need_of_an_enrolment_none_is_advised(machine: Machine, why: str) -> None:
+    machine.running()
+    machine.with_gpu()
+    machine.fake("nvidia-smi", "exit 9")
+    key = machine.root / "var/lib/shim-signed/mok/MOK.der"
+    key.parent.mkdir(parents=True)
+    key.touch()
+    state = "disabled" if why == "off" else "enabled"
+    known = "is already enrolled" if why == "enrolled" else "is not enrolled"
+    machine.fake("mokutil", f"[ $1 = --sb-state ] && echo SecureBoot {state} || echo $2 {known}")
+    signer = "Canonical Ltd. Kernel Module Signing" if why.startswith("signed") else "DKMS"
+    machine.fake("modinfo", f"echo {signer}")
+    done = machine.run()
+    assert done.returncode == 3, done.stdout + done.stderr
+    assert "reboot this machine" in done.stdout
+    assert "enrol" not in done.stdout
+
+
+def test_a_driver_without_a_module_for_this_kernel_is_no_case_for_a_reboot(
+    machine: Machine,
+) -> None:
+    machine.running()
+    machine.with_gpu()
+    machine.fake("nvidia-smi", "exit 9")
+    machine.fake("modinfo", "exit 1")
+    done = machine.run()
+    assert done.returncode == 1
+    assert "missing: the driver's module for kernel" in done.stdout
+    assert "reboot" not in done.stdout
+
+
+def test_a_toolkit_without_a_driver_is_not_called_ready_the_second_time(machine: Machine) -> None:
+    machine.running()
+    machine.with_gpu()
+    for _ in range(2):
+        done = machine.run()
+        assert done.returncode == 1
+        assert "missing: the NVIDIA driver" in done.stdout
+        assert not any("cdi" in call for call in machine.calls)
+    machine.fake("nvidia-smi", "echo 570.10")
+    done = machine.run()
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "did: wrote the CDI specification" in done.stdout
+
+
+def test_a_cdi_specification_of_another_driver_is_written_anew(machine: Machine) -> None:
+    machine.running()
+    machine.with_gpu()
+    machine.fake("nvidia-smi", "echo 570.10")
+    specification = machine.root / "etc/cdi/nvidia.yaml"
+    specification.parent.mkdir()
+    specification.write_text("hostPath: /usr/lib/libcuda.so.550.1\n")
+    done = machine.run()
+    assert "did: wrote the CDI specification" in done.stdout
+    specification.write_text("hostPath: /usr/lib/libcuda.so.570.10\n")
+    assert "CDI specification" not in machine.run().stdout.partition("did:")[2]
+
+
+def test_a_driver_without_the_library_of_cuda_is_told(machine: Machine) -> None:
+    machine.running()
+    machine.with_gpu()
+    machine.fake("nvidia-smi", "echo 550.1")
+    machine.fake("ldconfig", "echo libc.so.6")
+    assert "missing: libcuda.so.1" in machine.run().stdout
+    machine.run("--with-driver")
+    assert any(call.endswith("--no-install-recommends libcuda1") for call in machine.calls)
 
 
 @pytest.mark.parametrize(("option", "code"), [("--help", 0), ("--nonsense", 2)])
