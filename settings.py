@@ -165,7 +165,9 @@ def docker_info() -> dict[str, Any]:
 def git_state() -> dict[str, str]:
     """Revision of the code and whether it has uncommitted changes; the images have no git."""
     try:
-        revision = _git("rev-parse", "HEAD").strip()
+        top, _, revision = _git("rev-parse", "--show-toplevel", "HEAD").strip().partition("\n")
+        if not os.path.samefile(top, CHECKOUT):
+            return {}  # A workflow inside of another project, whose revision is not this code's.
         dirty = bool(_git("status", "--porcelain").strip())
     except (OSError, subprocess.SubprocessError):
         return {}

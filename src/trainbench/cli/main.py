@@ -13,7 +13,7 @@ import click
 
 from trainbench import __version__
 from trainbench.benchmark import registered
-from trainbench.cli import machine, repeat, review, steps
+from trainbench.cli import machine, repeat, review, steps, workflow
 from trainbench.cli.options import Group
 from trainbench.display.visible import guard_terminal
 from trainbench.trials import signals
@@ -107,6 +107,7 @@ for _command in (
     machine.bench,
     machine.doctor,
     machine.cnn,
+    workflow.init,
 ):
     cli.add_command(_command)
 for _benchmark in registered().values():

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from trainbench.benchmark import find
-from trainbench.cli import pipeline
+from trainbench.cli import pipeline, workflow
 from trainbench.cli.options import (
     DATA_DIR,
     FILE,
@@ -281,8 +281,8 @@ def submission_build(
 
     run = RunDir(run_path.resolve())
     submitter = Submitter(org, email, division, status)
-    checkout = Path(__file__).resolve().parents[3]
-    build(run, out, system=stitched_system(run), submitter=submitter, code=checkout)
+    with workflow.checkout() as code:
+        build(run, out, system=stitched_system(run), submitter=submitter, code=code)
     click.echo(f"{out}: built; verify it with: trainbench submission verify {out}")
 
 

@@ -5,6 +5,7 @@ No host name, user name or serial number is recorded.
 
 from __future__ import annotations
 
+import os
 import platform
 import re
 import shutil
@@ -153,9 +154,16 @@ def packages() -> dict[str, str | None]:
 
 
 def git_state(folder: Path) -> dict[str, Any]:
-    """Revision of the checkout at ``folder`` and whether it has uncommitted changes."""
-    revision = _output("git", "-C", str(folder), "rev-parse", "HEAD").strip()
-    if not revision:
+    """Revision of the checkout at ``folder`` and whether it has uncommitted changes.
+
+    Both are ``None`` for a folder inside of somebody else's repository, as an installed package is
+    that lies in the environment of a project: that revision says nothing of this code.
+    """
+    top, _, revision = _output(
+        "git", "-C", str(folder), "rev-parse", "--show-toplevel", "HEAD"
+    ).partition("\n")
+    revision = revision.strip()
+    if not revision or not os.path.samefile(top, folder):
         return {"revision": None, "dirty": None}
     changes = _output("git", "-C", str(folder), "status", "--porcelain")
     return {"revision": revision, "dirty": bool(changes.strip())}

@@ -37,6 +37,9 @@ def test_git_state_sees_uncommitted_changes(tmp_path: Path) -> None:
     assert system.git_state(tmp_path)["dirty"] is False
     (tmp_path / "new").touch()
     assert system.git_state(tmp_path)["dirty"] is True
+    # An installed package in the environment of another project has no revision of its own.
+    (tmp_path / ".venv").mkdir()
+    assert system.git_state(tmp_path / ".venv") == {"revision": None, "dirty": None}
 
 
 def test_slug_names_the_processor_or_the_accelerators() -> None:
