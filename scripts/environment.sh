@@ -1,4 +1,4 @@
-# Python environments by hash, for run.sh and test.sh, which source this file.
+# Python environments by hash, for the scripts that source this file.
 # shellcheck shell=bash
 
 say() { echo "[$(date +%H:%M:%S)] $*"; }
@@ -58,3 +58,15 @@ make_environment() {
   "$folder/bin/python" -m compileall -qq -j 0 "$folder"/lib/python*/site-packages || true
   echo "$wanted" >"$folder/.installed"
 }
+
+# Editable, so once is enough unless pyproject.toml or the version changes.
+install_project() {
+  local wanted
+  wanted=$(cat pyproject.toml src/trainbench/__init__.py | sha256sum)
+  [[ $(cat .venv/.project 2>/dev/null) == "$wanted" ]] && return
+  say "installing trainbench into .venv"
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable . ||
+    fail 6 ".venv: pip could not install the project (see above)"
+  echo "$wanted" >.venv/.project
+}
+

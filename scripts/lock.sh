@@ -45,3 +45,8 @@ done
 compile --python-version 3.10 --constraint requirements.lock \
   --output-file scripts/requirements-popper.txt scripts/requirements-popper.in
 echo "wrote scripts/requirements-popper.txt"
+
+# So does the builder of the site, which shares no package with the project.
+compile --python-version 3.11 --output-file scripts/requirements-docs.txt \
+  scripts/requirements-docs.in
+echo "wrote scripts/requirements-docs.txt"

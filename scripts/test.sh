@@ -36,17 +36,6 @@ main() {
   esac
 }
 
-# Editable, so once is enough unless pyproject.toml or the version changes.
-install_project() {
-  local wanted
-  wanted=$(cat pyproject.toml src/trainbench/__init__.py | sha256sum)
-  [[ $(cat .venv/.project 2>/dev/null) == "$wanted" ]] && return
-  say "installing trainbench into .venv"
-  .venv/bin/python -m pip install -qq --disable-pip-version-check --no-deps --editable . ||
-    fail 6 ".venv: pip could not install the project (see above)"
-  echo "$wanted" >.venv/.project
-}
-
 lint() {
   check shellcheck .venv/bin/shellcheck -x ./*.sh scripts/*.sh examples/*/*.sh .ci/run
   check "ruff check" .venv/bin/ruff check --quiet

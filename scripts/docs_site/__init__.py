@@ -1,0 +1,1 @@
+"""The site of the documentation: its pages, made from docs/, the commands and the errors."""

@@ -1,0 +1,87 @@
+"""Sample reports for the site, from real runs: NCF, images, a comparison and a history.
+
+The runs are those of a folder that holds the data directories ``quick`` (NCF) and ``images``. What
+is not there is run, by small presets, and takes a few minutes.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from docs_site.commands import commands
+
+LEAST_NCF_RUNS = 2
+# Of a run's folder, what its report links to; not the weights.
+_LEFT_OUT = shutil.ignore_patterns("model", "*.npy", "*.npz", "*.keras", "*.lock", "spec.json")
+_FINE = (0, 4, 5)  # a small run may miss its target, or lack the right to drop the page cache
+
+
+def make(runs: Path, out: Path) -> str:
+    """Write the sample reports into ``out``/samples and return the page that links to them."""
+    folder = out / "samples"
+    folder.mkdir(parents=True)
+    ncf = _runs(runs / "quick", ["pipeline", "--preset", "quick"], LEAST_NCF_RUNS)
+    images = _runs(runs / "images", ["images", "pipeline", "--preset", "quick"], 1)
+    rows = [
+        ("NCF, generated ratings", _copied(ncf[-1], folder / "ncf")),
+        ("ResNet, generated images", _copied(images[-1], folder / "images")),
+        ("Two runs of NCF compared", _compared(ncf[-2:], folder / "comparison")),
+    ]
+    if any(command.words == "history" for command in commands()):
+        rows.append(("The history of all these runs", _history(runs, folder / "history")))
+    links = [f"| {name} | [{path.name}]({path.relative_to(out)}) |" for name, path in rows]
+    return _page(["| sample | report |", "|---|---|", *links])
+
+
+def without() -> str:
+    """The page of a site that was built without samples."""
+    return _page(["This site was built without them: `./scripts/docs.sh --samples DIR` adds them."])
+
+
+def _page(lines: list[str]) -> str:
+    head = [
+        "# Sample reports",
+        "",
+        "Made from real runs of small presets when this site was built. They show what a report",
+        "looks like; their times say nothing about a machine. "
+        "[outputs.md](outputs.md) describes every",
+        "file of a run.",
+        "",
+    ]
+    return "\n".join([*head, *lines, ""])
+
+
+def _runs(data: Path, command: list[str], least: int) -> list[Path]:
+    """The folders of at least ``least`` runs in ``data`` that have a report, oldest first."""
+    while len(found := _finished(data)) < least:
+        _trainbench(*command, "--data-dir", str(data))
+    return found
+
+
+def _finished(data: Path) -> list[Path]:
+    folders = [page.parents[1] for page in data.glob("runs/*/report/report.html")]
+    return sorted(folder for folder in folders if folder.name != "latest")
+
+
+def _copied(run: Path, folder: Path) -> Path:
+    shutil.copytree(run, folder, ignore=_LEFT_OUT)
+    return folder / "report" / "report.html"
+
+
+def _compared(runs: list[Path], folder: Path) -> Path:
+    _trainbench("report", *(w for run in runs for w in ("--run", str(run))), "--out", str(folder))
+    return folder / "report.html"
+
+
+def _history(runs: Path, folder: Path) -> Path:
+    _trainbench("history", str(runs / "quick"), str(runs / "images"), "--out", str(folder))
+    return folder / "index.html"
+
+
+def _trainbench(*words: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "trainbench", *words], check=False)
+    if done.returncode not in _FINE:
+        sys.exit(done.returncode)
