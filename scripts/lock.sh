@@ -50,3 +50,8 @@ echo "wrote scripts/requirements-popper.txt"
 compile --python-version 3.11 --output-file scripts/requirements-docs.txt \
   scripts/requirements-docs.in
 echo "wrote scripts/requirements-docs.txt"
+
+# And what opens the pages in a browser.
+compile --python-version 3.10 --output-file scripts/requirements-browser.txt \
+  scripts/requirements-browser.in
+echo "wrote scripts/requirements-browser.txt"
