@@ -107,7 +107,7 @@ def _full(name: str, needed_bytes: int, needed: str) -> str:
     folder = next((p for p in Path(name).absolute().parents if p.is_dir()), Path("/"))
     try:
         disk = os.statvfs(folder)
-    except OSError:
+    except (OSError, AttributeError):  # Windows has no such call.
         return f": {needed}; free some space"
     free = disk.f_bavail * disk.f_frsize
     if disk.f_files and not disk.f_favail:

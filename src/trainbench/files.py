@@ -26,6 +26,7 @@ from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError,
 T = TypeVar("T")
 BLOCK_BYTES = 4 << 20
 PACKAGE = Path(__file__).parent
+ON_WINDOWS = os.name == "nt"
 MAX_JSON_BYTES = 64 << 20
 MAX_DEPTH = 32
 # Seeds have up to 64 bits; no count, size or time comes near. Beyond, arithmetic and axes break.
@@ -232,7 +233,10 @@ def _record_sum(record: Mapping[str, Any]) -> str:
 
 def _sync(path: Path) -> None:
     """Make a file, or the names inside a folder, durable."""
-    descriptor = os.open(path, os.O_RDONLY)
+    if ON_WINDOWS and path.is_dir():
+        return  # Windows opens no folder.
+    # Windows makes durable only what was opened for writing.
+    descriptor = os.open(path, os.O_RDWR if ON_WINDOWS else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError:
@@ -297,7 +301,7 @@ def read_file(path: Path) -> bytes:
 def text_or_empty(path: Path) -> str:
     """The text of a file of the system without white space around it; empty where there is none."""
     try:
-        return path.read_text().strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:
         return ""
 

@@ -9,7 +9,7 @@ an epoch and the negatives per core second still say what the work costs.
 from __future__ import annotations
 
 import dataclasses
-import resource
+import os
 import shutil
 import statistics
 import tempfile
@@ -24,6 +24,7 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from trainbench.machine.system import held_bytes
 from trainbench.movielens.cache import RatingsCache, open_cache, write_cache
 from trainbench.ncf.config import reference
 from trainbench.ncf.input.epochs import BYTES_PER_SAMPLE, EpochMaker
@@ -159,7 +160,7 @@ def _measured(folder: Path, workers: int, repeats: int) -> Cost:
     before = time.process_time()
     epoch_s = [_seconds(partial(maker.write_epoch, epoch, out)) for epoch in range(repeats)]
     core_s = (time.process_time() - before) / repeats
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 2**10 / 2**30
+    peak = held_bytes(os.getpid()) / 2**30
     cost = Cost(
         pairs=cache.num_train,
         users=cache.num_users,

@@ -129,8 +129,8 @@ def report(
     with recorded_of(run, "report") as step:
         files = write_report(run, out, benchmark=benchmark_of(run), compare=compare)
         if summary is not None:
-            with open(summary, "a") as page:
-                page.write(step_summary(files.markdown.read_text()))
+            with open(summary, "a", encoding="utf-8", newline="\n") as page:
+                page.write(step_summary(files.markdown.read_text(encoding="utf-8")))
         step.exit_code = files.exit_code
     for sentence in files.compliance:
         log_line(f"report: {sentence}")

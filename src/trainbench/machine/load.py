@@ -97,7 +97,8 @@ class Load:
 def read_samples(file: Path) -> list[Sample]:
     """The lines of a machine.jsonl that can be read; none where there is no file."""
     found = []
-    for line in file.read_text(errors="replace").splitlines() if file.exists() else ():
+    text = file.read_text(encoding="utf-8", errors="replace") if file.exists() else ""
+    for line in text.splitlines():
         with contextlib.suppress(ValueError):
             found.append(fill(Sample, parse_object(line)))
     return found

@@ -125,7 +125,7 @@ def not_dropped(reason: str) -> CacheDrop:
 def cache_level(meminfo: Path = Path("/proc/meminfo")) -> CacheLevel | None:
     """What is cached now, or ``None`` where the kernel does not say."""
     try:
-        text = meminfo.read_text()
+        text = meminfo.read_text(encoding="utf-8")
     except OSError:
         return None
     found = {name: int(kib) for name, kib in re.findall(r"^(\w+):\s+(\d+) kB", text, re.MULTILINE)}
@@ -224,7 +224,7 @@ def _own_image(client: Any) -> str:
 
 
 def _write_directly(location: str) -> None:
-    with open(location, "w") as handle:
+    with open(location, "w", encoding="utf-8") as handle:
         handle.write("3\n")
 
 
@@ -232,7 +232,7 @@ def _write_with_sudo(location: str) -> None:
     subprocess.run(
         ["sudo", "-n", "tee", location],
         input="3\n",
-        text=True,
+        encoding="utf-8",
         check=True,
         capture_output=True,
         timeout=TIMEOUT_S,

@@ -46,7 +46,7 @@ def own_user(data: Path) -> None:
     Nothing happens where this process is not root in a container. Files get the owner of the data
     folder; ``unprivileged`` starts processes that have no way back.
     """
-    if os.geteuid() != 0 or not in_step():
+    if not in_step() or os.geteuid() != 0:
         return
     user = worker(data)
     socket = _socket_group()
@@ -62,10 +62,10 @@ def unprivileged() -> Iterator[dict[str, Any]]:
     They are empty where this process has neither. Popen needs root for it, so the process is to be
     started in the body.
     """
-    user = User(os.geteuid(), os.getegid())
-    if os.getuid() != 0 or user.uid == 0:
+    if not hasattr(os, "getuid") or os.getuid() != 0 or os.geteuid() == 0:  # Windows has none.
         yield {}
         return
+    user = User(os.geteuid(), os.getegid())
     os.seteuid(0)
     try:
         yield {"user": user.uid, "group": user.gid, "extra_groups": []}
@@ -83,20 +83,20 @@ def give_up(user: User) -> None:
 
 def gain_nothing() -> None:
     """No program that this process starts gains privileges (``no_new_privs``), where Linux runs."""
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
 def of_this_process() -> dict[str, Any]:
     """What this process may do, for system.json: user, groups, no_new_privs, use of the engine."""
     try:
-        status = Path("/proc/self/status").read_text()
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
     except OSError:
         status = ""
     found = re.search(r"^NoNewPrivs:\s+(\d)", status, re.MULTILINE)
     return {
-        "root": os.geteuid() == 0 or os.getuid() == 0,
-        "groups": len(os.getgroups()),
+        "root": 0 in (os.geteuid(), os.getuid()) if hasattr(os, "getuid") else None,
+        "groups": len(os.getgroups()) if hasattr(os, "getgroups") else None,
         "no_new_privileges": found[1] == "1" if found else None,
         "engine": os.access(ENGINE_SOCKET, os.W_OK),
     }

@@ -24,7 +24,8 @@ from trainbench.progress import log_line
 INTERVAL_S = 1.0
 # The search for new processes reads all of /proc: it takes at most this share of one CPU.
 _MOST_SEARCH = 1 / 200
-_TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+# The unit of times in /proc, which Windows has not.
+_TICKS_PER_S = os.sysconf("SC_CLK_TCK") if hasattr(os, "sysconf") else 100
 
 
 @contextlib.contextmanager
@@ -49,7 +50,7 @@ def sampled(pid: int, file: Path | None) -> Iterator[None]:
 
 def _sample(pid: int, file: Path, ended: threading.Event) -> None:
     try:
-        with sensors.gpus() as gpus, open(file, "a") as out:
+        with sensors.gpus() as gpus, open(file, "a", encoding="utf-8", newline="\n") as out:
             looks = _Looks(pid, gpus)
             next_s = time.perf_counter()
             while not ended.is_set():

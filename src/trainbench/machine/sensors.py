@@ -26,7 +26,7 @@ def cpu_ticks(numbers: Collection[int], proc: Path = _PROC) -> tuple[int, int, i
     Work is that of processes, without interrupts, which nobody asked for by himself. Where the
     kernel shows a container CPUs by other numbers, all it shows are its own.
     """
-    text = (proc / "stat").read_text()
+    text = (proc / "stat").read_text(encoding="utf-8")
     rows = {
         int(number): [int(ticks) for ticks in row.split()]
         for number, row in re.findall(r"^cpu(\d+) (.*)$", text, re.MULTILINE)

@@ -48,5 +48,5 @@ def export_raw_log(trial: TrialDir) -> None:
     """Write the raw lines of all processes of ``trial`` to COMPLIANCE_FILE, if that is set."""
     path = destination(RAW)
     if path is not None and trial.raw_logs:
-        text = "".join(log.read_text(errors="replace") for log in trial.raw_logs)
+        text = "".join(log.read_text(encoding="utf-8", errors="replace") for log in trial.raw_logs)
         write_atomically(path, text)

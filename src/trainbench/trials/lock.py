@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from trainbench.errors import MachineError
-from trainbench.files import append_line
+from trainbench.files import append_line, text_or_empty
 from trainbench.machine import privileges
 from trainbench.trials.child import ending_of
 from trainbench.trials.paths import DataDir, RunDir
@@ -54,7 +54,7 @@ def locked(data: DataDir, step: str) -> Iterator[Step]:
     try:
         held = lock.acquire(blocking=False)
     except Timeout:
-        held_by = data.lock.read_text(errors="replace").strip() or "an unknown step"
+        held_by = text_or_empty(data.lock) or "an unknown step"
         raise MachineError(
             f"{data.root}: in use by {held_by}; wait for it to end, or choose another folder "
             "with --data-dir or DATA_DIR"

@@ -25,7 +25,7 @@ def die_with_parent(parent: int | None = None, *, number: signal.Signals = signa
         number: the signal.
     """
     parent = parent or os.getppid()
-    with contextlib.suppress(OSError, AttributeError):
+    with contextlib.suppress(OSError, AttributeError, TypeError):
         ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
     threading.Thread(target=_watch, args=(parent, number), daemon=True, name="lifeline").start()
 

@@ -21,8 +21,9 @@ def listen() -> None:
     """Raise ``KeyboardInterrupt`` at SIGINT, SIGTERM and SIGHUP, and remember that one came."""
     signal.signal(signal.SIGTERM, _remember)
     # Behind a shell's "&" SIGINT is ignored, under nohup SIGHUP: that is for the user to say.
-    for number in (signal.SIGINT, signal.SIGHUP):
-        if signal.getsignal(number) is not signal.SIG_IGN:
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no terminal that hangs up.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _remember)
 
 

@@ -127,7 +127,7 @@ def follow(
                 command,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                text=True,
+                encoding="utf-8",
                 errors="replace",
                 start_new_session=True,
                 **user,
@@ -139,7 +139,7 @@ def follow(
 def _follow(child: subprocess.Popen[str], log_file: Path, machine: Path | None) -> int:
     assert child.stdout is not None
     try:
-        with open(log_file, "a") as copy, sampled(child.pid, machine):
+        with open(log_file, "a", encoding="utf-8") as copy, sampled(child.pid, machine):
             for line in child.stdout:
                 with named(log_file):
                     copy.write(line)

@@ -48,7 +48,7 @@ def serve(cluster: Cluster, params: Params) -> None:
         return
     server = start(cluster, params)
     looking = watch(cluster, params).start()
-    while not _has_ended(name := Path(_NAME).read_text().strip()):
+    while not _has_ended(name := Path(_NAME).read_text(encoding="utf-8").strip()):
         time.sleep(0.1)
     looking.stop()
     if name.startswith(_TOTAL):

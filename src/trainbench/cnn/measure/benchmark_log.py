@@ -64,7 +64,7 @@ class BenchmarkLog:
             "timestamp": _now(),
             "extras": [],
         }
-        with open(self._folder / METRIC_FILE, "a") as file:
+        with open(self._folder / METRIC_FILE, "a", encoding="utf-8", newline="\n") as file:
             file.write(json.dumps(line) + "\n")
 
 

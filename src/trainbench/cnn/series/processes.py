@@ -70,7 +70,7 @@ def run(params: Params, *, quiet: bool, limit_bytes: int | None = None) -> Outco
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder) / "result.json"
         argv = argv_of(params.replace(result_json=str(result)))
-        with open(Path(folder) / "stderr.txt", "w+") as errors:
+        with open(Path(folder) / "stderr.txt", "w+", encoding="utf-8") as errors:
             spec = Path(folder) / "spec.json"
             process = subprocess.Popen(
                 child.command(spec, "trainbench.cnn.entry:run_child", {"argv": argv}),

@@ -200,7 +200,7 @@ def _plain(file: str) -> str:
 def _write(path: Path, lines: Iterable[Line | Finding]) -> None:
     """The compliance lines alone: its parser skips all others, and does not unpack files."""
     text = "".join(f"{line.text}\n" for line in lines if isinstance(line, Line))
-    path.write_text(text, encoding="utf-8", errors="surrogateescape")
+    path.write_text(text, encoding="utf-8", errors="surrogateescape", newline="\n")
 
 
 def _summarized(

@@ -22,6 +22,7 @@ from trainbench.files import (
     object_or_empty,
     read_object,
     whole_folder,
+    write_atomically,
     write_json,
 )
 from trainbench.trials import chain
@@ -220,7 +221,8 @@ def _copy_code(checkout: Path, folder: Path, benchmark: Benchmark) -> None:
         elif source.is_file():
             shutil.copyfile(source, folder / name)
     if not (folder / "README.md").exists():
-        (folder / "README.md").write_text(f"# {benchmark.title}\n\nSee run_and_time_<entry>.sh.\n")
+        text = f"# {benchmark.title}\n\nSee run_and_time_<entry>.sh.\n"
+        write_atomically(folder / "README.md", text)
 
 
 def _not_code(folder: str, names: list[str]) -> set[str]:
@@ -231,5 +233,6 @@ def _not_code(folder: str, names: list[str]) -> set[str]:
 
 def _script(path: Path, *commands: str) -> None:
     lines = [f"python -m trainbench {command}" for command in commands]
-    path.write_text("\n".join(["#!/usr/bin/env bash", "set -euo pipefail", *lines]) + "\n")
+    text = "\n".join(["#!/usr/bin/env bash", "set -euo pipefail", *lines]) + "\n"
+    write_atomically(path, text)
     path.chmod(0o755)

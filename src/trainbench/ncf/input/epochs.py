@@ -113,7 +113,7 @@ class EpochMaker:
                 file.write(block.data)
                 self._on_progress()
             hashed.result()
-        (folder / EVAL_SHA256).write_text(digest.hexdigest() + "\n")
+        (folder / EVAL_SHA256).write_text(digest.hexdigest() + "\n", encoding="utf-8", newline="\n")
 
     def write_epoch(self, epoch: int, folder: Path) -> EpochRecord:
         """Write one epoch's three arrays and its record into ``folder``; epochs come in order."""
@@ -141,7 +141,8 @@ class EpochMaker:
             epoch_sha256=out.epoch_sha256,
             first_batch_sha256=out.first_batch_sha256,
         )
-        (folder / RECORD).write_text(json.dumps(asdict(record)) + "\n")
+        text = json.dumps(asdict(record)) + "\n"
+        (folder / RECORD).write_text(text, encoding="utf-8", newline="\n")
         return record
 
     def close(self) -> None:
@@ -199,7 +200,7 @@ class EpochMaker:
 def open_eval(folder: Path) -> tuple[npt.NDArray[np.int32], str]:
     """The candidates that ``EpochMaker.write_eval`` wrote into ``folder``, and their SHA-256."""
     items = np.load(folder / "items.npy", mmap_mode="r")
-    return items, (folder / EVAL_SHA256).read_text().strip()
+    return items, (folder / EVAL_SHA256).read_text(encoding="utf-8").strip()
 
 
 def open_epoch(folder: Path, *, wait_s: float) -> EpochData:

@@ -26,7 +26,7 @@ from trainbench import __version__
 from trainbench.compliance.emit import logging_to
 from trainbench.compliance.two_clocks import beside
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
-from trainbench.files import write_json
+from trainbench.files import text_or_empty, write_json
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile, write_flagfile
 from trainbench.ncf.input.generate import published
 from trainbench.ncf.input.heartbeat import BEAT_S, Heartbeat, Pulse
@@ -55,8 +55,8 @@ class Presence:
     def here(cls) -> Presence:
         """This process."""
         own = psutil.Process()
-        boot = Path("/proc/sys/kernel/random/boot_id")
-        machine = boot.read_text().strip() if boot.exists() else str(psutil.boot_time())
+        boot = text_or_empty(Path("/proc/sys/kernel/random/boot_id"))
+        machine = boot or str(psutil.boot_time())
         with contextlib.suppress(OSError):
             machine += " " + os.readlink("/proc/self/ns/pid")
         versions = f"trainbench {__version__}, numpy {np.__version__}"

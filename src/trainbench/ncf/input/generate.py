@@ -33,7 +33,7 @@ from trainbench.trials.parent_watch import die_with_parent
 
 _POLL_S = 0.05
 # Not SIGTERM, with which the trainer itself ends us: then the folder is the trainer's to remove.
-_TRAINER_GONE = signal.SIGHUP
+_TRAINER_GONE = getattr(signal, "SIGHUP", signal.SIGTERM)
 
 
 def published(

@@ -332,6 +332,6 @@ class _Process:
         kinds = (ConfigError, DataIntegrityError, MachineError)
         by_code = {kind.exit_code: kind for kind in kinds}
         kind = by_code.get(self._child.poll() or 0, TrainbenchError)
-        lines = self._log.read_text(errors="replace").splitlines()[-LAST_LINES:]
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
         tail = " | ".join(lines) or "nothing"
         return kind(f"the input producer {what}; the last lines of {self._log}: {tail}")
