@@ -17,13 +17,8 @@ from every_command import contents
 from trainbench.cli import workflow
 from trainbench.errors import ConfigError, MachineError
 
-OF_DEVELOPERS = {
-    "scripts/lock.sh",
-    "scripts/lowest.sh",
-    "scripts/requirements-popper.in",
-    "scripts/results_schema.py",
-    "scripts/test.sh",
-}
+OF_DEVELOPERS = {"scripts/test.sh"}
+"""Named in a comment, and of no use to a workflow."""
 
 
 @pytest.fixture(scope="module")
@@ -41,20 +36,6 @@ def test_everything_that_a_step_or_a_script_opens_is_there(fresh: Path) -> None:
     texts = [path.read_text() for path in (*fresh.glob("*.*"), *fresh.glob("scripts/*.*"))]
     for name in re.findall(r"(?<![\w/])scripts/[\w-]+\.\w+", "\n".join(texts)):
         assert (fresh / name).exists() or name in OF_DEVELOPERS, name
-
-
-def test_scripts_of_the_checkout_are_the_workflows_or_the_developers() -> None:
-    """A new one has to be placed: in FILES, or here among those that a workflow does without."""
-    listed = subprocess.run(
-        ["git", "ls-files"],
-        cwd=CHECKOUT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.split()
-    kinds = (".py", ".sh", ".yml")
-    mine = {n for n in listed if n.startswith("scripts/") or ("/" not in n and n.endswith(kinds))}
-    assert mine - set(workflow.FILES) == OF_DEVELOPERS | {"hatch_build.py"}
 
 
 def test_the_code_in_it_runs(fresh: Path) -> None:
