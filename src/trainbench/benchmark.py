@@ -82,6 +82,7 @@ class Option:
         kind: bool makes a switch, Path a folder.
         field: of the configuration that it sets; ``None``: trials get it under its own name.
         of_source: of where the data come from: ``download`` gets it in ``Source.own``, no trial.
+        implies: ``key=value`` of the configuration that it brings, unless they are set otherwise.
     """
 
     name: str
@@ -94,6 +95,7 @@ class Option:
     default: Any = None
     envvar: str | None = None
     of_source: bool = False
+    implies: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,7 @@ class Benchmark:
             they are looked for before anything is made.
         reference: the preset that a report compares a configuration with.
         task: ``ml-20m``, ``resnet50 on imagenet``: what a configuration trains.
+        label: of a run's id: the preset, or what else a configuration is.
         gpu_setting: the setting that demands a GPU.
         download: ``(config, data, source) -> None``; ``verify``: ``(config, data) -> None``.
         prepare: ``(config, data) -> None``, the step ``prepare_step``.
@@ -180,6 +183,7 @@ class Benchmark:
     strict_rules: str
     verify: str = ""
     check_set: str = ""
+    label: Callable[[Any], str] = lambda config: str(config.preset)
     work: str = ""
     generate: str = ""
     default_preset_help: str = "quick"

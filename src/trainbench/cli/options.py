@@ -184,7 +184,8 @@ def _click_option(option: Option) -> Command:
 def resolved_config(benchmark: Benchmark, options: dict[str, Any]) -> Any:
     """The configuration that the options of a command ask for."""
     name = options["preset"] or benchmark.default_preset(options)
-    settings = [*options["settings"], *_own_settings(benchmark.options, options)]
+    implied = [s for o in benchmark.options if options.get(o.name) for s in o.implies]
+    settings = [*implied, *options["settings"], *_own_settings(benchmark.options, options)]
     if options.get("require_gpu"):
         settings.append(benchmark.gpu_setting)
     if not options.get("drop_caches", True):

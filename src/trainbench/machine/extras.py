@@ -18,6 +18,7 @@ EXTRAS: Mapping[str, str] = {
     "keras": "train",
     "matplotlib": "report",
     "mlperf_logging": "mllog",
+    "pyarrow": "parquet",
     "scipy": "report",
     "tensorflow": "train",
 }

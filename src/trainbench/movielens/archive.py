@@ -112,9 +112,17 @@ def verify(dataset: Dataset, data: DataDir) -> list[Check]:
     ratings = data.raw(dataset.name) / manifest.ratings_file
     if not ratings.exists():
         return [*checks, Check("ratings file", False, f"{ratings} not found; run download")]
-    same = sha256_of(ratings) == manifest.ratings_sha256
-    checks.append(Check("ratings file sha256", same, "as in the manifest" if same else "differs"))
+    checks.append(_sha256_check("ratings file sha256", ratings, manifest.ratings_sha256))
+    for name, sha256 in (manifest.own.mappings if manifest.own else {}).items():
+        checks.append(_sha256_check(f"{name} sha256", ratings.with_name(name), sha256))
     return [*checks, _content_check(dataset, manifest, ratings)]
+
+
+def _sha256_check(name: str, path: Path, wanted: str) -> Check:
+    if not path.exists():
+        return Check(name, False, f"{path} not found; run download")
+    same = sha256_of(path) == wanted
+    return Check(name, same, "as in the manifest" if same else "differs")
 
 
 def _archive_checks(dataset: Dataset, manifest: Manifest, path: Path) -> list[Check]:
@@ -275,6 +283,8 @@ def _shown(source: str | Path) -> str:
 def _origin(manifest: Manifest) -> str:
     if manifest.generated:
         return "generated here"
+    if manifest.own:
+        return f"own ratings, made of {manifest.own.file} with sha256 {manifest.own.sha256}"
     said = "the published archive" if manifest.published else "not the published archive"
     return (
         f"{said}; {manifest.note}, this one has sha256 {manifest.sha256}" if manifest.note else said

@@ -32,7 +32,7 @@ from trainbench.files import (
     write_record,
     writing,
 )
-from trainbench.movielens.datasets import Manifest, SplitSpec, dataset, read_manifest
+from trainbench.movielens.datasets import Manifest, SplitSpec, dataset, no_own, read_manifest
 from trainbench.trials import chain
 from trainbench.trials.paths import DataDir
 
@@ -110,8 +110,11 @@ def require_manifest(spec: SplitSpec, data: DataDir) -> Manifest:
     Raises:
         ConfigError: no such dataset. MachineError: it is not there yet.
     """
-    path = data.manifest(dataset(spec.dataset).name)
+    known = dataset(spec.dataset)
+    path = data.manifest(known.name)
     manifest = read_manifest(path)
+    if manifest is None and known.own:
+        raise no_own(known.name)
     advice = "run download with the same --preset, --dataset and --set first"
     if manifest is None:
         raise MachineError(f"{path}: not found; {advice}")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainbench.configuration import record, unknown
+from trainbench.configuration import nearest, record, unknown
 from trainbench.errors import ConfigError
 from trainbench.files import damage_told, read_record, write_record
 from trainbench.trials.paths import DataDir
@@ -75,6 +76,7 @@ class Dataset:
     """One row of the table. ``url`` is None for the dataset that is generated here.
 
     ``changes``: the publisher replaces the archive from time to time, so it has no fixed checksum.
+    ``own``: somebody's own ratings, of which no table knows anything.
     """
 
     name: str
@@ -85,6 +87,7 @@ class Dataset:
     bytes: int | None = None
     counts: Counts | None = None
     changes: bool = False
+    own: bool = False
 
     @property
     def stated(self) -> bool:
@@ -164,11 +167,68 @@ _TABLE = (
 DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in _TABLE}
 
 
+_OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
+# Names that would pass for a published dataset, or that another benchmark's data have.
+_TAKEN = re.compile(r"ml[-_.]?([0-9]|latest|perf)|movielens|synthetic|generated|images?|cifar")
+
+
 def dataset(name: str) -> Dataset:
-    """The dataset called ``name``; a ``ConfigError`` names the nearest one otherwise."""
-    if name not in DATASETS:
-        raise ConfigError(unknown("dataset", name, DATASETS))
-    return DATASETS[name]
+    """The dataset called ``name``: one of the table, or somebody's own ratings.
+
+    Raises:
+        ConfigError: a name that is near one of the table (which is named), or no name at all.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    if nearest(name, DATASETS) or _TAKEN.match(name.lower()):
+        raise ConfigError(
+            f"{unknown('dataset', name, DATASETS)}; own ratings need a name that is unlike these"
+        )
+    if not _OWN_NAME.fullmatch(name):
+        raise ConfigError(
+            f"dataset {name!r}: wanted up to 40 letters, digits and . _ - for own ratings, or one "
+            f"of {', '.join(DATASETS)}"
+        )
+    return Dataset(name, CSV, own=True)
+
+
+def no_own(name: str) -> ConfigError:
+    """The error where ratings called ``name`` were to be there and are not."""
+    return ConfigError(
+        f"{unknown('dataset', name, DATASETS)}; if these are your own ratings, run download "
+        f"--ratings FILE --dataset {name} first"
+    )
+
+
+@dataclass(frozen=True)
+class OwnRatings:
+    """What was made of somebody's own ratings: enough to name the data exactly.
+
+    Attributes:
+        file, bytes, sha256: name, size and hash of the file that was given. packed: with gzip.
+        options: as they were given. columns: role -> column, as they were taken.
+        held_out: the rule for each user's held-out item, in words.
+        repeated_pairs, below_positive_from: rows that were read and not kept.
+        user_ids, item_ids: whole numbers, kept as they are, or text, which ``mappings`` numbers.
+        mappings: file beside the ratings -> its SHA-256.
+    """
+
+    file: str
+    bytes: int
+    sha256: str
+    packed: bool
+    options: dict[str, Any]
+    columns: dict[str, str]
+    held_out: str
+    rows_read: int
+    rows_kept: int
+    repeated_pairs: int
+    below_positive_from: int
+    users: int
+    items: int
+    user_ids: str
+    item_ids: str
+    mappings: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -198,6 +258,7 @@ class Manifest:
     generator_version: int | None = None
     counts: Counts | None = None
     note: str | None = None
+    own: OwnRatings | None = None
     schema: int = MANIFEST_SCHEMA
 
 

@@ -67,7 +67,7 @@ def split(ratings: Ratings, *, min_ratings: int, tie_break: str) -> Split:
     An item that only ever is held out keeps its number.
 
     Raises:
-        DataIntegrityError: no user has enough ratings.
+        DataIntegrityError: no user has enough ratings, or nothing but held-out items is left.
     """
     user_of, user_ids = pd.factorize(ratings.users)
     per_user = np.bincount(user_of, minlength=len(user_ids))
@@ -79,7 +79,14 @@ def split(ratings: Ratings, *, min_ratings: int, tie_break: str) -> Split:
         user_ids, per_user, items, times = user_ids[kept], per_user[kept], items[rows], times[rows]
     if not len(user_ids):
         raise DataIntegrityError(
-            f"none of {len(kept):,} users has {min_ratings} ratings; lower min_ratings"
+            f"none of {len(kept):,} users has {min_ratings} ratings, the most by one user are "
+            f"{per_user.max(initial=0):,} of {len(ratings):,}: nothing to train on; lower "
+            "min_ratings, or use more ratings"
+        )
+    if len(items) == len(user_ids):
+        raise DataIntegrityError(
+            f"each of {len(user_ids):,} users has 1 rating, which is held out: no pair is left to "
+            "train on; use users with 2 ratings or more"
         )
     item_of, item_ids = pd.factorize(items)
     order = _ORDERS[tie_break](user_of, times)
@@ -132,12 +139,14 @@ def held_out_sha256(split: Split) -> str:
     return hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
 
 
-def run(spec: SplitSpec, data: DataDir) -> Path:
+def run(spec: SplitSpec, data: DataDir, *, least_items: int = 2) -> Path:
     """The folder of the cache that ``spec`` describes: built, or left as it is if it is whole.
+
+    With fewer than ``least_items`` items there is nothing that training could find out.
 
     Raises:
         ConfigError, MachineError: the dataset is unknown, absent, or the disk is full.
-        DataIntegrityError: the ratings changed since the download, or are damaged.
+        DataIntegrityError: the ratings changed since the download, are damaged, or too few.
     """
     manifest = require_manifest(spec, data)
     options = spec.options
@@ -149,15 +158,23 @@ def run(spec: SplitSpec, data: DataDir) -> Path:
             return folder
         except DataIntegrityError as error:
             log_line(f"preprocess: rebuilding the cache, because it is damaged: {error}")
-    record = _build(spec, data, manifest, folder)
+    record = _build(spec, data, manifest, folder, least_items)
     log_line(f"preprocess: wrote {folder} ({_summary(record)})")
     return folder
 
 
-def _build(spec: SplitSpec, data: DataDir, manifest: Manifest, folder: Path) -> dict[str, Any]:
+def _build(
+    spec: SplitSpec, data: DataDir, manifest: Manifest, folder: Path, least_items: int
+) -> dict[str, Any]:
     ratings = _load(data, manifest)
     with heartbeat("splitting the ratings"):
         result = split(ratings, min_ratings=spec.min_ratings, tie_break=spec.tie_break)
+    if len(result.item_ids) < least_items:
+        raise DataIntegrityError(
+            f"{data.raw(manifest.dataset) / manifest.ratings_file}: {len(result.item_ids):,} items "
+            f"of {len(result.user_ids):,} users, wanted {least_items} items or more: with fewer "
+            "every item is among the first of the ranking without training; use more items"
+        )
     record = _record(spec, manifest, ratings, result)
     del ratings
     with heartbeat("writing the cache"):
@@ -196,6 +213,7 @@ def _record(spec: SplitSpec, manifest: Manifest, ratings: Ratings, result: Split
             "archive_sha256": manifest.sha256,
             "published": manifest.published,
             "generated": manifest.generated,
+            **({"own": True} if manifest.own else {}),
         },
         "counts": {
             "ratings_read": len(ratings),
@@ -225,9 +243,11 @@ def _log_compliance(folder: Path, spec: SplitSpec) -> None:
 
 
 def _summary(record: dict[str, Any]) -> str:
-    counts = record["counts"]
+    counts, least = record["counts"], record["options"]["min_ratings"]
+    few = f"{counts['dropped_users']:,} users with fewer than {least} ratings are left out; "
     return (
-        f"{counts['users']:,} users, {counts['items']:,} items, {counts['train']:,} training "
+        f"{few if counts['dropped_users'] else ''}{counts['users']:,} users, "
+        f"{counts['items']:,} items, {counts['train']:,} training "
         f"pairs, {counts['tied_users']:,} users with a tied last rating, "
         f"test set {record['test_set_sha256'][:12]}"
     )

@@ -10,18 +10,20 @@ from trainbench.benchmark import Benchmark, Option, Quality, Repeated, RunRule
 from trainbench.compliance.tags import ncf as tags
 from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.machine.system import nvidia_gpus
+from trainbench.movielens.own.options import DUPLICATES, FORMATS, HELD_OUT, NAME
 from trainbench.ncf import config
-from trainbench.ncf.config import CHOICES, NcfConfig
+from trainbench.ncf.config import CHOICES, NcfConfig, is_own, task_of
 from trainbench.ncf.input.former import FORMER
 from trainbench.ncf.input.workdir import COME_WITHIN_S
 
 _TRAIN = ("train", "pipeline")
 _EVERY = ("download", "preprocess", "train", "pipeline", "evaluate")
+_DATA = ("download", "pipeline")
 
 
 def _default_preset(options: Mapping[str, Any]) -> str:
-    if options.get("dataset"):
-        return config.preset_of(options["dataset"])
+    if options.get("dataset") or options.get("ratings"):
+        return config.preset_of(options.get("dataset") or NAME)
     return "mlperf" if nvidia_gpus() else "quick"
 
 
@@ -29,8 +31,55 @@ def _choice(field: str, help: str, steps: tuple[str, ...] = _TRAIN) -> Option:
     return Option(field, steps, help, choices=CHOICES[field], field=field)
 
 
+def _ratings(name: str, help: str, **more: Any) -> Option:
+    envvar = "RATINGS" if name == "ratings" else f"RATINGS_{name.upper()}"
+    return Option(name, _DATA, help, envvar=envvar, of_source=True, **more)
+
+
+_RATINGS = (
+    _ratings(
+        "ratings",
+        "Your own ratings: this file becomes the dataset (docs/own_ratings.md).",
+        implies=(f"dataset={NAME}",),
+    ),
+    _ratings("format", "Format of --ratings. Default: by its name.", choices=FORMATS),
+    _ratings(
+        "columns",
+        "user=COLUMN,item=COLUMN[,time=COLUMN][,rating=COLUMN] of --ratings. Default: by the "
+        "usual names.",
+    ),
+    _ratings(
+        "header",
+        "Whether --ratings has a header; without, columns are positions from 1.",
+        declarations=("--header/--no-header",),
+        kind=bool,
+        default=True,
+    ),
+    _ratings(
+        "duplicates",
+        "A pair of user and item in several rows: refuse the file, or keep this row.",
+        choices=DUPLICATES,
+        default="refuse",
+    ),
+    _ratings("positive_from", "Only ratings from this number on count. Default: all count."),
+    _ratings(
+        "held_out",
+        "Held out of each user: the latest item by time, the last in the file, or one at random. "
+        "Default: latest if there is a column of times, else last.",
+        choices=HELD_OUT,
+    ),
+    _ratings("held_out_seed", "Seed of --held-out random.", kind=int, default=0),
+)
+
 _OPTIONS = (
-    Option("dataset", _EVERY, "Use this dataset instead of the preset's.", field="dataset"),
+    Option(
+        "dataset",
+        _EVERY,
+        "Use this dataset instead of the preset's; a name for your own --ratings.",
+        field="dataset",
+        envvar="DATASET",
+    ),
+    *_RATINGS,
     _choice("tie_break", "Order of a user's ratings of one second.", ("preprocess", *_TRAIN)),
     _choice("devices", "Train on one device of this kind, or on all."),
     _choice("precision", "Number format of the dense layers."),
@@ -93,7 +142,8 @@ NCF = Benchmark(
     default_preset=_default_preset,
     default_preset_help="mlperf with a usable GPU, else quick",
     reference="reference",
-    task=lambda config: str(config.dataset),
+    task=lambda config: task_of(config.dataset),
+    label=lambda config: f"own-{config.dataset}" if is_own(config.dataset) else config.preset,
     quality=Quality("HR@10", best="best_hit_rate", target="target_hit_rate"),
     run_rule=RunRule(runs=100, counted=50),
     gpu_setting="devices=gpu",

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from trainbench import configuration
 from trainbench.errors import ConfigError
-from trainbench.movielens.datasets import SplitSpec, SyntheticSize, dataset
+from trainbench.movielens.datasets import DATASETS, SplitSpec, SyntheticSize, dataset
 from trainbench.ncf.input.former import refuse_former
 
 
@@ -169,7 +169,8 @@ def preset_of(dataset: str) -> str:
 def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
     """``config`` with each ``key=value`` applied and validated.
 
-    Another dataset than the preset's brings its own target, if one was measured.
+    Another dataset than the preset's brings its own target, if one was measured. Own ratings are
+    of the open division.
 
     Raises:
         ConfigError: a setting without ``=``, an unknown key (the nearest is named) or a value of
@@ -180,10 +181,11 @@ def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
     given = configuration.parsed(NcfConfig, settings)
     if given.get("dataset", config.dataset) != config.dataset:
         given = {"target_hit_rate": TARGETS.get(given["dataset"]), **given}
+    if dataset(given.get("dataset", config.dataset)).own:  # An unknown one ends here.
+        given = {"division": "open", **given}
     config = replace(config, **given)
     if config.tpu and "xla" not in given:
         config = replace(config, xla=False)
-    dataset(config.dataset)  # An unknown one ends here, before any work.
     return validated(config)
 
 
@@ -249,7 +251,22 @@ def indivisible(batch_size: int, replicas: int) -> str:
     )
 
 
+def is_own(name: str) -> bool:
+    """Whether the dataset ``name`` is somebody's own ratings."""
+    return name not in DATASETS
+
+
+def task_of(name: str) -> str:
+    """The dataset ``name`` in words: own ratings look like no published ones."""
+    return f"own ratings {name!r}" if is_own(name) else name
+
+
 def _check_division(config: NcfConfig) -> None:
+    if config.division == "closed" and is_own(config.dataset):
+        raise ConfigError(
+            f"dataset {config.dataset}: the closed division has MovieLens alone, and these are own "
+            "ratings; leave --division closed out"
+        )
     # training_rules.adoc@6e02163, "Hyperparameters and Optimizer": closed NCF may change learning
     # rate, betas, batch size and Adam's variant (epsilon by the decision in training_policies#82).
     base = reference()

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any
 
 from trainbench.files import fill, is_own_file, sha256_of
+from trainbench.ncf.config import task_of
 from trainbench.reporting.page import drawing, plots
 from trainbench.reporting.page.drawing import HALF, WIDE, Figure
 from trainbench.reporting.page.tables import Table
@@ -270,10 +271,15 @@ def _trial_columns(trial: Trial) -> dict[str, Any]:
     return {f"mean_{name}": mean_of(trial, name) for name in names}
 
 
+def _task(config: Mapping[str, Any]) -> str:
+    name = config.get("dataset")
+    return f"NeuMF on {task_of(name) if isinstance(name, str) else NA}"
+
+
 NCF = Sections(
     subject="NCF training",
     reference="v0.5 reference",
-    task=lambda config: f"NeuMF on {config.get('dataset', NA)}",
+    task=_task,
     status=NcfStatus,
     read=_read,
     epoch_columns=(

@@ -15,6 +15,9 @@ from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
 from trainbench.movielens import archive, datasets, split, synthetic
 from trainbench.movielens.cache import RECORD, find_cache, open_cache
+from trainbench.movielens.own import bring
+from trainbench.movielens.own.options import Request
+from trainbench.movielens.own.options import request as own_request
 from trainbench.ncf.config import TOP, NcfConfig, few_candidates, indivisible
 from trainbench.ncf.input.workdir import COME_WITHIN_S
 from trainbench.progress import heartbeat, log_line
@@ -24,8 +27,12 @@ from trainbench.trials.spec import SetSpec
 
 
 def download(config: NcfConfig, data: DataDir, source: Source = PUBLISHER) -> None:
-    """Fetch and verify, or generate, the dataset of ``config``."""
+    """Fetch and verify, generate, or make of own ratings the dataset of ``config``."""
     dataset = datasets.dataset(config.dataset)
+    asked = own_request(source.own)
+    if asked or dataset.own:
+        _bring(dataset.name, asked, data, source)
+        return
     if config.dataset == "synthetic":
         if config.synthetic is None:
             raise ConfigError(
@@ -41,6 +48,19 @@ def download(config: NcfConfig, data: DataDir, source: Source = PUBLISHER) -> No
         sha256=source.sha256,
         hash_decides=source.hash_decides,
     )
+
+
+def _bring(name: str, asked: Request | None, data: DataDir, source: Source) -> None:
+    """Own ratings from the file that was asked for, or those that are there already."""
+    if asked is None:
+        present = bring.whole(name, data)
+        if present is None:
+            raise datasets.no_own(name)
+        log_line(f"download: {data.raw(name)} is complete and unchanged (own ratings)")
+        return
+    if source.mirror or source.archive:
+        raise ConfigError("--ratings and --mirror or --archive: wanted one of them, found both")
+    bring.bring(name, asked, data, source.sha256)
 
 
 def verify(config: NcfConfig, data: DataDir) -> None:
@@ -61,7 +81,7 @@ def verify(config: NcfConfig, data: DataDir) -> None:
 
 def prepare(config: NcfConfig, data: DataDir) -> None:
     """Build the cache that training reads, unless a valid one is there."""
-    split.run(config.split_spec, data)
+    split.run(config.split_spec, data, least_items=TOP + 1)
 
 
 def inputs(config: NcfConfig, data: DataDir) -> Inputs:

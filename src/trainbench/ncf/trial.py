@@ -29,7 +29,7 @@ from trainbench.errors import MachineError
 from trainbench.files import append_line, object_or_empty
 from trainbench.machine import system
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
-from trainbench.ncf.config import TOP, NcfConfig, from_json
+from trainbench.ncf.config import TOP, NcfConfig, from_json, is_own, task_of
 from trainbench.ncf.devices import check_devices, join_workers
 from trainbench.ncf.evaluate import Evaluation, Rivals
 from trainbench.ncf.input.epochs import EpochData, hash_batches
@@ -401,7 +401,12 @@ def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str,
         (
             "not_published_archive",
             "the archive differs from the published one (its checksum was stated by the user)",
-            not manifest.get("generated") and not manifest.get("published"),
+            not (manifest.get("generated") or manifest.get("published") or manifest.get("own")),
+        ),
+        (
+            "own_data",
+            "own ratings, not MovieLens: no result of a benchmark",
+            is_own(config.dataset),
         ),
         *code_notes(config.division, machine),
     ]
@@ -410,10 +415,11 @@ def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str,
 def data_degradations(config: NcfConfig, cache: Mapping[str, Any]) -> Notes:
     """Why the data of a run are less than the benchmark's; ``cache`` is the content of cache.json.
 
-    Generated ratings have no split that the reference would have made.
+    Generated and own ratings have no split that the reference would have made.
     """
     samples = cache["counts"]["train"] * (1 + config.train_negatives)
-    tied = 0 if cache["manifest"]["generated"] else cache["tied_users"]
+    of_publisher = not (cache["manifest"]["generated"] or cache["manifest"].get("own"))
+    tied = cache["tied_users"] if of_publisher else 0
     return [
         (
             "large_batch",
@@ -433,4 +439,5 @@ def data_degradations(config: NcfConfig, cache: Mapping[str, Any]) -> Notes:
 def _other_task(config: NcfConfig) -> str:
     if config.dataset == "ml-20m" and config.target_hit_rate == 0.635:
         return ""
-    return f"not the MLPerf task (ml-20m to HR@10 0.635) but {config.dataset} {config.goal}"
+    own = f"{task_of(config.dataset)} {config.goal}"
+    return f"not the MLPerf task (ml-20m to HR@10 0.635) but {own}"

@@ -162,7 +162,7 @@ def ending(code: int) -> str:
 def _new_run(spec: SetSpec, inputs: Inputs) -> RunDir:
     """A new run folder with what every run records, the latest from now on."""
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
-    run = spec.data.run(f"{stamp}-{spec.config.preset}-{secrets.token_hex(2)}")
+    run = spec.data.run(f"{stamp}-{spec.benchmark.label(spec.config)}-{secrets.token_hex(2)}")
     run.root.mkdir(parents=True)
     write_atomically(run.config, to_json(spec.config))
     shutil.copyfile(inputs.cache_record, run.cache_record)

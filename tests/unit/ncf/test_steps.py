@@ -10,14 +10,15 @@ from pathlib import Path
 import pytest
 
 from trainbench.benchmark import Source
-from trainbench.errors import ConfigError
+from trainbench.errors import ConfigError, DataIntegrityError
+from trainbench.movielens import split
 from trainbench.ncf import steps
 from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.config import NcfConfig
 from trainbench.trials.paths import DataDir
 
 
-def prepared(data: DataDir, items: int) -> NcfConfig:
+def downloaded(data: DataDir, items: int) -> NcfConfig:
     """A configuration whose ratings are those of three users of all ``items``."""
     path = data.root / "own.zip"
     rows = "".join(f"{user},{item},4.0,{item}\n" for user in range(3) for item in range(items))
@@ -26,16 +27,28 @@ def prepared(data: DataDir, items: int) -> NcfConfig:
     config = replace(NCF.preset("reference"), division="open", min_ratings=2)
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     steps.download(config, data, Source(archive=path, sha256=sha256))
-    steps.prepare(config, data)
     return config
 
 
-def test_a_task_of_ten_items_is_refused(tmp_path: Path) -> None:
+def test_a_task_of_ten_items_is_refused_before_a_cache_is_made(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
+    config = downloaded(data, 10)
+    told = r"ratings\.csv: 10 items of 3 users, wanted 11 items or more"
+    with pytest.raises(DataIntegrityError, match=told):
+        steps.prepare(config, data)
+    assert not data.caches.exists()
+
+
+def test_a_cache_of_ten_items_that_is_there_is_refused_too(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    config = downloaded(data, 10)
+    split.run(config.split_spec, data)
     with pytest.raises(ConfigError, match="10 items; among 10 candidates or fewer every item"):
-        steps.inputs(prepared(data, 10), data)
+        steps.inputs(config, data)
 
 
 def test_a_task_of_eleven_items_may_be_tried(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
-    assert steps.inputs(prepared(data, 11), data).cache_record.exists()
+    config = downloaded(data, 11)
+    steps.prepare(config, data)
+    assert steps.inputs(config, data).cache_record.exists()
