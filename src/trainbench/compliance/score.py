@@ -157,9 +157,14 @@ def _reason(log: _Log, run: Outcome, benchmark: str) -> str:
     return "; ".join(
         ([damaged] if damaged else [])
         + ([] if named == benchmark else [f"a log of {named}"])
+        + (["own ratings, not the data of the rules"] if _of_own_data(log) else [])
         + [reason for tag in (tags.RUN_START, tags.RUN_STOP) if (reason := _single(log, tag))]
         + ([] if run.converged else [_missed(log, run)])
     )
+
+
+def _of_own_data(log: _Log) -> bool:
+    return any(e.key == tags.DEGRADED and e.value == tags.OWN_DATA for e in log.events)
 
 
 def _unread(log: _Log) -> str:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainbench.configuration import nearest, record, unknown
+from trainbench.configuration import record, unknown
 from trainbench.errors import ConfigError
 from trainbench.files import damage_told, read_record, write_record
 from trainbench.trials.paths import DataDir
@@ -167,6 +168,7 @@ _TABLE = (
 DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in _TABLE}
 
 
+_NEAR = 0.75  # of two names' letters: a slip of the hand, not a name of one's own
 _OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
 # Names that would pass for a published dataset, or that another benchmark's data have.
 _TAKEN = re.compile(r"ml[-_.]?([0-9]|latest|perf)|movielens|synthetic|generated|images?|cifar")
@@ -180,7 +182,8 @@ def dataset(name: str) -> Dataset:
     """
     if name in DATASETS:
         return DATASETS[name]
-    if nearest(name, DATASETS) or _TAKEN.match(name.lower()):
+    near = difflib.get_close_matches(name.lower(), DATASETS, n=1, cutoff=_NEAR)
+    if near or _TAKEN.match(name.lower()):
         raise ConfigError(
             f"{unknown('dataset', name, DATASETS)}; own ratings need a name that is unlike these"
         )

@@ -71,7 +71,7 @@ def split(ratings: Ratings, *, min_ratings: int, tie_break: str) -> Split:
     """
     user_of, user_ids = pd.factorize(ratings.users)
     per_user = np.bincount(user_of, minlength=len(user_ids))
-    kept = per_user >= min_ratings
+    kept, most = per_user >= min_ratings, per_user.max(initial=0)
     items, times = ratings.items, ratings.timestamps
     if not kept.all():
         rows = kept[user_of]
@@ -80,7 +80,7 @@ def split(ratings: Ratings, *, min_ratings: int, tie_break: str) -> Split:
     if not len(user_ids):
         raise DataIntegrityError(
             f"none of {len(kept):,} users has {min_ratings} ratings, the most by one user are "
-            f"{per_user.max(initial=0):,} of {len(ratings):,}: nothing to train on; lower "
+            f"{most:,} of {len(ratings):,}: nothing to train on; lower "
             "min_ratings, or use more ratings"
         )
     if len(items) == len(user_ids):

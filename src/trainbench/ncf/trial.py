@@ -404,7 +404,7 @@ def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str,
             not (manifest.get("generated") or manifest.get("published") or manifest.get("own")),
         ),
         (
-            "own_data",
+            tags.OWN_DATA,
             "own ratings, not MovieLens: no result of a benchmark",
             is_own(config.dataset),
         ),

@@ -111,5 +111,5 @@ def _require_folder(root: Path) -> None:
         return
     raise MachineError(
         f"{root}: no data volume here; run the workflow as 'popper run -f wf.yml -c settings.py' "
-        "(settings.py mounts it), or name a folder with --data-dir"
+        "(settings.py mounts it), make the folder, or name another with --data-dir"
     )

@@ -76,7 +76,8 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
     Raises:
         ConfigError: ``out`` holds something already, or the division is unknown.
         DataIntegrityError: the run is not stitched or has no system.json.
-        NotCompliantError: its logs are not those of its trials, or its records were changed.
+        NotCompliantError: its logs are not those of its trials, its records were changed, or its
+            data are somebody's own.
     """
     if submitter.division not in REQUIRED_LEVEL:
         raise ConfigError(f"division {submitter.division!r}: wanted {' or '.join(REQUIRED_LEVEL)}")
@@ -102,7 +103,11 @@ def build(run: RunDir, out: Path, *, system: str, submitter: Submitter, code: Pa
 
 
 def _require_evidence(run: RunDir, logs: list[Path]) -> None:
-    """Refuse logs that are not those of the trials, and records that were changed."""
+    """Refuse own data, logs that are not those of the trials, and records that were changed."""
+    if object_or_empty(run.manifest).get("own"):
+        raise NotCompliantError(
+            f"{run.root}: trained on own ratings; a submission is of the rules' own data alone"
+        )
     breaks = chain.of_run(run).breaks
     broken = [f"{b.file}: {b.rule}: found {b.found}, wanted {b.wanted}" for b in breaks]
     for log in logs:

@@ -77,3 +77,4 @@ OWN_TAGS = frozenset({CANDIDATES_SHA256, DEGRADED, EVAL_HITS, PRECISION, SEED})
 ADAM = "adam"
 BCE = "binary_cross_entropy"
 LAZY_ADAM = "lazy_adam"
+OWN_DATA = "own_data"  # a value of DEGRADED: somebody's own ratings in place of MovieLens

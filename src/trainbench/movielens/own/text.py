@@ -13,8 +13,9 @@ import math
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, compress, islice
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,8 @@ from trainbench.movielens.own.options import Request, taken_columns
 Number = TypeVar("Number", bound=np.generic)
 BLOCK_ROWS = 1 << 16
 MOST_LINE_BYTES = 1 << 20
+_PART_BYTES = 1 << 20
+_CARRIAGE_RETURN = "write a newline instead, with tr '\\r' '\\n' for example"
 _MAGIC = {
     b"PAR1": "a Parquet file; add --format parquet",
     b"PK\x03\x04": "a zip archive (or a spreadsheet); unpack it, or save it as CSV",
@@ -72,26 +75,83 @@ def opened(asked: Request, on_bytes: Callable[[int], object] = lambda size: None
         DataIntegrityError: not such a file, or without the columns; with its line.
     """
     path, packed = asked.path, _packed(asked.path)
-    reader = csv.reader(
-        _lines(path, packed, on_bytes),
-        delimiter="\t" if asked.format == "tsv" else ",",
-        quoting=csv.QUOTE_NONE if asked.format == "tsv" else csv.QUOTE_MINIMAL,
-        strict=True,
-    )
-    rows = _rows(path, reader)
-    first = next(rows, None)
-    if first is None:
+    reader = _Reader(asked, packed, on_bytes)
+    line, first = next(reader.rows(), (0, []))
+    if not first:
         raise DataIntegrityError(f"{path}: no ratings found: the file is empty")
     if asked.header:
-        names = [name.strip() for name in first[1]]
-        columns = taken_columns(asked, names, f"{path}, line 1", _advice(names))
+        names = [name.strip() for name in first]
+        columns = taken_columns(asked, names, f"{path}, line {line}", _advice(names))
         places = {role: names.index(name) for role, name in columns.items()}
     else:
         columns = dict(asked.columns)
-        places = _by_position(path, columns, len(first[1]))
-        rows = _chained(first, rows)
-    wanted = _Columns(path, places, len(first[1]), columns, asked.format)
-    return Opened(columns, packed, "line", wanted.blocks(rows))
+        places = _by_position(path, columns, len(first))
+    wanted = _Columns(path, places, len(first), columns, asked.format)
+    return Opened(columns, packed, "line", wanted.blocks(reader))
+
+
+class _Reader:
+    """The rows of a file, in blocks or one by one, and the lines that they begin in."""
+
+    def __init__(self, asked: Request, packed: bool, on_bytes: Callable[[int], object]) -> None:
+        self._asked, self._packed, self._on_bytes = asked, packed, on_bytes
+
+    def _csv(self, on_bytes: Callable[[int], object]) -> Any:
+        tsv = self._asked.format == "tsv"
+        return csv.reader(
+            chain.from_iterable(_texts(self._asked.path, self._packed, on_bytes)),
+            delimiter="\t" if tsv else ",",
+            quoting=csv.QUOTE_NONE if tsv else csv.QUOTE_MINIMAL,
+            strict=True,
+        )
+
+    def rows(self) -> Iterator[tuple[int, list[str]]]:
+        """(line, fields) of every row that is not blank, slowly."""
+        reader, line = self._csv(lambda size: None), 1
+        try:
+            for row in reader:
+                if row:
+                    yield line, row
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise DataIntegrityError(
+                f"{self._asked.path}, line {line:,}: {_explained(str(error))}"
+            ) from None
+
+    def blocks(self, width: int) -> Iterator[tuple[list[list[str]], npt.NDArray[np.int64]]]:
+        """Rows of ``width`` fields with their lines, without the header."""
+        reader, line, skip = self._csv(self._on_bytes), 1, self._asked.header
+        while rows := self._next(reader):
+            ends = np.arange(line, line + len(rows), dtype=np.int64)
+            if reader.line_num - line + 1 != len(rows):  # A field has a line's end in it.
+                lengths = [1 + sum(field.count("\n") for field in row) for row in rows]
+                ends = line + np.cumsum([0, *lengths[:-1]], dtype=np.int64)
+            line = reader.line_num + 1
+            if not set(map(len, rows)) <= {width}:
+                keep = [bool(row) for row in rows]
+                rows, ends = list(compress(rows, keep)), ends[keep]
+            if rows and skip:
+                rows, ends, skip = rows[1:], ends[1:], False
+            if not set(map(len, rows)) <= {width}:
+                at = next(at for at, row in enumerate(rows) if len(row) != width)
+                yield rows[:at], ends[:at]  # What is wrong before it is told first.
+                raise self._ragged(rows[at], int(ends[at]), width)
+            yield rows, ends
+
+    def _next(self, reader: Any) -> list[list[str]]:
+        try:
+            return list(islice(reader, BLOCK_ROWS))
+        except csv.Error:
+            for _ in self.rows():  # It finds the line, and what is wrong before it.
+                pass
+            raise
+
+    def _ragged(self, row: list[str], line: int, width: int) -> DataIntegrityError:
+        mark = "\t" if self._asked.format == "tsv" else ","
+        return DataIntegrityError(
+            f"{self._asked.path}, line {line:,}: {len(row)} field{'s' * (len(row) != 1)} instead "
+            f"of {width}: found {mark.join(row)[:80]!r}; repair or remove the line"
+        )
 
 
 def _packed(path: Path) -> bool:
@@ -103,80 +163,73 @@ def _packed(path: Path) -> bool:
     return begin.startswith(b"\x1f\x8b")
 
 
-def _lines(path: Path, packed: bool, on_bytes: Callable[[int], object]) -> Iterator[str]:
-    number = seen = 0
-    with path.open("rb") as raw:
-        file: IO[bytes] = io.BufferedReader(gzip.GzipFile(fileobj=raw)) if packed else raw
-        while line := _line(path, file, number + 1):
-            number += 1
-            if number % BLOCK_ROWS == 0:
-                on_bytes(raw.tell() - seen)
-                seen = raw.tell()
-            yield _text(path, line, number)
-        on_bytes(raw.tell() - seen)
+def _texts(path: Path, packed: bool, on_bytes: Callable[[int], object]) -> Iterator[io.StringIO]:
+    """The file in pieces of whole lines; a carriage return alone ends none."""
+    line, seen, rest = 1, 0, b""
+    with named(path), path.open("rb") as raw:
+        file = gzip.GzipFile(fileobj=raw) if packed else raw
+        while part := _part(path, file, line):
+            on_bytes(raw.tell() - seen)
+            seen = raw.tell()
+            whole, newline, tail = part.rpartition(b"\n")
+            rest += whole + newline
+            if not newline:
+                rest += tail
+                if len(rest) > MOST_LINE_BYTES:
+                    raise _too_long(path, line, rest)
+                continue
+            yield _decoded(path, rest, line)
+            line, rest = line + rest.count(b"\n"), tail
+    if rest:
+        yield _decoded(path, rest, line)
 
 
-def _line(path: Path, file: IO[bytes], number: int) -> bytes:
+def _part(path: Path, file: io.BufferedIOBase, line: int) -> bytes:
     try:
-        with named(path):
-            line = file.readline(MOST_LINE_BYTES + 1)
+        return file.read(_PART_BYTES)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise DataIntegrityError(
-            f"{path}, line {number:,}: the gzip file is damaged or cut off ({error}); pack it again"
+            f"{path}, after line {line:,}: the gzip file is damaged or cut off ({error}); pack it "
+            "again"
         ) from None
-    if len(line) > MOST_LINE_BYTES:
-        raise DataIntegrityError(
-            f"{path}, line {number:,}: longer than {MOST_LINE_BYTES:,} bytes; wanted a rating on "
-            "each line"
-        )
-    return line
 
 
-def _text(path: Path, line: bytes, number: int) -> str:
-    if b"\0" in line:
+def _too_long(path: Path, line: int, rest: bytes) -> DataIntegrityError:
+    why = _CARRIAGE_RETURN if b"\r" in rest else "wanted a rating on each line"
+    said = f"longer than {MOST_LINE_BYTES:,} bytes; {why}"
+    return DataIntegrityError(f"{path}, line {line:,}: {said}")
+
+
+def _decoded(path: Path, block: bytes, line: int) -> io.StringIO:
+    if line == 1 and block.startswith(b"\xef\xbb\xbf"):  # A byte order mark.
+        block = block[3:]
+    at = block.find(b"\0")
+    if at >= 0:
+        line += block.count(b"\n", 0, at)
         raise DataIntegrityError(
-            f"{path}, line {number:,}: a null byte; wanted text in UTF-8; repair or remove the line"
+            f"{path}, line {line:,}: a null byte; wanted text in UTF-8; repair or remove the line"
         )
-    if number == 1 and line.startswith(b"\xef\xbb\xbf"):  # A byte order mark.
-        line = line[3:]
     try:
-        return line.decode()
+        return io.StringIO(block.decode(), newline="\n")
     except UnicodeDecodeError as error:
-        found = line[:80].decode("ascii", "backslashreplace")
+        begin = block.rfind(b"\n", 0, error.start) + 1
+        found = block[begin : begin + 80].partition(b"\n")[0].decode("ascii", "backslashreplace")
+        line += block.count(b"\n", 0, error.start)
         raise DataIntegrityError(
-            f"{path}, line {number:,}: not UTF-8 from byte {error.start + 1} of the line on: found "
-            f"{found!r}; convert the file: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
+            f"{path}, line {line:,}: not UTF-8 from byte {error.start - begin + 1} of the line on: "
+            f"found {found!r}; convert the file: iconv -f WINDOWS-1252 -t UTF-8 FILE > NEW"
         ) from None
-
-
-def _rows(path: Path, reader: csv._reader) -> Iterator[tuple[int, list[str]]]:  # type: ignore[name-defined]
-    """(line on which it begins, fields) of every row that is not blank."""
-    line = 1
-    try:
-        for row in reader:
-            if row:
-                yield line, row
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise DataIntegrityError(f"{path}, line {line:,}: {_explained(str(error))}") from None
 
 
 def _explained(said: str) -> str:
     if "new-line character" in said:
-        return (
-            "a carriage return inside a line; write a newline instead, with tr '\\r' '\\n' for "
-            "example"
-        )
+        return f"a carriage return inside a line; {_CARRIAGE_RETURN}"
     if "field larger" in said or "end of data" in said:
-        return "a quote that is opened and not closed; close it, or double it inside a field"
+        return (
+            "a quote that is opened and not closed, or a field of more than 131,072 characters; "
+            "close the quote, or double it inside a field"
+        )
     return f"not CSV ({said}); put a field with a quote in it into quotes, and double the quote"
-
-
-def _chained(
-    first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]
-) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rows
 
 
 def _advice(names: Sequence[str]) -> str:
@@ -210,52 +263,34 @@ class _Columns:
     names: Mapping[str, str]
     format: str
 
-    def blocks(self, rows: Iterator[tuple[int, list[str]]]) -> Iterator[Block]:
-        block: list[list[str]] = []
-        lines: list[int] = []
-        for line, row in rows:
-            if len(row) != self.width:
-                yield from self._block(block, lines)  # What is wrong before it is told first.
-                raise self._ragged(line, row)
-            block.append(row)
-            lines.append(line)
-            if len(block) == BLOCK_ROWS:
-                yield from self._block(block, lines)
-                block, lines = [], []
-        yield from self._block(block, lines)
+    def blocks(self, reader: _Reader) -> Iterator[Block]:
+        for rows, lines in reader.blocks(self.width):
+            if rows:
+                yield self._block(rows, lines)
 
-    def _ragged(self, line: int, row: list[str]) -> DataIntegrityError:
-        mark = "\t" if self.format == "tsv" else ","
-        return DataIntegrityError(
-            f"{self.path}, line {line:,}: {len(row)} field{'s' * (len(row) != 1)} instead of "
-            f"{self.width}: found {mark.join(row)[:80]!r}; repair or remove the line"
-        )
-
-    def _block(self, rows: list[list[str]], lines: list[int]) -> Iterator[Block]:
-        if not rows:
-            return
+    def _block(self, rows: list[list[str]], lines: npt.NDArray[np.int64]) -> Block:
         fields = {role: [row[at] for row in rows] for role, at in self.places.items()}
         times, ratings = fields.get("time"), fields.get("rating")
-        yield Block(
+        return Block(
             users=fields["user"],
             items=fields["item"],
             times=None if times is None else self._numbers("time", times, lines, _whole),
             ratings=None if ratings is None else self._numbers("rating", ratings, lines, _finite),
-            places=np.array(lines, dtype=np.int64),
+            places=lines,
         )
 
     def _numbers(
         self,
         role: str,
         texts: list[str],
-        lines: list[int],
+        lines: npt.NDArray[np.int64],
         parse: Callable[[Sequence[str]], npt.NDArray[Number]],
     ) -> npt.NDArray[Number]:
         try:
             return parse(texts)
         except (ValueError, OverflowError):
             pass
-        for text, line in zip(texts, lines, strict=True):
+        for text, line in zip(texts, lines.tolist(), strict=True):
             try:
                 parse([text])
             except (ValueError, OverflowError):

@@ -258,12 +258,15 @@ def _drop(drop: CacheDrop) -> tuple[str, ...]:
 
 def dataset(results: Results) -> Table:
     """Where the data comes from and what was made of them."""
-    hidden = {"schema"}
+    hidden = {"schema", "own"}
     pairs = [
         (key.replace("_", " "), shown(value))
         for key, value in results.dataset.items()
         if key not in hidden and value is not None
     ]
+    own = results.dataset.get("own")
+    if isinstance(own, dict):
+        pairs += [(f"own ratings: {k.replace('_', ' ')}", shown(v)) for k, v in own.items()]
     names = ("key", "counts", "tied_users", "test_set_sha256")
     pairs += [
         (f"cache: {name.replace('_', ' ')}", shown(results.cache[name]))
