@@ -67,7 +67,7 @@ def split(ratings: Ratings, *, min_ratings: int, tie_break: str) -> Split:
     An item that only ever is held out keeps its number.
 
     Raises:
-        DataIntegrityError: no user has enough ratings, or nothing but held-out items is left.
+        DataIntegrityError: no user has enough ratings.
     """
     user_of, user_ids = pd.factorize(ratings.users)
     per_user = np.bincount(user_of, minlength=len(user_ids))
@@ -82,11 +82,6 @@ def split(ratings: Ratings, *, min_ratings: int, tie_break: str) -> Split:
             f"none of {len(kept):,} users has {min_ratings} ratings, the most by one user are "
             f"{most:,} of {len(ratings):,}: nothing to train on; lower "
             "min_ratings, or use more ratings"
-        )
-    if len(items) == len(user_ids):
-        raise DataIntegrityError(
-            f"each of {len(user_ids):,} users has 1 rating, which is held out: no pair is left to "
-            "train on; use users with 2 ratings or more"
         )
     item_of, item_ids = pd.factorize(items)
     order = _ORDERS[tie_break](user_of, times)
@@ -169,12 +164,7 @@ def _build(
     ratings = _load(data, manifest)
     with heartbeat("splitting the ratings"):
         result = split(ratings, min_ratings=spec.min_ratings, tie_break=spec.tie_break)
-    if len(result.item_ids) < least_items:
-        raise DataIntegrityError(
-            f"{data.raw(manifest.dataset) / manifest.ratings_file}: {len(result.item_ids):,} items "
-            f"of {len(result.user_ids):,} users, wanted {least_items} items or more: with fewer "
-            "every item is among the first of the ranking without training; use more items"
-        )
+    _require_task(data.raw(manifest.dataset) / manifest.ratings_file, result, least_items)
     record = _record(spec, manifest, ratings, result)
     del ratings
     with heartbeat("writing the cache"):
@@ -182,6 +172,21 @@ def _build(
             folder, result.arrays(), record, finish=lambda part: _log_compliance(part, spec)
         )
     return record
+
+
+def _require_task(path: Path, result: Split, least_items: int) -> None:
+    """Raise a ``DataIntegrityError`` if nothing is left that training could learn."""
+    users, items = len(result.user_ids), len(result.item_ids)
+    if not len(result.users):
+        raise DataIntegrityError(
+            f"{path}: each of {users:,} users has 1 rating, which is held out: no pair is left to "
+            "train on; use users with 2 ratings or more"
+        )
+    if items < least_items:
+        raise DataIntegrityError(
+            f"{path}: {items:,} items of {users:,} users, wanted {least_items} items or more: with "
+            "fewer every item is among the first of the ranking without training; use more items"
+        )
 
 
 def _load(data: DataDir, manifest: Manifest) -> Ratings:

@@ -127,23 +127,7 @@ def _written(
         }
         ratings = part / CSV.ratings_file
         ratings_sha256 = _write_ratings(ratings, kept, kinds)
-        own = OwnRatings(
-            file=asked.path.name,
-            bytes=asked.path.stat().st_size,
-            sha256=sha256,
-            packed=rows.packed,
-            options=asked.options,
-            columns=rows.columns,
-            held_out=_rule(asked, rows),
-            rows_read=len(rows),
-            rows_kept=len(kept.users),
-            **left_out,
-            users=len(kept.user_texts),
-            items=len(kept.item_texts),
-            user_ids=kinds["user"],
-            item_ids=kinds["item"],
-            mappings=mappings,
-        )
+        own = _described(asked, rows, kept, left_out, sha256, kinds, mappings)
         manifest = Manifest(
             dataset=name,
             source="own ratings",
@@ -157,6 +141,34 @@ def _written(
         write_record(part / DESCRIPTION, {"dataset": name, "own": own})
         write_record(part / data.manifest(name).name, manifest)
     return manifest
+
+
+def _described(
+    asked: Request,
+    rows: Rows,
+    kept: Kept,
+    left_out: dict[str, int],
+    sha256: str,
+    kinds: dict[str, str],
+    mappings: dict[str, str],
+) -> OwnRatings:
+    return OwnRatings(
+        file=asked.path.name,
+        bytes=asked.path.stat().st_size,
+        sha256=sha256,
+        packed=rows.packed,
+        options=asked.options,
+        columns=rows.columns,
+        held_out=_rule(asked, rows),
+        rows_read=len(rows),
+        rows_kept=len(kept.users),
+        **left_out,
+        users=len(kept.user_texts),
+        items=len(kept.item_texts),
+        user_ids=kinds["user"],
+        item_ids=kinds["item"],
+        mappings=mappings,
+    )
 
 
 def _rule(asked: Request, rows: Rows) -> str:
