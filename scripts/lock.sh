@@ -29,7 +29,7 @@ compile() {
 }
 
 compile "${upgrade[@]}" --python-version 3.10 \
-  --extra train --extra report --extra mllog --extra parquet --extra dev \
+  --extra train --extra report --extra mllog --extra parquet --extra tensorboard --extra dev \
   --output-file requirements.lock pyproject.toml
 echo "wrote requirements.lock"
 

@@ -7,7 +7,7 @@ usage() {
 Usage: scripts/lowest.sh [--help]
 
 Makes a temporary environment with the lowest direct versions that pyproject.toml allows (with the
-extras report and mllog), and runs the tests of compliance and of reporting in it. Needs python3.11.
+extras report, mllog and tensorboard), and runs the tests of compliance and of reporting in it. Needs python3.11.
 Exit codes: 0 all passed; otherwise that of uv or of pytest.
 Example: scripts/lowest.sh
 TEXT
@@ -28,7 +28,7 @@ python=$folder/bin/python
 "$python" -m pip install --quiet --disable-pip-version-check uv
 uv=("$python" -m uv pip)
 "${uv[@]}" compile --quiet --resolution lowest-direct --python-version 3.11 --extra report \
-  --extra mllog --output-file "$folder/lowest.txt" pyproject.toml
+  --extra mllog --extra tensorboard --output-file "$folder/lowest.txt" pyproject.toml
 "${uv[@]}" install --quiet --python "$python" -r "$folder/lowest.txt" pytest hypothesis jsonschema
 "${uv[@]}" install --quiet --python "$python" --no-deps .
 "$python" -m pytest -p no:cacheprovider tests/unit/test_base_install.py tests/unit/compliance \

@@ -6,6 +6,7 @@ The containers run one step each; ``trainbench pipeline`` runs all of them in on
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,15 @@ def report(
         shown = host_data_dir / "runs" / run.root.name / run.report.name / files.html.name
     log_line(f"report: {shown}")
     return files.exit_code
+
+
+def export_scalars(runs: Iterable[RunDir], folder: Path) -> None:
+    """Write what the trials of ``runs`` measured into ``folder``, for TensorBoard."""
+    from trainbench.reporting.tensorboard import export
+
+    for run in runs:
+        for path in export(run, folder, benchmark=benchmark_of(run)):
+            log_line(f"report: {path}")
 
 
 def existing_run(path: Path) -> RunDir:

@@ -112,6 +112,11 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
     help="Append the Markdown page to this file, as CI services read it.",
 )
 @click.option(
+    "--tensorboard",
+    type=FOLDER,
+    help="Also write what the trials measured into this folder, as scalars for TensorBoard.",
+)
+@click.option(
     "--host-data-dir",
     envvar="TRAINBENCH_HOST_DATA_DIR",
     type=click.Path(path_type=Path),
@@ -123,6 +128,7 @@ def report(
     run_paths: tuple[Path, ...],
     out: Path | None,
     summary: Path | None,
+    tensorboard: Path | None,
     host_data_dir: Path | None,
 ) -> int:
     """Write the report of a run; the exit code is the run's verdict.
@@ -130,9 +136,14 @@ def report(
     Stitched logs alone (results/<system>/<benchmark>/result_<i>.txt) are enough.
     """
     first, *others = [RunDir(path.resolve()) for path in run_paths or (DataDir(data_dir).latest,)]
-    return pipeline.report(
+    if tensorboard is not None:
+        extras.require("tensorboardX")
+    code = pipeline.report(
         first, out=out, compare=tuple(others), summary=summary, host_data_dir=host_data_dir
     )
+    if tensorboard is not None:
+        pipeline.export_scalars((first, *others), tensorboard)
+    return code
 
 
 @click.command("check")

@@ -20,6 +20,7 @@ EXTRAS: Mapping[str, str] = {
     "mlperf_logging": "mllog",
     "pyarrow": "parquet",
     "scipy": "report",
+    "tensorboardX": "tensorboard",
     "tensorflow": "train",
 }
 """Module -> the extra that brings it (pyproject.toml)."""
