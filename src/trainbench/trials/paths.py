@@ -85,6 +85,7 @@ class RunDir:
     replay = _In("replay.json")  # of a replay: what it repeats, and whether it came out the same
     manifest = _In("manifest.json")  # the dataset's, copied: a run is reviewed elsewhere, too
     cache_record = _In("cache.json")  # the cache's, copied
+    notes = _In("notes.json")  # what the user said of it later; no sum covers it
     findings = _In("results/findings.json")  # what stitch and check found, per trial
     chain = _In("results/sha256sums.txt")  # of the stitched logs and all that they stand on
     report = _In("report")
