@@ -13,7 +13,7 @@ import click
 
 from trainbench import __version__
 from trainbench.benchmark import registered
-from trainbench.cli import machine, repeat, review, steps, workflow
+from trainbench.cli import machine, repeat, review, steps, stored, workflow
 from trainbench.cli.options import Group
 from trainbench.display.visible import guard_terminal
 from trainbench.trials import signals
@@ -29,6 +29,7 @@ EXAMPLES = {
     "check": "trainbench check --level 2 result_0.txt",
     "score": "trainbench score results/my-system/ncf --json",
     "compare": "trainbench compare before.json after.json --threshold-percent 2",
+    "history": "trainbench history data --out history",
     "prove": "trainbench prove data/runs/latest",
     "replay": "trainbench replay data/runs/latest --trial 0 --epochs 1",
     "doctor": "trainbench doctor",
@@ -102,6 +103,7 @@ for _command in (
     review.submission,
     review.compare,
     review.evaluate,
+    stored.history,
     repeat.prove,
     repeat.replay,
     machine.bench,

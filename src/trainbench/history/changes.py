@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy import stats
+from scipy.special import stdtr
 
 ALPHA = 0.01
 """Bound on the probability that a series of equal runs is marked anywhere."""
@@ -27,7 +27,7 @@ LEAST_RUNS = 8
 """Fewer runs cannot show a change at ``ALPHA``."""
 _LEAST_SIDE = 2
 _DECAY = math.sqrt(0.5)
-_STANDS_OUT = 3.5
+_STANDS_OUT = 3.0
 _NORMAL_MAD = 1.4826
 _EQUAL = 1e-9
 
@@ -82,9 +82,9 @@ def stands_out(values: Sequence[float], *, alpha: float = ALPHA) -> bool:
     last, n = math.log(values[-1]), len(drawn)
     spread = max(float(drawn.std(ddof=1)), _resolution(np.log(np.asarray(values))))
     if spread == 0:
-        return last != drawn[-1]
+        return bool(last != drawn[-1])
     t = abs(last - drawn.mean()) / (spread * math.sqrt(1 + 1 / n))
-    return float(2 * stats.t.sf(t, n - 1)) < alpha
+    return float(2 * stdtr(n - 1, -t)) < alpha
 
 
 @dataclass(frozen=True)
@@ -103,10 +103,10 @@ class _Series:
         values = _drawn_in(logarithms)
         offset = float(values.mean())
         values = values - offset
-        sums, squares = (
-            np.concatenate([[0.0], np.cumsum(of)]) for of in (values, values * values)
+        sums, squares = (np.concatenate([[0.0], np.cumsum(of)]) for of in (values, values * values))
+        tests = sum(
+            max(0, high - low - 2 * _LEAST_SIDE + 1) for low, high in intervals(len(values))
         )
-        tests = sum(max(0, high - low - 2 * _LEAST_SIDE + 1) for low, high in intervals(len(values)))
         return cls(values, offset, sums, squares, _resolution(logarithms), tests)
 
     def found(self, alpha: float) -> list[int]:
@@ -164,10 +164,11 @@ class _Series:
         within = np.maximum(total - left * mean_left**2 - right * mean_right**2, 0.0)
         # Rounding of the measurement is noise that values which happen to be equal do not show.
         spread = np.sqrt(np.maximum(within / (high - low - 2), self.floor**2))
-        return np.abs(mean_right - mean_left) / (spread * np.sqrt(1 / left + 1 / right))
+        t: np.ndarray = np.abs(mean_right - mean_left) / (spread * np.sqrt(1 / left + 1 / right))
+        return t
 
     def _p_value(self, t: float, length: int) -> float:
-        return min(1.0, self.tests * float(2 * stats.t.sf(t, length - 2)))
+        return min(1.0, self.tests * float(2 * stdtr(length - 2, -t)))
 
     def step(self, low: int, cut: int, high: int) -> Step:
         """The change at ``cut``, between the changes at ``low`` and ``high``."""
@@ -218,7 +219,8 @@ def _drawn_in(logarithms: np.ndarray) -> np.ndarray:
     differences = np.abs(np.diff(logarithms))
     deviation = _NORMAL_MAD * float(np.median(differences)) / math.sqrt(2)
     reach = _STANDS_OUT * max(deviation, math.sqrt(12) * _resolution(logarithms))
-    return np.clip(logarithms, middle - reach, middle + reach)
+    drawn: np.ndarray = np.clip(logarithms, middle - reach, middle + reach)
+    return drawn
 
 
 def _resolution(logarithms: np.ndarray) -> float:

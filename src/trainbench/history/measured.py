@@ -37,7 +37,7 @@ class Quantity:
         return percent if self.smaller_is_better else -percent
 
 
-TIME = Quantity("time_to_train_s", "Time to train", "s", smaller_is_better=True)
+TIME = Quantity("time_to_train_s", "Time to train", "s", smaller_is_better=True, digits=1)
 SAMPLES = Quantity("samples_per_s", "Training speed", "samples/s", digits=0)
 IMAGES = Quantity("images_per_s", "Training speed", "images/s")
 QUANTITIES = {quantity.key: quantity for quantity in (TIME, SAMPLES, IMAGES)}

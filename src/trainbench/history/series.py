@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from statistics import geometric_mean
 
 from trainbench.history import changes
@@ -73,8 +74,7 @@ class Trend:
     def levels(self) -> list[tuple[int, int, float]]:
         """(first run, run after the last, geometric mean) of each level, runs from 0."""
         bounds = [0, *(change.step.index for change in self.changes), len(self.values)]
-        spans = zip(bounds, bounds[1:], strict=False)
-        return [(a, b, geometric_mean(self.values[a:b])) for a, b in spans]
+        return [(a, b, geometric_mean(self.values[a:b])) for a, b in pairwise(bounds)]
 
 
 @dataclass(frozen=True)

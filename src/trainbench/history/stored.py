@@ -1,4 +1,4 @@
-"""Finds what is stored below folders: runs of data directories and results of ``trainbench cnn``."""
+"""Finds what is stored below folders: runs, reports and results of ``trainbench cnn``."""
 
 from __future__ import annotations
 

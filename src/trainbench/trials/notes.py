@@ -67,8 +67,9 @@ def notes_of(run: RunDir) -> Notes:
     return _read(object_or_empty(run.run_file), later=False)
 
 
-def change(run: RunDir, *, note: str | None = None, add: Iterable[str] = (),
-           remove: Iterable[str] = ()) -> Notes:
+def change(
+    run: RunDir, *, note: str | None = None, add: Iterable[str] = (), remove: Iterable[str] = ()
+) -> Notes:
     """Keep another note, further tags or fewer with ``run``; run.json stays as it is.
 
     Raises:

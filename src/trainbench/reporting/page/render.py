@@ -17,7 +17,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from trainbench import files
@@ -148,13 +148,12 @@ def html(
 
     ``files_of`` names the files of each trial that the page may link to, from the run's folder.
     """
-    style = resources.files(__package__).joinpath("templates/style.css").read_text("utf-8")
-    page = _environment(escape=True).get_template("page.html.j2")
+    page = environment(escape=True).get_template("page.html.j2")
     figures = plots.figures(results)
     return page.render(
         _context(results, comparison),
         figures=figures,
-        style=Markup(style),
+        style=style(),
         files=files_of,
         links=links.hrefs(files_of),
         good=published.parts(results),
@@ -163,7 +162,7 @@ def html(
 
 def markdown(results: Results, comparison: Comparison | None = None) -> str:
     """The page's Markdown twin, without drawings."""
-    page = _environment(escape=False).get_template("page.md.j2")
+    page = environment(escape=False).get_template("page.md.j2")
     good = published.parts(results, drawn=False)
     return page.render(_context(results, comparison), good=good)
 
@@ -271,10 +270,14 @@ def _context(results: Results, comparison: Comparison | None) -> dict[str, Any]:
     }
 
 
-def _environment(*, escape: bool) -> Environment:
-    """The templates, with every value escaped for HTML or none."""
+def environment(*, escape: bool, further: str | None = None) -> Environment:
+    """The templates, with every value escaped for HTML or none.
+
+    ``further`` names a package with templates of its own beside those of the report.
+    """
+    packages = [package for package in (further, "trainbench.reporting.page") if package]
     made = Environment(
-        loader=PackageLoader("trainbench.reporting.page", "templates"),
+        loader=ChoiceLoader([PackageLoader(package, "templates") for package in packages]),
         autoescape=escape,
         undefined=StrictUndefined,
         finalize=_finalize,
@@ -287,6 +290,11 @@ def _environment(*, escape: bool) -> Environment:
     made.filters["cell"] = markdown_cell
     made.filters["headings"] = headings
     return made
+
+
+def style() -> Markup:
+    """The style sheet of every page."""
+    return Markup(resources.files(__package__).joinpath("templates/style.css").read_text("utf-8"))
 
 
 def headings(body: str) -> list[tuple[str, Markup]]:
