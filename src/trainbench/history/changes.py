@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
-from scipy.special import stdtr
+from scipy import special
 
 ALPHA = 0.01
 """Bound on the probability that a series of equal runs is marked anywhere."""
@@ -84,7 +84,7 @@ def stands_out(values: Sequence[float], *, alpha: float = ALPHA) -> bool:
     if spread == 0:
         return bool(last != drawn[-1])
     t = abs(last - drawn.mean()) / (spread * math.sqrt(1 + 1 / n))
-    return float(2 * stdtr(n - 1, -t)) < alpha
+    return float(2 * special.stdtr(n - 1, -t)) < alpha
 
 
 @dataclass(frozen=True)
@@ -168,7 +168,7 @@ class _Series:
         return t
 
     def _p_value(self, t: float, length: int) -> float:
-        return min(1.0, self.tests * float(2 * stdtr(length - 2, -t)))
+        return min(1.0, self.tests * float(2 * special.stdtr(length - 2, -t)))
 
     def step(self, low: int, cut: int, high: int) -> Step:
         """The change at ``cut``, between the changes at ``low`` and ``high``."""
