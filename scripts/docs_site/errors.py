@@ -25,6 +25,7 @@ _AREAS = {
     "configuration": "Settings (`--set`)",
     "distribution": "Several machines",
     "files": "Files",
+    "history": "History and comparisons",
     "image_classification": "Image classification (`images`)",
     "machine": "The machine",
     "movielens": "Ratings: download and preparation",

@@ -67,7 +67,10 @@ def read(path: Path) -> Measured:
     try:
         record = read_object(path)
     except ValueError as error:
-        raise ConfigError(f"{path}: not a result of trainbench cnn or a report ({error})") from None
+        raise ConfigError(
+            f"{path}: not a result of trainbench cnn or a report ({error}); wanted a file of "
+            "--result_json or results.json"
+        ) from None
     if "schema_version" in record and isinstance(record.get("trials"), list):
         return _of_report(path, record)
     return read_cnn(path, record)
@@ -134,7 +137,9 @@ def _of_report(path: Path, record: Mapping[str, Any]) -> Measured:
         benchmark = find(str(record["benchmark"]))
         trials = [_reported(trial) for trial in record["trials"]]
     except (KeyError, TypeError, AttributeError) as error:
-        raise ConfigError(f"{path}: not the results.json of a report ({error!r})") from None
+        raise ConfigError(
+            f"{path}: not the results.json of a report ({error!r}); write the report again"
+        ) from None
     page = path.with_name("report.html")
     user = _mapping(record.get("notes"))
     tags = tuple(str(tag) for tag in user.get("tags") or ())
