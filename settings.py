@@ -13,7 +13,8 @@ Popper 2.5.0 imports this file and gives ``ENGINE`` to Docker for every step. En
     DROP_CACHES  0: do not drop the page cache; the results say so
     KEEP_CONTAINERS  1: keep the containers of the steps, for inspection
 
-Newer Popper reads YAML instead: ``python settings.py > popper.yml``, then ``-c popper.yml``.
+Popper 2.6 and 2.7 read YAML instead, and another wf.yml: ``python settings.py --popper-2.7 DIR``
+writes both into DIR, with this environment; ``python settings.py`` prints the configuration alone.
 """
 
 from __future__ import annotations
@@ -196,23 +197,6 @@ def lives(identity: str) -> bool | None:
     return process_identity(int(asked[0])) == identity
 
 
-def twin(options: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration of Popper 2.6 and later.
-
-    There ``volumes`` would replace the workspace's own, so the folders become mounts, and a device
-    request does not survive its parser, so GPUs come through the NVIDIA runtime. The process that
-    writes it is not Popper's.
-    """
-    plain = {k: v for k, v in options.items() if k not in ("volumes", "device_requests")}
-    plain["labels"] = {k: v for k, v in options["labels"].items() if k != POPPER_LABEL}
-    plain["mounts"] = [_mount(volume) for volume in options["volumes"]]
-    if "device_requests" in options:
-        gpu = nvidia_runtime()
-        plain["environment"] = {**options["environment"], **gpu["environment"]}
-        plain["runtime"] = gpu["runtime"]
-    return {"engine": {"name": "docker", "options": plain}}
-
-
 def prepare(env: Mapping[str, str], gpu: Mapping[str, Any]) -> None:
     """Make the data folder, mark the train image's accelerator and print what was chosen."""
     make_data_dir(env)
@@ -223,14 +207,18 @@ def prepare(env: Mapping[str, str], gpu: Mapping[str, Any]) -> None:
 
 def make_data_dir(env: Mapping[str, str]) -> None:
     """Make the data folder for its owner: Docker would make it for root."""
-    folder = data_dir(env)
+    make_folder(data_dir(env), env, name="DATA_DIR")
+
+
+def make_folder(folder: Path, env: Mapping[str, str], *, name: str) -> None:
+    """Make ``folder``, which ``name`` asked for, and those above it for the caller."""
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for path in missing:
             os.chown(path, *caller(env))
     except OSError as error:
-        stop(f"DATA_DIR={folder}: {error.strerror}; choose another folder", code=6)
+        stop(f"{name}={folder}: {error.strerror}; choose another folder", code=6)
 
 
 def mark_accelerator(wanted: str) -> None:
@@ -375,11 +363,6 @@ def _git(*arguments: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, timeout=30, check=True).stdout
 
 
-def _mount(volume: str) -> dict[str, Any]:
-    source, target, *mode = volume.rsplit(":", 2 if volume.endswith(":ro") else 1)
-    return {"Type": "bind", "Source": source, "Target": target, "ReadOnly": mode == ["ro"]}
-
-
 def first_import() -> bool:
     """Whether this process has not yet imported this file."""
     mark = f"{os.getpid()}:{__file__}"
@@ -405,6 +388,7 @@ if first_import():
         leave_no_container(os.environ)
 
 if __name__ == "__main__":
-    import yaml
+    sys.path.insert(0, str(CHECKOUT / "scripts"))
+    import popper_twin
 
-    print(yaml.safe_dump(twin(ENGINE), sort_keys=True), end="")
+    popper_twin.main(sys.modules[__name__], ENGINE, CHECKOUT / "wf.yml", sys.argv[1:])

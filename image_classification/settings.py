@@ -6,7 +6,8 @@ SHA256, REQUIRE_GPU, DROP_CACHES, KEEP_CONTAINERS), except for
     PRESET    quick (default), cifar10, imagenet
     MIRROR    another source of CIFAR-10, or the folder of ImageNet's TFRecord files
 
-Popper mounts the folder that it runs in, so the code comes in as /checkout.
+Popper mounts the folder that it runs in, so the code comes in as /checkout. Popper 2.6 and 2.7:
+``python settings.py --popper-2.7 DIR``, as there.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ ENGINE = {
 }
 
 if __name__ == "__main__":
-    import yaml
+    sys.path.insert(0, str(CHECKOUT / "scripts"))
+    import popper_twin
 
-    print(yaml.safe_dump(_ABOVE.twin(ENGINE), sort_keys=True), end="")
-    sys.exit(0)
+    workflow = Path(__file__).resolve().with_name("wf.yml")
+    popper_twin.main(_ABOVE, ENGINE, workflow, sys.argv[1:])

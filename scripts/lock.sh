@@ -55,3 +55,9 @@ echo "wrote scripts/requirements-docs.txt"
 compile --python-version 3.10 --output-file scripts/requirements-browser.txt \
   scripts/requirements-browser.in
 echo "wrote scripts/requirements-browser.txt"
+
+# Its own version of Popper and the versions of the lock for all else.
+grep -oE '^[a-z0-9-]+==[^ ]+( ; [^\\]*)?' requirements.lock | grep -v '^popper==' |
+  compile --python-version 3.10 --constraint - --override scripts/requirements-popper-2-7.override \
+    --output-file scripts/requirements-popper-2-7.txt scripts/requirements-popper-2-7.in
+echo "wrote scripts/requirements-popper-2-7.txt"

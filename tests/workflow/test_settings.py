@@ -24,8 +24,10 @@ NO_GPU: dict[str, Any] = {}
 def checkout(tmp_path: Path) -> Path:
     """A folder with settings.py as a clone has it, so that no test touches the real one."""
     folder = tmp_path / "clone"
-    (folder / "containers" / "train").mkdir(parents=True)
-    shutil.copy(CHECKOUT / "settings.py", folder)
+    for name in ("containers/train", "scripts"):
+        (folder / name).mkdir(parents=True)
+    for name in ("settings.py", "wf.yml", "scripts/popper_twin.py"):
+        shutil.copy(CHECKOUT / name, folder / name)
     return folder
 
 
@@ -228,7 +230,7 @@ def test_under_sudo_files_belong_to_the_user(settings: ModuleType, tmp_path: Pat
 
 def test_the_revision_of_the_code_is_handed_on(settings: ModuleType, checkout: Path) -> None:
     assert settings.git_state() == {}
-    commands = ("init -q", "add settings.py", "-c user.name=a -c user.email=a@b commit -qm first")
+    commands = ("init -q", "add .", "-c user.name=a -c user.email=a@b commit -qm first")
     for command in commands:
         subprocess.run(["git", *command.split()], cwd=checkout, check=True)
     clean = settings.git_state()
@@ -238,18 +240,21 @@ def test_the_revision_of_the_code_is_handed_on(settings: ModuleType, checkout: P
     assert (clean["TRAINBENCH_GIT_DIRTY"], dirty["TRAINBENCH_GIT_DIRTY"]) == ("0", "1")
 
 
-def test_the_yaml_twin_mounts_and_leaves_the_workspace_alone(checkout: Path) -> None:
-    env = {**os.environ, "DOCKER_HOST": f"unix://{checkout}/no.sock", "PRESET": "quick"}
-    env.pop("MIRROR", None)
-    done = subprocess.run(
-        [sys.executable, "settings.py"],
+def written(checkout: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """What ``python settings.py`` does where no engine answers."""
+    clean = {k: v for k, v in os.environ.items() if k not in ("MIRROR", "DATA_DIR", "SUDO_UID")}
+    return subprocess.run(
+        [sys.executable, "settings.py", *arguments],
         cwd=checkout,
-        env={**env, "DATA_DIR": ""},
+        env={**clean, "DOCKER_HOST": f"unix://{checkout}/no.sock", "PRESET": "quick", **env},
         capture_output=True,
         text=True,
-        check=True,
+        check=False,
     )
-    engine = yaml.safe_load(done.stdout)["engine"]
+
+
+def test_the_yaml_twin_mounts_and_leaves_the_workspace_alone(checkout: Path) -> None:
+    engine = yaml.safe_load(written(checkout).stdout)["engine"]
     assert engine["name"] == "docker"
     assert "volumes" not in engine["options"]
     assert engine["options"]["mounts"] == [
@@ -258,11 +263,53 @@ def test_the_yaml_twin_mounts_and_leaves_the_workspace_alone(checkout: Path) -> 
     assert engine["options"]["environment"]["PRESET"] == "quick"
 
 
-def test_the_yaml_twin_asks_for_gpus_by_runtime(gpu: ModuleType, tmp_path: Path) -> None:
+def test_the_yaml_twin_asks_for_gpus_by_runtime(
+    gpu: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(CHECKOUT / "scripts")
+    twin = importlib.import_module("popper_twin").twin
     (tmp_path / "nvidia-container-runtime-hook").touch(mode=0o755)
     engine = gpu.engine({"MIRROR": str(tmp_path)}, gpu.gpu_request(CPU_ENGINE))
-    options = yaml.safe_load(yaml.safe_dump(gpu.twin(engine)))["engine"]["options"]
+    options = yaml.safe_load(yaml.safe_dump(twin(gpu, engine)))["engine"]["options"]
     assert options["runtime"] == "nvidia"
     assert options["environment"]["NVIDIA_VISIBLE_DEVICES"] == "all"
     assert "device_requests" not in options
     assert options["mounts"][1]["ReadOnly"] is True
+
+
+def test_the_yaml_twin_has_the_same_steps_and_runs_from_any_folder(
+    checkout: Path, tmp_path: Path
+) -> None:
+    done = written(checkout, "--popper-2.7", str(tmp_path / "a" / "twin"), RUNS="3")
+    assert done.returncode == 0, done.stderr
+    assert "in it: popper run -f wf.yml -c popper.yml" in done.stderr
+    before = yaml.safe_load((checkout / "wf.yml").read_text())
+    after = yaml.safe_load((tmp_path / "a" / "twin" / "wf.yml").read_text())
+    assert set(after) == {"steps"}
+    for old, new in zip(before["steps"], after["steps"], strict=True):
+        name = old["uses"].removeprefix("./containers/")
+        assert new == {**old, "uses": f"{checkout}/containers/./{name}"}
+    options = yaml.safe_load((tmp_path / "a" / "twin" / "popper.yml").read_text())["engine"]
+    found = options["options"]
+    assert found["environment"]["RUNS"] == "3"
+    assert found["environment"]["PYTHONPATH"] == "/checkout/src"
+    code = {"Type": "bind", "Source": str(checkout), "Target": "/checkout", "ReadOnly": True}
+    assert found["mounts"][-1] == code
+    # Again, with other parameters.
+    assert written(checkout, "--popper-2.7", str(tmp_path / "a" / "twin")).returncode == 0
+    assert "RUNS" not in (tmp_path / "a" / "twin" / "popper.yml").read_text()
+
+
+def test_the_yaml_twin_replaces_no_file_of_others(checkout: Path) -> None:
+    before = (checkout / "wf.yml").read_text()
+    done = written(checkout, "--popper-2.7", ".")
+    assert done.returncode == 2
+    assert "--popper-2.7 did not write it" in done.stderr
+    assert (checkout / "wf.yml").read_text() == before
+    assert not (checkout / "popper.yml").exists()
+
+
+def test_other_arguments_of_settings_are_refused(checkout: Path) -> None:
+    done = written(checkout, "--nonsense")
+    assert done.returncode == 2
+    assert "wanted no argument, or --popper-2.7 DIR" in done.stderr
