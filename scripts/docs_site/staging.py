@@ -76,9 +76,16 @@ def _linked(
         if path not in pages:
             shown.add(path)
         page = pages.get(path) or _page_of(path)
-        return f"[{match['text']}]({os.path.relpath(page, here)}{'#' + anchor if anchor else ''})"
+        named = path in pages and match["text"] in (target, path.name, str(path))
+        words = _title(repository / path) if named else match["text"]
+        return f"[{words}]({os.path.relpath(page, here)}{'#' + anchor if anchor else ''})"
 
     return "".join(line if fenced else _LINK.sub(led, line) for line, fenced in _lines(text))
+
+
+def _title(page: Path) -> str:
+    """What a link says on the site that on a forge says the name of the file."""
+    return page.read_text().split("\n", 1)[0].removeprefix("# ")
 
 
 def _lines(text: str) -> list[tuple[str, bool]]:

@@ -77,6 +77,13 @@ def test_code_is_not_searched_for_links_and_lists_are_deepened(tmp_path: Path) -
     assert "    1. c" in staged
 
 
+def test_a_link_by_a_files_name_has_the_pages_title_on_the_site(tmp_path: Path) -> None:
+    text = "# All rules\n\n[page.md](page.md), [docs/page.md](../docs/page.md), [x](page.md)\n"
+    staging.stage(repository(tmp_path / "in", text), tmp_path / "out")
+    staged = (tmp_path / "out" / "page.md").read_text()
+    assert "[All rules](page.md), [All rules](page.md), [x](page.md)" in staged
+
+
 @pytest.mark.parametrize(
     ("body", "fault"),
     [
