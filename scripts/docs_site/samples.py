@@ -47,8 +47,8 @@ def _page(lines: list[str]) -> str:
         "# Sample reports",
         "",
         "Made from real runs of small presets when this site was built. They show what a report",
-        "looks like; their times say nothing about a machine. [Files of a run](outputs.md) has what",
-        "else a run leaves.",
+        "looks like; their times say nothing about a machine. [Files of a run](outputs.md) has",
+        "what else a run leaves.",
         "",
     ]
     return "\n".join([*head, *lines, ""])

@@ -20,7 +20,8 @@ def found() -> tuple[Message, ...]:
 
 
 def test_every_message_says_what_to_do_or_has_advice(found: tuple[Message, ...]) -> None:
-    assert errors.problems(found, errors.advice()) == [], "correct scripts/docs_site/advice.yml"
+    problems = errors.problems(found, errors.advice())
+    assert not problems, "correct scripts/docs_site/advice.yml:\n" + "\n".join(problems)
 
 
 def test_the_page_is_that_of_the_source() -> None:
