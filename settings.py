@@ -12,6 +12,9 @@ Popper 2.5.0 imports this file and gives ``ENGINE`` to Docker for every step. En
     REQUIRE_GPU  1: stop when there is no usable GPU
     DROP_CACHES  0: do not drop the page cache; the results say so
     KEEP_CONTAINERS  1: keep the containers of the steps, for inspection
+    DOCKER_HOST, DOCKER_CONTEXT  another engine than the default one
+
+``python settings.py --probe`` looks whether the engine sees this machine as you do, and ends.
 
 Popper 2.6 and 2.7 read YAML instead, and another wf.yml: ``python settings.py --popper-2.7 DIR``
 writes both into DIR, with this environment; ``python settings.py`` prints the configuration alone.
@@ -32,6 +35,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 CHECKOUT = Path(__file__).resolve().parent
+sys.path.insert(1, str(CHECKOUT / "src"))
+
+from trainbench.errors import MachineError  # noqa: E402
+from trainbench.machine.engine.endpoint import DEFAULT, Endpoint, Kind, choose  # noqa: E402
+from trainbench.machine.engine.probe import STEP_SOCKET, probe  # noqa: E402
+
 ACCELERATOR = CHECKOUT / "containers" / "train" / "accelerator"
 DATA_LABEL = "org.trainbench.data"  # the data folder that a container works on
 POPPER_LABEL = "org.trainbench.popper"  # the process whose step it is
@@ -42,18 +51,24 @@ CDI_GPU = "nvidia.com/gpu"
 HANDED_ON = ("PRESET", "RUNS", "SEED", "SHA256", "HASH_DECIDES", "REQUIRE_GPU", "DROP_CACHES")
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 CLIENT_TIMEOUT_S = 10
+PROBE_TIMEOUT_S = 120
 
 
-def engine(env: Mapping[str, str], gpu: dict[str, Any]) -> dict[str, Any]:
+def engine(
+    env: Mapping[str, str], gpu: dict[str, Any], info: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """The arguments of Docker's ``containers.create`` that every step gets.
 
     Args:
         env: the caller's environment.
         gpu: what ``gpu_request`` found.
+        info: what ``docker info`` says.
     """
-    mounts = [f"{data_dir(env)}:/data"]
+    mountable(CHECKOUT, "")
+    mounts = [f"{mountable(data_dir(env), 'DATA_DIR=')}:/data"]
     mirror = local_mirror(env)
     if mirror is not None:
+        mountable(mirror, "MIRROR=")
         mounts.append(f"{mirror}:/mirror:ro")
     return {
         "environment": environment(env, gpu),
@@ -61,6 +76,7 @@ def engine(env: Mapping[str, str], gpu: dict[str, Any]) -> dict[str, Any]:
         "labels": {DATA_LABEL: str(data_dir(env)), POPPER_LABEL: process_identity(os.getpid())},
         # Passes SIGTERM on to the step and reaps its orphans.
         "init": True,
+        **Kind.of(info or {}).options,
         **{key: value for key, value in gpu.items() if key != "environment"},
     }
 
@@ -83,6 +99,13 @@ def environment(env: Mapping[str, str], gpu: Mapping[str, Any]) -> dict[str, str
 def preset(env: Mapping[str, str], gpu: Mapping[str, Any]) -> str:
     """The preset asked for, else the one that suits the machine."""
     return env.get("PRESET") or ("mlperf" if gpu else "quick")
+
+
+def mountable(path: Path, name: str) -> Path:
+    """``path``, unless Docker would split it: a mount is written ``HERE:THERE:MODE``."""
+    if ":" in str(path):
+        stop(f"{name}{path}: has a colon, which Docker cannot mount; choose another folder", code=2)
+    return path
 
 
 def data_dir(env: Mapping[str, str]) -> Path:
@@ -159,8 +182,44 @@ def docker_info() -> dict[str, Any]:
             return dict(client.info())
         finally:
             client.close()
-    except (docker.errors.DockerException, OSError):
+    except (docker.errors.DockerException, OSError, ValueError):
         return {}
+
+
+def chosen_engine() -> Endpoint:
+    """The engine that this user means; every client of this process asks it."""
+    try:
+        return choose(os.environ)
+    except MachineError as error:
+        stop(str(error), code=error.exit_code)
+
+
+def probe_engine(info: Mapping[str, Any]) -> str | None:
+    """Stop where no step could work in this engine; else the socket that training gets."""
+    import docker
+
+    if not info:
+        stop(no_engine(), code=6)
+    client = docker.from_env(timeout=PROBE_TIMEOUT_S)
+    try:
+        found = probe(client, ENDPOINT, info, data=data_dir(os.environ), checkout=CHECKOUT)
+    except MachineError as error:
+        stop(str(error), code=error.exit_code)
+    finally:
+        client.close()
+    for note in found.notes:
+        print(f"settings.py: {note}", file=sys.stderr)
+    return found.socket
+
+
+def no_engine() -> str:
+    """Why the engine does not answer, as far as its socket shows, and what to do."""
+    socket = ENDPOINT.socket
+    if socket and os.path.exists(socket) and not os.access(socket, os.W_OK):
+        return f"{ENDPOINT}: no permission; run sudo usermod -aG docker $USER, and log in again"
+    if ENDPOINT.address == DEFAULT:
+        return f"{ENDPOINT}: no engine answers; run sudo ./install_cuda_docker.sh"
+    return f"{ENDPOINT}: no engine answers; start it, or name another (docker context use default)"
 
 
 def git_state() -> dict[str, str]:
@@ -285,19 +344,21 @@ def end_orphans(env: Mapping[str, str]) -> None:
         )
 
 
-def confine_steps() -> None:
+def confine_steps(engine_socket: str | None) -> None:
     """Give no step but training the engine's socket, and none the checkout for writing.
 
-    Whoever holds the socket is root on the host; whoever changes the code is the next step.
+    Whoever holds the socket is root on the host; whoever changes the code is the next step. Popper
+    mounts the socket of the default engine, whichever one runs the steps.
     """
     from popper.runner_docker import DockerRunner
 
     merge = DockerRunner.update_engine_config
 
     def confined(container: dict[str, Any], options: Mapping[str, Any]) -> None:
-        workspace, socket = container["volumes"]
-        keeps = container["name"].startswith(f"popper_{HOLDS_ENGINE}_")
-        container["volumes"] = [f"{workspace}:ro", *([socket] if keeps else [])]
+        workspace, _ = container["volumes"]
+        trains = container["name"].startswith(f"popper_{HOLDS_ENGINE}_")
+        socket = [f"{engine_socket}:{STEP_SOCKET}"] if trains and engine_socket else []
+        container["volumes"] = [f"{workspace}:ro", *socket]
         merge(container, options)
 
     DockerRunner.update_engine_config = staticmethod(confined)
@@ -372,22 +433,29 @@ def first_import() -> bool:
     return True
 
 
+ENDPOINT = chosen_engine()
 _INFO = docker_info()
 _GPU = gpu_request(_INFO)
 require_gpu(os.environ, _INFO, _GPU)
-ENGINE = engine(os.environ, _GPU)
+ENGINE = engine(os.environ, _GPU, _INFO)
 
 if first_import():
     under_popper = "popper.runner" in sys.modules
+    engine_socket: str | None = None
     if under_popper and "--dry-run" not in sys.argv:
         occupy_checkout()
         end_orphans(os.environ)
     prepare(os.environ, _GPU)
     if under_popper:
-        confine_steps()
+        if "--dry-run" not in sys.argv:
+            engine_socket = probe_engine(_INFO)
+        confine_steps(engine_socket)
         leave_no_container(os.environ)
 
 if __name__ == "__main__":
+    if "--probe" in sys.argv[1:]:
+        probe_engine(_INFO)
+        sys.exit(0)
     sys.path.insert(0, str(CHECKOUT / "scripts"))
     import popper_twin
 

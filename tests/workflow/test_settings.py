@@ -200,6 +200,26 @@ def test_a_data_directory_that_is_a_file_stops(
     assert "choose another folder" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("name", ["DATA_DIR", "MIRROR"])
+def test_a_folder_that_docker_cannot_mount_is_refused(
+    settings: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    folder = tmp_path / "at 10:30"
+    folder.mkdir()
+    with pytest.raises(SystemExit) as stopped:
+        settings.engine({name: str(folder)}, NO_GPU)
+    assert stopped.value.code == 2
+    assert f"{name}={folder}: has a colon" in capsys.readouterr().err
+
+
+def test_steps_have_the_users_of_the_host_in_an_engine_that_maps_them(
+    settings: ModuleType,
+) -> None:
+    remapped = {**CPU_ENGINE, "SecurityOptions": ["name=userns"]}
+    assert settings.engine({}, NO_GPU, remapped)["userns_mode"] == "host"
+    assert "userns_mode" not in settings.engine({}, NO_GPU, CPU_ENGINE)
+
+
 def test_containers_say_whose_they_are_and_what_they_work_on(
     settings: ModuleType, checkout: Path
 ) -> None:

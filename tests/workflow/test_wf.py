@@ -65,6 +65,27 @@ def test_every_step_gets_the_code_and_the_data_and_training_the_engine(
         assert note["init"] is True
 
 
+@pytest.mark.parametrize("socket", ["/run/user/7/docker.sock", ""])
+def test_training_gets_the_socket_of_the_engine_that_runs_it_or_none(
+    popper: Popper, tmp_path: Path, socket: str
+) -> None:
+    popper(ENGINE_SOCKET=socket).communicate(timeout=PATIENCE_S)
+    mounted = {
+        step: [volume for volume in note["volumes"] if "docker.sock" in volume]
+        for step, note in zip(STEPS, notes(tmp_path, "create"), strict=True)
+    }
+    assert mounted.pop("train") == ([f"{socket}:/var/run/docker.sock"] if socket else [])
+    assert not any(mounted.values())
+
+
+def test_the_engine_is_probed_before_the_first_build(popper: Popper, tmp_path: Path) -> None:
+    popper().communicate(timeout=PATIENCE_S)
+    [probed] = notes(tmp_path, "probe")
+    assert probed["data"] == f"{tmp_path}/clone/data"
+    order = [line.split('"')[3] for line in (tmp_path / "notes").read_text().splitlines()]
+    assert order.index("probe") < order.index("build")
+
+
 def test_a_failed_step_ends_the_workflow_and_leaves_no_container(
     popper: Popper, tmp_path: Path
 ) -> None:

@@ -207,6 +207,7 @@ def _run_sidecar(*, privileged: bool) -> None:
             remove=True,
             network_disabled=True,
             user="0:0",
+            userns_mode="host",  # remapped root may not write drop_caches
             labels={"org.trainbench.role": "drop-caches"},
             **options,
         )

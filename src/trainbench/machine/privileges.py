@@ -26,6 +26,7 @@ ENGINE_SOCKET = Path("/var/run/docker.sock")
 DATA_DIR = "TRAINBENCH_DATA_DIR"
 STEP = "TRAINBENCH_HOST_DATA_DIR"
 """Environment variable that the workflow's settings.py alone gives, to every step."""
+_PR_CAPBSET_DROP = 24
 _PR_SET_NO_NEW_PRIVS = 38
 
 
@@ -38,6 +39,7 @@ class User(NamedTuple):
 
 NOBODY = User(65534, 65534)
 """Who works on a data folder that belongs to root."""
+UID_MAP = Path("/proc/self/uid_map")
 
 
 def own_user(data: Path) -> None:
@@ -49,6 +51,9 @@ def own_user(data: Path) -> None:
     if not in_step() or os.geteuid() != 0:
         return
     user = worker(data)
+    if user.uid == 0:
+        _drop_capabilities()
+        return
     socket = _socket_group()
     os.setgroups([] if socket is None else [socket])
     os.setegid(user.gid)
@@ -74,10 +79,15 @@ def unprivileged() -> Iterator[dict[str, Any]]:
 
 
 def give_up(user: User) -> None:
-    """Become ``user`` for good: no root, no further group, and no way to gain either."""
+    """Become ``user`` for good: no root, no further group, and no way to gain either.
+
+    Root of a rootless engine is the user who called it; it keeps its number and nothing else.
+    """
     os.setgroups([])
     os.setresgid(user.gid, user.gid, user.gid)
     os.setresuid(user.uid, user.uid, user.uid)
+    if user.uid == 0:
+        _drop_capabilities()
     gain_nothing()
 
 
@@ -95,7 +105,7 @@ def of_this_process() -> dict[str, Any]:
         status = ""
     found = re.search(r"^NoNewPrivs:\s+(\d)", status, re.MULTILINE)
     return {
-        "root": 0 in (os.geteuid(), os.getuid()) if hasattr(os, "getuid") else None,
+        "root": _is_root() if hasattr(os, "getuid") else None,
         "groups": len(os.getgroups()) if hasattr(os, "getgroups") else None,
         "no_new_privileges": found[1] == "1" if found else None,
         "engine": os.access(ENGINE_SOCKET, os.W_OK),
@@ -105,10 +115,13 @@ def of_this_process() -> dict[str, Any]:
 def worker(data: Path) -> User:
     """Who works on ``data``: its owner, or ``NOBODY`` to whom it is handed over if root owns it.
 
-    The group is never the one that may use the engine.
+    The group is never the one that may use the engine. In a rootless engine, root is the user who
+    called it, and works on what that user owns: any other number would be a stranger to the host.
     """
     found = data.stat()
     owner = User(found.st_uid, found.st_gid)
+    if owner.uid == 0 and rootless():
+        return User(0, 0)
     if owner.uid == 0:
         owner = NOBODY
     if owner.gid in (0, _socket_group()):
@@ -131,6 +144,27 @@ def _socket_group() -> int | None:
     except OSError:
         return None
     return found.st_gid if stat.S_ISSOCK(found.st_mode) else None
+
+
+def _is_root() -> bool:
+    return 0 in (os.geteuid(), os.getuid()) and not rootless()
+
+
+def rootless() -> bool:
+    """Whether root is no more than one user of the machine: the caller of a rootless engine."""
+    try:
+        first = UID_MAP.read_text().split()[:3]
+    except OSError:
+        return False
+    return len(first) == 3 and first[0] == "0" and first[1] != "0" and first[2] == "1"
+
+
+def _drop_capabilities() -> None:
+    """Root keeps no capability in the programs that this process starts."""
+    library = ctypes.CDLL(None, use_errno=True)
+    for number in range(64):
+        if library.prctl(_PR_CAPBSET_DROP, number, 0, 0, 0) != 0:
+            break  # past the kernel's last
 
 
 def in_step() -> bool:

@@ -137,3 +137,18 @@ def test_outside_a_container_nothing_changes(tmp_path: Path) -> None:
     with privileges.unprivileged() as user:
         assert user == {}
     assert (os.getresuid(), os.getresgid(), os.getgroups()) == before
+
+
+@pytest.mark.parametrize(
+    ("users", "rootless"),
+    [("0 0 4294967295", False), ("0 1000 1\n1 100000 65536", True), ("0 300000 65536", False)],
+)
+def test_root_of_a_rootless_engine_is_its_caller_and_keeps_its_number(
+    users: str, rootless: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "uid_map").write_text(users + "\n")
+    monkeypatch.setattr(privileges, "UID_MAP", tmp_path / "uid_map")
+    assert privileges.rootless() is rootless
+    if os.getuid() == 0:
+        owner = privileges.worker(tmp_path)
+        assert owner == ((0, 0) if rootless else privileges.NOBODY)
