@@ -32,20 +32,21 @@ class _Page(HTMLParser):
 
 def faults(site: Path) -> list[str]:
     """Each link of ``site`` that leads nowhere, and each file that a page loads from elsewhere."""
-    pages = {path.resolve(): _read(path) for path in sorted(site.rglob("*.html"))}
+    site = site.resolve()
+    pages = {path: _read(path) for path in sorted(site.rglob("*.html"))}
     found = []
     for path, page in pages.items():
-        name = path.relative_to(site.resolve())
+        name = path.relative_to(site)
         # The server of a site, not a reader's browser, decides where 404.html is seen.
         if name == Path("404.html"):
             continue
         for link in page.links:
-            found += [f"{name}: {link}: {why}" for why in _dead(link, path, pages)]
+            found += [f"{name}: {link}: {why}" for why in _dead(link, path, site, pages)]
         for link in page.loaded:
             if urlsplit(link).netloc:
                 found.append(f"{name}: loads {link}; the site has to work without a network")
             else:
-                found += [f"{name}: {link}: {why}" for why in _dead(link, path, pages)]
+                found += [f"{name}: {link}: {why}" for why in _dead(link, path, site, pages)]
     return found
 
 
@@ -55,11 +56,13 @@ def _read(path: Path) -> _Page:
     return page
 
 
-def _dead(link: str, path: Path, pages: dict[Path, _Page]) -> list[str]:
+def _dead(link: str, path: Path, site: Path, pages: dict[Path, _Page]) -> list[str]:
     parts = urlsplit(link)
     if parts.scheme or parts.netloc:
         return []
     target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+    if not target.is_relative_to(site):
+        return ["outside the site"]
     if target.is_dir():
         return ["a folder, which a browser shows only from a server"]
     if not target.exists():

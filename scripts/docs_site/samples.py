@@ -11,9 +11,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-from docs_site.commands import commands
-
 LEAST_NCF_RUNS = 2
+MOST_RUNS = 5
+REPORT = Path("report", "report.html")
 # Of a run's folder, what its report links to; not the weights.
 _LEFT_OUT = shutil.ignore_patterns("model", "*.npy", "*.npz", "*.keras", "*.lock", "spec.json")
 # A small run may miss its target or lack the right to drop the page cache; times may differ.
@@ -24,15 +24,16 @@ def make(runs: Path, out: Path) -> str:
     """Write the sample reports into ``out``/samples and return the page that links to them."""
     folder = out / "samples"
     folder.mkdir(parents=True)
-    ncf = _runs(runs / "quick", ["pipeline", "--preset", "quick"], LEAST_NCF_RUNS)
-    images = _runs(runs / "images", ["images", "pipeline", "--preset", "quick"], 1)
+    made = _runs(runs / "quick", ["pipeline", "--preset", "quick"], LEAST_NCF_RUNS)
+    ncf = _copied(made, folder / "ncf")
+    made = _runs(runs / "images", ["images", "pipeline", "--preset", "quick"], 1)
+    images = _copied(made, folder / "images")
     rows = [
-        ("NCF, generated ratings", _copied(ncf[-1], folder / "ncf")),
-        ("ResNet, generated images", _copied(images[-1], folder / "images")),
+        ("NCF, generated ratings", ncf[-1] / REPORT),
+        ("ResNet, generated images", images[-1] / REPORT),
         ("Two runs of NCF compared", _compared(ncf[-2:], folder / "comparison")),
+        ("The history of all these runs", _history(folder)),
     ]
-    if any(command.words == "history" for command in commands()):
-        rows.append(("The history of all these runs", _history(runs, folder / "history")))
     links = [f"| {name} | [{path.name}]({path.relative_to(out)}) |" for name, path in rows]
     return _page(["| sample | report |", "|---|---|", *links])
 
@@ -62,13 +63,16 @@ def _runs(data: Path, command: list[str], least: int) -> list[Path]:
 
 
 def _finished(data: Path) -> list[Path]:
-    folders = [page.parents[1] for page in data.glob("runs/*/report/report.html")]
+    folders = [page.parents[1] for page in data.glob(f"runs/*/{REPORT}")]
     return sorted(folder for folder in folders if folder.name != "latest")
 
 
-def _copied(run: Path, folder: Path) -> Path:
-    shutil.copytree(run, folder, ignore=_LEFT_OUT)
-    return folder / "report" / "report.html"
+def _copied(runs: list[Path], data: Path) -> list[Path]:
+    """Copies of the newest of ``runs``, as they lie in a data directory, here ``data``."""
+    copies = [data / "runs" / run.name for run in runs[-MOST_RUNS:]]
+    for run, copy in zip(runs[-MOST_RUNS:], copies, strict=True):
+        shutil.copytree(run, copy, ignore=_LEFT_OUT)
+    return copies
 
 
 def _compared(runs: list[Path], folder: Path) -> Path:
@@ -76,9 +80,10 @@ def _compared(runs: list[Path], folder: Path) -> Path:
     return folder / "report.html"
 
 
-def _history(runs: Path, folder: Path) -> Path:
-    _trainbench("history", str(runs / "quick"), str(runs / "images"), "--out", str(folder))
-    return folder / "index.html"
+def _history(folder: Path) -> Path:
+    out = folder / "history"
+    _trainbench("history", str(folder / "ncf"), str(folder / "images"), "--out", str(out))
+    return out / "index.html"
 
 
 def _trainbench(*words: str) -> None:

@@ -91,6 +91,7 @@ def test_a_link_by_a_files_name_has_the_pages_title_on_the_site(tmp_path: Path) 
         ('<a href="#gone">x</a>', "#gone: no such anchor"),
         ('<a href="b.html#gone">x</a>', "b.html#gone: no such anchor"),
         ('<a href=".">x</a>', "a folder, which a browser shows only from a server"),
+        ('<a href="../a.html">x</a>', "../a.html: outside the site"),
         ('<img src="gone.png">', "gone.png: no such file"),
         ('<script src="https://example.org/x.js"></script>', "has to work without a network"),
     ],
