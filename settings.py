@@ -9,6 +9,9 @@ Popper 2.5.0 imports this file and gives ``ENGINE`` to Docker for every step. En
     MIRROR       another source of the dataset: a URL, or a local folder (mounted read-only)
     SHA256       checksum of a mirror's archive that is not the published one
     HASH_DECIDES 1: go on where a server's certificate does not hold; the known SHA-256 decides
+    DATASET      another dataset than the preset's; a name for your own RATINGS (default: own)
+    RATINGS      a file of your own ratings (mounted read-only); how to read it: RATINGS_FORMAT,
+                 _COLUMNS, _HEADER, _DUPLICATES, _POSITIVE_FROM, _HELD_OUT, _HELD_OUT_SEED
     REQUIRE_GPU  1: stop when there is no usable GPU
     DROP_CACHES  0: do not drop the page cache; the results say so
     KEEP_CONTAINERS  1: keep the containers of the steps, for inspection
@@ -48,7 +51,11 @@ HOLDS_ENGINE = "train"  # the only step that gets the engine's socket: it drops 
 NVIDIA_NODES = ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/gpus/*", "/dev/nvidia[0-9]*")
 CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 CDI_GPU = "nvidia.com/gpu"
-HANDED_ON = ("PRESET", "RUNS", "SEED", "SHA256", "HASH_DECIDES", "REQUIRE_GPU", "DROP_CACHES")
+HANDED_ON = (
+    *("PRESET", "RUNS", "SEED", "SHA256", "HASH_DECIDES", "REQUIRE_GPU", "DROP_CACHES", "DATASET"),
+    *("RATINGS_FORMAT", "RATINGS_COLUMNS", "RATINGS_HEADER", "RATINGS_DUPLICATES"),
+    *("RATINGS_POSITIVE_FROM", "RATINGS_HELD_OUT", "RATINGS_HELD_OUT_SEED"),
+)
 PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 CLIENT_TIMEOUT_S = 10
 PROBE_TIMEOUT_S = 120
@@ -70,6 +77,9 @@ def engine(
     if mirror is not None:
         mountable(mirror, "MIRROR=")
         mounts.append(f"{mirror}:/mirror:ro")
+    ratings = own_ratings(env)
+    if ratings is not None:
+        mounts.append(f"{ratings}:{in_container(env)}:ro")
     return {
         "environment": environment(env, gpu),
         "volumes": mounts,
@@ -84,21 +94,27 @@ def engine(
 def environment(env: Mapping[str, str], gpu: Mapping[str, Any]) -> dict[str, str]:
     """The environment of every step: parameters, and what a container cannot see of its host."""
     found = {name: env[name] for name in (*HANDED_ON, *PROXIES) if env.get(name)}
-    found["PRESET"] = preset(env, gpu)
+    if preset(env, gpu):
+        found["PRESET"] = preset(env, gpu)
     found["TRAINBENCH_DATA_DIR"] = "/data"
     found["TRAINBENCH_HOST_DATA_DIR"] = str(data_dir(env))
     if env.get("SETTINGS"):
         found["TRAINBENCH_SET"] = env["SETTINGS"]
     if env.get("MIRROR"):
         found["MIRROR"] = "file:///mirror" if local_mirror(env) else env["MIRROR"]
+    ratings = own_ratings(env)
+    if ratings is not None:
+        # Every step has to know the name; the download alone reads the file.
+        found.update({"RATINGS": in_container(env), "DATASET": env.get("DATASET") or "own"})
     found.update(git_state())
     found.update(gpu.get("environment", {}))
     return found
 
 
 def preset(env: Mapping[str, str], gpu: Mapping[str, Any]) -> str:
-    """The preset asked for, else the one that suits the machine."""
-    return env.get("PRESET") or ("mlperf" if gpu else "quick")
+    """The preset asked for, else the one that suits the machine; empty: the dataset chooses."""
+    by_dataset = env.get("DATASET") or env.get("RATINGS")
+    return env.get("PRESET") or ("" if by_dataset else "mlperf" if gpu else "quick")
 
 
 def mountable(path: Path, name: str) -> Path:
@@ -124,6 +140,24 @@ def local_mirror(env: Mapping[str, str]) -> Path | None:
         shown = name.rpartition("@")[2].partition("?")[0]
         stop(f"MIRROR={shown}: no such folder; wanted a URL or a folder with the archive", code=2)
     return folder
+
+
+def own_ratings(env: Mapping[str, str]) -> Path | None:
+    """The file that RATINGS names, or ``None`` where it is not set."""
+    name = env.get("RATINGS")
+    if not name:
+        return None
+    file = (CHECKOUT / Path(name).expanduser()).resolve()
+    if not file.is_file():
+        stop(f"RATINGS={name}: no such file; wanted a CSV, TSV or Parquet file", code=2)
+    if ":" in f"{file}{name}":
+        stop(f"RATINGS={file}: Docker mounts no path with a colon; rename or move it", code=2)
+    return file
+
+
+def in_container(env: Mapping[str, str]) -> str:
+    """What the steps call the file of RATINGS; its name tells the format."""
+    return f"/ratings/{Path(env['RATINGS']).name}"
 
 
 def caller(env: Mapping[str, str]) -> tuple[int, int]:
@@ -261,7 +295,9 @@ def prepare(env: Mapping[str, str], gpu: Mapping[str, Any]) -> None:
     make_data_dir(env)
     mark_accelerator("cuda" if gpu else "")
     reason = "as asked" if env.get("PRESET") else "GPU found" if gpu else "no usable GPU"
-    print(f"preset {preset(env, gpu)} ({reason}), data in {data_dir(env)}", file=sys.stderr)
+    named = preset(env, gpu)
+    chosen = f"preset {named} ({reason})" if named else "preset of the dataset"
+    print(f"{chosen}, data in {data_dir(env)}", file=sys.stderr)
 
 
 def make_data_dir(env: Mapping[str, str]) -> None:

@@ -15,6 +15,8 @@ import pytest
 import yaml
 from checkout import CHECKOUT
 
+from trainbench.ncf.benchmark import NCF
+
 NVIDIA_RUNTIME = {"ServerVersion": "28.2.2", "Runtimes": {"runc": {}, "nvidia": {}}}
 CPU_ENGINE = {"ServerVersion": "20.10.24", "Runtimes": {"runc": {}}}
 NO_GPU: dict[str, Any] = {}
@@ -35,6 +37,8 @@ def checkout(tmp_path: Path) -> Path:
 def settings(checkout: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """settings.py imported where no Docker answers and no GPU is."""
     for name in ("PRESET", "RUNS", "SEED", "SETTINGS", "DATA_DIR", "MIRROR", "SHA256"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("RATINGS", "DATASET", "HASH_DECIDES"):
         monkeypatch.delenv(name, raising=False)
     for name in ("REQUIRE_GPU", "DROP_CACHES", "SUDO_UID", "SUDO_GID", "TRAINBENCH_SETTINGS"):
         monkeypatch.delenv(name, raising=False)
@@ -173,6 +177,42 @@ def test_a_local_mirror_is_mounted_read_only(settings: ModuleType, tmp_path: Pat
         engine = settings.engine({"MIRROR": name}, NO_GPU)
         assert engine["volumes"][1:] == [f"{tmp_path}:/mirror:ro"]
         assert engine["environment"]["MIRROR"] == "file:///mirror"
+
+
+def test_own_ratings_are_mounted_read_only_and_every_step_knows_their_name(
+    settings: ModuleType, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.csv.gz").touch()
+    asked = {"RATINGS": f"{tmp_path}/mine.csv.gz", "RATINGS_COLUMNS": "user=a,item=b"}
+    engine = settings.engine(asked, NO_GPU)
+    assert engine["volumes"][1:] == [f"{tmp_path}/mine.csv.gz:/ratings/mine.csv.gz:ro"]
+    found = engine["environment"]
+    assert found["RATINGS"] == "/ratings/mine.csv.gz"
+    assert found["RATINGS_COLUMNS"] == "user=a,item=b"
+    assert found["DATASET"] == "own"
+    assert "PRESET" not in found
+    named = settings.environment({**asked, "DATASET": "mine", "PRESET": "quick"}, NO_GPU)
+    assert (named["DATASET"], named["PRESET"]) == ("mine", "quick")
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("absent.csv", "no such file"), (".", "no such file"), ("a:b.csv", "colon")]
+)
+def test_own_ratings_that_cannot_be_mounted_stop(
+    name: str, told: str, settings: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a:b.csv").touch()
+    with pytest.raises(SystemExit) as stopped:
+        settings.engine({"RATINGS": str(tmp_path / name)}, NO_GPU)
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "RATINGS=" in said
+    assert told in said
+
+
+def test_every_option_of_own_ratings_is_handed_on(settings: ModuleType) -> None:
+    of_source = {option.envvar for option in NCF.options if option.of_source}
+    assert of_source - set(settings.HANDED_ON) == {"RATINGS"}
 
 
 def test_a_mirror_on_the_network_is_handed_on(settings: ModuleType) -> None:
