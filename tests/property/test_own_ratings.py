@@ -88,7 +88,7 @@ def test_refused_is_the_first_row_that_repeats_a_pair(pairs: list[tuple[int, int
         assert len(kept(text, "refuse").users) == len(pairs)
         return
     first = pairs.index(pairs[again[0]])
-    told = rf"line {again[0] + 2}: .* stand in line {first + 2} already; rows in all .* pair: {len(again)};"
+    told = rf"line {again[0] + 2}: .* line {first + 2} already; .* a pair: {len(again)};"
     with pytest.raises(DataIntegrityError, match=told):
         kept(text, "refuse")
 

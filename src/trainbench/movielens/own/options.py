@@ -153,7 +153,9 @@ def _columns(text: str) -> dict[str, str]:
         if role not in ROLES:
             raise ConfigError(unknown("role in --columns:", role, ROLES))
         if role in found or name in found.values():
-            raise ConfigError(f"--columns {text}: {word.strip()}: a role or a column twice")
+            raise ConfigError(
+                f"--columns {text}: {word.strip()}: a role or a column twice; use each once"
+            )
         found[role] = name
     missing = [role for role in ("user", "item") if role not in found]
     if found and missing:
@@ -177,7 +179,9 @@ def taken_columns(asked: Request, names: Sequence[str], place: str, advice: str)
         )
     twice = [name for name in columns.values() if list(names).count(name) > 1]
     if twice:
-        raise DataIntegrityError(f"{place}: the column {twice[0]} stands there twice")
+        raise DataIntegrityError(
+            f"{place}: the column {twice[0]} stands there twice; rename one of them"
+        )
     return columns
 
 

@@ -167,7 +167,7 @@ def _first_of_pairs(asked: Request, rows: Rows) -> npt.NDArray[np.bool_]:
         unit = rows.unit
         raise DataIntegrityError(
             f"{asked.path}, {unit} {second:,}: user {user} and item {item} stand in {unit} "
-            f"{first:,} already; rows in all that repeat a pair: {int(again.sum()):,}; keep one of each "
+            f"{first:,} already; rows that repeat a pair: {int(again.sum()):,}; keep one of each "
             "with --duplicates first or last, or remove the others"
         )
     keep[order[1:][again] if asked.duplicates == "first" else order[:-1][again]] = False

@@ -78,7 +78,7 @@ def opened(asked: Request, on_bytes: Callable[[int], object] = lambda size: None
     reader = _Reader(asked, packed, on_bytes)
     line, first = next(reader.rows(), (0, []))
     if not first:
-        raise DataIntegrityError(f"{path}: no ratings found: the file is empty")
+        raise DataIntegrityError(f"{path}: no ratings found: the file is empty; use another")
     if asked.header:
         names = [name.strip() for name in first]
         columns = taken_columns(asked, names, f"{path}, line {line}", _advice(names))
@@ -248,7 +248,8 @@ def _by_position(path: Path, columns: Mapping[str, str], width: int) -> dict[str
     far = [role for role, place in places.items() if place >= width]
     if far:
         raise DataIntegrityError(
-            f"{path}, line 1: {far[0]}={columns[far[0]]}: there are {width} columns"
+            f"{path}, line 1: {far[0]}={columns[far[0]]}: there are {width} columns; "
+            "check --columns"
         )
     return places
 

@@ -147,7 +147,10 @@ FAULTS: list[tuple[str | bytes, str]] = [
     ("name,item\n1,2\n", r"line 1: missing column user; found name, item; name them: --columns"),
     ("user;item\n1;2\n", r"missing columns user, item; .*set apart by ';': write commas"),
     ("user\titem\n1\t2\n", r"missing columns user, item; .*: --format tsv"),
-    (f"{HEAD}1,2,3,4\n5,6,7,8\n1,2,9,9\n", r"line 4: user 1 and item 2 stand in line 2 already; .*: 1;"),
+    (
+        f"{HEAD}1,2,3,4\n5,6,7,8\n1,2,9,9\n",
+        r"line 4: user 1 and item 2 stand in line 2 already; .*: 1;",
+    ),
     (gzip.compress(f"{HEAD}1,2,3,4\n".encode())[:-9], r"the gzip file is damaged or cut off"),
     (gzip.compress(f"{HEAD}1,2,3,4\n".encode()) + b"more", r"the gzip file is damaged or cut off"),
 ]
