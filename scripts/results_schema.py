@@ -31,6 +31,7 @@ from trainbench.reporting.records import (
     CacheDrop,
     Contradiction,
     Difference,
+    Limits,
     LogCheck,
     LogFinding,
     Phase,
@@ -39,6 +40,7 @@ from trainbench.reporting.records import (
     Score,
     Status,
     Trial,
+    Work,
 )
 from trainbench.reporting.verdict import Verdict
 from trainbench.trials.status import Degradation
@@ -100,9 +102,17 @@ SAID: dict[str, dict[str, str]] = {
         "line_number": "Line in the stitched log, from 1; null for the log as a whole.",
         "excerpt": "Pairs of line number and line around the finding.",
     },
+    "Limits": {
+        "gflop_per_s": "Of a matrix product in the trial's number format.",
+        "gbyte_per_s": "Of a pass over memory.",
+        "training": "What a sample needs.",
+        "evaluation": "What a pair of user and item needs.",
+    },
     "Measured": {
         "batch_size": "Images per step; 0 where result.json is missing.",
         "step_times_s": "Of each training step, in order.",
+        "flops_per_image": "Operations of a forward pass.",
+        "peak_flops_per_s": "Of large matrix products on all of the run's devices.",
     },
     "NcfEpoch": {
         "epoch": "Number of the epoch, from 0.",
@@ -175,6 +185,7 @@ SAID: dict[str, dict[str, str]] = {
         "time_to_train_s": "The trial's own measurement; the log decides.",
     },
     "Trial": {
+        "limits": "What the machine does at best; null when the trial did not measure it.",
         "log": "The stitched log checked again; null when there is none.",
         "time_to_train_s": "Time to train: of the log, or of status.json without one; null unless "
         "the target was reached.",
@@ -279,7 +290,7 @@ def of_benchmark(
 def definitions() -> dict[str, Any]:
     """Every definition by its name."""
     kinds = (
-        *(CacheDrop, Comparison, Contradiction, Degradation, Difference, Load),
+        *(CacheDrop, Comparison, Contradiction, Degradation, Difference, Limits, Load, Work),
         *(LogFinding, Outcome, Pair, Phase, Rule, Run, Score, Setting),
         *(Beside, Convergence, PublishedResult, SystemTest),
     )

@@ -34,7 +34,7 @@ TRIAL = (
     "spec.json", "status.json", "stdout.log", "generator.log", "compliance_preprocess.log",
     "compliance_raw.log", "compliance_generator.log", "clock.jsonl", "epochs.jsonl",
     "phases.jsonl", "machine.jsonl", "system.json", "cache_drop.json", "sha256sums.txt",
-    "model/weights.npz", "model/model.keras", "model/ranks.npy",
+    "limits.json", "model/weights.npz", "model/model.keras", "model/ranks.npy",
 )  # fmt: skip
 RESULTS = ("findings.json", "sha256sums.txt", "*/ncf/result_0.txt")
 REPORT = ("report.html", "report.md", "results.json", "results.csv", "epochs.csv", "junit.xml")

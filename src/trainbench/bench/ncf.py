@@ -21,22 +21,15 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from trainbench.bench.roofline import (
-    MachineLimits,
-    Work,
-    evaluation_work,
-    machine_limits,
-    machine_lines,
-    training_work,
-)
 from trainbench.errors import ConfigError
+from trainbench.machine import allotment
 from trainbench.machine.system import has_bfloat16
 from trainbench.ncf import config as configs
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluator
 from trainbench.ncf.model import first_layer, logits
-from trainbench.ncf.step import Step
-from trainbench.ncf.tables import RowTables, SweptTables
+from trainbench.ncf.roofline.limits import MachineLimits, machine_limits
+from trainbench.ncf.roofline.work import Work, evaluation_work, work_of
 from trainbench.ncf.train import Trainer, build
 
 ML_1M, ML_20M = (6_040, 3_706), (138_493, 26_744)
@@ -173,22 +166,6 @@ def _training(trainer: Trainer, data: RandomBatches) -> Timed:
     return lambda: trainer.train_epoch(data).samples
 
 
-def work_of(trainer: Trainer, data: RandomBatches) -> Work:
-    """The least work per sample of ``trainer``'s form on ``data``."""
-    tables = trainer.step.tables if isinstance(trainer.step, Step) else []
-    ids = {"user": data.users, "item": data.items}
-    rows = {
-        part.side: float(np.mean([len(np.unique(step)) for step in ids[part.side]]))
-        if isinstance(part, RowTables)
-        else float(trainer.geometry.rows(part.side))
-        for part in tables
-    }
-    projected = {t.side for t in tables if isinstance(t, SweptTables) and t.project}
-    return training_work(
-        trainer.geometry, batch=trainer.config.batch_size, projected=projected, rows=rows
-    )
-
-
 @dataclass(frozen=True)
 class RandomBatches:
     """Batches with MovieLens' skew: a few active users, popular positives, uniform negatives."""
@@ -261,6 +238,19 @@ def plain_evaluation(trainer: Trainer, items: np.ndarray) -> Timed:
         return items.size
 
     return work
+
+
+def machine_lines(limits: MachineLimits) -> list[str]:
+    """What the machine does at best, in words."""
+    lines = [
+        f"CPUs {allotment.cpus()}, load {psutil.getloadavg()[0]:.1f}: figures are rough while "
+        "other work runs",
+        f"matrix rate fp32 {limits.fp32_gflop_per_s:.0f} GFLOP/s, "
+        f"bf16 {limits.bf16_gflop_per_s:.0f} GFLOP/s; memory {limits.gbyte_per_s:.1f} GB/s",
+    ]
+    if not (tf.config.list_physical_devices("GPU") or has_bfloat16()):
+        lines.append("bf16: not supported in hardware by this CPU; its rows are emulated")
+    return lines
 
 
 def result_line(result: Result, limits: MachineLimits) -> str:

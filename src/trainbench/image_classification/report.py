@@ -14,7 +14,7 @@ from trainbench.reporting.page import drawing, plots
 from trainbench.reporting.page.drawing import WIDE, Figure, Panel
 from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import LoggedEpoch, Phase, Results, Trial
-from trainbench.reporting.sections import Answer, Measure, Reading, Sections
+from trainbench.reporting.sections import Answer, Measure, Rate, Reading, Sections
 from trainbench.reporting.sources import Source
 from trainbench.reporting.text import NA, count, fixed, plural
 from trainbench.trials.paths import TrialDir
@@ -22,6 +22,8 @@ from trainbench.trials.status import Status
 
 TRAINING = "train_and_evaluate"
 """The phase of phases.jsonl that result.json divides further."""
+PASSES = 3
+"""Of a network in a step: forward, and backward to the weights and to the inputs."""
 SMOOTHED_STEPS = 20
 BINS = 60
 # Fields of an evaluation by their names in result.json.
@@ -78,6 +80,8 @@ class Measured:
     step_times_s: tuple[float, ...]
     evaluations: tuple[Evaluation, ...]
     startup: Startup
+    flops_per_image: float | None
+    peak_flops_per_s: float | None
 
     def percentiles(self) -> tuple[float, ...]:
         """Median, 90th and 99th percentile and the longest of the step times, in seconds."""
@@ -91,6 +95,8 @@ class _Result:
     batch_size: int | None
     step_times_s: tuple[float, ...] | None
     images_per_sec: float | None
+    flops_per_image: float | None
+    peak_flops_per_s: float | None
 
 
 def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> Reading:
@@ -113,6 +119,8 @@ def _read(source: Source, trial: TrialDir, logged: tuple[LoggedEpoch, ...]) -> R
             startup if isinstance(startup, dict) else {},
             keys={f"{name}_s": name for name in ("build", "trace", "compile")},
         ),
+        flops_per_image=result.flops_per_image,
+        peak_flops_per_s=result.peak_flops_per_s,
     )
     of_log = ({"epoch": e.epoch, "top_1": e.quality, "unix_s": e.unix_s} for e in logged)
     return measured.evaluations or tuple(fill(Evaluation, e) for e in of_log), measured
@@ -148,6 +156,26 @@ def _parts(phase: Phase, measured: Measured) -> Iterator[Phase]:
         yield replace(phase, name="evaluate", start_unix_s=begun, duration_s=max(0.0, stop - begun))
         at = stop
     yield replace(phase, name="finish", start_unix_s=at, duration_s=max(0.0, end - at))
+
+
+def _rates(results: Results) -> list[Rate]:
+    """Training of each trial over its whole run, three times the operations of a forward pass."""
+    found = []
+    for trial in results.trials:
+        own: Measured = trial.measured
+        if own.images_per_s:
+            flops = None if own.flops_per_image is None else PASSES * own.flops_per_image
+            found.append(
+                Rate(
+                    trial.index,
+                    "training",
+                    "images/s",
+                    own.images_per_s,
+                    flops=flops,
+                    flops_per_s=own.peak_flops_per_s,
+                )
+            )
+    return found
 
 
 def _timed(results: Results) -> list[Trial]:
@@ -286,6 +314,7 @@ RESNET = Sections(
     ),
     second=("top-5", "top_5"),
     speed=_speed,
+    rates=_rates,
     tables=lambda results: {"Steps": _steps(results), "Start-up": _startup(results)},
     figures=_figures,
     phases=_phases,

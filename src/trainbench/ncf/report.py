@@ -13,7 +13,7 @@ from trainbench.reporting.page import drawing, plots
 from trainbench.reporting.page.drawing import HALF, WIDE, Figure
 from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import LoggedEpoch, Results, Trial
-from trainbench.reporting.sections import Answer, Measure, Reading, Sections
+from trainbench.reporting.sections import Answer, Measure, Rate, Reading, Sections
 from trainbench.reporting.sources import Source
 from trainbench.reporting.text import NA, count, fixed, percent, plural, scaled, seconds, yes
 from trainbench.trials.paths import TrialDir
@@ -168,6 +168,40 @@ def _figures(results: Results) -> list[Figure]:
     return [figure]
 
 
+def _rates(results: Results) -> list[Rate]:
+    """Training and evaluation of each trial: the means of its epochs."""
+    return [
+        rate
+        for trial in results.trials
+        for rate in (
+            _rate(trial, "training", "samples/s", "samples_per_s"),
+            _rate(trial, "evaluation", "pairs/s", "eval_pairs_per_s"),
+        )
+        if rate is not None
+    ]
+
+
+def _rate(trial: Trial, name: str, unit: str, field: str) -> Rate | None:
+    per_s, limits = mean_of(trial, field), trial.limits
+    if per_s is None or limits is None:
+        return None if per_s is None else Rate(trial.index, name, unit, per_s)
+    work = limits.training if name == "training" else limits.evaluation
+    return Rate(
+        trial.index,
+        name,
+        unit,
+        per_s,
+        flops=work.flops if work else None,
+        bytes=work.bytes if work else None,
+        flops_per_s=_giga(limits.gflop_per_s),
+        bytes_per_s=_giga(limits.gbyte_per_s),
+    )
+
+
+def _giga(value: float | None) -> float | None:
+    return None if value is None else 1e9 * value
+
+
 def _speeds(trials: Iterable[Trial]) -> Table:
     """Means over the epochs of each trial."""
     columns = ("Trial", "Samples/s", "Pairs/s", "Train an epoch", "Eval", "Input wait")
@@ -298,6 +332,7 @@ NCF = Sections(
     second=("NDCG@10", "ndcg"),
     curve=reference_curve,
     speed=_speed,
+    rates=_rates,
     tables=_proofs,
     figures=_figures,
     trial_columns=_trial_columns,

@@ -36,6 +36,7 @@ from trainbench.ncf.input.epochs import EpochData, hash_batches
 from trainbench.ncf.input.producer import EvalCandidates, start_producer
 from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
+from trainbench.ncf.roofline.record import SeenSteps, write_limits
 from trainbench.ncf.steps import Options
 from trainbench.ncf.train import EpochTrain, Trainer, epoch_line
 from trainbench.ncf.weights import save_ranks
@@ -151,6 +152,8 @@ def _run(recorder: _Recorder) -> TrialStatus:
     with recorder.phase("save_model"):
         trainer.save(trial.model)
         save_ranks(trial.model, recorder.ranks)
+    with recorder.phase("measure_limits"):
+        write_limits(trial.limits, trainer, recorder.seen)
     return recorder.final(converged, seconds)
 
 
@@ -180,6 +183,7 @@ class _Recorder(Recorder, Observer):
         super().__init__(spec, status)
         self.options, self.config = Options(**spec.options), config
         self._cache: RatingsCache | None = None
+        self.seen: SeenSteps | None = None
         self.ranks = np.empty(0, np.int64)
         self._candidates_sha256, self.elsewhere = "", False
 
@@ -308,6 +312,7 @@ class _Recorder(Recorder, Observer):
     def epoch_done(
         self, batches: EpochData, trained: EpochTrain, evaluation: Evaluation | None
     ) -> None:
+        self.seen = self.seen or SeenSteps.of(batches)
         # A repeat fills the last batch; it is no sample that was trained on.
         samples = batches.num_samples - batches.num_repeated
         line = {

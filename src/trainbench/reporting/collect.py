@@ -18,6 +18,7 @@ from trainbench.reporting import evidence, integrity
 from trainbench.reporting.records import (
     CacheDrop,
     Difference,
+    Limits,
     LogFinding,
     Phase,
     Results,
@@ -97,6 +98,7 @@ def _trial(
         system=source.mapping(trial.system),
         log=replace(log, findings=(*log.findings, *lost)) if log else None,
         load=_load(source, trial),
+        limits=source.record(trial.limits, Limits) if trial.limits.exists() else None,
         measured=measured,
     )
 

@@ -72,6 +72,26 @@ class CacheDrop:
 
 
 @dataclass(frozen=True)
+class Work:
+    """What one sample, pair or image needs at least, in operations and bytes."""
+
+    flops: float | None
+    bytes: float | None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """limits.json: what the trial's device does at best, and what its work needs of that."""
+
+    device: str | None
+    precision: str | None
+    gflop_per_s: float | None
+    gbyte_per_s: float | None
+    training: Work | None
+    evaluation: Work | None
+
+
+@dataclass(frozen=True)
 class Rule:
     """A rule under the lowest level that has it, and what it wants."""
 
@@ -167,6 +187,7 @@ class Trial:
     system: Mapping[str, Any]
     log: LogCheck | None
     load: Load | None = None
+    limits: Limits | None = None
     measured: Any = None
 
     @property

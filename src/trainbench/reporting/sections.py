@@ -39,6 +39,39 @@ class Measure:
     shown: Callable[[Any], str] = shown
 
 
+@dataclass(frozen=True)
+class Rate:
+    """How fast one kind of work went in a trial, and what bounds it.
+
+    Attributes:
+        work: in words, and the ``unit`` of which it did ``per_s`` each second.
+        flops, bytes: what one of them needs at least.
+        flops_per_s, bytes_per_s: what the machine does at best. What is not known is ``None``.
+    """
+
+    trial: int
+    work: str
+    unit: str
+    per_s: float
+    flops: float | None = None
+    bytes: float | None = None
+    flops_per_s: float | None = None
+    bytes_per_s: float | None = None
+
+    @property
+    def bounds(self) -> dict[str, float]:
+        """The rate that each of the machine's limits allows, as far as both sides are known."""
+        sides = {
+            "matrix products": (self.flops_per_s, self.flops),
+            "memory": (self.bytes_per_s, self.bytes),
+        }
+        return {
+            name: most / each
+            for name, (most, each) in sides.items()
+            if most is not None and each is not None and most > 0 and each > 0
+        }
+
+
 def logged(source: Source, trial: TrialDir, epochs: tuple[LoggedEpoch, ...]) -> Reading:
     """The epochs that a log names, and nothing else."""
     return epochs, None
@@ -58,6 +91,7 @@ class Sections:
         second: heading and field of what is drawn beside the quality.
         curve: label and values of a reference to draw with the quality; no values for none.
         speed: of the verdict box.
+        rates: of each trial, beside which stands what the machine allows.
         tables: further ones, by heading.
         figures: further ones, drawn in the report's style.
         trial_columns: further ones of results.csv.
@@ -78,6 +112,7 @@ class Sections:
     second: tuple[str, str] | None = None
     curve: Callable[[Results], tuple[str, Sequence[float]]] = lambda results: ("", ())
     speed: Callable[[Results], Answer | None] = lambda results: None
+    rates: Callable[[Results], Sequence[Rate]] = lambda results: ()
     tables: Callable[[Results], Mapping[str, Table]] = lambda results: {}
     figures: Callable[[Results], Sequence[Figure]] = lambda results: ()
     trial_columns: Callable[[Trial], Mapping[str, Any]] = lambda trial: {}

@@ -129,6 +129,7 @@ class TrialDir:
     phases = _In("phases.jsonl")  # a line per phase, on or off the clock
     machine = _In("machine.jsonl")  # a line per second: what the trial and all else took
     system = _In("system.json")  # the machine, driver, images and packages
+    limits = _In("limits.json")  # what its machine does at best, and what a sample needs
     result = _In("result.json")  # what a CNN trial measured, step by step
     cache_drop = _In("cache_drop.json")  # how the page cache was dropped, or why it was not
     model = _In("model")  # folder of the trained weights

@@ -17,9 +17,10 @@ from trainbench.bench.ncf import (
     timed,
     work_of,
 )
-from trainbench.bench.roofline import MachineLimits, Work, evaluation_work, training_work
 from trainbench.ncf import config as configs
 from trainbench.ncf.model import Geometry
+from trainbench.ncf.roofline.limits import MachineLimits
+from trainbench.ncf.roofline.work import Work, evaluation_work, training_work
 from trainbench.ncf.step import FORMS
 from trainbench.ncf.train import build
 

@@ -115,7 +115,7 @@ def test_the_page_can_be_read_by_ear(page: str) -> None:
     found = Page(page)
     assert found.all("html") == [{"lang": "en"}]
     drawings = [attrs for _, attrs in found.tags if attrs.get("role") == "img"]
-    assert len(drawings) == len(found.all("figure")) == 6
+    assert len(drawings) == len(found.all("figure")) == 7
     assert all(attrs["aria-label"] for attrs in drawings)
     for figure in re.findall(r"<figure.*?</figure>", page, flags=re.DOTALL):
         assert "<figcaption>" in figure

@@ -17,7 +17,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from trainbench.reporting.page.tables import Table
 
@@ -135,6 +135,14 @@ def time_unit(longest_s: float) -> tuple[str, float]:
     """The unit in which a time axis of that length reads best, and its seconds."""
     units = (("hours", 3_600.0), ("minutes", 60.0))
     return next((unit for unit in units if longest_s >= 10 * unit[1]), ("seconds", 1.0))
+
+
+def plain_numbers(drawn: Axes) -> None:
+    """Write the numbers of logarithmic axes out, at powers of ten."""
+    for axis in (drawn.xaxis, drawn.yaxis):
+        axis.set_major_locator(LogLocator(base=10, numticks=9))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        axis.set_minor_formatter(NullFormatter())
 
 
 def fit(drawn: Axes, *, share: bool) -> None:

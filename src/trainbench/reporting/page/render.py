@@ -30,7 +30,7 @@ from trainbench.reporting import text
 from trainbench.reporting.collect import collect
 from trainbench.reporting.compare import Comparison, compare_runs, shown_tables
 from trainbench.reporting.junit import junit
-from trainbench.reporting.page import answers, links, plots, published, tables
+from trainbench.reporting.page import answers, links, plots, published, roofline, tables
 from trainbench.reporting.published.beside import beside
 from trainbench.reporting.published.convergence import convergence
 from trainbench.reporting.records import SCHEMA_VERSION, Results, Trial
@@ -157,6 +157,7 @@ def html(
         files=files_of,
         links=links.hrefs(files_of),
         good=published.parts(results),
+        roofline=roofline.roofline(results),
     )
 
 
@@ -164,7 +165,8 @@ def markdown(results: Results, comparison: Comparison | None = None) -> str:
     """The page's Markdown twin, without drawings."""
     page = environment(escape=False).get_template("page.md.j2")
     good = published.parts(results, drawn=False)
-    return page.render(_context(results, comparison), good=good)
+    beside = roofline.roofline(results, drawn=False)
+    return page.render(_context(results, comparison), good=good, roofline=beside)
 
 
 def step_summary(page: str, limit: int = SUMMARY_LIMIT) -> str:
