@@ -37,7 +37,7 @@ cd "$HERE"
 # shellcheck source=scripts/environment.sh
 source scripts/environment.sh
 
-make_environment .venv requirements.lock
+make_environment .venv requirements.lock 13
 install_project
 export PYTHONPATH=$HERE/src:$HERE/scripts
 if [[ ${1:-} == --errors ]]; then exec .venv/bin/python -m docs_site errors; fi

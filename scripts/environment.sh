@@ -24,34 +24,55 @@ apt_install() {
     -y -qq --no-install-recommends "$@" >/dev/null
 }
 
-# The caller's own python3 where it is a supported one.
+# The caller's own python3 unless it is newer than 3.NEWEST; then another one that is not, if there
+# is one.
 find_python() {
-  local name
-  for name in python3 python3.13 python3.12 python3.11 python3.10; do
-    if "$name" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' \
-      2>/dev/null; then
-      command -v "$name"
-      return
-    fi
+  local newest=$1 name limit
+  for limit in "$newest" 99; do
+    for name in python3 python3.13 python3.12 python3.11 python3.10; do
+      if "$name" -c "import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, $limit))" \
+        2>/dev/null; then
+        command -v "$name"
+        return
+      fi
+    done
   done
-  fail 6 "no Python 3.10 to 3.13 found: install python3 and python3-venv"
+  fail 6 "no Python 3.10 or later found: install python3 and python3-venv"
 }
 
-# make_environment DIR REQUIREMENTS: installs again only when the requirements have changed.
+# Published as source code alone; of all else only a wheel will do, since a source of TensorFlow or
+# NumPy would be compiled for hours, or fail with pages of text.
+readonly SOURCE_ALONE=popper,docopt,dockerpty
+readonly PIP_INSTALL=(-m pip install -qq --disable-pip-version-check --require-hashes --no-deps
+  --only-binary ":all:" --no-binary "$SOURCE_ALONE")
+
+# make_environment DIR REQUIREMENTS [NEWEST]: installs again only when the requirements, or the
+# system's Python, have changed. NEWEST: Python 3.NEWEST is the last for which all have wheels.
 make_environment() {
-  local folder=$1 requirements=$2 python wanted
+  local folder=$1 requirements=$2 newest=${3:-99} python wanted made
   wanted=$(sha256sum <"$requirements")
+  if [[ -e $folder/.installed ]] && ! "$folder/bin/python" -c 'import pip' 2>/dev/null; then
+    rm -rf "$folder"
+  fi
   [[ $(cat "$folder/.installed" 2>/dev/null) == "$wanted" ]] && return
-  python=$(find_python) || exit
+  python=$(find_python "$newest") || exit
+  made=$([[ -e $folder ]] || echo yes)
   say "setting up $folder from $requirements ($("$python" --version))"
   if [[ ! -x $folder/bin/python ]] && ! "$python" -m venv "$folder" >/dev/null 2>&1; then
     rm -rf "$folder"
     apt_install python3-venv
-    "$(find_python)" -m venv "$folder"
+    "$(find_python "$newest")" -m venv "$folder"
   fi
   # A resolver has nothing to resolve here: every package is pinned, and by hash.
-  "$folder/bin/python" -m pip install -qq --disable-pip-version-check --require-hashes --no-deps \
-    -r "$requirements" || fail 6 "$folder: pip could not install $requirements (see above)"
+  if ! "$folder/bin/python" "${PIP_INSTALL[@]}" -r "$requirements"; then
+    python="$("$folder/bin/python" --version) on $(uname -m)"
+    wanted=$(without_wheel "$folder" "$requirements")
+    [[ -n $wanted ]] || fail 6 "$folder: pip could not install $requirements (see above)"
+    # For the Python that is installed next.
+    [[ -z $made ]] || rm -rf "$folder"
+    fail 6 "$python: no wheel of$wanted; wanted Python 3.10 to 3.13 on x86_64 or aarch64" \
+      "(python scripts/wheels.py lists them)"
+  fi
   # Also where the caller forbids bytecode: TensorFlow's import then takes 6 s instead of 10 s, and
   # the tests start it a hundred times. Some packages contain files for other Pythons; errors in
   # those do not matter.
@@ -70,3 +91,18 @@ install_project() {
   echo "$wanted" >.venv/.project
 }
 
+# The packages that the index has, and no wheel of them for this Python and processor.
+without_wheel() {
+  local folder=$1 rest said name
+  rest=$(mktemp)
+  cp "$2" "$rest"
+  while ! said=$("$folder/bin/python" "${PIP_INSTALL[@]}" --dry-run -r "$rest" 2>&1); do
+    name=$(sed -n 's/^ERROR: No matching distribution found for \([^ ]*\).*/\1/p' <<<"$said")
+    [[ -n $name ]] || break
+    echo -n " $name"
+    # The package's line, and those of its hashes.
+    awk -v name="$name" '/^[^ ]/ { skip = ($1 == name) } !skip' "$rest" >"$rest.less"
+    mv "$rest.less" "$rest"
+  done
+  rm -f "$rest"
+}

@@ -27,7 +27,8 @@ source scripts/environment.sh
 main() {
   case ${1:-} in -h | --help) usage; exit 0 ;; esac
   command -v git >/dev/null || apt_install git
-  make_environment .venv requirements.lock
+  # TensorFlow has no wheel for a later Python.
+  make_environment .venv requirements.lock 13
   install_project
   case ${1:-} in
     --lint) lint ;;
@@ -37,7 +38,12 @@ main() {
 }
 
 lint() {
-  check shellcheck .venv/bin/shellcheck -x ./*.sh scripts/*.sh examples/*/*.sh .ci/run
+  local shellcheck=.venv/bin/shellcheck
+  if [[ ! -x $shellcheck ]]; then
+    shellcheck=shellcheck
+    command -v shellcheck >/dev/null || apt_install shellcheck
+  fi
+  check shellcheck "$shellcheck" -x ./*.sh scripts/*.sh examples/*/*.sh .ci/run
   check "ruff check" .venv/bin/ruff check --quiet
   check "ruff format" .venv/bin/ruff format --check --quiet
   check mypy .venv/bin/mypy

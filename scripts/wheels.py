@@ -54,25 +54,25 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--machine", action="append", choices=MACHINES)
     asked = parser.parse_args(arguments)
     for file in asked.files:
+        of_images = Path(file).is_relative_to("containers")
+        pythons = asked.python or (IN_IMAGES if of_images else PYTHONS)
         try:
-            packages = published(file)
+            packages = published(file, oldest=pythons[0])
         except subprocess.CalledProcessError as error:
             print(f"{file}: {error.stderr.strip()}", file=sys.stderr)
             return 1
         for machine in asked.machine or MACHINES:
-            images = Path(file).is_relative_to("containers")
-            for python in asked.python or (IN_IMAGES if images else PYTHONS):
+            for python in pythons:
                 print(f"{file}, Python {python}, {machine}: {said(packages, python, machine)}")
     return 0
 
 
-def published(file: str) -> list[dict[str, Any]]:
+def published(file: str, *, oldest: str) -> list[dict[str, Any]]:
     """The pinned packages of ``file`` with the names of all their files (a pylock.toml)."""
     uv = Path(sysconfig.get_path("scripts")) / "uv"
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "pylock.toml"
         command = [uv, "pip", "compile", "--quiet", "--universal", "--no-deps"]
-        oldest = IN_IMAGES[0] if Path(file).is_relative_to("containers") else PYTHONS[0]
         options = ["--python-version", oldest, "--format", "pylock.toml", "--output-file", target]
         subprocess.run(
             [*command, *options, CHECKOUT / file], check=True, capture_output=True, text=True

@@ -196,6 +196,92 @@ def test_run_says_where_the_report_is(run: Run, tmp_path: Path) -> None:
     assert f"report: {report}" in output
 
 
+# --- environments: Pythons that are fakes
+
+FAKE_PYTHON = """case "$*" in
+  --version) echo "Python 3.$MINOR.1" ;;
+  *sys.version_info*) limit="${2##*(3, }"; [ $MINOR -le ${limit%%)*} ] ;;
+  *"import pip"*) [ ! -e "$(dirname $0)/../upgraded" ] ;;
+  "-m venv "*) mkdir -p $3/bin; sed "s/^MINOR=.*/MINOR=$MINOR/" "$0" > $3/bin/python
+               chmod +x $3/bin/python ;;
+  *"pip install"*)
+    echo "$0 3.$MINOR: $*" >> $STATE/calls
+    for last; do :; done
+    for name in $WITHOUT; do
+      grep -q "^$name==" "$last" && [ $MINOR -gt 13 ] &&
+        echo "ERROR: No matching distribution found for $name==1" >&2 && exit 1
+    done ;;
+esac
+exit $?"""
+
+
+@pytest.fixture
+def setup(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Makes the environment ``made`` on a machine that has these Pythons: name to minor."""
+    (tmp_path / "requirements.txt").write_text(
+        "".join(f"{name}==1 \\\n    --hash=sha256:00\n" for name in ("big", "small", "other"))
+    )
+
+    def run(pythons: dict[str, int], without: str = "") -> subprocess.CompletedProcess[str]:
+        fakes = tmp_path / "bin"
+        shutil.rmtree(fakes, ignore_errors=True)
+        fakes.mkdir()
+        for name, minor in pythons.items():
+            (fakes / name).write_text(f"#!/bin/bash\nMINOR={minor}\n{FAKE_PYTHON}\n")
+            (fakes / name).chmod(0o755)
+        programs = ("bash", "awk", "cat", "chmod", "cp", "date", "dirname", "grep", "mkdir")
+        for name in (*programs, "mktemp", "mv", "rm", "sed", "sha256sum", "uname"):
+            found = shutil.which(name)
+            assert found
+            (fakes / name).symlink_to(found)
+        script = f"source {CHECKOUT}/scripts/environment.sh; make_environment made"
+        return subprocess.run(
+            [fakes / "bash", "-euc", f"{script} requirements.txt 13"],
+            cwd=tmp_path,
+            env={"PATH": str(fakes), "STATE": str(tmp_path), "WITHOUT": without},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_python_with_all_wheels_is_taken_before_a_newer_one(
+    setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    assert setup({"python3": 14, "python3.12": 12}).returncode == 0
+    assert " 3.12: " in calls(tmp_path)[0]
+
+
+def test_a_newer_python_is_tried_where_there_is_no_other(
+    setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    assert setup({"python3": 14}).returncode == 0
+    assert "--only-binary :all:" in calls(tmp_path)[0]
+
+
+def test_packages_without_a_wheel_are_named_and_the_environment_is_not_left(
+    setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    done = setup({"python3": 14}, without="big other")
+    assert done.returncode == 6
+    assert "error: Python 3.14.1 on" in done.stderr
+    assert "no wheel of big==1 other==1; wanted Python 3.10 to 3.13" in done.stderr
+    assert not (tmp_path / "made").exists()
+
+
+def test_after_an_upgrade_of_the_systems_python_the_environment_is_made_anew(
+    setup: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
+) -> None:
+    for _ in range(2):
+        assert setup({"python3": 11}).returncode == 0
+    assert len(calls(tmp_path)) == 1
+    (tmp_path / "made" / "upgraded").touch()
+    assert setup({"python3": 13}).returncode == 0
+    assert " 3.13: " in calls(tmp_path)[1]
+
+
 def test_a_stopped_registry_leaves_the_other_settings_of_docker(tmp_path: Path) -> None:
     """An empty list of mirrors stays: without one the daemon keeps its mirrors on a reload."""
     for name, body in {"id": "echo 0", "docker": "exit 1"}.items():
