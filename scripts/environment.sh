@@ -70,8 +70,8 @@ make_environment() {
     [[ -n $wanted ]] || fail 6 "$folder: pip could not install $requirements (see above)"
     # For the Python that is installed next.
     [[ -z $made ]] || rm -rf "$folder"
-    fail 6 "$python: no wheel of$wanted; wanted Python 3.10 to 3.13 on x86_64 or aarch64" \
-      "(python scripts/wheels.py lists them)"
+    fail 6 "$python: no wheel of$wanted; install a Python of 3.10 to 3.13" \
+      "(docs/environments.md has those that were tried)"
   fi
   # Also where the caller forbids bytecode: TensorFlow's import then takes 6 s instead of 10 s, and
   # the tests start it a hundred times. Some packages contain files for other Pythons; errors in
