@@ -124,7 +124,11 @@ def _anchor(code: int, entry: dict[str, Any]) -> str:
 def _outside(told: dict[str, Any], shown: Shown) -> str:
     items = [shown(text, do) for text, do in told["outside"].items()]
     return "\n\n".join(
-        ["## From Popper, Docker and the system, and warnings of a run", "\n".join(items)]
+        [
+            "## Errors of other programs, and warnings",
+            "### Popper, Docker, the system",
+            "\n".join(items),
+        ]
     )
 
 
@@ -142,7 +146,7 @@ def _areas(found: list[Message], told: dict[str, str], shown: Shown) -> list[str
 
 
 def _section(text: str, do: str) -> str:
-    return f"##### `{text}`\n" + (f"\n{do.strip()}\n" if do else "")
+    return f"#### `{text}`\n" + (f"\n{do.strip()}\n" if do else "")
 
 
 def _item(text: str, do: str) -> str:

@@ -109,7 +109,7 @@ def _nested(text: str) -> str:
 
 def _terms(text: str) -> str:
     """The list of terms as sections, which the search finds by their titles."""
-    return _TERM.sub(r"\n##### \1\2\n\n", text).replace("\n  ", "\n")
+    return _TERM.sub(r"\n### \1\2\n\n", text).replace("\n  ", "\n")
 
 
 def _page_of(path: Path) -> Path:
