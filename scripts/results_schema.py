@@ -1,4 +1,6 @@
-"""Writes results.schema.json from the records that results.json holds.
+"""Writes results.schema.json and logs.schema.json from the records that results.json holds.
+
+The first is of a run, the second of logs that arrived (``report PATH...``).
 
 Usage: python scripts/results_schema.py
 
@@ -22,6 +24,9 @@ from trainbench.compliance.statistic import UNVERIFIED
 from trainbench.image_classification import report as images_report
 from trainbench.machine.load import Load
 from trainbench.ncf import report as ncf_report
+from trainbench.reporting.arrivals import review
+from trainbench.reporting.arrivals.facts import Fact
+from trainbench.reporting.arrivals.write import KIND
 from trainbench.reporting.compare import Comparison, Outcome, Pair, Setting
 from trainbench.reporting.published.beside import Beside
 from trainbench.reporting.published.convergence import Convergence, SystemTest
@@ -46,6 +51,7 @@ from trainbench.reporting.verdict import Verdict
 from trainbench.trials.status import Degradation
 
 FILE = Path(__file__).parents[1] / "src" / "trainbench" / "reporting" / "results.schema.json"
+LOGS_FILE = FILE.with_name("logs.schema.json")
 LINE = 100
 NUMBER = {"type": ["number", "null"]}
 
@@ -129,6 +135,44 @@ SAID: dict[str, dict[str, str]] = {
         "elapsed_s": "Seconds since run_start.",
     },
     "NcfStatus": {"initial_hit_rate": "HR@10 of the untrained model."},
+    "Fact": {
+        "unit": "Of the value; empty for a count or a text.",
+        "source": "The tag that says it, or the number of the line that prints it.",
+        "lowest": "The other end of a value that changes in the run, as of a learning rate.",
+    },
+    "LogRecord": {
+        "file": "Its name with those of the folders and archives that it lies in.",
+        "set": "Name of the set of runs that it belongs to.",
+        "round": "v0.5, or later: no rule of v0.5 judges such a log.",
+        "sha256": "Of the unpacked file.",
+        "damage": "Why its file could not be read to the end; empty if it was.",
+        "converged": "Whether the quality reached the target of the same log; of a later round, "
+        "what run_stop claims.",
+        "success": "What run_stop claims.",
+        "epoch_of_target": "The first epoch, as the log numbers it, at the target.",
+        "levels": "The highest level that it passes, by version of the v0.5 checker; 0 for none.",
+        "strict_findings": "null where there are no strict rules for its benchmark.",
+        "facts": "Settings and times, by name; what the log does not say is not there.",
+    },
+    "SetRecord": {
+        "logs": "Their files, by the numbers in their names.",
+        "score": "The v0.5 statistic; null of other rounds and unknown benchmarks.",
+        "logged": "What the logs say of hyperparameters, sizes and target, each value once.",
+    },
+    "SideBySide": {
+        "sets": "Names of the sets; the values of every row are in this order.",
+    },
+    "Row": {"values": "null where no log says it; a list where the logs of a set differ."},
+    "Duplicate": {"same_as": "The log that has the same content; the duplicate is in no set."},
+    "Unread": {"ignored": "Whether it is a link or no file, which is only named."},
+    "ReviewVerdict": {
+        "exit_code": "0 ok; 3 a log is damaged or cannot be read, 5 one breaks level 2, 4 a set "
+        "has no run that reached its target.",
+        "converged": "Logs whose run reached its target.",
+        "compliant": "Logs of v0.5 that pass level 2 with both checkers.",
+        "judged": "Logs of v0.5.",
+        "unread": "Files that are damaged or cannot be read.",
+    },
     "Load": {
         "samples": "Seconds that were looked at while the clock ran.",
         "busy_samples": "Those in which others took more than an idle machine's daemons do.",
@@ -427,6 +471,45 @@ def schema() -> dict[str, Any]:
     }
 
 
+def logs_schema() -> dict[str, Any]:
+    """The schema of a review of logs."""
+    kinds = (
+        *(Beside, Convergence, Fact, LogFinding, PublishedResult, Score, SystemTest),
+        *(review.Duplicate, review.LogRecord, review.Row, review.SetRecord, review.SideBySide),
+        review.Unread,
+    )
+    found = {
+        "schema_version": {"const": SCHEMA_VERSION},
+        "kind": {"const": KIND},
+        "note": {"const": UNVERIFIED},
+        "verdict": ref("ReviewVerdict"),
+        "logs": array("LogRecord"),
+        "sets": array("SetRecord"),
+        "comparison": {
+            "description": "The sets of each benchmark side by side.",
+            **array("SideBySide"),
+        },
+        "duplicates": array("Duplicate"),
+        "unread": array("Unread"),
+        "others": strings("Files that are no logs."),
+    }
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": f"trainbench results.json of logs, version {SCHEMA_VERSION}",
+        "description": "What the report of logs that arrived holds. null means that no log says "
+        "it. Times ending in _unix_s are seconds since 1970, others ending in _s are durations in "
+        "seconds.",
+        "type": "object",
+        "properties": found,
+        "required": sorted(found),
+        "additionalProperties": False,
+        "$defs": {
+            **{kind.__name__: definition(kind) for kind in kinds},
+            "ReviewVerdict": definition(review.Verdict, "ReviewVerdict"),
+        },
+    }
+
+
 def _where(benchmark: str, then: dict[str, Any]) -> dict[str, Any]:
     return {
         "if": {"properties": {"benchmark": {"const": benchmark}}},
@@ -450,5 +533,6 @@ def text(value: Any, indent: int = 0, before: int = 0) -> str:
 
 
 if __name__ == "__main__":
-    FILE.write_text(text(schema()) + "\n")
-    print(f"wrote {FILE}")
+    for file, made in ((FILE, schema()), (LOGS_FILE, logs_schema())):
+        file.write_text(text(made) + "\n")
+        print(f"wrote {file}")

@@ -6,7 +6,7 @@ The containers run one step each; ``trainbench pipeline`` runs all of them in on
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,7 @@ def report(
     with recorded_of(run, "report") as step:
         files = write_report(run, out, benchmark=benchmark_of(run), compare=compare)
         if summary is not None:
-            with open(summary, "a", encoding="utf-8", newline="\n") as page:
-                page.write(step_summary(files.markdown.read_text(encoding="utf-8")))
+            _append(summary, step_summary(files.markdown.read_text(encoding="utf-8")))
         step.exit_code = files.exit_code
     for sentence in files.compliance:
         log_line(f"report: {sentence}")
@@ -149,6 +148,30 @@ def export_scalars(runs: Iterable[RunDir], folder: Path) -> None:
     for run in runs:
         for path in export(run, folder, benchmark=benchmark_of(run)):
             log_line(f"report: {path}")
+
+
+def review(paths: Sequence[Path], *, out: Path, summary: Path | None = None) -> int:
+    """Write the report of the logs that are in ``paths`` into ``out``; the verdict's exit code."""
+    from trainbench.reporting.arrivals.write import write_review
+    from trainbench.reporting.page.render import step_summary
+
+    files = write_review(paths, out)
+    if summary is not None:
+        _append(summary, step_summary(files.markdown.read_text(encoding="utf-8")))
+    log_line(f"report: {files.headline}")
+    log_line(f"report: {files.html}")
+    return files.exit_code
+
+
+def _append(summary: Path, page: str) -> None:
+    with open(summary, "a", encoding="utf-8", newline="\n") as file:
+        file.write(page)
+
+
+def is_run(path: Path) -> bool:
+    """Whether ``path`` is the folder of a run, with or without its record."""
+    run = RunDir(path)
+    return run.run_file.is_file() or (path.is_dir() and bool(run.trials))
 
 
 def existing_run(path: Path) -> RunDir:

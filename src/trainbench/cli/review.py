@@ -94,6 +94,9 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
 
 
 @click.command("report")
+@click.argument(
+    "paths", nargs=-1, metavar="[PATH]...", type=click.Path(path_type=Path, exists=True)
+)
 @DATA_DIR
 @click.option(
     "--run",
@@ -103,7 +106,9 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
     help="The run's folder (default: the newest); more than one are compared.",
 )
 @click.option(
-    "--out", type=FOLDER, help="Write the report into this folder. Default: the run's own."
+    "--out",
+    type=FOLDER,
+    help="Write the report into this folder. Default: the run's own; of logs, ./report.",
 )
 @click.option(
     "--summary",
@@ -124,6 +129,7 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
 )
 @needs(*extras.REPORT)
 def report(
+    paths: tuple[Path, ...],
     data_dir: Path,
     run_paths: tuple[Path, ...],
     out: Path | None,
@@ -131,13 +137,23 @@ def report(
     tensorboard: Path | None,
     host_data_dir: Path | None,
 ) -> int:
-    """Write the report of a run; the exit code is the run's verdict.
+    """Write the report of a run, or of the logs in PATH...; the exit code is the verdict.
 
-    Stitched logs alone (results/<system>/<benchmark>/result_<i>.txt) are enough.
+    PATH is a run's folder, or whatever logs arrive in: a folder, a log, plain or compressed, a zip
+    or tar archive, of any submitters and benchmarks of v0.5. Their exit code: 3 a log cannot be
+    read, 5 one breaks level 2, 4 a set of runs did not reach its target. Stitched logs of a run
+    alone (results/<system>/<benchmark>/result_<i>.txt) are enough for --run.
     """
-    first, *others = [RunDir(path.resolve()) for path in run_paths or (DataDir(data_dir).latest,)]
+    if paths and run_paths:
+        raise click.UsageError("PATH and --run both name what the report is of; leave one out")
     if tensorboard is not None:
         extras.require("tensorboardX")
+    if paths and not all(map(pipeline.is_run, paths)):
+        if tensorboard is not None:
+            raise click.UsageError("--tensorboard: PATH has logs alone; name the folder of a run")
+        return pipeline.review(paths, out=out or Path("report"), summary=summary)
+    chosen = paths or run_paths or (DataDir(data_dir).latest,)
+    first, *others = [RunDir(path.resolve()) for path in chosen]
     code = pipeline.report(
         first, out=out, compare=tuple(others), summary=summary, host_data_dir=host_data_dir
     )

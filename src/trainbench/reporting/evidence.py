@@ -14,12 +14,18 @@ from trainbench.compliance.event import Event, Finding, Line, excerpt
 from trainbench.compliance.hyperparameters import hyperparameters
 from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import read_lines
-from trainbench.compliance.reading import CHECKERS, TOOLS_CHECKER, read, result_logs
+from trainbench.compliance.reading import (
+    CHECKERS,
+    NEWEST_CHECKER,
+    TOOLS_CHECKER,
+    read,
+    result_logs,
+)
 from trainbench.compliance.rules.cross_log import SET_RULES, check_set
 from trainbench.compliance.rules.levels import LEVELS, described, ruleset
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.tags import resnet as resnet_tags
-from trainbench.compliance.two_clocks import of_log, times
+from trainbench.compliance.two_clocks import Clocks, of_log, times
 from trainbench.files import fill, is_own_file, is_own_folder, sha256_of
 from trainbench.reporting.records import LogCheck, LogFinding, LoggedEpoch, Rule, Score
 from trainbench.trials.paths import RunDir
@@ -59,14 +65,15 @@ def evidence(run: RunDir, system: str | None, missing: list[str], benchmark: str
     of_set = check_set({f"result_{index}.txt": log for index, log in events.items()})
     return Evidence(
         logs=logs,
-        epochs={index: tuple(_epochs(log)) for index, log in events.items()},
+        epochs={index: tuple(logged_epochs(log)) for index, log in events.items()},
         logged=hyperparameters(events.values()),
-        set_findings=tuple(_with_context(finding, []) for finding in of_set),
+        set_findings=tuple(with_context(finding, []) for finding in of_set),
         score=_score(folder, benchmark) if logs else None,
     )
 
 
-def _epochs(events: Sequence[Event]) -> Iterable[LoggedEpoch]:
+def logged_epochs(events: Sequence[Event]) -> Iterable[LoggedEpoch]:
+    """What a log says of each evaluation."""
     start = outcome(events).run_start_unix_s
     for event in _evaluations(events):
         unix_s = float(event.time)
@@ -88,31 +95,57 @@ def results_folder(run: RunDir, system: str | None, benchmark: str) -> Path:
 
 def check_log(path: Path, name: str) -> tuple[LogCheck, Sequence[Event]]:
     """Which rules of any level and checker the log at ``path`` breaks, and what it contains."""
-    lines = list(read_lines(path))
+    checked = check_lines(list(read_lines(path)), name, sha256_of(path), of_log(path))
+    return checked.log, checked.events
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A log checked, the events that tell its outcome, and the findings of each checker alone."""
+
+    log: LogCheck
+    events: Sequence[Event]
+    by_checker: Mapping[str, Sequence[Finding]]
+
+
+def check_lines(
+    lines: Sequence[Line | Finding],
+    name: str,
+    sha256: str,
+    clocks: Clocks | None = None,
+    *,
+    prefixed: bool = False,
+) -> Checked:
+    """The judgement of the lines of a log that is called ``name``.
+
+    With ``prefixed``, what the later checker reads tells the outcome where the earlier one, which
+    wants its token at the beginning of a line, reads nothing.
+    """
     logs = {checker: read(lines, checker) for checker in CHECKERS}
     events = logs[TOOLS_CHECKER].told
-    run = outcome(events)
+    if prefixed and not events:
+        events = logs[NEWEST_CHECKER].told
     known = [line for line in lines if isinstance(line, Line)]
-    clocks = of_log(path)
     shown = times(events, clocks)
-    found = dict.fromkeys(
-        finding
+    run = outcome(events)
+    by_checker = {
+        checker: check_reading(log, ruleset(LEVELS[-1], checker=checker), clocks)
         for checker, log in logs.items()
-        for finding in check_reading(log, ruleset(LEVELS[-1], checker=checker), clocks)
-    )
+    }
+    found = dict.fromkeys(f for findings in by_checker.values() for f in findings)
     judged = _copied(
         LogCheck,
         run,
         file=name,
-        sha256=sha256_of(path),
+        sha256=sha256,
         monotonic_time_s=shown.monotonic_s,
         clocks_agree=shown.agree,
         benchmark=events[0].benchmark if events else None,
         seed=run.seed or _random_seed(events),
         degraded=tuple(dict.fromkeys(_degraded(events))),
-        findings=tuple(_with_context(finding, known) for finding in found),
+        findings=tuple(with_context(finding, known) for finding in found),
     )
-    return judged, events
+    return Checked(judged, events, by_checker)
 
 
 def _random_seed(events: Sequence[Event]) -> str | None:
@@ -161,12 +194,17 @@ def _recorded(findings: Any) -> Iterable[LogFinding]:
 
 
 def _score(folder: Path, benchmark: str) -> Score:
-    found = scoring.score(folder, benchmark=benchmark, verifier=False)
+    return score_record(scoring.score(folder, benchmark=benchmark, verifier=False))
+
+
+def score_record(found: scoring.Score) -> Score:
+    """A statistic as the report has it."""
     interval = (found.interval.low, found.interval.high) if found.interval else None
     return _copied(Score, found, runs=len(found.runs), interval_s=interval)
 
 
-def _with_context(finding: Finding, lines: list[Line]) -> LogFinding:
+def with_context(finding: Finding, lines: Sequence[Line]) -> LogFinding:
+    """A finding as the report has it, with the lines around it."""
     context = _context(finding, lines)
     return _copied(LogFinding, finding, level=level_of(finding.rule), excerpt=context)
 
@@ -177,7 +215,7 @@ def _copied(kind: type[_Record], source: Any, **own: Any) -> _Record:
     return kind(**shared, **own)
 
 
-def _context(finding: Finding, lines: list[Line]) -> tuple[tuple[int, str], ...]:
+def _context(finding: Finding, lines: Sequence[Line]) -> tuple[tuple[int, str], ...]:
     """The line that was found with its neighbours, each with its number; empty for a whole log."""
     if finding.line_number is None:
         return ()

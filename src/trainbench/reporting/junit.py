@@ -6,7 +6,7 @@ failure: what was found in it and does not count is ``skipped``, with the reason
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from xml.etree import ElementTree as ET
@@ -42,11 +42,25 @@ def junit(results: Results) -> str:
     if any(trial.log for trial in results.trials):
         suites |= {f"level {level}": list(_level(results, level)) for level in LEVELS}
         suites["records"] = list(_records(results))
-    cases = [case for suite in suites.values() for case in suite]
-    root = ET.Element("testsuites", {"name": f"trainbench {results.benchmark.name}"})
-    _count(root, cases)
-    for name, suite in suites.items():
-        _suite(root, results, name, suite)
+    name = results.benchmark.name
+    return suites_text(f"trainbench {name}", name, suites, results.run.created_unix_s)
+
+
+def suites_text(
+    title: str,
+    prefix: str,
+    suites: Mapping[str, Sequence[Case]],
+    created_unix_s: float | None = None,
+) -> str:
+    """The suites by name as JUnit's XML; the class of a case is ``prefix`` and its suite."""
+    root = ET.Element("testsuites", {"name": title})
+    _count(root, [case for suite in suites.values() for case in suite])
+    for name, cases in suites.items():
+        suite = _suite(root, prefix, name, cases)
+        if created_unix_s is not None and 0 <= created_unix_s < 4e9:
+            # UTC without a zone, as the format has it.
+            at = datetime.fromtimestamp(created_unix_s, timezone.utc)
+            suite.set("timestamp", at.strftime("%Y-%m-%dT%H:%M:%S"))
     ET.indent(root)
     return '<?xml version="1.0" encoding="utf-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -119,25 +133,21 @@ def _reason(settings: Sequence[str], said: str) -> str:
     return f"strict rules do not change the exit code: {said}"
 
 
-def _suite(root: ET.Element, results: Results, name: str, cases: Sequence[Case]) -> None:
+def _suite(root: ET.Element, prefix: str, name: str, cases: Sequence[Case]) -> ET.Element:
     suite = ET.SubElement(root, "testsuite", name=name)
     _count(suite, cases)
-    created = results.run.created_unix_s
-    if created is not None and 0 <= created < 4e9:
-        # UTC without a zone, as the format has it.
-        at = datetime.fromtimestamp(created, timezone.utc)
-        suite.set("timestamp", at.strftime("%Y-%m-%dT%H:%M:%S"))
     for case in cases:
         element = ET.SubElement(
             suite,
             "testcase",
-            classname=f"{results.benchmark.name}.{name}",
+            classname=f"{prefix}.{name}",
             name=case.name,
             time=f"{case.time_s:.3f}",
         )
         if case.outcome:
             outcome = ET.SubElement(element, case.outcome, message=visible(case.message))
             outcome.text = visible(case.detail)
+    return suite
 
 
 def _count(element: ET.Element, cases: Sequence[Case]) -> None:

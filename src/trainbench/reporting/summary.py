@@ -49,7 +49,7 @@ def summary(results: Results) -> Summary:
             _rules("Strict rules", "strict", results),
             *([speed] if speed else ()),
         ),
-        score=_score(results),
+        score=statistic_sentences(results),
         compliance=tuple(_compliance(results)),
     )
 
@@ -122,7 +122,7 @@ def _rules(question: str, level: str, results: Results) -> Answer:
     return Answer(question, f"{plural(len(groups), 'rule')} broken", detail, broken)
 
 
-def _score(results: Results) -> tuple[str, ...]:
+def statistic_sentences(results: Results) -> tuple[str, ...]:
     """What the logs of all trials together come to, and what is missing for the rules."""
     sentences = [f"{name} was cut off and started anew." for name in results.set_aside]
     score = results.score

@@ -12,3 +12,4 @@ def test_the_published_schema_is_that_of_the_records() -> None:
     assert script["FILE"].read_text() == script["text"](script["schema"]()) + "\n", (
         "run python scripts/results_schema.py"
     )
+    assert script["LOGS_FILE"].read_text() == script["text"](script["logs_schema"]()) + "\n"

@@ -89,6 +89,37 @@ def _said(text: str) -> tuple[str, tuple[Any, float]] | None:
     return None
 
 
+def told(lines: Iterable[Line | Finding]) -> tuple[Event, ...]:
+    """What a log of a later round says of its run, in the order of the file and the terms of v0.5.
+
+    What cannot be read is left out: the rules of the round are ``mlperf_logging``'s.
+    """
+    known = (line for line in lines if isinstance(line, Line))
+    return tuple(filter(None, map(_event, known)))
+
+
+def _event(line: Line) -> Event | None:
+    text = line.text
+    if mllog.TOKEN in text:
+        found = mllog.parse_line(text, line.number)
+    elif v05.TOKEN in text:
+        found = v05.parse_line(text[text.rfind(v05.TOKEN) :], line.number)
+    else:
+        return _in_seconds(line)
+    return found if isinstance(found, Event) else None
+
+
+def _in_seconds(line: Line) -> Event | None:
+    """A line of 0.6: ``:::MLL TIME key: {"value": ..., "metadata": {...}}``."""
+    match = _SECONDS_LINE.search(line.text)
+    with contextlib.suppress(ValueError, AttributeError, TypeError, ArithmeticError):
+        if match and float(match[1]) >= 0:
+            said = parse_json(match[3], float)
+            metadata = said.get("metadata") or {}
+            return mllog.event(match[2], said.get("value"), dict(metadata), match[1], line)
+    return None
+
+
 @dataclass(frozen=True)
 class LaterScore:
     """The score of a folder by the rules of a round, in seconds.

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from importlib import import_module
 from typing import Any
@@ -55,14 +55,19 @@ def parse_line(text: str, number: int = 0) -> Event | Finding:
     except (ValueError, KeyError, TypeError, ArithmeticError) as error:
         found = f"no MLLOG entry ({type(error).__name__}: {error})"
         return unreadable(text, number, found, "JSON with time_ms, key, value and metadata")
+    return event(key, entry.get("value"), metadata, timestamp, Line(number, text))
+
+
+def event(key: str, value: Any, metadata: Mapping[str, Any], timestamp: str, source: Line) -> Event:
+    """What a line of a later dialect says, in the terms of v0.5."""
     tag = _V05_TAGS.get(key, key)
     return Event(
         key=tag,
-        value=_v05_value(tag, entry.get("value"), metadata),
+        value=_v05_value(tag, value, metadata),
         timestamp=timestamp,
         file=str(metadata.get("file", "unknown")),
         line=metadata["lineno"] if isinstance(metadata.get("lineno"), int) else 0,
-        source=Line(number, text),
+        source=source,
     )
 
 
@@ -123,7 +128,7 @@ def _modern_value(event: Event) -> tuple[Any, dict[str, Any]]:
     return value, {}
 
 
-def _v05_value(tag: str, value: Any, metadata: dict[str, Any]) -> Any:
+def _v05_value(tag: str, value: Any, metadata: Mapping[str, Any]) -> Any:
     epoch = metadata.get("epoch_num")
     if tag == tags.RUN_STOP and "status" in metadata:
         return {"success": metadata["status"] == "success"}

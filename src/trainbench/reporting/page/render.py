@@ -68,7 +68,7 @@ class ReportFiles:
 
 
 @contextmanager
-def _collecting_later() -> Iterator[None]:
+def collecting_later() -> Iterator[None]:
     """A report makes millions of records and few cycles: looking for these is a seventh of it."""
     enabled = gc.isenabled()
     gc.disable()
@@ -79,7 +79,7 @@ def _collecting_later() -> Iterator[None]:
             gc.enable()
 
 
-@_collecting_later()
+@collecting_later()
 def write_report(
     run: RunDir, out: Path | None = None, *, benchmark: Benchmark, compare: Sequence[RunDir] = ()
 ) -> ReportFiles:
@@ -226,15 +226,15 @@ def results_csv(results: Results) -> str:
                 "log_sha256": log.sha256 if log else None,
             }
         )
-    return _csv_text(rows)
+    return csv_text(rows)
 
 
 def epochs_csv(results: Results) -> str:
     """One row per epoch of every trial."""
-    return _csv_text([{"trial": t.index, **vars(e)} for t in results.trials for e in t.epochs])
+    return csv_text([{"trial": t.index, **vars(e)} for t in results.trials for e in t.epochs])
 
 
-def _csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
+def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:
     """``rows`` as CSV under a heading of the first row's keys; empty where there are none."""
     if not rows:
         return ""

@@ -32,6 +32,8 @@ def beside(run: Results) -> Beside:
     why_not = task.reasons(run)
     if not why_not and own_s is None:
         why_not = ("no run reached the target",)
+    if not why_not and own_s is not None and own_s <= 0:
+        why_not = (f"the time to train is {own_s:g} s, which cannot be",)
     rows = [] if why_not else [r for r in results() if r.benchmark == run.benchmark.name]
     return Beside(why_not, own_s, own_is, tuple(sorted(rows, key=lambda row: row.score_s)))
 

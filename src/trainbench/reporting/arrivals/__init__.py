@@ -1,0 +1,1 @@
+"""Logs as they arrive: found in folders and archives, put into sets, judged, on one page."""
