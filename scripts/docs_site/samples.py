@@ -33,6 +33,7 @@ def make(runs: Path, out: Path) -> str:
         ("ResNet, generated images", images[-1] / REPORT),
         ("Two runs of NCF compared", _compared(ncf[-2:], folder / "comparison")),
         ("The history of all these runs", _history(folder)),
+        ("Logs that were sent, of two benchmarks", _review([ncf[-1], images[-1]], folder)),
     ]
     links = [f"| {name} | [{path.name}]({path.relative_to(out)}) |" for name, path in rows]
     return _page(["| sample | report |", "|---|---|", *links])
@@ -84,6 +85,13 @@ def _history(folder: Path) -> Path:
     out = folder / "history"
     _trainbench("history", str(folder / "ncf"), str(folder / "images"), "--out", str(out))
     return out / "index.html"
+
+
+def _review(runs: list[Path], folder: Path) -> Path:
+    """The report of nothing but the logs of ``runs``."""
+    out = folder / "review"
+    _trainbench("report", *(str(run / "results") for run in runs), "--out", str(out))
+    return out / REPORT.name
 
 
 def _trainbench(*words: str) -> None:
