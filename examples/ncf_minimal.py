@@ -59,16 +59,23 @@ class Split:
     test_items: np.ndarray
     item_ids: np.ndarray
 
-    @property
-    def chunks(self) -> list[tuple[int, int]]:
+    def chunks(self, most_cells: float) -> list[tuple[int, int]]:
         """The parts that negatives are drawn for: first users and ends, some 20,000 pairs each."""
-        num_users, most_users = len(self.test_items), max(1, (1 << 22) // len(self.item_ids))
+        most_users = max(1, most_cells // len(self.item_ids))
         bounds = [0]
-        while (first := bounds[-1]) < num_users:
+        while (first := bounds[-1]) < len(self.test_items):
             most_pairs = self.row_starts[first] + 20_000
             by_pairs = int(np.searchsorted(self.row_starts, most_pairs, side="right")) - 1
-            bounds.append(min(max(by_pairs, first + 1), first + most_users, num_users))
+            end = min(max(by_pairs, first + 1), first + most_users, len(self.test_items))
+            bounds.append(int(end))
         return list(itertools.pairwise(bounds))
+
+    def rated(self, first: int, end: int) -> np.ndarray:
+        """Whether each of these users has rated each item in training."""
+        pairs = slice(self.row_starts[first], self.row_starts[end])
+        rated = np.zeros((end - first, len(self.item_ids)), dtype=bool)
+        rated[self.users[pairs] - first, self.items[pairs]] = True
+        return rated
 
 
 def load_split(cache: Path) -> Split:
@@ -79,91 +86,131 @@ def load_split(cache: Path) -> Split:
 
 # Every draw has a generator of its own by purpose, epoch and part, so that the product may make
 # the parts on any number of workers. Here they are made one after the other.
-EVAL_NEGATIVES, TRAIN_NEGATIVES, BUCKETS, SHUFFLE, PADDING = range(1, 6)
+EVAL_NEGATIVES, DEALING, CHUNK_ORDER, CELL_ORDER, NEGATIVES_BY_PLACE, REPEATS = 1, 6, 7, 8, 9, 10
+SLICES = 64  # of each batch
+
+
+def key(seed: int, purpose: int, epoch: int, part: int) -> np.random.SeedSequence:
+    """The seed of one part of one epoch."""
+    return np.random.SeedSequence(seed, spawn_key=(purpose, epoch, part))
 
 
 def stream(seed: int, purpose: int, epoch: int, part: int) -> np.random.Generator:
     """The random generator of one part of one epoch."""
-    key = np.random.SeedSequence(seed, spawn_key=(purpose, epoch, part))
-    return np.random.Generator(np.random.PCG64DXSM(key))
-
-
-def draw_negatives(
-    split: Split, chunk: tuple[int, int], users: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """An item for each of ``users``, uniform over those that the user has not rated in training.
-
-    With replacement; the held-out item may be drawn (reference dataset.py and convert.py).
-    """
-    (first, end), num_items = chunk, len(split.item_ids)
-    pairs = slice(split.row_starts[first], split.row_starts[end])
-    rated = np.zeros((end - first, num_items), dtype=bool)
-    rated[split.users[pairs] - first, split.items[pairs]] = True
-    rows = users - first
-    drawn = rng.integers(0, num_items, len(rows), dtype=np.int32)
-    again = np.flatnonzero(rated[rows, drawn])
-    for _ in range(16):
-        if not again.size:
-            return drawn
-        drawn[again] = rng.integers(0, num_items, again.size, dtype=np.int32)
-        again = again[rated[rows[again], drawn[again]]]
-    # Whoever is left has rated nearly everything: what is not rated is listed and drawn from.
-    for row in np.unique(rows[again]):
-        places, unrated = again[rows[again] == row], np.flatnonzero(~rated[row])
-        drawn[places] = unrated[rng.integers(0, len(unrated), places.size)]
-    return drawn
+    return np.random.Generator(np.random.PCG64DXSM(key(seed, purpose, epoch, part)))
 
 
 def draw_candidates(split: Split, settings: Settings, seed: int) -> np.ndarray:
-    """What each user's held-out item is ranked among, drawn once: [users, 999 + 1], it the last."""
-    drawn = []
-    for part, chunk in enumerate(split.chunks):
-        users = np.repeat(np.arange(*chunk), settings.eval_negatives)
-        drawn.append(draw_negatives(split, chunk, users, stream(seed, EVAL_NEGATIVES, 0, part)))
-    negatives = np.concatenate(drawn).reshape(len(split.test_items), settings.eval_negatives)
-    return np.concatenate([negatives, split.test_items[:, None]], axis=1)
+    """What each user's held-out item is ranked among, drawn once: [users, 999 + 1], it the last.
+
+    Items without a training rating of the user, with replacement; the held-out item may be drawn
+    (reference convert.py).
+    """
+    drawn, num_items = [], len(split.item_ids)
+    for part, (first, end) in enumerate(split.chunks(1 << 22)):
+        rng, rated = stream(seed, EVAL_NEGATIVES, 0, part), split.rated(first, end)
+        rows = np.repeat(np.arange(end - first), settings.eval_negatives)
+        items = rng.integers(0, num_items, len(rows), dtype=np.int32)
+        again = np.flatnonzero(rated[rows, items])
+        for _ in range(16 * bool(again.size)):
+            items[again] = rng.integers(0, num_items, again.size, dtype=np.int32)
+            again = again[rated[rows[again], items[again]]]
+            if not again.size:
+                break
+        # Whoever is left has rated nearly everything: what is not rated is listed and drawn from.
+        for row in np.unique(rows[again]):
+            places, unrated = again[rows[again] == row], np.flatnonzero(~rated[row])
+            items[places] = unrated[rng.integers(0, len(unrated), places.size)]
+        drawn.append(items.reshape(end - first, settings.eval_negatives))
+    return np.concatenate([np.concatenate(drawn), split.test_items[:, None]], axis=1)
+
+
+def draw_below(bound: int, start: int, places: np.ndarray, attempt: int) -> tuple[np.ndarray, ...]:
+    """A number below ``bound`` for each place, and which of them to draw again for no bias.
+
+    Numbers of SplitMix64 (Steele et al. 2014), which any place has without the others, made
+    smaller as Lemire 2019 does.
+    """
+    word = np.uint64(start) + (places.astype(np.uint64) + (attempt << 32)) * 0x9E3779B97F4A7C15
+    word = (word ^ word >> 30) * 0xBF58476D1CE4E5B9
+    word = (word ^ word >> 27) * 0x94D049BB133111EB
+    product = ((word ^ word >> 31) >> 32) * bound
+    return (product >> 32).astype(np.int64), product & 0xFFFF_FFFF < (1 << 32) % bound
+
+
+def draw_negatives(rated: np.ndarray, rows: np.ndarray, start: int) -> np.ndarray:
+    """An item for each row, uniform over those that its user has not rated (dataset.py)."""
+    items, again = np.empty(len(rows), np.int64), np.arange(len(rows))
+    for attempt in range(16):
+        items[again], wrong = draw_below(rated.shape[1], start, again, attempt)
+        again = again[wrong | rated[rows[again], items[again]]]
+    for row in np.unique(rows[again]):
+        places, unrated, attempt = again[rows[again] == row], np.flatnonzero(~rated[row]), 16
+        while places.size:
+            chosen, wrong = draw_below(len(unrated), start, places, attempt)
+            items[places], places, attempt = unrated[chosen], places[wrong], attempt + 1
+    return items
 
 
 def draw_epoch(split: Split, settings: Settings, seed: int, epoch: int) -> Batches:
     """Every training pair once and four fresh negatives for each (reference dataset.py)."""
     users, items, labels, sizes = [], [], [], []
-    for part, chunk in enumerate(split.chunks):
-        pairs = slice(split.row_starts[chunk[0]], split.row_starts[chunk[1]])
-        positives = split.users[pairs]
-        repeated = np.repeat(positives, settings.train_negatives)
-        rng = stream(seed, TRAIN_NEGATIVES, epoch, part)
-        users += [positives, repeated]
-        items += [split.items[pairs], draw_negatives(split, chunk, repeated, rng)]
-        labels += [np.ones(len(positives), np.uint8), np.zeros(len(repeated), np.uint8)]
-        sizes.append(len(positives) + len(repeated))
-    order = draw_order(sizes, settings.batch_size, seed, epoch).reshape(-1, settings.batch_size)
-    return list(zip(*(np.concatenate(a)[order] for a in (users, items, labels)), strict=True))
+    for part, (first, end) in enumerate(split.chunks(math.inf)):
+        pairs = slice(split.row_starts[first], split.row_starts[end])
+        repeated = np.repeat(split.users[pairs], settings.train_negatives)
+        start = key(seed, NEGATIVES_BY_PLACE, epoch, part).generate_state(1, np.uint64)[0]
+        users += [split.users[pairs], repeated]
+        items += [
+            split.items[pairs],
+            draw_negatives(split.rated(first, end), repeated - first, start),
+        ]
+        labels += [np.ones(len(split.users[pairs])), np.zeros(len(repeated))]
+        sizes.append(len(split.users[pairs]) + len(repeated))
+    order = draw_order(sizes, settings.batch_size, seed, epoch)
+    kinds = ((users, np.int32), (items, np.int32), (labels, np.uint8))
+    return list(zip(*(np.concatenate(a).astype(kind)[order] for a, kind in kinds), strict=True))
 
 
 def draw_order(sizes: list[int], batch_size: int, seed: int, epoch: int) -> np.ndarray:
-    """A uniformly random order of the samples of parts of these sizes, in whole batches.
+    """A uniformly random order of the samples of parts of these sizes: [steps, batch_size].
 
-    Each sample goes to a random bucket, then every bucket is shuffled (Rao 1961, Sandelius 1962).
-    What fills the last batch is repeated samples; they come first (tensorflow/models#5576).
+    The samples are dealt to cells, each a 64th of the batches of a span, like cards to hands; then
+    every cell is shuffled. What fills the last batch is repeated samples; they come first
+    (tensorflow/models#5576).
     """
-    total = sum(sizes)
-    buckets = 1 << (math.ceil(total / (1 << 17)) - 1).bit_length()
-    dtype = np.uint8 if buckets <= 256 else np.uint16
-    drawn = []
+    total, steps = sum(sizes), math.ceil(sum(sizes) / batch_size)
+    columns, missing = np.arange(SLICES + 1) * batch_size // SLICES, -total % batch_size
+    most = min(math.ceil(total / 2**23), (1 << 20) // len(sizes), total // batch_size)
+    bounds = np.arange(max(1, most) + 1) * steps // max(1, most)
+    cells = np.outer(np.diff(bounds), np.diff(columns))
+    cells[0] -= np.diff(np.minimum(columns, missing))
+    left, rng, parts, start = np.append(cells, 0), stream(seed, DEALING, epoch, 0), [], 0
     for part, size in enumerate(sizes):
-        drawn.append(stream(seed, BUCKETS, epoch, part).integers(0, buckets, size, dtype))
-    bucket_of = np.concatenate(drawn)
-    order = np.argsort(bucket_of, kind="stable")
-    repeated = order[stream(seed, PADDING, epoch, 0).integers(0, total, -total % batch_size)]
-    ends = np.cumsum(np.bincount(bucket_of, minlength=buckets))
-    for bucket, samples in enumerate(np.split(order, ends[:-1])):
-        stream(seed, SHUFFLE, epoch, bucket).shuffle(samples)  # a view: ``order`` is shuffled
-    return np.concatenate([repeated, order])
+        numbers, is_last = np.arange(start, start + size), part == len(sizes) - 1
+        stream(seed, CHUNK_ORDER, epoch, part).shuffle(numbers)
+        counts = left if is_last else rng.multivariate_hypergeometric(left, size, method="marginals")
+        parts.append(np.split(numbers, np.cumsum(counts)[:-1]))
+        left, start = left - counts, start + size
+    repeated = stream(seed, REPEATS, epoch, 0).integers(0, total, missing)
+    slices = [[r] for r in np.split(repeated, np.minimum(columns[1:-1], missing))]
+    for cell in range(cells.size):
+        samples = np.concatenate([of_part[cell] for of_part in parts])
+        stream(seed, CELL_ORDER, epoch, cell).shuffle(samples)
+        slices[cell % SLICES].append(samples)
+    widths = np.diff(columns)
+    return np.hstack(
+        [np.concatenate(s).reshape(steps, w) for s, w in zip(slices, widths, strict=True)]
+    )
 
 
 def epoch_sha256(batches: Batches) -> str:
     """What the product logs under this name: where it is equal, all samples and batches are."""
-    return hashlib.sha256(b"".join(map(bytes, itertools.chain(*batches)))).hexdigest()
+    arrays, digest = [np.stack(a) for a in zip(*batches, strict=True)], hashlib.sha256()
+    bounds = np.arange(SLICES + 1) * len(batches[0][0]) // SLICES
+    for first, end in itertools.pairwise(bounds):
+        three = [hashlib.sha256(a[:, first:end].tobytes()).digest() for a in arrays]
+        digest.update(hashlib.sha256(b"".join(three)).digest())
+    return digest.hexdigest()
 
 
 def initial_weights(split: Split, settings: Settings, seed: int) -> Weights:

@@ -52,7 +52,7 @@ def test_the_producer_touches_no_data_before_the_flagfile(
 def test_the_producer_sees_no_gpu_and_has_no_tensorflow(start: Callable[..., Producer]) -> None:
     producer = start()
     producer.release()
-    producer.next_epoch()
+    producer.next_piece()
     pid = pid_of(producer)
     assert b"\0CUDA_VISIBLE_DEVICES=\0" in b"\0" + Path(f"/proc/{pid}/environ").read_bytes()
     assert "tensorflow" not in Path(f"/proc/{pid}/maps").read_text()
@@ -124,9 +124,9 @@ def test_the_wait_is_measured(
     monkeypatch.setattr(time, "perf_counter", lambda: now_s)
     monkeypatch.setattr(time, "sleep", sleep)
     assert producer.eval_candidates().wait_s == now_s > 0
-    producer.next_epoch()
+    producer.next_piece()
     wait_until(producer._work_dir.cycle(1).exists)
-    assert producer.next_epoch().wait_s == 0
+    assert producer.next_piece().wait_s == 0
 
 
 def test_the_compliance_log_says_what_was_generated(
@@ -170,7 +170,7 @@ def test_the_disk_holds_no_more_than_was_stated(
     bound = disk_bytes(cache, options)
     root = producer._work_dir.root
     for _ in range(3):
-        producer.next_epoch()
+        producer.next_piece()
         wait_until(lambda: producer._work_dir.cycles_waiting() == 1)
         on_disk_now = sum(p.stat().st_size for p in root.rglob("*") if p.is_file())
         assert on_disk_now <= bound
@@ -181,6 +181,6 @@ def test_the_disk_holds_no_more_than_was_stated(
 def test_asking_beyond_the_last_epoch_is_an_error(start: Callable[..., Producer]) -> None:
     producer = start(small_config(generator="subprocess", max_epochs=1))
     producer.release()
-    producer.next_epoch()
+    producer.next_piece()
     with pytest.raises(TrainbenchError, match="max_epochs is 1"):
-        producer.next_epoch()
+        producer.next_piece()

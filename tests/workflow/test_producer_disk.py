@@ -37,7 +37,7 @@ def test_a_disk_too_small_for_a_cycle_is_told_with_the_bytes(
     with pytest.raises(
         MachineError, match=r"exit code 6(.|\n)*[\d,]{7,} bytes needed, [\d,]+ bytes"
     ):
-        producer.next_epoch()
+        producer.next_piece()
 
 
 @pytest.mark.parametrize("small_disk", ["1500k"], indirect=True)
@@ -50,4 +50,4 @@ def test_a_disk_that_fills_up_while_writing_is_told_the_same_way(
     with contextlib.suppress(OSError):
         (small_disk / "other").write_bytes(bytes(2 << 20))
     with pytest.raises(MachineError, match=r"disk full: [\d,]+ bytes needed, [\d,]+ bytes free"):
-        producer.next_epoch()
+        producer.next_piece()

@@ -30,7 +30,7 @@ def test_closing_twice_leaves_no_process_and_no_file(
     producer = start()
     pid = pid_of(producer)
     producer.release()
-    producer.next_epoch()
+    producer.next_piece()
     producer.close()
     producer.close()
     assert not running(pid)
@@ -45,7 +45,7 @@ def test_a_producer_killed_in_a_cycle_stops_the_trainer_with_its_last_words(
     wait_until(lambda: any(producer._work_dir.root.glob("cycle_*.part")))
     kill(producer)
     with pytest.raises(TrainbenchError, match="ended with signal 9") as caught:
-        producer.next_epoch()
+        producer.next_piece()
     log = tmp_path / "generator.log"
     lines = log.read_text().splitlines()[-LAST_LINES:]
     assert lines
@@ -60,7 +60,7 @@ def test_a_producer_that_hangs_stops_the_trainer(start: Callable[..., Producer])
     suspend(producer)
     producer.release()
     with pytest.raises(TrainbenchError, match=r"hangs: no progress for \d+ s"):
-        producer.next_epoch()
+        producer.next_piece()
     producer.close()
     assert not running(pid)
 
@@ -110,7 +110,7 @@ def test_an_unknown_key_in_the_flagfile_stops_both(start: Callable[..., Producer
     part.rename(producer._work_dir.flagfile)
     producer._released = True
     with pytest.raises(ConfigError, match=r"exit code 2(.|\n)*unknown key 'sed'; did you mean"):
-        producer.next_epoch()
+        producer.next_piece()
 
 
 def test_a_damaged_cache_is_a_matter_of_data_integrity(
@@ -121,7 +121,7 @@ def test_a_damaged_cache_is_a_matter_of_data_integrity(
     producer = start(cache=broken)
     producer.release()
     with pytest.raises(DataIntegrityError, match=r"exit code 3(.|\n)*items.npy"):
-        producer.next_epoch()
+        producer.next_piece()
 
 
 def test_a_cache_without_training_pairs_is_refused(start: Callable[..., Producer]) -> None:
@@ -147,7 +147,7 @@ TRAINER = textwrap.dedent(
     files = {"log_file": base / "generator.log", "compliance_file": base / "c.log"}
     with start_producer(cache, config, seed=1, work_dir=base / "work", **files) as producer:
         producer.release()
-        producer.next_epoch()
+        producer.next_piece()
         print(producer._work_dir.alive.read_text().split()[1], flush=True)
         time.sleep(60)
     """

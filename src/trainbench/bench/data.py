@@ -27,8 +27,9 @@ import numpy.typing as npt
 from trainbench.machine.system import held_bytes
 from trainbench.movielens.cache import RatingsCache, open_cache, write_cache
 from trainbench.ncf.config import reference
-from trainbench.ncf.input.epochs import BYTES_PER_SAMPLE, EpochMaker
+from trainbench.ncf.input.epochs import EpochMaker
 from trainbench.ncf.input.flagfile import GenerationOptions
+from trainbench.ncf.input.pieces import BYTES_PER_SAMPLE
 from trainbench.ncf.input.producer import start_producer
 from trainbench.ncf.input.sampling import Sampler, chunk_bounds
 from trainbench.progress import heartbeat, log_line
@@ -158,7 +159,7 @@ def _measured(folder: Path, workers: int, repeats: int) -> Cost:
     out = folder / "out"
     out.mkdir()
     before = time.process_time()
-    epoch_s = [_seconds(partial(maker.write_epoch, epoch, out)) for epoch in range(repeats)]
+    epoch_s = [_seconds(partial(maker.write_piece, epoch, 0, out)) for epoch in range(repeats)]
     core_s = (time.process_time() - before) / repeats
     peak = held_bytes(os.getpid()) / 2**30
     cost = Cost(
@@ -209,10 +210,10 @@ def _print_waits(folder: Path, workers: int, *, epochs: int = 3) -> None:
     ) as producer:
         producer.release()
         for _ in range(epochs):
-            data = producer.next_epoch()
+            data = producer.next_piece()
             waits.append(data.wait_s)
-            time.sleep(data.num_samples / PACE)
-    of_training = 100 * sum(waits[1:]) / ((epochs - 1) * data.num_samples / PACE)
+            time.sleep(data.record.num_samples / PACE)
+    of_training = 100 * sum(waits[1:]) / ((epochs - 1) * data.record.num_samples / PACE)
     listed = ", ".join(f"{wait:.3f} s" for wait in waits)
     print(
         f"input_wait_s at {PACE:,} samples/s and {cache.num_train / 1e6:.2f} M ratings: {listed}; "

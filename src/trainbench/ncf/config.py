@@ -64,6 +64,8 @@ class NcfConfig:
     epochs_per_cycle: int = 1
     cycles_ahead: int = 2
     last_batch: str = "pad"
+    # How a seed becomes bytes (docs/input.md): 2; 1 is for the replay of runs before 0.4.
+    stream_format: int = 2
     # auto: three quarters of the CPUs allotted to the producer, so that it starves nobody.
     generator_workers: int | Literal["auto"] = "auto"
     # subprocess: started by the trainer; external: by hand (``trainbench generate``); inline: the
@@ -90,6 +92,8 @@ TOP = 10
 
 MASKED = 2
 """Label of what fills the last batch with ``last_batch=mask``: it does not train."""
+
+STREAM_FORMATS = (1, 2)
 
 # HR@10 to train to, by dataset: the rules' for ml-20m, the others measured (docs/convergence.md).
 # A dataset without one has no target.
@@ -199,6 +203,8 @@ def validated(config: NcfConfig) -> NcfConfig:
     workers = config.generator_workers
     if workers != "auto" and workers <= 0:
         raise ConfigError(f"generator_workers={workers}: wanted auto or a number above 0")
+    if config.stream_format not in STREAM_FORMATS:
+        raise ConfigError(f"stream_format={config.stream_format}: wanted 1 or 2")
     _check_task(config)
     sizes = config.mlp_layer_sizes
     if len(sizes) < 2 or sizes[0] % 2 or min(sizes) <= 0:
@@ -312,7 +318,8 @@ def from_json(text: str | bytes) -> NcfConfig:
 
 
 def _today(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` of a config.json under today's names."""
+    """``values`` of a config.json under today's names; before 0.4 there was one stream format."""
+    values = {"stream_format": 1} | values
     if "use_subprocess" not in values:
         return values
     started = "subprocess" if values["use_subprocess"] else "inline"

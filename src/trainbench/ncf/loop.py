@@ -25,7 +25,7 @@ from trainbench.machine.page_cache import CacheDrop
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluation, Evaluator, Rivals, require_missable
-from trainbench.ncf.input.epochs import EpochData
+from trainbench.ncf.input.pieces import EpochData
 from trainbench.ncf.input.producer import EvalCandidates, Producer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.train import EpochTrain, StepProgress, Trainer, build
@@ -65,7 +65,7 @@ class Observer:
         """An epoch begins with waiting for its input."""
 
     def input_arrived(self, batches: EpochData) -> None:
-        """The input of an epoch is here."""
+        """The input of an epoch is here, or a piece of it."""
 
     def evaluates(self, epoch: int) -> None:
         """An epoch is about to be evaluated; with epochs_between_evals, not every one is."""
@@ -151,18 +151,29 @@ class Course:
     def _epoch(self, epoch: int, trainer: Trainer, evaluator: Evaluator) -> Evaluation | None:
         observer = self.observer
         observer.epoch_begins(epoch)
-        with observer.phase("wait_input", epoch=epoch), heartbeat("waiting for input"):
-            batches = self.producer.next_epoch()
-        observer.input_arrived(batches)
-        if self.replicas:
-            self.replicas.require_agreement(*same_input(batches))
-        profile = self.profile if epoch == 0 else None
-        with observer.phase("train_epoch", epoch=epoch):
-            steps = StepProgress(epoch, self.producer, repeated=batches.num_repeated)
-            trained = trainer.train_epoch(batches, on_progress=steps, profile=profile)
+        parts: list[EpochTrain] = []
+        batches = self._next_piece(epoch)
+        steps = StepProgress(epoch, self.producer, batches.record)
+        while True:
+            profile = self.profile if epoch == 0 and not parts else None
+            with observer.phase("train_epoch", epoch=epoch):
+                progress = steps.of_piece(batches.record)
+                parts.append(trainer.train_epoch(batches, on_progress=progress, profile=profile))
+            if batches.is_last:
+                break
+            batches = self._next_piece(epoch)
+        trained = EpochTrain.joined(parts)
         found = self._evaluation(epoch, evaluator) if evaluates(self.config, epoch) else None
         observer.epoch_done(batches, trained, found)
         return found
+
+    def _next_piece(self, epoch: int) -> EpochData:
+        with self.observer.phase("wait_input", epoch=epoch), heartbeat("waiting for input"):
+            batches = self.producer.next_piece()
+        self.observer.input_arrived(batches)
+        if self.replicas:
+            self.replicas.require_agreement(*same_input(batches))
+        return batches
 
     def _evaluation(self, epoch: int, evaluator: Evaluator) -> Evaluation:
         self.observer.evaluates(epoch)
@@ -186,7 +197,7 @@ def same_run(config: NcfConfig, seed: int, cache: RatingsCache) -> tuple[str, by
 
 def same_input(batches: EpochData) -> tuple[str, bytes]:
     """What workers of one trial must agree on before an epoch, with its hash."""
-    return f"the input of epoch {batches.epoch}", bytes.fromhex(batches.epoch_sha256)
+    return f"the input of epoch {batches.epoch}", bytes.fromhex(batches.record.epoch_sha256)
 
 
 def caches_dropped(config: NcfConfig, location: str, replicas: Replicas | None) -> CacheDrop:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ import tensorflow as tf
 from trainbench.errors import MachineError, TrainbenchError
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.devices import connect_tpu, local_replicas, no_gpu
+from trainbench.ncf.input.pieces import EpochRecord
 from trainbench.ncf.input.producer import Producer
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
@@ -57,6 +58,15 @@ class EpochTrain:
     mean_loss: float
     samples: int
     seconds: float
+
+    @classmethod
+    def joined(cls, parts: Sequence[EpochTrain]) -> EpochTrain:
+        """What an epoch came to whose pieces came to ``parts``."""
+        if len(parts) == 1:
+            return parts[0]
+        samples = sum(part.samples for part in parts)
+        loss = sum(part.mean_loss * part.samples for part in parts) / samples
+        return cls(loss, samples, sum(part.seconds for part in parts))
 
 
 @dataclass
@@ -248,9 +258,14 @@ def epoch_line(epoch: dict[str, Any], config: NcfConfig) -> str:
 class StepProgress:
     """Stops a trial whose producer failed; says how far an epoch is, at most every ten seconds."""
 
-    def __init__(self, epoch: int, producer: Producer, *, repeated: int = 0) -> None:
+    def __init__(self, epoch: int, producer: Producer, record: EpochRecord) -> None:
         self._epoch, self._producer, self._started = epoch, producer, time.monotonic()
-        self._said, self._repeated = self._started, repeated
+        self._said, self._repeated = self._started, record.num_repeated
+
+    def of_piece(self, record: EpochRecord) -> OnProgress:
+        """What is called with the progress in one piece of the epoch."""
+        before = record.first_step * record.batch_size
+        return lambda done, _, loss: self(before + done, record.num_samples, loss)
 
     def __call__(self, done: int, total: int, loss: float | None = None) -> None:
         """``done`` of ``total`` samples are trained on; the first are the repeated ones."""

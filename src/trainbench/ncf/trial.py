@@ -32,7 +32,7 @@ from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import TOP, NcfConfig, from_json, is_own, task_of
 from trainbench.ncf.devices import check_devices, join_workers
 from trainbench.ncf.evaluate import Evaluation, Rivals
-from trainbench.ncf.input.epochs import EpochData, hash_batches
+from trainbench.ncf.input.pieces import BatchHashes, EpochData, SliceHashes, epoch_hashes
 from trainbench.ncf.input.producer import EvalCandidates, start_producer
 from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
@@ -186,6 +186,7 @@ class _Recorder(Recorder, Observer):
         self.seen: SeenSteps | None = None
         self.ranks = np.empty(0, np.int64)
         self._candidates_sha256, self.elsewhere = "", False
+        self._received: SliceHashes | BatchHashes | None = None
 
     def open_cache(self) -> RatingsCache:
         """The cache, of which nothing but headers is read before ``run_start``."""
@@ -282,9 +283,16 @@ class _Recorder(Recorder, Observer):
     def input_arrived(self, batches: EpochData) -> None:
         if self.options.hash_pipeline:
             # From what was received, not from what the producer says it wrote.
-            name = f"epoch {batches.epoch + 1}/{self.config.max_epochs}"
-            name += f" (train_epoch {batches.epoch})"
-            self._hashes(name, len(batches.users), *hash_batches(batches))
+            if batches.record.piece == 0:
+                size = batches.record.batch_size
+                self._received = epoch_hashes(self.config.stream_format, size)
+            assert self._received
+            self._received.take(batches.arrays)
+            if batches.is_last:
+                name = f"epoch {batches.epoch + 1}/{self.config.max_epochs}"
+                name += f" (train_epoch {batches.epoch})"
+                first, every = self._received.first_batch_sha256, self._received.hexdigest()
+                self._hashes(name, batches.record.steps, first, every)
 
     @staticmethod
     def _hashes(of: str, batches: int, first: str, every: str) -> None:
@@ -314,19 +322,20 @@ class _Recorder(Recorder, Observer):
     ) -> None:
         self.seen = self.seen or SeenSteps.of(batches)
         # A repeat fills the last batch; it is no sample that was trained on.
-        samples = batches.num_samples - batches.num_repeated
+        record = batches.record
+        samples = record.num_samples - record.num_repeated
         line = {
             "epoch": batches.epoch,
             "mean_loss": trained.mean_loss,
             **_evaluated(evaluation),
             "samples": samples,
-            "repeated_samples": batches.num_repeated,
+            "repeated_samples": record.num_repeated,
             "train_s": trained.seconds,
             "input_wait_s": batches.wait_s,
             "samples_per_s": samples / trained.seconds,
             "candidates_sha256": self._candidates_sha256,
-            "epoch_sha256": batches.epoch_sha256,
-            "first_batch_sha256": batches.first_batch_sha256,
+            "epoch_sha256": record.epoch_sha256,
+            "first_batch_sha256": record.first_batch_sha256,
             "elapsed_s": self.clock.elapsed_s,
             "end_unix_s": time.time(),
         }

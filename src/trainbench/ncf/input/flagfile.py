@@ -40,6 +40,7 @@ class GenerationOptions:
     cycles_ahead: Count
     last_batch: str
     generator_workers: Count | Literal["auto"]
+    stream_format: Annotated[int, Meta(ge=1, le=2)]
 
     @classmethod
     def of(

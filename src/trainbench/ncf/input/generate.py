@@ -24,9 +24,10 @@ from trainbench.compliance.two_clocks import beside
 from trainbench.errors import TrainbenchError
 from trainbench.files import whole_folder, write_atomically, writing
 from trainbench.movielens.cache import RatingsCache, open_cache
-from trainbench.ncf.input.epochs import EpochMaker, EpochRecord, epoch_bytes, open_eval
+from trainbench.ncf.input.epochs import EpochMaker, cycles, piece_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
 from trainbench.ncf.input.heartbeat import Heartbeat
+from trainbench.ncf.input.pieces import EpochRecord, open_eval
 from trainbench.ncf.input.workdir import WorkDir
 from trainbench.progress import duration, log_line, scaled
 from trainbench.trials.parent_watch import die_with_parent
@@ -57,13 +58,12 @@ def published(
     try:
         yield _publish(work_dir.eval, eval_bytes(cache, options), _eval_writer(maker, options))
         _log_eval(work_dir, cache, options)
-        cycle_bytes = options.epochs_per_cycle * epoch_bytes(cache.num_train, options)
-        log_line(disk_line(cache, options))
-        for number, first in enumerate(range(0, options.max_epochs, options.epochs_per_cycle)):
+        log_line(disk_line(cache, options, maker.pieces))
+        for number, parts in enumerate(cycles(options, maker.pieces)):
             wait_for_room()
-            epochs = range(first, min(first + options.epochs_per_cycle, options.max_epochs))
-            write = _cycle_writer(work_dir, maker, options, epochs)
-            yield _publish(work_dir.cycle(number), cycle_bytes, write)
+            write = _cycle_writer(work_dir, maker, options, parts)
+            needed = len(parts) * piece_bytes(cache.num_train, options, maker.pieces)
+            yield _publish(work_dir.cycle(number), needed, write)
     finally:
         maker.close()
 
@@ -73,18 +73,21 @@ def eval_bytes(cache: RatingsCache, options: GenerationOptions) -> int:
     return cache.num_users * (options.eval_negatives + 1) * 4 + (1 << 12)
 
 
-def disk_bytes(cache: RatingsCache, options: GenerationOptions) -> int:
+def disk_bytes(cache: RatingsCache, options: GenerationOptions, pieces: int = 1) -> int:
     """Most bytes that a run's work folder takes: candidates, the cycle in use and those ahead."""
-    epochs = options.epochs_per_cycle * (options.cycles_ahead + 1)
-    return eval_bytes(cache, options) + epochs * epoch_bytes(cache.num_train, options)
+    parts = len(next(cycles(options, pieces))) * (options.cycles_ahead + 1)
+    return eval_bytes(cache, options) + parts * piece_bytes(cache.num_train, options, pieces)
 
 
-def disk_line(cache: RatingsCache, options: GenerationOptions) -> str:
-    """The log line that states the bound."""
+def disk_line(cache: RatingsCache, options: GenerationOptions, pieces: int = 1) -> str:
+    """The log line that states the bound; an epoch comes in ``pieces``."""
+    part = scaled(piece_bytes(cache.num_train, options, pieces), "B")
+    held = f"{options.epochs_per_cycle} epochs of {part} each"
+    if pieces > 1:
+        held = f"each one of the {pieces} pieces of an epoch, {part}"
     return (
-        f"at most {scaled(disk_bytes(cache, options), 'B')} on disk: candidates and "
-        f"{options.cycles_ahead} cycles ahead of the one in use, {options.epochs_per_cycle} "
-        f"epochs of {scaled(epoch_bytes(cache.num_train, options), 'B')} each"
+        f"at most {scaled(disk_bytes(cache, options, pieces), 'B')} on disk: candidates and "
+        f"{options.cycles_ahead} cycles ahead of the one in use, {held}"
     )
 
 
@@ -107,25 +110,32 @@ def _eval_writer(maker: EpochMaker, options: GenerationOptions) -> Callable[[Pat
 
 
 def _cycle_writer(
-    work_dir: WorkDir, maker: EpochMaker, options: GenerationOptions, epochs: range
+    work_dir: WorkDir, maker: EpochMaker, options: GenerationOptions, parts: list[tuple[int, int]]
 ) -> Callable[[Path], object]:
     def write(folder: Path) -> None:
-        for epoch in epochs:
-            emit(tags.INPUT_STEP_TRAIN_NEG_GEN)
-            emit(tags.INPUT_HP_NUM_NEG, options.train_negatives)
-            emit(tags.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT, True)
+        for epoch, piece in parts:
+            if piece == 0:
+                emit(tags.INPUT_STEP_TRAIN_NEG_GEN)
+                emit(tags.INPUT_HP_NUM_NEG, options.train_negatives)
+                emit(tags.INPUT_HP_SAMPLE_TRAIN_REPLACEMENT, True)
             target = work_dir.epoch(folder, epoch)
             target.mkdir()
-            record = maker.write_epoch(epoch, target)
-            emit(tags.INPUT_ORDER)
-            masked = record.num_repeated if options.last_batch == "mask" else 0
-            # The shuffle is over the whole epoch: one shard.
-            emit(tags.INPUT_SHARD, record.num_samples - masked)
-            emit(tags.INPUT_SIZE, record.num_samples - masked)
-            emit(tags.INPUT_BATCH_SIZE, record.batch_size)
-            log_line(epoch_line(record))
+            record = maker.write_piece(epoch, piece, target)
+            if piece == 0:
+                _log_order(record, options)
+            if piece + 1 == record.pieces:
+                log_line(epoch_line(record))
 
     return write
+
+
+def _log_order(record: EpochRecord, options: GenerationOptions) -> None:
+    emit(tags.INPUT_ORDER)
+    masked = record.num_repeated if options.last_batch == "mask" else 0
+    # The shuffle is over the whole epoch: one shard.
+    emit(tags.INPUT_SHARD, record.num_samples - masked)
+    emit(tags.INPUT_SIZE, record.num_samples - masked)
+    emit(tags.INPUT_BATCH_SIZE, record.batch_size)
 
 
 def epoch_line(record: EpochRecord) -> str:

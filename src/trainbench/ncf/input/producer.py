@@ -4,7 +4,7 @@ with start_producer(cache, config, seed=7, work_dir=..., ...) as producer:
     ...                                  # drop caches, log run_start
     producer.release()
     candidates = producer.eval_candidates()
-    batches = producer.next_epoch()
+    batches = producer.next_piece()      # an epoch, or a part of one that is large
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,11 +31,11 @@ from trainbench.errors import ConfigError, DataIntegrityError, MachineError, Tra
 from trainbench.files import PACKAGE
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import NcfConfig
-from trainbench.ncf.input.epochs import EpochData, open_epoch, open_eval
 from trainbench.ncf.input.external import External
 from trainbench.ncf.input.flagfile import GenerationOptions, write_flagfile
 from trainbench.ncf.input.generate import published
 from trainbench.ncf.input.heartbeat import Pulse
+from trainbench.ncf.input.pieces import EpochData, open_eval, open_piece
 from trainbench.ncf.input.workdir import COME_WITHIN_S, Claim, WorkDir, claim
 from trainbench.progress import log_line
 
@@ -80,7 +81,9 @@ class Producer:
         self._claim, self._options, self._source = held, options, source
         self._work_dir = held.work_dir
         self._owner = os.getpid()
-        self._next = 0
+        self._taken = 0
+        self._ready: deque[Path] = deque()
+        self._latest: EpochData | None = None
         self._released, self._failed = False, False
         atexit.register(self.close)
 
@@ -120,27 +123,36 @@ class Producer:
         items, sha256 = open_eval(self._work_dir.eval)
         return EvalCandidates(items, sha256, wait_s)
 
-    def next_epoch(self) -> EpochData:
-        """The next epoch's batches; those of the cycle before are deleted.
+    def next_piece(self) -> EpochData:
+        """The next epoch's batches, or those of its next piece; the cycle before is deleted.
 
         Raises:
             TrainbenchError: the producer failed or hangs, or the last epoch is out.
         """
-        epoch, per_cycle = self._next, self._options.epochs_per_cycle
-        if epoch >= self._options.max_epochs:
+        latest, wait_s = self._latest, 0.0
+        if latest and latest.is_last and latest.epoch + 1 == self._options.max_epochs:
             raise TrainbenchError(
-                f"epoch {epoch} was asked for, but max_epochs is {self._options.max_epochs}"
+                f"epoch {latest.epoch + 1} was asked for, but max_epochs is "
+                f"{self._options.max_epochs}"
             )
-        number, wait_s = epoch // per_cycle, 0.0
-        if epoch % per_cycle == 0:
-            if number:
-                shutil.rmtree(self._work_dir.in_use(number - 1))
-            wait_s = self._wait_for(self._work_dir.cycle(number))
-            # The new name tells the producer that there is room for another cycle.
-            self._work_dir.cycle(number).rename(self._work_dir.in_use(number))
-        self._next += 1
-        folder = self._work_dir.epoch(self._work_dir.in_use(number), epoch)
-        return open_epoch(folder, wait_s=wait_s)
+        if not self._ready:
+            wait_s = self._take_cycle()
+        if latest and not latest.is_last:
+            wait_s += latest.wait_s
+        self._latest = open_piece(self._ready.popleft(), wait_s=wait_s)
+        return self._latest
+
+    def _take_cycle(self) -> float:
+        """Take the next cycle instead of the one in use; the seconds that it was waited for."""
+        number = self._taken
+        if number:
+            shutil.rmtree(self._work_dir.in_use(number - 1))
+        wait_s = self._wait_for(self._work_dir.cycle(number))
+        # The new name tells the producer that there is room for another cycle.
+        self._work_dir.cycle(number).rename(self._work_dir.in_use(number))
+        self._taken += 1
+        self._ready.extend(sorted(self._work_dir.in_use(number).iterdir()))
+        return wait_s
 
     def check(self) -> None:
         """Raise a ``TrainbenchError`` if the producer failed or hangs; costs microseconds."""

@@ -36,6 +36,12 @@ class Purpose(enum.IntEnum):
     BUCKETS = 3
     SHUFFLE = 4
     PADDING = 5
+    # Of stream format 2
+    DEALING = 6
+    CHUNK_ORDER = 7
+    CELL_ORDER = 8
+    NEGATIVES_BY_PLACE = 9
+    REPEATS = 10
 
 
 def stream(seed: int, purpose: Purpose, epoch: int = 0, part: int = 0) -> np.random.Generator:
@@ -147,10 +153,14 @@ class Sampler:
         num_items = self._cache.num_items
         unrated = np.flatnonzero(~self._rated[row * num_items : (row + 1) * num_items])
         if not unrated.size:
-            user = int(self._bounds[chunk]) + row
-            raise DataIntegrityError(
-                f"{self._cache.folder}: user {int(self._cache.user_ids[user])} (number {user}) has "
-                f"rated all {num_items} items, so no negative is left to draw; remove the user "
-                "from the ratings or add items, then run preprocess again"
-            )
+            raise DataIntegrityError(all_rated(self._cache, int(self._bounds[chunk]) + row))
         return unrated.astype(np.int32)
+
+
+def all_rated(cache: RatingsCache, user: int) -> str:
+    """The message for a user, by number, who has rated every item."""
+    return (
+        f"{cache.folder}: user {int(cache.user_ids[user])} (number {user}) has rated all "
+        f"{cache.num_items} items, so no negative is left to draw; remove the user from the "
+        "ratings or add items, then run preprocess again"
+    )
