@@ -59,7 +59,7 @@ class Split:
     test_items: np.ndarray
     item_ids: np.ndarray
 
-    def chunks(self, most_cells: float) -> list[tuple[int, int]]:
+    def chunks(self, most_cells: int) -> list[tuple[int, int]]:
         """The parts that negatives are drawn for: first users and ends, some 20,000 pairs each."""
         most_users = max(1, most_cells // len(self.item_ids))
         bounds = [0]
@@ -155,7 +155,7 @@ def draw_negatives(rated: np.ndarray, rows: np.ndarray, start: int) -> np.ndarra
 def draw_epoch(split: Split, settings: Settings, seed: int, epoch: int) -> Batches:
     """Every training pair once and four fresh negatives for each (reference dataset.py)."""
     users, items, labels, sizes = [], [], [], []
-    for part, (first, end) in enumerate(split.chunks(math.inf)):
+    for part, (first, end) in enumerate(split.chunks(1 << 62)):
         pairs = slice(split.row_starts[first], split.row_starts[end])
         repeated = np.repeat(split.users[pairs], settings.train_negatives)
         start = key(seed, NEGATIVES_BY_PLACE, epoch, part).generate_state(1, np.uint64)[0]
@@ -188,7 +188,8 @@ def draw_order(sizes: list[int], batch_size: int, seed: int, epoch: int) -> np.n
     for part, size in enumerate(sizes):
         numbers, is_last = np.arange(start, start + size), part == len(sizes) - 1
         stream(seed, CHUNK_ORDER, epoch, part).shuffle(numbers)
-        counts = left if is_last else rng.multivariate_hypergeometric(left, size, method="marginals")
+        deal = rng.multivariate_hypergeometric
+        counts = left if is_last else deal(left, size, method="marginals")
         parts.append(np.split(numbers, np.cumsum(counts)[:-1]))
         left, start = left - counts, start + size
     repeated = stream(seed, REPEATS, epoch, 0).integers(0, total, missing)

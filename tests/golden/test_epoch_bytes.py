@@ -16,7 +16,7 @@ from small_cache import cache_of, small_config
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.input.epochs import EpochMaker
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.pieces import open_eval
+from trainbench.ncf.input.stream.pieces import open_eval
 
 # By stream format and last_batch, of epochs 0 and 1.
 EPOCHS = {

@@ -18,11 +18,11 @@ from small_cache import cache_of, random_cache, small_config
 
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import MASKED, NcfConfig
-from trainbench.ncf.input import slices
 from trainbench.ncf.input.epochs import EpochMaker
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.pieces import EpochRecord, hash_batches, open_piece
-from trainbench.ncf.input.sliced import PASS_SAMPLES, SlicedMaker
+from trainbench.ncf.input.stream import slices
+from trainbench.ncf.input.stream.pieces import EpochRecord, hash_batches, open_piece
+from trainbench.ncf.input.stream.sliced import PASS_SAMPLES, SlicedMaker
 
 FORMATS = st.sampled_from([1, 2])
 

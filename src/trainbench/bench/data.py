@@ -29,9 +29,9 @@ from trainbench.movielens.cache import RatingsCache, open_cache, write_cache
 from trainbench.ncf.config import reference
 from trainbench.ncf.input.epochs import EpochMaker
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.pieces import BYTES_PER_SAMPLE
 from trainbench.ncf.input.producer import start_producer
-from trainbench.ncf.input.sampling import Sampler, chunk_bounds
+from trainbench.ncf.input.stream.pieces import BYTES_PER_SAMPLE
+from trainbench.ncf.input.stream.sampling import Sampler, chunk_bounds
 from trainbench.progress import heartbeat, log_line
 
 # ml-20m: users, items, training pairs (of the published dataset with one rating held out).

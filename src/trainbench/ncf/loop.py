@@ -25,8 +25,8 @@ from trainbench.machine.page_cache import CacheDrop
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluation, Evaluator, Rivals, require_missable
-from trainbench.ncf.input.pieces import EpochData
 from trainbench.ncf.input.producer import EvalCandidates, Producer
+from trainbench.ncf.input.stream.pieces import EpochData
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.train import EpochTrain, StepProgress, Trainer, build
 from trainbench.progress import heartbeat, log_line

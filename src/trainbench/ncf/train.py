@@ -16,8 +16,8 @@ import tensorflow as tf
 from trainbench.errors import MachineError, TrainbenchError
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.devices import connect_tpu, local_replicas, no_gpu
-from trainbench.ncf.input.pieces import EpochRecord
 from trainbench.ncf.input.producer import Producer
+from trainbench.ncf.input.stream.pieces import EpochRecord
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
 from trainbench.ncf.step import FORMS, Step

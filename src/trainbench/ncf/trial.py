@@ -32,8 +32,8 @@ from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import TOP, NcfConfig, from_json, is_own, task_of
 from trainbench.ncf.devices import check_devices, join_workers
 from trainbench.ncf.evaluate import Evaluation, Rivals
-from trainbench.ncf.input.pieces import BatchHashes, EpochData, SliceHashes, epoch_hashes
 from trainbench.ncf.input.producer import EvalCandidates, start_producer
+from trainbench.ncf.input.stream.pieces import BatchHashes, EpochData, SliceHashes, epoch_hashes
 from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.roofline.record import SeenSteps, write_limits

@@ -19,12 +19,17 @@ import numpy as np
 import numpy.typing as npt
 
 from trainbench.movielens.cache import RatingsCache
-from trainbench.ncf.input.bucketed import BucketedMaker
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.pieces import BYTES_PER_SAMPLE, EVAL_SHA256, EpochRecord, write_header
-from trainbench.ncf.input.sampling import Sampler, chunk_bounds
-from trainbench.ncf.input.shuffle import ordered
-from trainbench.ncf.input.sliced import PASS_SAMPLES, SlicedMaker
+from trainbench.ncf.input.stream.bucketed import BucketedMaker
+from trainbench.ncf.input.stream.pieces import (
+    BYTES_PER_SAMPLE,
+    EVAL_SHA256,
+    EpochRecord,
+    write_header,
+)
+from trainbench.ncf.input.stream.sampling import Sampler, chunk_bounds
+from trainbench.ncf.input.stream.shuffle import ordered
+from trainbench.ncf.input.stream.sliced import PASS_SAMPLES, SlicedMaker
 
 
 class EpochMaker:

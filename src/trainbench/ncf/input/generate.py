@@ -27,7 +27,7 @@ from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.ncf.input.epochs import EpochMaker, cycles, piece_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
 from trainbench.ncf.input.heartbeat import Heartbeat
-from trainbench.ncf.input.pieces import EpochRecord, open_eval
+from trainbench.ncf.input.stream.pieces import EpochRecord, open_eval
 from trainbench.ncf.input.workdir import WorkDir
 from trainbench.progress import duration, log_line, scaled
 from trainbench.trials.parent_watch import die_with_parent

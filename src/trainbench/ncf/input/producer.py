@@ -35,7 +35,7 @@ from trainbench.ncf.input.external import External
 from trainbench.ncf.input.flagfile import GenerationOptions, write_flagfile
 from trainbench.ncf.input.generate import published
 from trainbench.ncf.input.heartbeat import Pulse
-from trainbench.ncf.input.pieces import EpochData, open_eval, open_piece
+from trainbench.ncf.input.stream.pieces import EpochData, open_eval, open_piece
 from trainbench.ncf.input.workdir import COME_WITHIN_S, Claim, WorkDir, claim
 from trainbench.progress import log_line
 

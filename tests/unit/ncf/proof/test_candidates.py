@@ -7,7 +7,7 @@ import pytest
 from small_cache import cache_of, random_cache
 
 from trainbench.movielens.cache import RatingsCache
-from trainbench.ncf.input.sampling import Sampler, chunk_bounds
+from trainbench.ncf.input.stream.sampling import Sampler, chunk_bounds
 from trainbench.ncf.proof import candidates
 
 CASES = {

@@ -16,9 +16,15 @@ import numpy as np
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import MASKED
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.pieces import BatchHashes, EpochRecord, PieceFiles, Samples, fields_of
-from trainbench.ncf.input.sampling import Purpose, Sampler, chunk_bounds, stream
-from trainbench.ncf.input.shuffle import Shuffle
+from trainbench.ncf.input.stream.pieces import (
+    BatchHashes,
+    EpochRecord,
+    PieceFiles,
+    Samples,
+    fields_of,
+)
+from trainbench.ncf.input.stream.sampling import Purpose, Sampler, chunk_bounds, stream
+from trainbench.ncf.input.stream.shuffle import Shuffle
 
 _NO_SAMPLES: Samples = np.empty(0, dtype=np.uint64)
 

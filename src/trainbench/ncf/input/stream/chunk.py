@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from trainbench.movielens.cache import RatingsCache
-from trainbench.ncf.input.draws import Rated, key_of, negatives
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.pieces import Samples
-from trainbench.ncf.input.sampling import Purpose, stream
+from trainbench.ncf.input.stream.draws import Rated, key_of, negatives
+from trainbench.ncf.input.stream.pieces import Samples
+from trainbench.ncf.input.stream.sampling import Purpose, stream
 
 Numbers = npt.NDArray[np.int64]
 

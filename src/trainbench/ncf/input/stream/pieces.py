@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from trainbench import configuration
 from trainbench.files import read_object
-from trainbench.ncf.input.slices import SLICES, slice_bounds
+from trainbench.ncf.input.stream.slices import SLICES, slice_bounds
 
 Samples = npt.NDArray[np.uint64]
 Batches = tuple[npt.NDArray[Any], npt.NDArray[Any], npt.NDArray[Any]]

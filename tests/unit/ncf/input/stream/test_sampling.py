@@ -8,7 +8,7 @@ from small_cache import cache_of, random_cache
 
 from trainbench.errors import DataIntegrityError
 from trainbench.movielens.cache import RatingsCache
-from trainbench.ncf.input.sampling import Purpose, Sampler, chunk_bounds, stream
+from trainbench.ncf.input.stream.sampling import Purpose, Sampler, chunk_bounds, stream
 
 
 def sampler(cache: RatingsCache, seed: int = 7) -> Sampler:

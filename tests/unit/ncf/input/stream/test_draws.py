@@ -8,9 +8,9 @@ from small_cache import cache_of, random_cache
 
 from trainbench.errors import DataIntegrityError
 from trainbench.movielens.cache import RatingsCache
-from trainbench.ncf.input import draws
-from trainbench.ncf.input.draws import Rated, below, key_of, negatives, words
-from trainbench.ncf.input.sampling import Purpose, chunk_bounds
+from trainbench.ncf.input.stream import draws
+from trainbench.ncf.input.stream.draws import Rated, below, key_of, negatives, words
+from trainbench.ncf.input.stream.sampling import Purpose, chunk_bounds
 
 
 def far_out(degrees: int) -> float:

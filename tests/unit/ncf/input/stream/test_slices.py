@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_cache import cache_of, small_config
 
-from trainbench.ncf.input import slices
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.sliced import SlicedMaker
-from trainbench.ncf.input.slices import Layout, dealt, drawn, slice_bounds
+from trainbench.ncf.input.stream import slices
+from trainbench.ncf.input.stream.sliced import SlicedMaker
+from trainbench.ncf.input.stream.slices import Layout, dealt, drawn, slice_bounds
 
 
 def far_out(degrees: int) -> float:

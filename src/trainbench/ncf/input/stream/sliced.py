@@ -19,9 +19,9 @@ import numpy.typing as npt
 
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import MASKED
-from trainbench.ncf.input.chunk import ChunkSamples
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.pieces import (
+from trainbench.ncf.input.stream.chunk import ChunkSamples
+from trainbench.ncf.input.stream.pieces import (
     ARRAYS,
     Batches,
     EpochRecord,
@@ -30,9 +30,9 @@ from trainbench.ncf.input.pieces import (
     SliceHashes,
     fields_of,
 )
-from trainbench.ncf.input.sampling import Purpose, chunk_bounds, stream
-from trainbench.ncf.input.shuffle import ordered
-from trainbench.ncf.input.slices import SLICES, Layout, dealt, slice_bounds
+from trainbench.ncf.input.stream.sampling import Purpose, chunk_bounds, stream
+from trainbench.ncf.input.stream.shuffle import ordered
+from trainbench.ncf.input.stream.slices import SLICES, Layout, dealt, slice_bounds
 
 # Samples (8 bytes each) that a pass holds in memory, unless one span alone has more.
 PASS_SAMPLES = 1 << 27

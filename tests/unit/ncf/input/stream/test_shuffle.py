@@ -12,8 +12,8 @@ from itertools import permutations
 import numpy as np
 import pytest
 
-from trainbench.ncf.input.sampling import Purpose, stream
-from trainbench.ncf.input.shuffle import Shuffle, num_buckets, ordered
+from trainbench.ncf.input.stream.sampling import Purpose, stream
+from trainbench.ncf.input.stream.shuffle import Shuffle, num_buckets, ordered
 
 
 @pytest.fixture

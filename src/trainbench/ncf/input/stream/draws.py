@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from trainbench.errors import DataIntegrityError
 from trainbench.movielens.cache import RatingsCache
-from trainbench.ncf.input.sampling import Purpose, all_rated
+from trainbench.ncf.input.stream.sampling import Purpose, all_rated
 
 Words = npt.NDArray[np.uint64]
 
