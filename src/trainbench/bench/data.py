@@ -25,6 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from trainbench.machine.system import held_bytes
+from trainbench.machine.allocator import keep_freed_memory
 from trainbench.movielens.cache import RatingsCache, open_cache, write_cache
 from trainbench.ncf.config import reference
 from trainbench.ncf.input.epochs import EpochMaker
@@ -158,6 +159,7 @@ def _measured(folder: Path, workers: int, repeats: int) -> Cost:
     maker = EpochMaker(cache, options)
     out = folder / "out"
     out.mkdir()
+    keep_freed_memory()
     before = time.process_time()
     epoch_s = [_seconds(partial(maker.write_piece, epoch, 0, out)) for epoch in range(repeats)]
     core_s = (time.process_time() - before) / repeats

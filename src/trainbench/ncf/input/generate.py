@@ -23,6 +23,7 @@ from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.two_clocks import beside
 from trainbench.errors import TrainbenchError
 from trainbench.files import whole_folder, write_atomically, writing
+from trainbench.machine.allocator import keep_freed_memory
 from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.ncf.input.epochs import EpochMaker, cycles, piece_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
@@ -166,6 +167,7 @@ def main(argv: list[str] | None = None) -> int:
     work_dir = WorkDir(given.work_dir)
     _stop_cleanly(work_dir)
     die_with_parent(given.parent, number=_TRAINER_GONE)
+    keep_freed_memory()
     write_atomically(work_dir.alive, f"process {os.getpid()}\n")
     log_line(f"alive as process {os.getpid()}, waiting for {work_dir.flagfile}")
     try:

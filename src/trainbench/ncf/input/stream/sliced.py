@@ -226,7 +226,10 @@ class SlicedMaker:
     def _span_arrays(
         self, plan: _Epoch, spans: range, cells: dict[tuple[int, int], Samples]
     ) -> Iterator[Batches]:
-        """users, items, labels of one span after the other, each [steps, columns]."""
+        """users, items, labels of one span after the other, each [steps, columns].
+
+        The arrays are used again for the next span.
+        """
         bounds, columns = slice_bounds(plan.layout.batch), self._columns(plan.layout.batch)
 
         def finished(name: tuple[int, int]) -> Batches:
@@ -241,9 +244,10 @@ class SlicedMaker:
 
         names = [(span, part) for span in spans for part in self._slices]
         done = ordered(self._pool, finished, names, ahead=self._ahead)
+        steps_of = np.diff(plan.layout.span_bounds)
+        room = _empty_batches(int(steps_of.max()), int(columns[-1]))
         for span in spans:
-            steps = int(np.diff(plan.layout.span_bounds[span : span + 2])[0])
-            arrays = _empty_batches(steps, int(columns[-1]))
+            arrays = _cut(room, 0, int(steps_of[span]))
             for place, part in enumerate(self._slices):
                 found = next(done)
                 plan.hashes.update(part, found)
@@ -251,7 +255,7 @@ class SlicedMaker:
                     own = array[:, columns[place] : columns[place + 1]]
                     own[:] = values.reshape(own.shape)
             plan.hashes.saw(arrays)
-            if steps:
+            if len(arrays[0]):
                 yield arrays
 
     def _last_batch(self, plan: _Epoch, rest: Samples, masked: int) -> Batches:
