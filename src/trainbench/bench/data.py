@@ -24,8 +24,8 @@ from typing import TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from trainbench.machine.system import held_bytes
 from trainbench.machine.allocator import keep_freed_memory
+from trainbench.machine.system import held_bytes
 from trainbench.movielens.cache import RatingsCache, open_cache, write_cache
 from trainbench.ncf.config import reference
 from trainbench.ncf.input.epochs import EpochMaker

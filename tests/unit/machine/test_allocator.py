@@ -14,11 +14,11 @@ from trainbench.machine.allocator import keep_freed_memory
 if sys.argv[1] == "kept":
     assert keep_freed_memory()
 def faults():
-    for _ in range(3):
-        np.ones(3_000_000)
+    several = lambda: [np.ones(100_000) for _ in range(6)]
+    several()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     for _ in range(50):
-        np.ones(1_000_000); np.ones(3_000_000)
+        several()
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 print(faults())
 """
