@@ -17,6 +17,7 @@ from processes import wait_until
 
 from trainbench.movielens import cache, split, synthetic, transfer
 from trainbench.movielens.datasets import SyntheticSize
+from trainbench.movielens.own import bring, options
 from trainbench.ncf.benchmark import NCF
 from trainbench.trials.paths import DataDir
 
@@ -148,3 +149,41 @@ def test_a_killed_generation_is_never_taken_for_a_dataset(tmp_path: Path) -> Non
         "manifest.json",
         "ratings.csv",
     ]
+
+
+OWN = """
+import os, pathlib, sys, time
+os.STALLING = lambda *a: time.sleep(60)
+from trainbench.movielens.own import bring, options
+from trainbench.trials.paths import DataDir
+root = pathlib.Path(sys.argv[1])
+bring.bring("mine", options.request({"ratings": root / "mine.csv"}), DataDir(root))
+"""
+
+
+@pytest.mark.parametrize(
+    ("call", "file"),
+    [
+        pytest.param("fsync", "ratings.csv", id="before the manifest"),
+        pytest.param("rename", "manifest.json", id="before the rename"),
+    ],
+)
+@pytest.mark.parametrize("before", [False, True], ids=["nothing there", "another version there"])
+def test_killed_own_ratings_are_never_taken_for_a_dataset(
+    before: bool, call: str, file: str, tmp_path: Path
+) -> None:
+    data, path = DataDir(tmp_path), tmp_path / "mine.csv"
+    path.write_text("user,item\na,1\na,2\n")
+    if before:
+        asked = options.request({"ratings": path, "held_out": "random"})
+        assert asked is not None
+        bring.bring("mine", asked, data)
+    there = {p.name: p.read_bytes() for p in data.raw("mine").glob("*")}
+    part = data.raw(".unfinished-mine")
+    killed_when(OWN.replace("STALLING", call), str(tmp_path), (part / file).exists)
+    assert {p.name: p.read_bytes() for p in data.raw("mine").glob("*")} == there
+    assert (bring.whole("mine", data) is not None) == before
+    asked = options.request({"ratings": path})
+    assert asked is not None
+    assert bring.bring("mine", asked, data) == bring.whole("mine", data)
+    assert [p.name for p in data.raw("mine").parent.iterdir()] == ["mine"]

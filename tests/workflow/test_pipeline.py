@@ -450,3 +450,24 @@ def test_a_replay_has_equal_input_and_names_the_hit_that_was_changed(
     equal = next(line for line in out.splitlines() if line.startswith("equal: "))
     assert equal == "equal: candidates_sha256, first_batch_sha256, epoch_sha256, mean_loss, ndcg"
     assert f"hits is {hits - 1}, recorded is {hits}" in err
+
+
+def test_own_ratings_from_a_table_to_a_report(tmp_path: Path) -> None:
+    rows = [f"u{user},{(7 * user + i) % 40}" for i in range(20) for user in range(30)]
+    table = tmp_path / "books.csv"
+    table.write_text("\n".join(["reader,book", *rows]))
+    data = tmp_path / "data"
+    given = ["--ratings", str(table), "--columns", "user=reader,item=book"]
+    small = [word for word in TINY if "synthetic" not in word and "division" not in word]
+    code, _, err = _run(data, "pipeline", *small, *given, "--set", "max_epochs=1")
+    assert code == CACHES_KEPT, err
+    (run,) = (path for path in (data / "runs").iterdir() if path.name != "latest")
+    assert "-own-own-" in run.name
+    codes = {note["code"] for note in _status(data)["degraded"]}
+    assert {"own_data", "other_task", "no_target", "open_division"} <= codes
+    assert not {"generated_data", "not_published_archive", "other_split"} & codes
+    page = (run / "report" / "report.md").read_text()
+    assert "own ratings 'own'" in page
+    assert "own ratings: rows read | 600 |" in page
+    (log,) = run.glob("results/*/ncf/result_0.txt")
+    assert 'degraded: "own_data"' in log.read_text()

@@ -84,7 +84,14 @@ def score(
         raise ConfigError(f"{folder}: no logs of a later round, to which rules {rules} could apply")
     benchmark = benchmark or _named_benchmark(folder, logs)
     runs = [
-        RunScore(log.name, log.index, run, _reason(log, run, benchmark), damage(log.lines))
+        RunScore(
+            log.name,
+            log.index,
+            run,
+            _reason(log, run, benchmark),
+            damage(log.lines),
+            _of_own_data(log),
+        )
         for log, run in ((log, outcome(log.events)) for log in logs)
     ]
     wanted = run_rule(benchmark)

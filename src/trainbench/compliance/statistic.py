@@ -68,6 +68,7 @@ class RunScore:
 
     ``reason`` is empty for a run that counts. ``damage`` is why its file could not be read to the
     end: then nobody knows what the rest says, and the run does not count.
+    ``own_data``: it trained on somebody's own ratings, of which the rules know nothing.
     """
 
     file: str
@@ -75,11 +76,13 @@ class RunScore:
     outcome: Outcome
     reason: str = ""
     damage: str = ""
+    own_data: bool = False
 
     @property
     def counts(self) -> bool:
         """Whether it can be among those that are averaged: whole, converged, with a time."""
-        return not self.damage and self.outcome.converged and self.outcome.time_s is not None
+        left_out = self.damage or self.own_data
+        return not left_out and self.outcome.converged and self.outcome.time_s is not None
 
 
 @dataclass(frozen=True)
