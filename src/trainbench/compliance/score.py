@@ -83,17 +83,7 @@ def score(
     if rules is not None:
         raise ConfigError(f"{folder}: no logs of a later round, to which rules {rules} could apply")
     benchmark = benchmark or _named_benchmark(folder, logs)
-    runs = [
-        RunScore(
-            log.name,
-            log.index,
-            run,
-            _reason(log, run, benchmark),
-            damage(log.lines),
-            _of_own_data(log),
-        )
-        for log, run in ((log, outcome(log.events)) for log in logs)
-    ]
+    runs = [_run(log, benchmark) for log in logs]
     wanted = run_rule(benchmark)
     assert wanted is not None, "a benchmark is asked for, or named, that has a rule"
     runs.sort(key=ORDER_KEYS[order])
@@ -154,6 +144,12 @@ def _named_benchmark(folder: Path, logs: Sequence[_Log]) -> str:
             f"{', '.join(WANTED)}"
         )
     return named.pop()
+
+
+def _run(log: _Log, benchmark: str) -> RunScore:
+    run, damaged = outcome(log.events), damage(log.lines)
+    reason = _reason(log, run, benchmark)
+    return RunScore(log.name, log.index, run, reason, damaged, _of_own_data(log))
 
 
 def _reason(log: _Log, run: Outcome, benchmark: str) -> str:

@@ -220,7 +220,9 @@ def test_lines_behind_a_prefix_are_read_as_the_later_checker_does(tmp_path: Path
     write_results(tmp_path, many(1, converged=1))
     log = tmp_path / "result_0.txt"
     log.write_text("".join(f"[1,0]<stdout>:{line}\n" for line in log.read_text().splitlines()))
-    with pytest.raises(DataIntegrityError, match=r"no line begins with :::MLP; --checker 2019-04"):
+    with pytest.raises(
+        DataIntegrityError, match=r"with :::MLP; trainbench score --checker 2019-04"
+    ):
         score(tmp_path)
     assert score(tmp_path, checker="2019-04").converged == 1
 
