@@ -77,8 +77,10 @@ def _copied(runs: list[Path], data: Path) -> list[Path]:
 
 
 def _compared(runs: list[Path], folder: Path) -> Path:
-    _trainbench("report", *(w for run in runs for w in ("--run", str(run))), "--out", str(folder))
-    return folder / "report.html"
+    """The first run once more, with a report that has the others beside it."""
+    first = Path(shutil.copytree(runs[0], folder / runs[0].name))
+    _trainbench("report", *(w for run in (first, *runs[1:]) for w in ("--run", str(run))))
+    return first / REPORT
 
 
 def _history(folder: Path) -> Path:

@@ -25,8 +25,12 @@ from run_dir import (  # noqa: E402
     phase_records,
     seal,
 )
+from stored_runs import noisy, stored  # noqa: E402
 
 from trainbench.cnn.series import plot  # noqa: E402
+from trainbench.history import series  # noqa: E402
+from trainbench.history.page import write_history  # noqa: E402
+from trainbench.history.stored import stored as found_in  # noqa: E402
 from trainbench.image_classification.benchmark import RESNET  # noqa: E402
 from trainbench.ncf.benchmark import NCF  # noqa: E402
 from trainbench.reporting.page.render import write_report  # noqa: E402
@@ -113,8 +117,18 @@ def started(folder: Path) -> Path:
     return write_report(RunDir(run.root), benchmark=NCF).html
 
 
+def history(folder: Path) -> Path:
+    """Thirty runs, of which those from run 20 on are 5 % slower."""
+    times_s = noisy(30, seed=1)
+    times_s[20:] *= 1.05
+    made = stored(folder / "data", list(times_s))
+    for run in made[:1]:
+        write_report(run, benchmark=NCF)
+    return write_history(series.history(found_in([folder / "data"])), folder / "history")
+
+
 PAGES: Mapping[str, Callable[[Path], Path]] = {
-    made.__name__: made for made in (ncf, gpu, images, comparison, many, broken, started)
+    made.__name__: made for made in (ncf, gpu, images, comparison, many, broken, started, history)
 }
 
 

@@ -33,9 +33,11 @@ def test_training_and_evaluation_stand_beside_matrix_rate_and_memory(run: RunDir
     training, evaluation = rows[:2]
     # 120 GFLOP/s at 600 kFLOP a sample allow 200,000 samples/s; memory would allow 3.1 million.
     assert (training["Bound by"], training["Allowed"]) == ("matrix products", "200.0 k samples/s")
-    assert training["Share reached"] == "65.3 %"
+    assert training["Share"] == "65.3 %"
     assert evaluation["Allowed"] == "1.46 M pairs/s"
-    assert (training["GFLOP/s at best"], training["GB/s at best"]) == ("120.0", "25.0")
+    assert (training["One needs"], training["At best"]) == (
+        *("600 kFLOP, 8 kB", "120 GFLOP/s, 25 GB/s"),
+    )
 
 
 def test_the_lower_of_both_limits_counts() -> None:
@@ -80,8 +82,8 @@ def test_images_have_three_times_the_operations_of_a_forward_pass(tmp_path: Path
     assert found.figure is None  # what an image moves through memory is not known
     [row] = found.table.rows
     assert row == (
-        *("0", "training", "123 images/s", "180.4 M", "22.3", "71.0"),
-        *("matrix products", "394 images/s", "31.4 %"),
+        *("0", "training", "123 images/s", "394 images/s", "31.4 %", "matrix products"),
+        *("180 MFLOP", "71 GFLOP/s"),
     )
 
 

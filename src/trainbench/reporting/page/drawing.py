@@ -138,9 +138,9 @@ def time_unit(longest_s: float) -> tuple[str, float]:
 
 
 def plain_numbers(drawn: Axes) -> None:
-    """Write the numbers of logarithmic axes out, at powers of ten."""
+    """Write the numbers of logarithmic axes out."""
     for axis in (drawn.xaxis, drawn.yaxis):
-        axis.set_major_locator(LogLocator(base=10, numticks=9))
+        axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axis.set_minor_formatter(NullFormatter())
 

@@ -13,13 +13,11 @@ from trainbench.trials.paths import RunDir, TrialDir
 NONE: Mapping[int, Sequence[str]] = {}
 
 
-def files_of(run: RunDir, folder: Path) -> Mapping[int, Sequence[str]]:
+def files_of(run: RunDir) -> Mapping[int, Sequence[str]]:
     """The files of each trial that people read, by their paths in the run's folder.
 
-    None where the page is not in the run's ``report`` folder: links would lead nowhere.
+    Wherever the page is written, it is the same: links are those of the folder ``report``.
     """
-    if folder.resolve() != run.report.resolve():
-        return NONE
     found = {}
     for trial in run.trials[:MOST_TRIALS]:
         stitched = sorted(run.root.glob(f"results/*/*/result_{trial.index}.txt"))

@@ -104,7 +104,7 @@ def write_report(
     folder = out or run.report
     folder.mkdir(parents=True, exist_ok=True)
     texts = {
-        folder / "report.html": html(results, comparison, links.files_of(run, folder)),
+        folder / "report.html": html(results, comparison, links.files_of(run)),
         folder / "report.md": markdown(results, comparison),
         folder / "results.json": results_json(results, comparison),
         folder / "results.csv": results_csv(results),

@@ -12,7 +12,7 @@ from trainbench.reporting.page.drawing import INK, SERIES, WIDE, Figure, Key, Pa
 from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import Results, typical
 from trainbench.reporting.sections import Rate
-from trainbench.reporting.text import NA, fixed, percent, scaled
+from trainbench.reporting.text import percent, scaled
 
 UNKNOWN = (
     "Not known: the run did not measure what its machine does at best, and nothing is guessed. "
@@ -49,34 +49,33 @@ def roofline(results: Results, *, drawn: bool = True) -> Roofline | None:
 
 def table(rates: Sequence[Rate]) -> Table:
     """One row for each work of a trial."""
-    memory = any(rate.bytes_per_s for rate in rates)
-    columns = (
-        *("Trial", "Work", "Reached", "Operations of one", "GFLOP/s reached", "GFLOP/s at best"),
-        *(("Bytes of one", "GB/s at best") if memory else ()),
-        *("Bound by", "Allowed", "Share reached"),
-    )
-    return Table(columns, tuple(_row(rate, memory=memory) for rate in rates), numeric_from=2)
+    columns = ("Trial", "Work", "Reached", "Allowed", "Share", "Bound by", "One needs", "At best")
+    return Table(columns, tuple(map(_row, rates)), numeric_from=2)
 
 
-def _row(rate: Rate, *, memory: bool) -> tuple[str, ...]:
+def _row(rate: Rate) -> tuple[str, ...]:
     bound, allowed = min(rate.bounds.items(), key=lambda item: item[1])
-    reached = None if rate.flops is None else rate.per_s * rate.flops
+    needs = [(rate.flops, "FLOP"), (rate.bytes, "B")]
+    best = [(rate.flops_per_s, "FLOP/s"), (rate.bytes_per_s, "B/s")]
     return (
         str(rate.trial),
         rate.work,
         f"{scaled(rate.per_s)} {rate.unit}",
-        scaled(rate.flops),
-        _giga(reached),
-        _giga(rate.flops_per_s),
-        *((scaled(rate.bytes), _giga(rate.bytes_per_s)) if memory else ()),
-        bound,
         f"{scaled(allowed)} {rate.unit}",
         percent(rate.per_s / allowed),
+        bound,
+        *(
+            ", ".join(f"{_prefixed(value)}{unit}" for value, unit in values if value is not None)
+            for values in (needs, best)
+        ),
     )
 
 
-def _giga(value: float | None) -> str:
-    return NA if value is None else fixed(value / 1e9, 1)
+def _prefixed(value: float) -> str:
+    """A number with the prefix of its unit: ``600 k``, ``120 G``."""
+    sizes = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+    size, prefix = next(((s, p) for s, p in sizes if value >= s), (1.0, ""))
+    return f"{value / size:.3g} {prefix}"
 
 
 def _figure(results: Results, rates: Sequence[Rate]) -> Figure | None:
