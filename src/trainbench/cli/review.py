@@ -340,10 +340,11 @@ def evaluate(data_dir: Path, weights: Path, negatives: int, seed: int, **options
     if not weights.is_file():
         wanted = "wanted the weights.npz or the model.keras of a trial"
         raise MachineError(f"{weights}: no such file; {wanted}")
+    config, data = resolved_config(_NCF, options), opened(data_dir)
+    # Only now: TensorFlow takes seconds to import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from trainbench.ncf.evaluate import evaluate_saved
 
-    config, data = resolved_config(_NCF, options), opened(data_dir)
     found = evaluate_saved(config, data, weights, negatives=negatives, seed=seed)
     click.echo(
         f"hr@10 {found.hit_rate:.4f} ({found.hits} of {found.users})  ndcg@10 {found.ndcg:.4f}  "

@@ -115,8 +115,8 @@ def _generate(benchmark: Benchmark) -> click.Command:
     def generate(data_dir: Path, timeout_s: float) -> None:
         """Make the input of one trial, for a trainer that waits for it.
 
-        The trainer is started with --set generator=external, here or on another machine that shares
-        the data directory, before or after. Either of them ends with the other.
+        The trainer is started with train --set generator=external, here or on another machine that
+        shares the data directory, before or after. Either of them ends with the other.
         """
         load(benchmark.generate)(opened(data_dir), timeout_s)
 

@@ -293,7 +293,7 @@ class _Generator:
             if self._peer is None and time.monotonic() > deadline:
                 raise MachineError(
                     f"{self._work_dir.root}: no trainer came within {timeout_s:.0f} s "
-                    "(--timeout-s); start one with --set generator=external"
+                    "(--timeout-s) to generate for; start one with train --set generator=external"
                 )
             time.sleep(_POLL_S)
         self._serving = True
