@@ -75,7 +75,7 @@ _OPTIONS = (
     Option(
         "dataset",
         _EVERY,
-        "Use this dataset instead of the preset's; a name for your own --ratings.",
+        "Use this dataset instead of the preset's; a name for your own (download --ratings).",
         field="dataset",
         envvar="DATASET",
     ),
