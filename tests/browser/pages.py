@@ -5,10 +5,12 @@ Runs in the project's own environment. pages.json in the folder names each page 
 
 from __future__ import annotations
 
+import gzip
 import json
 import math
 import sys
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from run_dir import (  # noqa: E402
     seal,
 )
 from stored_runs import noisy, stored  # noqa: E402
+from v05_log import lines, write_results  # noqa: E402
+from v05_log import run as log_of  # noqa: E402
 
 from trainbench.cnn.series import plot  # noqa: E402
 from trainbench.history import series  # noqa: E402
@@ -33,6 +37,7 @@ from trainbench.history.page import write_history  # noqa: E402
 from trainbench.history.stored import stored as found_in  # noqa: E402
 from trainbench.image_classification.benchmark import RESNET  # noqa: E402
 from trainbench.ncf.benchmark import NCF  # noqa: E402
+from trainbench.reporting.arrivals.write import write_review  # noqa: E402
 from trainbench.reporting.page.render import write_report  # noqa: E402
 from trainbench.trials.paths import RunDir, TrialDir  # noqa: E402
 
@@ -127,9 +132,19 @@ def history(folder: Path) -> Path:
     return write_history(series.history(found_in([folder / "data"])), folder / "history")
 
 
-PAGES: Mapping[str, Callable[[Path], Path]] = {
-    made.__name__: made for made in (ncf, gpu, images, comparison, many, broken, started, history)
-}
+def logs(folder: Path) -> Path:
+    """Logs of several systems and benchmarks, one damaged, one twice, names of any length."""
+    for place, system in enumerate(("dgx", LONG)):
+        runs = [log_of(seed=i, start=1.5e9 + 1e4 * (10 * place + i)) for i in range(2 + place)]
+        write_results(folder / "in" / "results" / system / "ncf", runs)
+    other = [replace(event, benchmark="gnmt") for event in log_of(seed=9)]
+    (folder / "in" / "gnmt.log").write_text("".join(lines(other)))
+    (folder / "in" / "result_0.txt.gz").write_bytes(gzip.compress(b"cut short")[:12])
+    return write_review([folder / "in"], folder / "out").html
+
+
+KINDS = (ncf, gpu, images, comparison, many, broken, started, history, logs)
+PAGES: Mapping[str, Callable[[Path], Path]] = {made.__name__: made for made in KINDS}
 
 
 def busy(trial: TrialDir, *, gpus: int = 0) -> None:

@@ -24,7 +24,7 @@ EXAMPLES = {
     "preprocess": "trainbench preprocess --preset ml-1m",
     "train": "trainbench train --preset ml-1m --runs 3 --set learning_rate=1e-3",
     "stitch": "trainbench stitch --run data/runs/latest",
-    "report": "trainbench report --run data/runs/latest --out my-report",
+    "report": "trainbench report --run data/runs/latest; trainbench report logs.zip --out review",
     "pipeline": "trainbench pipeline --preset quick",
     "check": "trainbench check --level 2 result_0.txt",
     "score": "trainbench score results/my-system/ncf --json",

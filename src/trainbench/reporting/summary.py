@@ -8,6 +8,7 @@ from statistics import median
 
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.two_clocks import Times
+from trainbench.reporting.published.convergence import convergence
 from trainbench.reporting.records import Contradiction, LogCheck, Results, Score, Trial
 from trainbench.reporting.sections import Answer
 from trainbench.reporting.text import (
@@ -48,10 +49,20 @@ def summary(results: Results) -> Summary:
             _rules("Level 2 of the v0.5 checker", "2", results),
             _rules("Strict rules", "strict", results),
             *([speed] if speed else ()),
+            *_plausible(results),
         ),
         score=statistic_sentences(results),
         compliance=tuple(_compliance(results)),
     )
+
+
+def _plausible(results: Results) -> Sequence[Answer]:
+    """A finding alone: what is plausible is said where the public runs are shown."""
+    found = convergence(results)
+    if not found.implausible:
+        return ()
+    detail = f"p = {found.p:.2g} beside public runs of v0.5"
+    return (Answer("Epochs to the target", "implausibly few", detail, "warn"),)
 
 
 def _subtitle(results: Results) -> str:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
 from trainbench.reporting.arrivals.review import Review
 from trainbench.reporting.arrivals.sets import LogSet
 from trainbench.reporting.page import drawing, plots, tables
-from trainbench.reporting.page.drawing import INK, MUTED, SERIES, TARGET, WIDE, Figure, Key, Panel
+from trainbench.reporting.page.drawing import MUTED, SERIES, TARGET, WIDE, Figure, Key, Panel
+from trainbench.reporting.page.published import Ranked, ranking
 from trainbench.reporting.published import task
 from trainbench.reporting.published.tables import results as published
 from trainbench.reporting.text import plural, seconds
@@ -19,11 +18,14 @@ MOST_SETS = 24
 MOST_CURVES = 60
 
 
-def figures(review: Review, benchmark: str) -> list[Figure]:
-    """The figures that the sets of a benchmark can fill."""
+def figures(review: Review, benchmark: str, name: str) -> list[Figure]:
+    """The figures that the sets of a benchmark can fill.
+
+    ``name`` sets them apart from those of other benchmarks, whose names may be any text.
+    """
     sets = review.of(benchmark)
     with drawing.style():
-        drawn = [_quality(sets, benchmark), _times(sets, benchmark)]
+        drawn = [_quality(sets, name), _times(sets, name)]
     return [figure for figure in drawn if figure]
 
 
@@ -32,7 +34,7 @@ def _colour(index: int) -> tuple[str, str]:
     return (SERIES[index], f"--series-{index}") if index < len(SERIES) else (MUTED, "--muted")
 
 
-def _quality(sets: Sequence[LogSet], benchmark: str) -> Figure | None:
+def _quality(sets: Sequence[LogSet], name: str) -> Figure | None:
     drawn = drawing.axes(WIDE, 3.0, left_px=40, xlabel="epoch, as logs number it")
     each = max(MOST_CURVES // len(sets), 1)
     for index, found in enumerate(sets):
@@ -45,19 +47,19 @@ def _quality(sets: Sequence[LogSet], benchmark: str) -> Figure | None:
                 drawn.plot(at, rates, color=_colour(index)[0], linewidth=1.1, marker=marker)
     if not drawn.has_data():
         return None
-    name = sets[0].results.quality.name
+    benchmark, quality = sets[0].benchmark, sets[0].results.quality.name
     targets = {log.check.target for s in sets for log in s.logs if log.check.target}
     for target in sorted(targets)[:2]:
         drawn.axhline(target, color=TARGET, linewidth=1.2, linestyle=(0, (5, 3)))
     low, high = drawn.get_ylim()
     drawing.fit(drawn, share=low >= -0.1 and high <= 1.1)
     keys = [Key("--target", "dashed", f"target {target:g}") for target in sorted(targets)[:2]]
-    title = f"{name} after each evaluation"
+    title = f"{quality} after each evaluation"
     return Figure(
-        f"quality-{benchmark}",
+        f"quality-{name}",
         title,
         f"{title} of {plural(len(sets), 'set')} of runs of {benchmark}",
-        (Panel("", drawing.svg(drawn, f"quality-{benchmark}")),),
+        (Panel("", drawing.svg(drawn, f"quality-{name}")),),
         (*_keys(sets), *keys),
         _curves(sets),
     )
@@ -92,42 +94,25 @@ def _positive(found: LogSet) -> list[float]:
     return [t.time_s for t in found.results.trials if t.time_s is not None and t.time_s > 0]
 
 
-def _times(sets: Sequence[LogSet], benchmark: str) -> Figure | None:
+def _times(sets: Sequence[LogSet], name: str) -> Figure | None:
     """Every time to train by set, with the published results where the task is theirs."""
-    rows = [(s.name, _positive(s), True) for s in sets]
+    rows: list[Ranked] = [(s.name, _positive(s), True) for s in sets]
     rows = [row for row in rows if row[1]][:MOST_SETS]
     if not rows:
         return None
+    benchmark = sets[0].benchmark
+    own, keys = len(rows), [Key("--ink", "dot", "one run that arrived")]
     if any(not task.reasons(s.results) for s in sets):
         rows += [(r.system, [r.score_s], False) for r in published() if r.benchmark == benchmark]
-    rows.sort(key=lambda row: min(row[1]))
-    labels = [name for name, _, _ in rows]
-    margin = 14 + 6.4 * max(map(len, labels))
-    drawn = drawing.axes(
-        WIDE, 0.7 + 0.24 * len(rows), left_px=margin, xlabel="seconds to train (logarithmic)"
-    )
-    drawn.set_xscale("log")
-    for place, (_, times, own) in enumerate(rows):
-        marker, colour = ("D", INK) if own else ("o", SERIES[0])
-        drawn.plot(times, [place] * len(times), marker, markersize=6, color=colour)
-    drawn.set_yticks(range(len(labels)), labels)
-    drawn.set_ylim(len(labels) - 0.4, -0.6)
-    drawn.set_xlim(min(min(t) for _, t, _ in rows) / 1.5, max(max(t) for _, t, _ in rows) * 1.5)
-    drawn.xaxis.set_major_locator(LogLocator(base=10, numticks=9))
-    drawn.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    drawn.xaxis.set_minor_formatter(NullFormatter())
-    drawn.grid(visible=False, axis="y")
-    drawn.grid(visible=True, axis="x")
-    keys = [Key("--ink", "dot", "one run that arrived")]
-    if any(not own for _, _, own in rows):
         keys.append(Key("--series-0", "dot", "published, v0.5 statistic"))
+    rows.sort(key=lambda row: min(row[1]))
     shown = ((n, str(len(t)), seconds(min(t)), seconds(max(t))) for n, t, _ in rows)
-    fastest = f"the fastest is {labels[0]} with {seconds(min(rows[0][1]))}"
+    fastest = f"the fastest is {rows[0][0]} with {seconds(min(rows[0][1]))}"
     return Figure(
-        f"times-{benchmark}",
+        f"times-{name}",
         "Times to train",
-        f"Times to train of {plural(len(rows), 'set')} of runs of {benchmark}: {fastest}",
-        (Panel("", drawing.svg(drawn, f"times-{benchmark}")),),
+        f"Times to train of {plural(own, 'set')} of runs of {benchmark}: {fastest}",
+        (Panel("", drawing.svg(ranking(rows), f"times-{name}")),),
         tuple(keys),
         tables.Table(("Set or system", "Times", "Shortest", "Longest"), tuple(shown)),
     )

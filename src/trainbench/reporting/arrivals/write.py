@@ -119,10 +119,10 @@ def _context(review: Review, verdict: Verdict, *, drawn: bool) -> dict[str, Any]
             _Benchmark(
                 name=name,
                 table=tables.beside(side_by_side(review, name)),
-                figures=tuple(plots.figures(review, name)) if drawn else (),
-                sets=tuple(_sets(review, name, drawn=drawn)),
+                figures=tuple(plots.figures(review, name, str(number))) if drawn else (),
+                sets=tuple(_sets(review, name, str(number), drawn=drawn)),
             )
-            for name in review.benchmarks
+            for number, name in enumerate(review.benchmarks)
         ],
         "open": len(review.sets) <= MOST_DRAWN,
         "findings": tables.findings(review),
@@ -131,14 +131,14 @@ def _context(review: Review, verdict: Verdict, *, drawn: bool) -> dict[str, Any]
     }
 
 
-def _sets(review: Review, benchmark: str, *, drawn: bool) -> list[_Set]:
+def _sets(review: Review, benchmark: str, place: str, *, drawn: bool) -> list[_Set]:
     own = drawn and len(review.sets) <= MOST_DRAWN
     return [
         _Set(
             name=found.name,
             logs=len(found.logs),
             sentences=statistic_sentences(found.results),
-            good=published.parts(found.results, found.name, f"-{benchmark}-{number}", drawn=own),
+            good=published.parts(found.results, found.name, f"-{place}-{number}", drawn=own),
         )
         for number, found in enumerate(review.of(benchmark))
     ]

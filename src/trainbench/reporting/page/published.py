@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from trainbench.display.visible import visible
 from trainbench.reporting.page import drawing
 from trainbench.reporting.page.drawing import INK, SERIES, WIDE, Figure, Key, Panel
 from trainbench.reporting.page.tables import Table
@@ -102,42 +104,54 @@ def systems_table(check: Convergence) -> Table:
     )
 
 
-def _times(beside: Beside, own: str, name: str) -> Figure:
-    own_s = beside.own_s or 0.0
-    places = [*((r.score_s, r.system, False) for r in beside.rows), (own_s, own, True)]
-    places.sort(key=lambda place: place[0])
-    labels = [label for _, label, _ in places]
+Ranked = tuple[str, Sequence[float], bool]
+"""Who took how many seconds, and whether it is what the page is of."""
+MOST_LABEL = 44
+
+
+def ranking(rows: Sequence[Ranked]) -> Axes:
+    """Seconds above 0 on a logarithmic axis, a row for each, from the fastest to the slowest."""
+    rows = sorted(rows, key=lambda row: min(row[1]))
+    labels = [_cut(name) for name, _, _ in rows]
     margin = 14 + 6.4 * max(map(len, labels))
-    height = 0.7 + 0.24 * len(places)
+    height = 0.7 + 0.24 * len(rows)
     drawn = drawing.axes(WIDE, height, left_px=margin, xlabel="seconds to train (logarithmic)")
     drawn.set_xscale("log")
-    for row, (value, _, mine) in enumerate(places):
-        drawn.plot(
-            [value], [row], "D" if mine else "o", color=INK if mine else SERIES[0], markersize=7
-        )
+    for place, (_, times_s, own) in enumerate(rows):
+        marker, colour = ("D", INK) if own else ("o", SERIES[0])
+        drawn.plot(times_s, [place] * len(times_s), marker, markersize=6, color=colour)
     drawn.set_yticks(range(len(labels)), labels)
     drawn.set_ylim(len(labels) - 0.4, -0.6)
-    drawn.set_xlim(places[0][0] / 1.5, places[-1][0] * 1.5)
+    every = [time_s for _, times_s, _ in rows for time_s in times_s]
+    drawn.set_xlim(min(every) / 1.5, max(every) * 1.5)
     drawn.xaxis.set_major_locator(LogLocator(base=10, numticks=9))
-    drawn.xaxis.set_major_formatter(
-        FuncFormatter(lambda value, _: f"{value:,.0f}" if value >= 1 else f"{value:g}")
-    )
+    drawn.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
     drawn.xaxis.set_minor_formatter(NullFormatter())
     drawn.grid(visible=False, axis="y")
     drawn.grid(visible=True, axis="x")
+    return drawn
+
+
+def _cut(label: str) -> str:
+    """A label that leaves room for the drawing; names of files may have any length."""
+    label = visible(label)
+    return label if len(label) <= MOST_LABEL else f"{label[: MOST_LABEL - 3]}..."
+
+
+def _times(beside: Beside, own: str, name: str) -> Figure:
+    own_s = beside.own_s or 0.0
+    fastest = beside.rows[0].score_s
+    said = f"the fastest of {len(beside.rows)} published results takes {seconds(fastest)}"
+    if own_s < fastest:
+        said = f"faster than all {len(beside.rows)} published results"
+    drawn = ranking([(own, [own_s], True), *((r.system, [r.score_s], False) for r in beside.rows)])
     title = "Time to train beside published results"
-    fastest = f"the fastest of {len(beside.rows)} published results takes {seconds(places[0][0])}"
-    if places[0][2]:
-        fastest = f"faster than all {len(beside.rows)} published results"
     return Figure(
         f"published{name}",
         title,
-        f"{title}: {own} takes {seconds(own_s)}, {fastest}",
+        f"{title}: {own} takes {seconds(own_s)}, {said}",
         (Panel("", drawing.svg(drawn, f"published{name}")),),
-        (
-            Key("--ink", "dot", own),
-            Key("--series-0", "dot", "v0.5 statistic of a published result"),
-        ),
+        (Key("--ink", "dot", own), Key("--series-0", "dot", "published, v0.5 statistic")),
         times_table(beside, own),
     )
 

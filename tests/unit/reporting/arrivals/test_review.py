@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import shutil
 import zipfile
 from itertools import islice
@@ -180,6 +181,25 @@ def test_hostile_names_and_values_do_no_harm(tmp_path: Path) -> None:
     assert "<script>" not in page
     assert "\u202e" not in page + files.markdown.read_text() + files.results_csv.read_text()
     ET.parse(files.junit)
+
+
+def test_hostile_benchmarks_and_undecodable_names_do_no_harm(tmp_path: Path) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    hostile = [
+        line.replace('"bert"', json.dumps('x" onload="alert(1)"><script>'))
+        for line in bert(1.62e9, 1_000.0)
+    ]
+    (folder / "result_0.txt").write_text("\n".join(hostile))
+    Path(os.fsdecode(os.fsencode(folder) + b"/\xff\xfe_result_0.txt")).write_text(log(1))
+    (folder / ("long" * 60)).write_text(log(2))
+    files = write_review([folder], tmp_path / "out")
+    page = files.html.read_text()
+    assert "<script>" not in page
+    assert 'onload="alert' not in page
+    assert "\\udcff" in page
+    ET.parse(files.junit)
+    jsonschema.validate(json.loads(files.results_json.read_text()), SCHEMA)
 
 
 def test_no_log_anywhere_is_an_error_that_says_what_was_wanted(tmp_path: Path) -> None:
