@@ -34,10 +34,10 @@ class Interval:
 
 @dataclass(frozen=True)
 class Change:
-    """How the second of two sets of speeds differs from the first; percentages of the first.
+    """How the second of two sets of speeds or times differs from the first, in percent of it.
 
     Attributes:
-        percent: of the geometric means; below 0 is slower.
+        percent: of the geometric means; of speeds, below 0 is slower.
         low, high: ends of the confidence interval of ``percent``.
         p_value: of a difference at least as large where there is none (two-sided).
         p_slowdown: of a slowdown at least as large where it is ``threshold_percent`` or less
@@ -84,23 +84,28 @@ def change(
     *,
     confidence: float = CONFIDENCE,
     threshold_percent: float = 0.0,
+    smaller_is_better: bool = False,
 ) -> Change:
-    """Compare two sets of independent speeds, two of each at least.
+    """Compare two sets of independent speeds, or times where ``smaller_is_better``.
+
+    Two of each are needed at least.
 
     Raises:
         ValueError: fewer than two speeds, or one that is not above 0.
     """
     a, b = _logarithms(before), _logarithms(after)
     # A slowdown within the threshold is the null hypothesis: the baseline is made slower by it.
-    allowed = a + math.log1p(-threshold_percent / 100)
+    share = threshold_percent / 100
+    allowed = a + math.log1p(share if smaller_is_better else -share)
+    worse = "greater" if smaller_is_better else "less"
     percent = _percent(b.mean() - a.mean())
     if np.ptp(a) == np.ptp(b) == 0:
         # Without any spread, what differs differs surely, as far as anyone can tell.
-        slow = float(b[0] >= allowed[0])
+        slow = float(b[0] <= allowed[0] if smaller_is_better else b[0] >= allowed[0])
         return Change(percent, percent, percent, float(b[0] == a[0]), slow, None)
     test = stats.ttest_ind(b, a, equal_var=False)
     interval = test.confidence_interval(confidence)
-    slower = stats.ttest_ind(b, allowed, equal_var=False, alternative="less")
+    slower = stats.ttest_ind(b, allowed, equal_var=False, alternative=worse)
     return Change(
         percent,
         _percent(interval.low),

@@ -101,7 +101,7 @@ for _command in (
     review.check,
     review.score,
     review.submission,
-    review.compare,
+    stored.compare,
     review.evaluate,
     stored.history,
     repeat.prove,

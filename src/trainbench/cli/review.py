@@ -16,7 +16,6 @@ from trainbench.cli.options import (
     FILE,
     FOLDER,
     RUN,
-    FiniteRange,
     Group,
     configured,
     needs,
@@ -24,7 +23,7 @@ from trainbench.cli.options import (
     resolved_config,
 )
 from trainbench.display.visible import one_line
-from trainbench.errors import MachineError, NotCompliantError, RegressionError
+from trainbench.errors import MachineError, NotCompliantError
 from trainbench.machine import extras
 from trainbench.trials.paths import DataDir, RunDir
 
@@ -221,44 +220,6 @@ def score(
     render = score_text.to_json if as_json else score_text.to_text
     reference = scoring.LEGACY_REFERENCE if legacy_reference else None
     click.echo(render(result, reference=reference), nl=False)
-
-
-@click.command("compare")
-@click.argument("baseline", type=click.Path(path_type=Path))
-@click.argument("other", type=click.Path(path_type=Path))
-@click.option(
-    "--threshold-percent",
-    type=FiniteRange(0, 100, max_open=True),
-    default=0.0,
-    help="Ignore slowdowns up to this percentage.",
-)
-@click.option(
-    "--confidence",
-    type=FiniteRange(0.5, 1, max_open=True),
-    default=0.95,
-    help="Confidence of the intervals; 1 minus this is the test's level.",
-)
-@click.option("--json", "as_json", is_flag=True, help="Print the comparison as JSON.")
-@needs("scipy")
-def compare(
-    baseline: Path, other: Path, threshold_percent: float, confidence: float, as_json: bool
-) -> None:
-    """Test whether OTHER is slower than BASELINE, two files of trainbench cnn --result_json.
-
-    Welch's test on the speeds of whole runs (--repeat), otherwise on blocks of steps. Exit code 7:
-    OTHER is significantly slower by more than the threshold.
-    """
-    from trainbench.cnn.series.compare import compare_speeds
-
-    found = compare_speeds(
-        baseline, other, confidence=confidence, threshold_percent=threshold_percent
-    )
-    click.echo(found.to_json() if as_json else found.to_text(), nl=False)
-    if found.slower:
-        raise RegressionError(
-            f"{other}: {-found.change.percent:.2f} % slower than {baseline} "
-            f"(p = {found.change.p_slowdown:.3g} for at most {threshold_percent:g} %)"
-        )
 
 
 @click.group("submission", cls=Group)

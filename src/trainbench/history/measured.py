@@ -59,6 +59,7 @@ class Measured:
         software: what may change from run to run: revision, packages, kernel, driver.
         values: samples of each quantity: of the trials, or of repeats.
         blocks: of a single run without repeats, speeds of blocks of its steps or of its epochs.
+        steps: of a result of the harness, how many were timed.
         trials, ended, reached: how many there are, ended, and reached their target.
         left_out: why it is no part of a trend; empty if it is.
     """
@@ -75,6 +76,7 @@ class Measured:
     quantities: Mapping[str, Quantity]
     blocks: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     title: str = ""
+    steps: int = 0
     trials: int = 0
     ended: int = 0
     reached: int = 0

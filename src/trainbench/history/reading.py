@@ -325,6 +325,7 @@ def _of_cnn(path: Path, record: Mapping[str, Any]) -> Measured:
         values={key: found for key, found in values.items() if found},
         quantities={IMAGES.key: IMAGES, best.key: best},
         blocks={IMAGES.key: _block_speeds(record)},
+        steps=len(record.get("step_times_s") or ()),
         trials=max(1, len(repeats or ())),
         ended=max(1, len(repeats or ())),
         targetless=True,
