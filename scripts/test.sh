@@ -7,7 +7,8 @@ usage() {
 Usage: scripts/test.sh [--lint | option of pytest ...]
 
 Sets up .venv from requirements.lock (every package by hash) where it is missing or out of date,
-then: shellcheck, ruff check, ruff format --check, mypy, lint-imports, codespell, pytest.
+then: shellcheck, check-jsonschema, ruff check, ruff format --check, mypy, lint-imports, codespell,
+pytest.
 Tests that need Docker run only where an engine answers.
 
   --lint          all but pytest; what the pre-commit hook runs
@@ -43,7 +44,12 @@ lint() {
     shellcheck=shellcheck
     command -v shellcheck >/dev/null || apt_install shellcheck
   fi
-  check shellcheck "$shellcheck" -x ./*.sh scripts/*.sh examples/*/*.sh .ci/run
+  check shellcheck "$shellcheck" -x ./*.sh scripts/*.sh scripts/action/*.sh \
+    examples/*/*.sh .ci/run
+  check action.yml quietly .venv/bin/check-jsonschema --builtin-schema vendor.github-actions \
+    action.yml
+  check workflows quietly .venv/bin/check-jsonschema --builtin-schema vendor.github-workflows \
+    .github/workflows/*.yml
   check "ruff check" .venv/bin/ruff check --quiet
   check "ruff format" .venv/bin/ruff format --check --quiet
   check mypy .venv/bin/mypy

@@ -123,4 +123,4 @@ def _compare(baseline: Path | None, path: Path, options: dict[str, Any]) -> None
         return
     click.echo((gate_text.to_json if options["as_json"] else gate_text.to_text)(found), nl=False)
     if found.worse:
-        raise RegressionError(f"{path}: {gate_text.reason(found)}")
+        raise RegressionError(f"{path}: {gate_text.why_closed(found)}")

@@ -199,7 +199,7 @@ def action_benchmark(measured: Measured, *, smaller_is_better: bool) -> str:
     return json.dumps(entries, indent=1, allow_nan=False, ensure_ascii=False) + "\n"
 
 
-def reason(found: Comparison) -> str:
+def why_closed(found: Comparison) -> str:
     """Why the gate closed, in one line."""
     baseline = found.baseline.place
     told = []
