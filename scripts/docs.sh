@@ -43,7 +43,8 @@ export PYTHONPATH=$HERE/src:$HERE/scripts
 if [[ ${1:-} == --errors ]]; then exec .venv/bin/python -m docs_site errors; fi
 make_environment .venv-docs scripts/requirements-docs.txt
 .venv/bin/python -m docs_site stage build/docs ${runs[@]+"${runs[@]}"}
-# The theme's remark on the end of its maintenance: docs/decisions.md has it.
-NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --quiet --strict -f build/mkdocs.yml
+# Not --quiet: --strict then counts no warning. The theme's remark on the end of its maintenance is
+# in docs/decisions.md.
+NO_MKDOCS_2_WARNING=1 .venv-docs/bin/mkdocs build --strict -f build/mkdocs.yml
 .venv/bin/python -m docs_site check build/site
 say "the site: $HERE/build/site/index.html ($(find build/site -name '*.html' | wc -l) pages)"
