@@ -8,7 +8,7 @@ from trainbench.reporting.arrivals.review import Review
 from trainbench.reporting.arrivals.sets import LogSet
 from trainbench.reporting.page import drawing, plots, tables
 from trainbench.reporting.page.drawing import MUTED, SERIES, TARGET, WIDE, Figure, Key, Panel
-from trainbench.reporting.page.published import Ranked, ranking
+from trainbench.reporting.page.published import Ranked, cut_label, ranking
 from trainbench.reporting.published import task
 from trainbench.reporting.published.tables import results as published
 from trainbench.reporting.text import plural, seconds
@@ -66,7 +66,9 @@ def _quality(sets: Sequence[LogSet], name: str) -> Figure | None:
 
 
 def _keys(sets: Sequence[LogSet]) -> list[Key]:
-    named = [Key(_colour(i)[1], "solid", s.name) for i, s in enumerate(sets[: len(SERIES)])]
+    named = [
+        Key(_colour(i)[1], "solid", cut_label(s.name)) for i, s in enumerate(sets[: len(SERIES)])
+    ]
     rest = len(sets) - len(named)
     return [*named, Key("--muted", "solid", f"{rest} other sets")] if rest else named
 
@@ -85,7 +87,9 @@ def _curves(sets: Sequence[LogSet]) -> tables.Table:
         for epoch, row in sorted(best.items())
     )
     return tables.Table(
-        ("Epoch", *(f"{found.name}, best" for found in sets)), tuple(rows), numeric_from=0
+        ("Epoch", *(f"{cut_label(found.name)}, best" for found in sets)),
+        tuple(rows),
+        numeric_from=0,
     )
 
 
@@ -106,7 +110,7 @@ def _times(sets: Sequence[LogSet], name: str) -> Figure | None:
         rows += [(r.system, [r.score_s], False) for r in published() if r.benchmark == benchmark]
         keys.append(Key("--series-0", "dot", "published, v0.5 statistic"))
     rows.sort(key=lambda row: min(row[1]))
-    shown = ((n, str(len(t)), seconds(min(t)), seconds(max(t))) for n, t, _ in rows)
+    shown = ((cut_label(n), str(len(t)), seconds(min(t)), seconds(max(t))) for n, t, _ in rows)
     fastest = f"the fastest is {rows[0][0]} with {seconds(min(rows[0][1]))}"
     return Figure(
         f"times-{name}",

@@ -10,6 +10,7 @@ from trainbench.reporting.arrivals.logs import V05, ArrivedLog
 from trainbench.reporting.arrivals.review import Review, SideBySide
 from trainbench.reporting.arrivals.sets import LogSet
 from trainbench.reporting.compare import Several
+from trainbench.reporting.page.published import cut_label
 from trainbench.reporting.page.tables import Table
 from trainbench.reporting.text import NA, count, fixed, plural, seconds, shown
 from trainbench.reporting.verdict import found_by, grouped
@@ -32,7 +33,7 @@ def logs(review: Review) -> Table:
             shown_number(log.check.target),
             count(len(log.epochs)),
             NA if log.strict is None else _found(log.strict),
-            found.name,
+            cut_label(found.name),
         )
         for found in review.sets
         for log in found.logs
@@ -84,7 +85,7 @@ def beside(found: SideBySide) -> Table:
     rows = tuple(
         (row.label, *(_cell(value, row.unit) for value in row.values)) for row in found.rows
     )
-    return Table(("", *found.sets), rows, numeric_from=99)
+    return Table(("", *map(cut_label, found.sets)), rows, numeric_from=99)
 
 
 def _cell(value: Any, unit: str) -> str:
@@ -131,4 +132,11 @@ def _findings(found: LogSet) -> Iterator[tuple[str, ...]]:
     for group in grouped(found.results):
         of = f"{len(group.trials)} of {plural(len(found.logs), 'log')}" if group.trials else "all"
         finding = group.finding
-        yield found.name, finding.rule, finding.level, of, found_by(group), finding.wanted
+        yield (
+            cut_label(found.name),
+            finding.rule,
+            finding.level,
+            of,
+            found_by(group),
+            finding.wanted,
+        )

@@ -26,7 +26,7 @@ from trainbench.reporting.arrivals.sets import LogSet
 from trainbench.reporting.junit import FAILURE, SKIPPED, Case, suites_text
 from trainbench.reporting.page import published
 from trainbench.reporting.page.drawing import Figure
-from trainbench.reporting.page.published import Part
+from trainbench.reporting.page.published import Part, cut_label
 from trainbench.reporting.page.render import collecting_later, csv_text, environment, style
 from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import SCHEMA_VERSION
@@ -135,7 +135,7 @@ def _sets(review: Review, benchmark: str, place: str, *, drawn: bool) -> list[_S
     own = drawn and len(review.sets) <= MOST_DRAWN
     return [
         _Set(
-            name=found.name,
+            name=cut_label(found.name),
             logs=len(found.logs),
             sentences=statistic_sentences(found.results),
             good=published.parts(found.results, found.name, f"-{place}-{number}", drawn=own),

@@ -73,7 +73,7 @@ def times_table(beside: Beside, own: str) -> Table:
     rows = [
         (r.score_s, r.system, f"{r.converged} of {r.runs}", "v0.5 statistic") for r in beside.rows
     ]
-    rows.append((own_s, own, "", beside.own_is))
+    rows.append((own_s, cut_label(own), "", beside.own_is))
     return Table(
         ("System", "Converged", "Statistic", "Time to train", "Times this run's"),
         tuple(
@@ -112,7 +112,7 @@ MOST_LABEL = 44
 def ranking(rows: Sequence[Ranked]) -> Axes:
     """Seconds above 0 on a logarithmic axis, a row for each, from the fastest to the slowest."""
     rows = sorted(rows, key=lambda row: min(row[1]))
-    labels = [_cut(name) for name, _, _ in rows]
+    labels = [cut_label(name) for name, _, _ in rows]
     margin = 14 + 6.4 * max(map(len, labels))
     height = 0.7 + 0.24 * len(rows)
     drawn = drawing.axes(WIDE, height, left_px=margin, xlabel="seconds to train (logarithmic)")
@@ -132,7 +132,7 @@ def ranking(rows: Sequence[Ranked]) -> Axes:
     return drawn
 
 
-def _cut(label: str) -> str:
+def cut_label(label: str) -> str:
     """A label that leaves room for the drawing; names of files may have any length."""
     label = visible(label)
     return label if len(label) <= MOST_LABEL else f"{label[: MOST_LABEL - 3]}..."
@@ -151,7 +151,10 @@ def _times(beside: Beside, own: str, name: str) -> Figure:
         title,
         f"{title}: {own} takes {seconds(own_s)}, {said}",
         (Panel("", drawing.svg(drawn, f"published{name}")),),
-        (Key("--ink", "dot", own), Key("--series-0", "dot", "published, v0.5 statistic")),
+        (
+            Key("--ink", "dot", cut_label(own)),
+            Key("--series-0", "dot", "published, v0.5 statistic"),
+        ),
         times_table(beside, own),
     )
 
@@ -167,7 +170,7 @@ def _epochs(check: Convergence, own: str, name: str) -> Figure:
     top = max(theirs.values(), default=1)
     drawn.plot(list(mine), [1.08 * top] * len(mine), "D", color=INK, markersize=7)
     drawn.set_ylim(0, 1.2 * top)
-    keys = [Key("--series-0", "bar", "public runs"), Key("--ink", "dot", own)]
+    keys = [Key("--series-0", "bar", "public runs"), Key("--ink", "dot", cut_label(own))]
     missed = _missed(public), sum(epoch is None for epoch in check.epochs)
     keys.append(Key("--muted", "hollow", f"not converged: {missed[0]} public, {missed[1]} own"))
     rows = _rows(theirs, mine, missed)
