@@ -117,3 +117,11 @@ def test_every_command_has_its_row_in_the_page_of_the_workflow() -> None:
     rows = (CHECKOUT / "docs" / "workflow.md").read_text().split("## Commands")[1]
     first = {command.words.split()[0] for command in commands.commands()}
     assert [word for word in sorted(first) if not re.search(rf"^\|.*`{word}\b", rows, re.M)] == []
+
+
+def test_every_extra_of_the_package_is_in_the_page_on_installing() -> None:
+    project = (CHECKOUT / "pyproject.toml").read_text()
+    listed = project.split("[project.optional-dependencies]")[1].split("\n[project")[0]
+    extras = set(re.findall(r"^([a-z-]+) = \[", listed, re.MULTILINE)) - {"dev"}
+    rows = re.findall(r"^\| `([a-z-]+)` \|", (CHECKOUT / "docs" / "install.md").read_text(), re.M)
+    assert set(rows) == extras
