@@ -234,6 +234,13 @@ def _fetched(
         )
     try:
         digest = digest_of(part)
+        known = sha256 or dataset.sha256
+        if hash_decides and digest.sha256 != known:
+            # No advice to state the hash that was found: anybody may have sent these bytes.
+            raise DataIntegrityError(
+                f"{_shown(source)}: sha256 is {digest.sha256}, known is {known}: not the archive "
+                "that was asked for, and nothing of it is kept; use another source"
+            )
         _require(dataset, digest, source, sha256)
         ratings_member(part, dataset.layout, shown=_shown(source))
     except TrainbenchError:

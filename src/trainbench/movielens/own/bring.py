@@ -183,7 +183,8 @@ def _rule(asked: Request, rows: Rows) -> str:
 def _write_mapping(path: Path, ids: list[str]) -> str:
     """Write number and id of each, numbers from 1; the SHA-256 of the file."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        rows = csv.writer(file, lineterminator="\n")
+        # In quotes, so that an id may hold whatever ends a line.
+        rows = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
         rows.writerow(("number", "id"))
         rows.writerows(enumerate(ids, start=1))
     return sha256_of(path)
