@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -51,6 +52,20 @@ def test_the_pages_are_staged_with_links_of_the_site(tmp_path: Path) -> None:
     assert "(workflow.md)" in home
     assert "(images.md)" in home
     assert "docs/" not in "".join(staging._LINK.findall(home)[0])
+
+
+def test_every_page_is_reached_from_the_readme(tmp_path: Path) -> None:
+    pages = set(map(str, staging.stage(CHECKOUT, tmp_path)))
+    reached, waiting = set[str](), ["index.md"]
+    while waiting:
+        page = waiting.pop()
+        if page in reached or page not in pages:
+            continue
+        reached.add(page)
+        folder = Path(page).parent
+        for link in staging._LINK.findall((tmp_path / page).read_text()):
+            waiting.append(os.path.normpath(folder / link[1].partition("#")[0]))
+    assert pages - reached == set(), "link to them from README.md or a page that it links to"
 
 
 def repository(folder: Path, page: str) -> Path:
