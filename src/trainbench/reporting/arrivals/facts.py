@@ -22,6 +22,8 @@ from trainbench.compliance.tags import ncf as tags
 BEFORE, AFTER = "before run_start", "after run_start"
 LEAST_COVERED = 0.1
 """Of the time between evaluations, by spans of ``train_epoch`` that are believed."""
+MOST_LINES = 10_000
+"""Printed lines with a word of a setting that are looked at."""
 MOST_TEXT = 4_000
 """Characters of a printed line that are looked at: settings stand at its beginning."""
 
@@ -184,9 +186,9 @@ def _named(names: str, value: str = _NUMBER) -> re.Pattern[str]:
 
 _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("batch_size", _named(r"--batch[-_]size|batch[-_ ]size|BATCH_?SIZE|global[-_]batch[-_]size")),
-    ("batch_size", re.compile(rf"\bncf\.py\b.*? -b {_NUMBER}(?![\w])")),
+    ("batch_size", re.compile(rf" -b {_NUMBER}(?![\w])")),
     ("learning_rate", _named(r"--lr|--learning[-_]rate|learning[-_ ]rate|'lr'")),
-    ("learning_rate", re.compile(rf"\bncf\.py\b.*? -l {_NUMBER}(?![\w])")),
+    ("learning_rate", re.compile(rf" -l {_NUMBER}(?![\w])")),
     ("beta1", _named(r"--beta1|-b1|beta1")),
     ("beta2", _named(r"--beta2|-b2|beta2")),
     ("epsilon", _named(r"--eps|--epsilon|--adam-eps|eps|epsilon")),
@@ -200,6 +202,7 @@ _PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
         ),
     ),
 )
+_SHORT = frozenset(pattern for _, pattern in _PATTERNS if pattern.pattern.startswith(" -"))
 _WORTH = re.compile(
     r"batch|BATCH|-b |lr|learning|seed|fp16|dtype|math|precision|amp|bf16", re.ASCII
 )
@@ -210,13 +213,18 @@ class Printed:
     """Takes the lines of a log that are not its own tags, and keeps what they say first."""
 
     found: dict[str, Fact] = field(default_factory=dict)
+    looked: int = 0
 
     def __call__(self, number: int, text: str) -> None:
         """Look at a line of the file."""
-        if not _WORTH.search(text):
+        if self.looked == MOST_LINES or not _WORTH.search(text):
             return
+        self.looked += 1
+        text = text[:MOST_TEXT]
         for name, pattern in _PATTERNS:
-            match = None if name in self.found else pattern.search(text[:MOST_TEXT])
+            # One letter is an option of the reference's program alone.
+            skipped = name in self.found or (pattern in _SHORT and "ncf.py" not in text)
+            match = None if skipped else pattern.search(text)
             if match:
                 value = (
                     _precision(match["value"]) if name == "precision" else _value(match["value"])

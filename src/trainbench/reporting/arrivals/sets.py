@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import Any
 
 from trainbench.benchmark import load
 from trainbench.compliance.hyperparameters import hyperparameters
@@ -39,13 +39,11 @@ _NUMBERED = re.compile(
     r"(?:(?:^|[-_. ])(?:result|run|trial|log|seed)?[-_. ]?|(?<=[A-Za-z])(?=0\d\d|\d{4}))"
     r"(?P<number>\d{1,18})$"
 )
-_MERE_DIGITS = re.compile(r"[0-9a-fA-F]{4,}([-_:.TZ ]?[0-9a-fA-F]+)*Z?")
+_MERE_DIGITS = re.compile(r"[0-9a-fA-F]{4}[-_:.TZ 0-9a-fA-F]*")
 # Folders whose names say nothing of a system.
 _GENERIC = frozenset({"results", "result", "logs", "log", "submission", "runs", "run", "output"})
 _NOWHERE = Path(os.devnull) / "nothing"
 """The folder of a trial of which there is only a log."""
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 What arrives comes from anybody. Links, pipes and devices in folders and archives are not read,
 archives in archives only to a depth, and all together to a size. What is not read is named with its
-reason, and so is what is damaged; of a damaged file that was read as far as it goes, the rest is.
+reason. A damaged file is read as far as it goes, and its reason says why it ends there.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ MAX_ARCHIVE_BYTES = 2**30
 MAX_BYTES = 2**32
 """Read and unpacked, of all files together. The public v0.5 logs of all benchmarks are 0.2 GiB."""
 MAX_FILES = 100_000
+MAX_NAME = 4_096
+"""Characters of a name in an archive."""
 MAX_DEPTH = 3
 """Archives in archives; a compressed archive counts once."""
 IRREGULAR = ("a link, not followed", "no regular file, not read")
@@ -243,7 +245,14 @@ _ARCHIVES = (*(kind.magic for kind in _PACKED), _ZIP)
 
 
 def _is_tar(content: bytes) -> bool:
-    return content[257:262] == b"ustar"
+    """Whether the first block is a header: with the name of the format, or with its right sum."""
+    if content[257:262] == b"ustar":
+        return True
+    try:
+        tarfile.TarInfo.frombuf(content[:512], "utf-8", "surrogateescape")
+    except (tarfile.HeaderError, ValueError):
+        return False
+    return True
 
 
 def zip_members(archive: Arrived, budget: _Budget) -> Iterator[Arrived]:
@@ -259,7 +268,7 @@ def zip_members(archive: Arrived, budget: _Budget) -> Iterator[Arrived]:
             continue
         refused = _refused(info.filename, budget) or _unread(info)
         if refused:
-            yield Arrived(f"{archive.name}/{info.filename}", None, refused)
+            yield Arrived(f"{archive.name}/{info.filename[:MAX_NAME]}", None, refused)
             continue
         yield _member(archive, info.filename, partial(opened.open, info), "zip", budget)
 
@@ -300,7 +309,7 @@ def tar_members(archive: Arrived, budget: _Budget) -> Iterator[Arrived]:
         if not refused and not info.isreg():
             refused = _irregular(info.issym() or info.islnk())
         if refused:
-            yield Arrived(f"{archive.name}/{info.name}", None, refused)
+            yield Arrived(f"{archive.name}/{info.name[:MAX_NAME]}", None, refused)
             continue
         yield _member(archive, info.name, partial(_of_tar, opened, info), "tar", budget)
 
@@ -327,6 +336,8 @@ def _refused(name: str, budget: _Budget) -> str:
     budget.files -= 1
     if budget.files < 0:
         return f"more than {MAX_FILES:,} files"
+    if len(name) > MAX_NAME:
+        return f"its name has more than {MAX_NAME:,} characters"
     path = PurePosixPath(name)
     if path.is_absolute() or ".." in path.parts or "\\" in name:
         return "its name leads out of the archive"

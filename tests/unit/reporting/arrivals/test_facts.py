@@ -60,6 +60,7 @@ def told(*texts: str, events: str = "") -> dict[str, Fact]:
         ("training with --use_fp16=true", {"precision": "fp16"}),
         ("precision: bfloat16", {"precision": "bf16"}),
         ("flags: --amp --seed=3", {"precision": "mixed", "seed": "3"}),
+        ("python other.py -b 128 -l 3", {}),
         ("TEST_BATCH_SIZE=128 is no batch size of training", {}),
         ("| epoch 001 | lr 0.00108788 | --valid-batch-size 4096", {}),
     ],

@@ -40,6 +40,15 @@ def tarred(files: dict[str, bytes], mode: str = "w") -> bytes:
     return buffer.getvalue()
 
 
+def old_tar(files: dict[str, bytes]) -> bytes:
+    """As tar wrote it before its format had a name."""
+    content = bytearray(tarred(files))
+    content[257:265] = bytes(8)
+    content[148:156] = b" " * 8
+    content[148:156] = b"%06o\0 " % sum(content[:512])
+    return bytes(content)
+
+
 def found(path: Path) -> dict[str, Arrived]:
     return {item.name: item for item in arrived([path])}
 
@@ -56,6 +65,7 @@ def written(folder: Path, name: str, content: bytes) -> Path:
         ("a.zip", zipped({"s/ncf/result_0.txt": CONTENT})),
         ("stored.zip", zipped({"s/ncf/result_0.txt": CONTENT}, zipfile.ZIP_STORED)),
         ("a.tar", tarred({"s/ncf/result_0.txt": CONTENT})),
+        ("old.tar", old_tar({"s/ncf/result_0.txt": CONTENT})),
         ("a.tar.gz", tarred({"s/ncf/result_0.txt": CONTENT}, "w:gz")),
         ("a.tar.xz", tarred({"s/ncf/result_0.txt": CONTENT}, "w:xz")),
         ("a.tgz.no-ending", tarred({"s/ncf/result_0.txt": CONTENT}, "w:gz")),
@@ -207,6 +217,14 @@ def test_members_that_cannot_be_unpacked_are_named(tmp_path: Path) -> None:
     for name, (content, wanted) in files.items():
         reasons = [item.reason for item in arrived([written(tmp_path, name, content)])]
         assert any(reason.startswith(wanted) for reason in reasons), (name, reasons)
+
+
+def test_names_without_end_are_refused(tmp_path: Path) -> None:
+    long = ".txt" * 16_000
+    for packed in (zipped({long: CONTENT}), tarred({long: CONTENT})):
+        (item,) = arrived([written(tmp_path, "a", packed)])
+        assert item.reason == "its name has more than 4,096 characters"
+        assert len(item.name) < 5_000
 
 
 def test_random_damage_ends_in_a_reason_and_never_in_a_traceback(tmp_path: Path) -> None:
