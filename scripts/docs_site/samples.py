@@ -35,6 +35,9 @@ def make(runs: Path, out: Path) -> str:
         ("The history of all these runs", _history(folder)),
         ("Logs that were sent, of two benchmarks", _review([ncf[-1], images[-1]], folder)),
     ]
+    # The builder would make a page of each, under the name of the report itself.
+    for text in folder.rglob("*.md"):
+        text.unlink()
     links = [f"| {name} | [{path.name}]({path.relative_to(out)}) |" for name, path in rows]
     return _page(["| sample | report |", "|---|---|", *links])
 

@@ -14,8 +14,8 @@ def to_text(found: History) -> str:
     """Every series with its changes."""
     lines = [line for series in found.series for line in _lines(series)]
     lines += [f"not read: {path}: {reason}" for path, reason in found.stored.unreadable]
-    if found.stored.copies:
-        lines.append(f"{plural(found.stored.copies, 'copy')} left out".replace("copys", "copies"))
+    if copies := found.stored.copies:
+        lines.append(f"{copies} {'copy' if copies == 1 else 'copies'} left out")
     return "\n".join(lines or ["no runs found"]) + "\n"
 
 

@@ -88,7 +88,7 @@ def test_commands_are_found_in_the_tutorials() -> None:
         ("trainbench tran --runs 3", "no command tran"),
         ("trainbench train --rums 3", "No such option"),
         ("python -m trainbench cnn --modell=resnet50", "no flag --modell"),
-        ("$ .venv/bin/trainbench images pipelin", "no command pipelin"),
+        ("$ .venv/bin/trainbench images pipelines", "no command pipelines"),
     ],
 )
 def test_a_command_that_is_none_is_found(line: str, why: str, tmp_path: Path) -> None:
