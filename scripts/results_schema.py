@@ -48,6 +48,7 @@ from trainbench.reporting.records import (
     Work,
 )
 from trainbench.reporting.verdict import Verdict
+from trainbench.trials.notes import Notes
 from trainbench.trials.status import Degradation
 
 FILE = Path(__file__).parents[1] / "src" / "trainbench" / "reporting" / "results.schema.json"
@@ -198,6 +199,11 @@ SAID: dict[str, dict[str, str]] = {
         "values": "Of each run; a list where its logs have several.",
         "known": "Whether the run says it.",
     },
+    "Notes": {
+        "note": "What the user says of the run; empty for nothing.",
+        "tags": "Tags by the user.",
+        "later": "Whether it was said after the start, so that no sum covers it.",
+    },
     "Phase": {"timed": "Whether the phase was on the clock."},
     "Proof": {
         "epoch": "Whose hits were computed a second time, from 0: the last.",
@@ -335,7 +341,7 @@ def definitions() -> dict[str, Any]:
     """Every definition by its name."""
     kinds = (
         *(CacheDrop, Comparison, Contradiction, Degradation, Difference, Limits, Load, Work),
-        *(LogFinding, Outcome, Pair, Phase, Rule, Run, Score, Setting),
+        *(LogFinding, Notes, Outcome, Pair, Phase, Rule, Run, Score, Setting),
         *(Beside, Convergence, PublishedResult, SystemTest),
     )
     open_log = {"description": "The best quality and the target.", **NUMBER}
@@ -423,6 +429,7 @@ def common() -> dict[str, Any]:
         "score": {"anyOf": [ref("Score"), {"type": "null"}]},
         "set_aside": strings("Folders of trials that were cut off and started anew."),
         "missing": strings("Files and fields that the run directory lacks."),
+        "notes": ref("Notes"),
         "degraded": strings("In words, what makes the result less than the benchmark's own."),
         "verdict": ref("Verdict"),
         "comparison": {

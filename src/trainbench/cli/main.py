@@ -13,7 +13,7 @@ import click
 
 from trainbench import __version__
 from trainbench.benchmark import registered
-from trainbench.cli import machine, repeat, review, steps, stored, workflow
+from trainbench.cli import kept, machine, repeat, review, steps, stored, workflow
 from trainbench.cli.options import Group
 from trainbench.display.visible import guard_terminal
 from trainbench.trials import signals
@@ -104,6 +104,7 @@ for _command in (
     stored.compare,
     review.evaluate,
     stored.history,
+    kept.runs,
     repeat.prove,
     repeat.replay,
     machine.bench,

@@ -108,6 +108,10 @@ _TRAIN = (
         default=DROP_CACHES,
         help="The file to which 3 is written to drop the page cache.",
     ),
+    click.option("--note", envvar="TRAINBENCH_NOTE", help="A note on the run, kept in it."),
+    click.option(
+        "--tag", "tags", multiple=True, envvar="TRAINBENCH_TAGS", help="A tag; repeatable."
+    ),
     # Git state of the checkout, which settings.py passes in: containers cannot see it.
     click.option("--git-revision", envvar="TRAINBENCH_GIT_REVISION", hidden=True),
     click.option("--git-dirty", envvar="TRAINBENCH_GIT_DIRTY", type=bool, hidden=True),

@@ -20,6 +20,7 @@ from trainbench.cli.options import (
     trained,
     trial_options,
 )
+from trainbench.trials import notes
 from trainbench.trials.lock import locked
 from trainbench.trials.paths import DataDir
 from trainbench.trials.spec import SetSpec
@@ -134,6 +135,7 @@ def _set_spec(
     git = None
     if options["git_revision"]:
         git = {"revision": options["git_revision"], "dirty": options["git_dirty"]}
+    said = notes.checked(options["note"], options["tags"])
     return SetSpec(
         benchmark=benchmark,
         config=config,
@@ -145,6 +147,8 @@ def _set_spec(
         git=git,
         options=trial_options(benchmark, options),
         pipeline=pipeline,
+        note=said.note,
+        tags=said.tags,
     ).checked()
 
 

@@ -67,6 +67,9 @@ class Observer:
     def input_arrived(self, batches: EpochData) -> None:
         """The input of an epoch is here, or a piece of it."""
 
+    def progressed(self, done: int, total: int, rate_per_s: float) -> None:
+        """``done`` of ``total`` samples of the epoch are trained on."""
+
     def evaluates(self, epoch: int) -> None:
         """An epoch is about to be evaluated; with epochs_between_evals, not every one is."""
 
@@ -153,7 +156,7 @@ class Course:
         observer.epoch_begins(epoch)
         parts: list[EpochTrain] = []
         batches = self._next_piece(epoch)
-        steps = StepProgress(epoch, self.producer, batches.record)
+        steps = StepProgress(epoch, self.producer, batches.record, observer.progressed)
         while True:
             profile = self.profile if epoch == 0 and not parts else None
             with observer.phase("train_epoch", epoch=epoch):

@@ -25,7 +25,7 @@ from trainbench.ncf.weights import read_weights, save_weights
 from trainbench.progress import duration, log_line, scaled
 from trainbench.trials import signals
 
-PROGRESS_INTERVAL_S = 3.0
+PROGRESS_INTERVAL_S = 1.0
 TRACED = "trainbench_steps"
 
 OnProgress = Callable[[int, int, float], None]
@@ -258,9 +258,15 @@ def epoch_line(epoch: dict[str, Any], config: NcfConfig) -> str:
 class StepProgress:
     """Stops a trial whose producer failed; says how far an epoch is, at most every ten seconds."""
 
-    def __init__(self, epoch: int, producer: Producer, record: EpochRecord) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        producer: Producer,
+        record: EpochRecord,
+        tell: Callable[[int, int, float], None] = lambda done, total, rate_per_s: None,
+    ) -> None:
         self._epoch, self._producer, self._started = epoch, producer, time.monotonic()
-        self._said, self._repeated = self._started, record.num_repeated
+        self._said, self._repeated, self._tell = self._started, record.num_repeated, tell
 
     def of_piece(self, record: EpochRecord) -> OnProgress:
         """What is called with the progress in one piece of the epoch."""
@@ -271,11 +277,12 @@ class StepProgress:
         """``done`` of ``total`` samples are trained on; the first are the repeated ones."""
         self._producer.check()
         now = time.monotonic()
+        elapsed_s = max(now - self._started, 1e-9)
+        rate = max(0, done - self._repeated) / elapsed_s
+        self._tell(done, total, rate)
         if now - self._said < 10:
             return
         self._said = now
-        elapsed_s = now - self._started
-        rate = max(0, done - self._repeated) / elapsed_s
         tail = "" if loss is None else f"  loss {loss:.4f}"
         log_line(
             f"epoch {self._epoch + 1}: {100 * done / total:.0f} %  "

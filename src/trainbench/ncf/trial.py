@@ -41,6 +41,7 @@ from trainbench.ncf.steps import Options
 from trainbench.ncf.train import EpochTrain, Trainer, epoch_line
 from trainbench.ncf.weights import save_ranks
 from trainbench.progress import duration, log_line
+from trainbench.trials.live import Writer
 from trainbench.trials.paths import DataDir
 from trainbench.trials.spec import TrialSpec
 from trainbench.trials.status import Notes, code_notes, failed_status, write_status
@@ -186,6 +187,8 @@ class _Recorder(Recorder, Observer):
         self.seen: SeenSteps | None = None
         self.ranks = np.empty(0, np.int64)
         self._candidates_sha256, self.elsewhere = "", False
+        self._live, self._epoch_s = Writer(self.trial.progress), 0.0
+        self._live.tell(epochs=config.max_epochs, name="HR@10", target=config.target_hit_rate)
         self._received: SliceHashes | BatchHashes | None = None
 
     def open_cache(self) -> RatingsCache:
@@ -201,7 +204,14 @@ class _Recorder(Recorder, Observer):
         end_process(error)
 
     def phase(self, name: str, *, epoch: int | None = None) -> AbstractContextManager[Any]:
+        self._live.tell(phase=name, epoch=None if epoch is None else epoch + 1)
         return self.clock.phase(name, epoch=epoch)
+
+    def progressed(self, done: int, total: int, rate_per_s: float) -> None:
+        after = max(0, self.config.max_epochs - self.status.epochs - 1)
+        rate = max(rate_per_s, 1e-9)
+        eta_s = (total - done) / rate + after * (self._epoch_s or total / rate)
+        self._live.tell(done=done, total=total, rate_per_s=rate_per_s, eta_s=eta_s)
 
     def starts(self) -> None:
         self.clock.start()
@@ -340,10 +350,13 @@ class _Recorder(Recorder, Observer):
             "end_unix_s": time.time(),
         }
         append_line(self.trial.epochs, json.dumps(line))
+        self._epoch_s = trained.seconds + batches.wait_s + (evaluation.seconds if evaluation else 0)
+        self._live.tell(wait_s=batches.wait_s, done=None)
         self.status = replace(self.status, epochs=batches.epoch + 1)
         if evaluation:
             best = max(evaluation.hit_rate, self.status.best_hit_rate or 0.0)
             self.status = replace(self.status, best_hit_rate=best)
+            self._live.tell(quality=evaluation.hit_rate, best=best)
             log_line(
                 f"Iteration {batches.epoch + 1}: HR = {evaluation.hit_rate:.4f}, "
                 f"NDCG = {evaluation.ndcg:.4f}"

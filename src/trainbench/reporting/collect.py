@@ -29,6 +29,7 @@ from trainbench.reporting.sections import Sections
 from trainbench.reporting.sources import Source
 from trainbench.reporting.text import shown
 from trainbench.trials.clock import timed_span
+from trainbench.trials.notes import notes_of
 from trainbench.trials.paths import RunDir, TrialDir
 from trainbench.trials.spec import Run
 
@@ -70,6 +71,7 @@ def collect(run: RunDir, benchmark: Benchmark) -> Results:
         set_aside=tuple(sorted(p.name for p in run.root.glob("trial_*.aborted-*"))),
         missing=tuple(source.missing),
         benchmark=benchmark,
+        notes=notes_of(run),
         samples=_samples(run, typical(trials)),
     )
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from trainbench.benchmark import Benchmark, Quality, load
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.machine.load import Load, Sample
+from trainbench.trials.notes import NONE, Notes
 from trainbench.trials.spec import Run
 from trainbench.trials.status import Status
 
@@ -286,7 +287,8 @@ class Results:
     ``set_findings`` are on all logs together; ``contradictions`` are between the files of the run,
     and ``chain`` says which were compared with their sums; ``set_aside`` names trials that were cut
     off and started anew; ``logged`` has what the logs say of the hyperparameters, by tag;
-    ``samples`` are the typical trial's looks at the machine, for the page alone.
+    ``samples`` are the typical trial's looks at the machine, for the page alone; ``notes`` is what
+    the user says of the run.
     """
 
     run: Run
@@ -305,6 +307,7 @@ class Results:
     missing: tuple[str, ...]
     benchmark: Benchmark
     samples: tuple[Sample, ...] = ()
+    notes: Notes = NONE
 
     @property
     def quality(self) -> Quality:

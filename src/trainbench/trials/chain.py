@@ -29,7 +29,7 @@ RULES = (
 )
 _LINE = re.compile(r"([0-9a-f]{64}) [ *]([^\\].*)")
 # Not in a list: the list itself, and what may be found of a trial at any time.
-_LATER = ("sha256sums.txt", "proof.json")
+_LATER = ("sha256sums.txt", "proof.json", "progress.json")
 _LOG = "results/*/*/result_*.txt"
 _NOT_ENDED = ("running", "interrupted", "aborted")
 

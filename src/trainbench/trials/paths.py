@@ -132,6 +132,7 @@ class TrialDir:
     limits = _In("limits.json")  # what its machine does at best, and what a sample needs
     result = _In("result.json")  # what a CNN trial measured, step by step
     cache_drop = _In("cache_drop.json")  # how the page cache was dropped, or why it was not
+    progress = _In("progress.json")  # how far it is; gone when it has ended
     model = _In("model")  # folder of the trained weights
     chain = _In("sha256sums.txt")  # of all files above and of the run's records; the last one
     proof = _In("proof.json")  # what prove found

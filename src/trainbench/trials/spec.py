@@ -39,6 +39,7 @@ class SetSpec:
         pipeline: whether the other steps run before and after it in this process.
         fresh: begin a new run also where the latest one was cut off.
         replays: the trial to repeat; the set is one trial with the seed of that one.
+        note, tags: what the user says of the run (``trials.notes``).
 
     Raises:
         ConfigError: ``runs`` below 1, or ``seed`` below 0.
@@ -56,6 +57,8 @@ class SetSpec:
     pipeline: bool = False
     fresh: bool = False
     replays: Original | None = None
+    note: str = ""
+    tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         # It is recorded, shown and handed on; a mirror's address may hold a password.

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -44,7 +44,7 @@ from trainbench.machine.load import load_of, read_samples, timed
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.machine.sampler import sampled
 from trainbench.progress import duration, log_line
-from trainbench.trials import chain, child, exports
+from trainbench.trials import chain, child, exports, live
 from trainbench.trials.clock import timed_span
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.spec import Run, SetSpec, TrialSpec
@@ -114,8 +114,11 @@ def follow(
     *,
     drop_cache_location: str = DROP_CACHES,
     machine: Path | None = None,
+    write: Callable[[str], object] | None = None,
 ) -> int:
     """Run ``command``, add what it prints to ``log_file`` and here, and end it if we are ended.
+
+    ``write`` takes the lines in place of standard error.
 
     The process has no privileges that this one could give up; it may ask to drop the page cache.
     A line a second on what it takes of the machine goes to ``machine``.
@@ -133,10 +136,15 @@ def follow(
                 **user,
                 **ask,
             )
-        return _follow(child, log_file, machine)
+        return _follow(child, log_file, machine, write or sys.stderr.write)
 
 
-def _follow(child: subprocess.Popen[str], log_file: Path, machine: Path | None) -> int:
+def _follow(
+    child: subprocess.Popen[str],
+    log_file: Path,
+    machine: Path | None,
+    write: Callable[[str], object],
+) -> int:
     assert child.stdout is not None
     try:
         with open(log_file, "a", encoding="utf-8") as copy, sampled(child.pid, machine):
@@ -145,7 +153,7 @@ def _follow(child: subprocess.Popen[str], log_file: Path, machine: Path | None) 
                     copy.write(line)
                     copy.flush()
                 if not _START_UP_NOTE.match(line):
-                    sys.stderr.write(line)
+                    write(line)
         return child.wait()
     except BaseException:
         _end(child)
@@ -180,6 +188,8 @@ def _new_run(spec: SetSpec, inputs: Inputs) -> RunDir:
         "system_name": system.slug(system.record(git={})),
         "chain": True,
         **({"replays": spec.replays} if spec.replays else {}),
+        **({"note": spec.note} if spec.note else {}),
+        **({"tags": list(spec.tags)} if spec.tags else {}),
     }
     write_json(run.run_file, record, sort_keys=False)
     if not spec.replays:
@@ -260,10 +270,19 @@ def _set_aside(trial: TrialDir, state: str) -> None:
 
 def _run_in_process(trial: TrialDir, command: list[str], seed: int, location: str) -> None:
     try:
-        code = follow(command, trial.stdout, drop_cache_location=location, machine=trial.machine)
+        with live.shown(trial, sys.stderr) as line:
+            code = follow(
+                command,
+                trial.stdout,
+                drop_cache_location=location,
+                machine=trial.machine,
+                write=line.above if line else None,
+            )
     except BaseException:
         _mark_interrupted(trial)
         raise
+    finally:
+        trial.progress.unlink(missing_ok=True)
     status = object_or_empty(trial.status)
     if str(status.get("state")) in FINISHED:
         _note_load(trial, status)

@@ -286,6 +286,7 @@ def provenance(results: Results) -> Table:
     pairs = [
         ("Run", run.run_id or NA),
         ("Started", moment(run.created_unix_s)),
+        *_notes(results),
         ("Command", " ".join(run.command) if run.command else NA),
         ("trainbench", run.trainbench_version or NA),
         ("Git revision", f"{shown(git.get('revision'))}{dirty}"),
@@ -297,6 +298,14 @@ def provenance(results: Results) -> Table:
     packages = _mapping(record.get("packages"))
     pairs += [(name, shown(packages[name])) for name in sorted(packages)]
     return facts(pairs)
+
+
+def _notes(results: Results) -> list[tuple[str, str]]:
+    """What the user says of the run, if anything; the sums cover what was said at its start."""
+    said = results.notes
+    later = ", said later: not covered by the sums of the run" if said.later else ""
+    found = {"Note": said.note, "Tags": ", ".join(said.tags)}
+    return [(name, f"{text}{later}") for name, text in found.items() if text]
 
 
 def _image(image: Any) -> str:
