@@ -14,8 +14,6 @@ from pathlib import Path
 LEAST_NCF_RUNS = 2
 MOST_RUNS = 5
 REPORT = Path("report", "report.html")
-# Of a run's folder, what its report links to; not the weights.
-_LEFT_OUT = shutil.ignore_patterns("model", "*.npy", "*.npz", "*.keras", "*.lock", "spec.json")
 # A small run may miss its target or lack the right to drop the page cache; times may differ.
 _FINE = (0, 4, 5, 7)
 
@@ -35,9 +33,7 @@ def make(runs: Path, out: Path) -> str:
         ("The history of all these runs", _history(folder)),
         ("Logs that were sent, of two benchmarks", _review([ncf[-1], images[-1]], folder)),
     ]
-    # The builder would make a page of each, under the name of the report itself.
-    for text in folder.rglob("*.md"):
-        text.unlink()
+    _make_small(folder)
     links = [f"| {name} | [{path.name}]({path.relative_to(out)}) |" for name, path in rows]
     return _page(["| sample | report |", "|---|---|", *links])
 
@@ -75,7 +71,7 @@ def _copied(runs: list[Path], data: Path) -> list[Path]:
     """Copies of the newest of ``runs``, as they lie in a data directory, here ``data``."""
     copies = [data / "runs" / run.name for run in runs[-MOST_RUNS:]]
     for run, copy in zip(runs[-MOST_RUNS:], copies, strict=True):
-        shutil.copytree(run, copy, ignore=_LEFT_OUT)
+        shutil.copytree(run, copy)
     return copies
 
 
@@ -97,6 +93,15 @@ def _review(runs: list[Path], folder: Path) -> Path:
     out = folder / "review"
     _trainbench("report", *(str(run / "results") for run in runs), "--out", str(out))
     return out / REPORT.name
+
+
+def _make_small(folder: Path) -> None:
+    """Remove what no report links to, once all reports are made: they look at whole runs."""
+    for weights in folder.rglob("model"):
+        shutil.rmtree(weights)
+    # The builder would make a page of each, under the name of the report itself.
+    for text in folder.rglob("*.md"):
+        text.unlink()
 
 
 def _trainbench(*words: str) -> None:
