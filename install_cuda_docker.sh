@@ -217,7 +217,7 @@ gpu_part() {
     row "NVIDIA Container Toolkit" "not installed" installed missing
     change "installed the NVIDIA Container Toolkit" install_toolkit
   fi
-  if docker info --format '{{json .Runtimes}}' 2>/dev/null | grep -q '"nvidia"'; then
+  if [[ $(docker info --format '{{json .Runtimes}}' 2>/dev/null) == *'"nvidia"'* ]]; then
     row "Docker's NVIDIA runtime" configured configured ok
   else
     row "Docker's NVIDIA runtime" "not configured" configured missing
@@ -286,7 +286,7 @@ driver_state() {
 }
 
 # nvidia-smi works without it, and TensorFlow does not.
-has_libcuda() { is_wsl || ldconfig -p 2>/dev/null | grep -qF libcuda.so.1; }
+has_libcuda() { is_wsl || [[ $(ldconfig -p 2>/dev/null) == *libcuda.so.1* ]]; }
 
 missing_library() {
   row "CUDA driver library" "not found" libcuda.so.1 missing
@@ -307,7 +307,7 @@ install_driver() {
     return
   fi
   update_lists || return
-  if ! apt-cache show nvidia-smi 2>/dev/null | grep -q .; then
+  if ! offered nvidia-smi; then
     echo "nvidia-smi is not in the configured package sources: add the components contrib," \
       "non-free and non-free-firmware to Debian's lines in /etc/apt/sources.list" \
       "or sources.list.d" >&2
@@ -322,7 +322,7 @@ kernel_headers() {
   local release flavour
   release=$(uname -r)
   flavour=$(grep -oE '(cloud-|rt-)?(amd64|arm64)$' <<<"$release" || dpkg --print-architecture)
-  if apt-cache show "linux-headers-$release" 2>/dev/null | grep -q .; then
+  if offered "linux-headers-$release"; then
     echo "linux-headers-$release"
   fi
   echo "linux-headers-$flavour"
@@ -380,7 +380,7 @@ install_toolkit() {
   local key=/usr/share/keyrings/nvidia-container-toolkit-keyring.asc
   local list=$ROOT/etc/apt/sources.list.d/nvidia-container-toolkit.list line
   line="deb [signed-by=$key] $TOOLKIT_REPOSITORY/stable/deb/$(dpkg --print-architecture) /"
-  if ! apt-cache show nvidia-container-toolkit 2>/dev/null | grep -q .; then
+  if ! offered nvidia-container-toolkit; then
     apt_install ca-certificates curl &&
       run curl -fsSL --retry 3 "$TOOLKIT_REPOSITORY/gpgkey" -o "$key" &&
       shell "echo ${line@Q} >${list@Q}" || return
@@ -436,6 +436,10 @@ apt_install() { update_lists && shell "$(apt_line "$@")"; }
 apt_line() {
   echo "DEBIAN_FRONTEND=noninteractive ${APT[*]} install -y -qq --no-install-recommends $*"
 }
+
+# Whether a source has the package. Not by `| grep -q`, which ends early: the pipe would count as
+# failed.
+offered() { [[ -n $(apt-cache show "$1" 2>/dev/null) ]]; }
 
 update_lists() {
   [[ $lists_fresh == yes ]] && return
