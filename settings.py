@@ -41,6 +41,7 @@ CHECKOUT = Path(__file__).resolve().parent
 sys.path.insert(1, str(CHECKOUT / "src"))
 
 from trainbench.errors import MachineError  # noqa: E402
+from trainbench.machine.engine.context import same_bytes  # noqa: E402
 from trainbench.machine.engine.endpoint import DEFAULT, Endpoint, Kind, choose  # noqa: E402
 from trainbench.machine.engine.probe import STEP_SOCKET, probe  # noqa: E402
 
@@ -230,8 +231,10 @@ def chosen_engine() -> Endpoint:
 
 def probe_engine(info: Mapping[str, Any]) -> str | None:
     """Stop where no step could work in this engine; else the socket that training gets."""
-    import docker
-
+    try:
+        import docker
+    except ImportError:
+        stop("no Docker SDK in this Python; scripts/run.sh makes .venv-popper with it", code=6)
     if not info:
         stop(no_engine(), code=6)
     client = docker.from_env(timeout=PROBE_TIMEOUT_S)
@@ -485,12 +488,14 @@ if first_import():
     if under_popper:
         if "--dry-run" not in sys.argv:
             engine_socket = probe_engine(_INFO)
+        same_bytes()
         confine_steps(engine_socket)
         leave_no_container(os.environ)
 
 if __name__ == "__main__":
     if "--probe" in sys.argv[1:]:
-        probe_engine(_INFO)
+        training = "may" if probe_engine(_INFO) else "will not"
+        print(f"{ENDPOINT}: sees this machine as you do; training {training} drop the page cache")
         sys.exit(0)
     sys.path.insert(0, str(CHECKOUT / "scripts"))
     import popper_twin

@@ -17,6 +17,12 @@ from typing import Any
 import docker
 from docker.errors import DockerException
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "src"))
+
+from trainbench.errors import MachineError
+from trainbench.machine.engine.context import same_bytes
+from trainbench.machine.engine.endpoint import choose
+
 CONTAINERS = Path(__file__).resolve().parents[1] / "containers"
 NAMES = ("download", "preprocess", "train", "stitch")
 QUIET_S = 15.0
@@ -28,10 +34,12 @@ def main(names: list[str]) -> int:
     if unknown:
         print(f"unknown image {unknown[0]!r} (known: {', '.join(NAMES)})", file=sys.stderr)
         return 2
+    same_bytes()
     try:
+        choose()
         client = docker.from_env(timeout=3600)
         client.ping()
-    except DockerException as error:
+    except (DockerException, MachineError) as error:
         print(f"Docker does not answer: {error}; run ./install_cuda_docker.sh", file=sys.stderr)
         return 6
     for name in names or NAMES:

@@ -46,6 +46,18 @@ readonly SOURCE_ALONE=popper,docopt,dockerpty
 readonly PIP_INSTALL=(-m pip install -qq --disable-pip-version-check --require-hashes --no-deps
   --only-binary ":all:" --no-binary "$SOURCE_ALONE")
 
+# Debian and Ubuntu have venv's half, ensurepip, in a package of its own.
+make_venv() {
+  local python=$1 folder=$2 output
+  if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    apt_install "$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" ||
+      fail 6 "$python: its package for venv could not be installed (see above)"
+  fi
+  output=$("$python" -m venv "$folder" 2>&1) && return
+  rm -rf "$folder"
+  fail 6 "$folder: $python -m venv failed; see what it said: $(tail -n 1 <<<"$output")"
+}
+
 # make_environment DIR REQUIREMENTS [NEWEST]: installs again only when the requirements, or the
 # system's Python, have changed. NEWEST: Python 3.NEWEST is the last for which all have wheels.
 make_environment() {
@@ -58,11 +70,9 @@ make_environment() {
   python=$(find_python "$newest") || exit
   made=$([[ -e $folder ]] || echo yes)
   say "setting up $folder from $requirements ($("$python" --version))"
-  if [[ ! -x $folder/bin/python ]] && ! "$python" -m venv "$folder" >/dev/null 2>&1; then
-    rm -rf "$folder"
-    apt_install python3-venv
-    "$(find_python "$newest")" -m venv "$folder"
-  fi
+  [[ -w $(dirname "$folder") ]] ||
+    fail 6 "$PWD: not writable for $(id -un), and $folder is made in it: use a clone of your own"
+  [[ -x $folder/bin/python ]] || make_venv "$python" "$folder"
   # A resolver has nothing to resolve here: every package is pinned, and by hash.
   if ! "$folder/bin/python" "${PIP_INSTALL[@]}" -r "$requirements"; then
     python="$("$folder/bin/python" --version) on $(uname -m)"
@@ -105,4 +115,21 @@ without_wheel() {
     mv "$rest.less" "$rest"
   done
   rm -f "$rest"
+}
+
+# A Python that has what trainbench imports, with it on PYTHONPATH: .venv, the caller's python3 (an
+# image's), or a new .venv.
+project_python() {
+  local python
+  for python in .venv/bin/python python3; do
+    if PYTHONPATH=src "$python" -c 'import trainbench.cli.main' 2>/dev/null; then
+      command -v "$python"
+      return
+    fi
+  done
+  [[ -e requirements.lock ]] ||
+    fail 6 "no Python here has trainbench: activate the environment into which it was installed"
+  make_environment .venv requirements.lock 13 >&2 || exit
+  install_project >&2 || exit
+  echo .venv/bin/python
 }

@@ -43,10 +43,13 @@ main() {
   if [[ ${1:-} == --images ]]; then workspace=$HERE/image_classification; shift; fi
   resolve_folders
   cd "$HERE"
+  refuse_colons
   if [[ " $* " == *" --dry-run "* ]]; then dry_run "$@"; fi
   command -v git >/dev/null || apt_install git
+  warn_of_foreign_checkout
   ensure_docker "$@"
   ensure_popper
+  probe_engine
   ensure_registry
   "$(environment)/bin/python" scripts/build_images.py
   run_workflow "$@"
@@ -58,9 +61,30 @@ resolve_folders() {
   if [[ -d ${MIRROR:-} ]]; then MIRROR=$(realpath -- "$MIRROR"); export MIRROR; fi
 }
 
+# Docker splits a mount at its colons, and Python's venv the PATH.
+refuse_colons() {
+  local name
+  for name in HERE DATA_DIR; do
+    [[ ${!name:-} != *:* ]] ||
+      fail 2 "${name/HERE/this checkout}=${!name}: has a colon, which Docker cannot mount;" \
+        "choose another folder"
+  done
+}
+
+# Git refuses a checkout of another user, so its revision stays unknown.
+warn_of_foreign_checkout() {
+  local said
+  said=$(git rev-parse HEAD 2>&1 >/dev/null) && return
+  [[ $said != *"dubious ownership"* ]] ||
+    say "warning: $HERE belongs to another user, so results will not name their code; run:" \
+      "git config --global --add safe.directory '$HERE'"
+}
+
 dry_run() {
-  docker version >/dev/null 2>&1 ||
+  docker version >/dev/null 2>&1 || {
+    refuse_named_engine
     fail 6 "Docker does not answer; run ./install_cuda_docker.sh (see its --dry-run)"
+  }
   [[ -x $(environment)/bin/popper ]] ||
     fail 6 "Popper is not set up yet; run scripts/run.sh once without --dry-run"
   popper=$HERE/$(environment)/bin/popper
@@ -70,10 +94,22 @@ dry_run() {
 
 ensure_docker() {
   docker version >/dev/null 2>&1 && return
+  refuse_named_engine
   if denied; then use_docker_group "$@"; fi
   say "Docker does not answer: setting it up"
   ./install_cuda_docker.sh || fail 6 "Docker is not ready (install_cuda_docker.sh, above)"
   docker version >/dev/null 2>&1 || use_docker_group "$@"
+}
+
+# An engine that DOCKER_HOST or a context names is not ours to set up.
+refuse_named_engine() {
+  local address
+  command -v docker >/dev/null || return 0
+  address=$(docker context inspect --format '{{.Endpoints.docker.Host}}' 2>/dev/null) || true
+  [[ $address == unix:///var/run/docker.sock ]] ||
+    fail 6 "${address:-docker}: no engine answers there, which DOCKER_HOST or a docker context" \
+      "names ($(docker version 2>&1 >/dev/null | tail -n 1));" \
+      "start it, or run docker context use default"
 }
 
 # Whether a daemon runs but this user may not use it.
@@ -100,22 +136,29 @@ ensure_popper() {
   [[ -x .venv/bin/popper ]] || make_environment .venv-popper "$POPPER_REQUIREMENTS"
 }
 
-ensure_registry() {
-  registry_answers && return
-  say "no image registry answers within $REGISTRY_WAIT_S s:" \
-    "using a local one (scripts/local_registry.sh)"
-  ./scripts/local_registry.sh ||
-    fail 6 "no image registry: scripts/local_registry.sh failed (see above)"
+# Before the first build: it names what would make every step fail.
+probe_engine() {
+  local code=0
+  "$(environment)/bin/python" settings.py --probe || code=$?
+  case $code in
+    0) ;;
+    2 | 6) exit "$code" ;;
+    *) fail 6 "$(environment): its Python cannot look at the engine (see above); remove this folder" \
+      "to have it made again" ;;
+  esac
 }
 
-registry_answers() {
-  "$(environment)/bin/python" - "$REGISTRY_WAIT_S" <<'PY' 2>/dev/null
-import sys
-
-import docker
-
-docker.from_env(timeout=int(sys.argv[1])).images.get_registry_data("debian:bookworm-slim")
-PY
+ensure_registry() {
+  local code=0
+  "$(environment)/bin/python" scripts/registry.py "$REGISTRY_WAIT_S" || code=$?
+  case $code in
+    0) return ;;
+    7) say "no image registry answers within $REGISTRY_WAIT_S s:" \
+      "using a local one (scripts/local_registry.sh)" ;;
+    *) fail 6 "the image registry gives no debian:bookworm-slim (see above)" ;;
+  esac
+  ./scripts/local_registry.sh ||
+    fail 6 "no image registry: scripts/local_registry.sh failed (see above)"
 }
 
 run_workflow() {

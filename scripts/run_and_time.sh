@@ -18,8 +18,9 @@ TEXT
   exit 0
 fi
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-python=.venv/bin/python
-[[ -x $python ]] || python=python3
+# shellcheck source=scripts/environment.sh
+source scripts/environment.sh
+python=$(project_python)
 seed=${1:-1}
 export PYTHONPATH=src TRAINBENCH_SET=${TRAINBENCH_SET:-${SETTINGS:-}}
 

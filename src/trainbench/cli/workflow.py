@@ -26,6 +26,7 @@ FILES = (
     "scripts/popper_2_7.sh",
     "scripts/popper_twin.py",
     "scripts/requirements-popper-2-7.txt",
+    "scripts/registry.py",
     "scripts/requirements-popper.txt",
     "scripts/run.sh",
     "scripts/run_and_time.sh",
