@@ -46,13 +46,13 @@ def main() -> int:
     if asked.list:
         print("\n".join(f"{each.name:<28} {each.state:<8} {each.what}" for each in chosen))
         return 0
-    seen = [] if asked.write == "only" else [told(each) for each in chosen]
+    seen = [] if asked.page else [told(each) for each in chosen]
     failures = [each for each in seen if each.failed]
     for each in failures:
         print(f"\nFAILED: {each.name}: {each.how}\n{each.output}", flush=True)
     if seen:
         print("\n" + table(seen))
-    if asked.write:
+    if asked.write or asked.page:
         page.write(list(known.values()), {each.name: each.how for each in seen})
     return 1 if failures else 0
 
@@ -103,13 +103,8 @@ def arguments(names: list[str]) -> argparse.Namespace:
     parser.add_argument("names", nargs="*", metavar="NAME", help="these alone (default: all)")
     parser.add_argument("--list", action="store_true", help="name them and run nothing")
     parser.add_argument("--ci", action="store_true", help="those that fit into a CI run")
-    parser.add_argument(
-        "--write",
-        nargs="?",
-        const="after",
-        choices=["after", "only"],
-        help="write docs/environments.md, after the run, or `only` that without one",
-    )
+    parser.add_argument("--write", action="store_true", help="then write docs/environments.md")
+    parser.add_argument("--page", action="store_true", help="write that page and run nothing")
     asked = parser.parse_args()
     unknown = sorted(set(asked.names) - set(names))
     if unknown:

@@ -33,7 +33,7 @@ def test_an_environment_has_one_name_and_is_run_or_says_why_not(frame: Any) -> N
 
 
 def test_the_page_is_what_the_script_writes(frame: Any, page: Any) -> None:
-    """After a change: python tests/environments --write NAME (or ``--write only``)."""
+    """After a change: python tests/environments --write NAME (or ``--page``)."""
     found = frame.environments()
     states = {each.name: page.state(each, "", PAGE) for each in found}
     assert PAGE.partition(page.START)[2] == "\n" + page.generated(found, states)
