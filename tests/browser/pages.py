@@ -8,6 +8,7 @@ from __future__ import annotations
 import gzip
 import json
 import math
+import os
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -143,8 +144,17 @@ def logs(folder: Path) -> Path:
     return write_review([folder / "in"], folder / "out").html
 
 
-KINDS = (ncf, gpu, images, comparison, many, broken, started, history, logs)
-PAGES: Mapping[str, Callable[[Path], Path]] = {made.__name__: made for made in KINDS}
+def fixtures(folder: Path) -> Path | None:
+    """The public logs beside the checkout, of several benchmarks; none where there are none."""
+    shared = Path(os.environ.get("TRAINBENCH_SHARED", HERE.parents[2] / "shared")) / "fixtures"
+    if not shared.is_dir():
+        print(f"skipped: fixtures, no {shared} (set TRAINBENCH_SHARED)")
+        return None
+    return write_review([shared], folder / "out").html
+
+
+KINDS = (ncf, gpu, images, comparison, many, broken, started, history, logs, fixtures)
+PAGES: Mapping[str, Callable[[Path], Path | None]] = {made.__name__: made for made in KINDS}
 
 
 def busy(trial: TrialDir, *, gpus: int = 0) -> None:
@@ -186,7 +196,9 @@ def main() -> None:
     made = {}
     for kind, make in PAGES.items():
         (folder / kind).mkdir(parents=True)
-        made[kind] = str(make(folder / kind).relative_to(folder))
+        page = make(folder / kind)
+        if page is not None:
+            made[kind] = str(page.relative_to(folder))
     sweep(folder / "cnn_sweep.png")
     (folder / "pages.json").write_text(json.dumps(made, indent=1) + "\n")
 

@@ -15,8 +15,8 @@ POINTS_PER_MM = 72 / 25.4
 MARGIN_MM = 14
 """Left and right, as templates/style.css has it."""
 SLACK_POINTS = 2.0
-LONGEST_WORD = 24
-"""Longer ones may be broken over lines anywhere, and are not looked for."""
+LONGEST_WORD, LEAST_FOUND = 8, 0.7
+"""A full table breaks words over lines: of a row, most of the short ones are on one sheet."""
 DPI = 60
 
 
@@ -40,9 +40,9 @@ def cut(file: Path, rows: Sequence[str]) -> Iterator[str]:
             yield f"sheet {number}: cut at the right edge near {' '.join(shown.split())!r}"
         words.append(Counter(_words(text.get_text_range())))
     for row in rows:
-        whole = " ".join(word for word in row.split() if len(word) <= LONGEST_WORD)
-        wanted = Counter(_words(whole))
-        if not any(wanted <= found for found in words):
+        wanted = Counter(w for w in _words(row) if len(w) <= LONGEST_WORD)
+        found = max(((wanted & sheet).total() for sheet in words), default=0)
+        if found < LEAST_FOUND * wanted.total():
             yield f"a row is cut between sheets or lost: {' '.join(row.split())[:120]!r}"
 
 

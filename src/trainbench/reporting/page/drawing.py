@@ -15,6 +15,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -119,7 +120,7 @@ def axes(width: float, height: float, *, left_px: float, xlabel: str = "") -> Ax
     made = canvas.subplots()
     canvas.subplots_adjust(
         left=left_px / (72 * width),
-        right=1 - 0.1 / width,
+        right=1 - 0.25 / width,
         bottom=(0.5 if xlabel else 0.08) / height,
         top=1 - 0.1 / height,
     )
@@ -137,10 +138,12 @@ def time_unit(longest_s: float) -> tuple[str, float]:
     return next((unit for unit in units if longest_s >= 10 * unit[1]), ("seconds", 1.0))
 
 
-def plain_numbers(drawn: Axes) -> None:
-    """Write the numbers of logarithmic axes out."""
-    for axis in (drawn.xaxis, drawn.yaxis):
-        axis.set_major_locator(LogLocator(base=10, subs=(1, 2, 5), numticks=12))
+def plain_numbers(*axes: Axis) -> None:
+    """Write the numbers of logarithmic axes out: powers of ten, on a short axis 2 and 5 as well."""
+    for axis in axes:
+        low, high = axis.get_view_interval()
+        subs = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
+        axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
         axis.set_minor_formatter(NullFormatter())
 

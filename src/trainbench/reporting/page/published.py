@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from trainbench.display.visible import visible
 from trainbench.reporting.page import drawing
@@ -124,9 +123,7 @@ def ranking(rows: Sequence[Ranked]) -> Axes:
     drawn.set_ylim(len(labels) - 0.4, -0.6)
     every = [time_s for _, times_s, _ in rows for time_s in times_s]
     drawn.set_xlim(min(every) / 1.5, max(every) * 1.5)
-    drawn.xaxis.set_major_locator(LogLocator(base=10, numticks=9))
-    drawn.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
-    drawn.xaxis.set_minor_formatter(NullFormatter())
+    drawing.plain_numbers(drawn.xaxis)
     drawn.grid(visible=False, axis="y")
     drawn.grid(visible=True, axis="x")
     return drawn

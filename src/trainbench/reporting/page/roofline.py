@@ -98,7 +98,7 @@ def _figure(results: Results, rates: Sequence[Rate]) -> Figure | None:
         y = rate.per_s * (rate.flops or 0.0) / 1e9
         drawn.plot([x], [y], "o", color=SERIES[n % len(SERIES)], markersize=8)
         keys.append(Key(f"--series-{n % len(SERIES)}", "dot", rate.work))
-    drawing.plain_numbers(drawn)
+    drawing.plain_numbers(drawn.xaxis, drawn.yaxis)
     shares = "; ".join(f"{r.work} at {percent(r.per_s / min(r.bounds.values()))}" for r in own)
     return Figure(
         "roofline",
