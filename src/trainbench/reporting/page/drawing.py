@@ -15,7 +15,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import Axis, XAxis
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
@@ -138,13 +138,21 @@ def time_unit(longest_s: float) -> tuple[str, float]:
     return next((unit for unit in units if longest_s >= 10 * unit[1]), ("seconds", 1.0))
 
 
+EDGE = 0.03
+"""The part of an axis, at its end, where a long number has no room."""
+
+
 def plain_numbers(*axes: Axis) -> None:
     """Write the numbers of logarithmic axes out: powers of ten, on a short axis 2 and 5 as well."""
     for axis in axes:
         low, high = axis.get_view_interval()
         subs = (1.0, 2.0, 5.0) if high < 100 * low else (1.0,)
         axis.set_major_locator(LogLocator(base=10, subs=subs, numticks=12))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+        # The last number of a row would stand out of the drawing.
+        last = high ** (1 - EDGE) * low**EDGE if isinstance(axis, XAxis) else high
+        axis.set_major_formatter(
+            FuncFormatter(lambda value, _, last=last: f"{value:,.10g}" if value <= last else "")
+        )
         axis.set_minor_formatter(NullFormatter())
 
 
