@@ -57,7 +57,9 @@ def main(arguments: list[str]) -> int:
         of_images = Path(file).is_relative_to("containers")
         pythons = asked.python or (IN_IMAGES if of_images else PYTHONS)
         try:
-            packages = published(file, oldest=pythons[0])
+            # A file is resolved for every Python that it is meant for.
+            ours = file in FILES and not of_images
+            packages = published(file, oldest=PYTHONS[0] if ours else pythons[0])
         except subprocess.CalledProcessError as error:
             print(f"{file}: {error.stderr.strip()}", file=sys.stderr)
             return 1
