@@ -13,6 +13,7 @@ Popper 2.5.0 imports this file and gives ``ENGINE`` to Docker for every step. En
     RATINGS      a file of your own ratings (mounted read-only); how to read it: RATINGS_FORMAT,
                  _COLUMNS, _HEADER, _DUPLICATES, _POSITIVE_FROM, _HELD_OUT, _HELD_OUT_SEED
     REQUIRE_GPU  1: stop when there is no usable GPU
+    NOTE, TAGS   what you say of the run: a text; words apart by spaces
     DROP_CACHES  0: do not drop the page cache; the results say so
     KEEP_CONTAINERS  1: keep the containers of the steps, for inspection
     DOCKER_HOST, DOCKER_CONTEXT  another engine than the default one
@@ -99,8 +100,9 @@ def environment(env: Mapping[str, str], gpu: Mapping[str, Any]) -> dict[str, str
         found["PRESET"] = preset(env, gpu)
     found["TRAINBENCH_DATA_DIR"] = "/data"
     found["TRAINBENCH_HOST_DATA_DIR"] = str(data_dir(env))
-    if env.get("SETTINGS"):
-        found["TRAINBENCH_SET"] = env["SETTINGS"]
+    for name, option in (("SETTINGS", "SET"), ("NOTE", "NOTE"), ("TAGS", "TAGS")):
+        if env.get(name):
+            found[f"TRAINBENCH_{option}"] = env[name]
     if env.get("MIRROR"):
         found["MIRROR"] = "file:///mirror" if local_mirror(env) else env["MIRROR"]
     ratings = own_ratings(env)

@@ -1,7 +1,7 @@
 """How the containers of this workflow run: ``popper run -f wf.yml -c settings.py`` in this folder.
 
 The same as ``../settings.py``, with the same environment (RUNS, SEED, SETTINGS, DATA_DIR, MIRROR,
-SHA256, REQUIRE_GPU, DROP_CACHES, KEEP_CONTAINERS), except for
+SHA256, REQUIRE_GPU, NOTE, TAGS, DROP_CACHES, KEEP_CONTAINERS), except for
 
     PRESET    quick (default), cifar10, imagenet
     MIRROR    another source of CIFAR-10, or the folder of ImageNet's TFRecord files

@@ -17,7 +17,7 @@ and prints where the report is. STEP: download, preprocess, train, stitch, repor
   --help     this text
 
 Environment (see settings.py): PRESET, RUNS, SEED, SETTINGS, DATA_DIR, MIRROR, SHA256, REQUIRE_GPU,
-             DROP_CACHES.
+             NOTE, TAGS, DROP_CACHES.
 Exit codes: the failed step's own: 0 ok; 1 failed; 2 usage or configuration; 3 data integrity;
             4 target not reached; 5 not compliant; 6 environment; 130 interrupted.
 Example: PRESET=quick scripts/run.sh

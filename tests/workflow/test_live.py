@@ -27,10 +27,23 @@ SETTINGS = (
     "division=open",
     "drop_caches=false",
 )
-LINE = re.compile(
-    r"epoch (\d+)/400 (?:\d+ %)?.*?samples/s  HR@10 (-|0\.\d{4}) \(target 0\.99\)  "
-    r"wait [\d.]+ s  ETA \w+.*? at most"
+IMAGES = (
+    *("generated_train=60", "generated_eval=10", "batch_size=10", "eval_batch_size=10"),
+    *("learning_rate=0.001", "warmup_epochs=0", "target_top_1=1.0", "max_epochs=400"),
+    "drop_caches=false",
 )
+CASES = {
+    "ncf": (
+        SETTINGS,
+        r"epoch (\d+)/400 (?:\d+ %)?.*?samples/s  HR@10 (-|0\.\d{4}) \(target 0\.99\)  "
+        r"wait [\d.]+ s  ETA \w+.*? at most",
+    ),
+    "images": (
+        IMAGES,
+        r"epoch (\d+)/400 \d+ %.*?images/s  top-1 (-|[01]\.\d{4}) \(target 1\)  "
+        r"ETA \w+.*? at most",
+    ),
+}
 
 
 def environment() -> dict[str, str]:
@@ -45,11 +58,17 @@ def show(data: Path) -> str:
     return done.stdout
 
 
-def test_a_terminal_has_a_status_line_and_another_one_shows_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("benchmark", CASES)
+def test_a_terminal_has_a_status_line_and_another_one_shows_the_same(
+    benchmark: str, tmp_path: Path
+) -> None:
     data, log = tmp_path / "data", bytearray()
-    command = [sys.executable, "-m", "trainbench", "pipeline", "--preset", "quick"]
+    settings, pattern = CASES[benchmark]
+    wanted = re.compile(pattern)
+    words = ["pipeline"] if benchmark == "ncf" else [benchmark, "pipeline"]
+    command = [sys.executable, "-m", "trainbench", *words, "--preset", "quick"]
     command += ["--data-dir", str(data), "--note", "at night", "--tag", "lab"]
-    command += [word for setting in SETTINGS for word in ("--set", setting)]
+    command += [word for setting in settings for word in ("--set", setting)]
     leader, follower = pty.openpty()
     import fcntl
     import struct
@@ -68,9 +87,9 @@ def test_a_terminal_has_a_status_line_and_another_one_shows_the_same(tmp_path: P
                 log += os.read(leader, 65_536)
             except BlockingIOError:
                 time.sleep(0.2)
-            if LINE.search(log.decode(errors="replace")) and not elsewhere:
+            if wanted.search(log.decode(errors="replace")) and not elsewhere:
                 found = show(data)
-                elsewhere = found if LINE.search(found) else ""
+                elsewhere = found if wanted.search(found) else ""
             if elsewhere:
                 break
     finally:
@@ -78,7 +97,7 @@ def test_a_terminal_has_a_status_line_and_another_one_shows_the_same(tmp_path: P
         child.wait(60)
         os.close(leader)
     text = log.decode(errors="replace")
-    assert LINE.search(text), text[-2000:]
+    assert wanted.search(text), text[-2000:]
     # It is written over in its own line, and cut to the terminal's width.
     assert "\r\x1b[Kepoch " in text
     statuses = re.findall(r"\r\x1b\[K(epoch \d+/400[^\r\n\x1b]*)", text)

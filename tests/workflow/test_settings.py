@@ -164,10 +164,13 @@ def test_the_marker_of_the_train_image_changes_only_with_the_machine(settings: M
 
 def test_parameters_reach_the_steps_and_unset_ones_do_not(settings: ModuleType) -> None:
     asked = {"RUNS": "3", "SEED": "7", "SETTINGS": "max_epochs=2 xla=false", "SHA256": ""}
+    asked |= {"NOTE": "with the new cooler", "TAGS": "lab cooled"}
     found = settings.environment({**asked, "PRESET": "ml-1m", "HOME": "/root"}, NO_GPU)
     assert found["RUNS"] == "3"
     assert found["SEED"] == "7"
     assert found["TRAINBENCH_SET"] == "max_epochs=2 xla=false"
+    assert found["TRAINBENCH_NOTE"] == "with the new cooler"
+    assert found["TRAINBENCH_TAGS"] == "lab cooled"
     assert found["PRESET"] == "ml-1m"
     assert not {"SHA256", "HOME"} & set(found)
 

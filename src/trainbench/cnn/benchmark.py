@@ -14,6 +14,7 @@ from trainbench.cnn.cluster import own_files
 from trainbench.cnn.distribution import server
 from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import Params
+from trainbench.cnn.hooks import Follower
 from trainbench.cnn.input import datasets
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
 from trainbench.cnn.mlperf import lines as mlperf
@@ -32,6 +33,7 @@ class BenchmarkCNN:
         dataset: taken in place of the one that ``params`` name.
         model: the same for the model; see ``models.registry``.
         startup: of a start that has begun; it goes on here.
+        follower: is told how far the training is.
 
     Raises:
         ParamError: (a ``ValueError``) unusable parameters, with tf_cnn_benchmarks' message.
@@ -44,6 +46,7 @@ class BenchmarkCNN:
         dataset: Any = None,
         model: Any = None,
         startup: Startup | None = None,
+        follower: Follower | None = None,
     ) -> None:
         if dataset is None:
             dataset = datasets.create(params, image_size=getattr(model, "image_size", None))
@@ -51,7 +54,7 @@ class BenchmarkCNN:
         self.model = model or registry.get_model(params.model, dataset.name)
         self.plan = Plan.of(params, self.dataset, self.model)
         self.params = own_files(params, self.plan.cluster)
-        self.startup = startup or Startup()
+        self.startup, self.follower = startup or Startup(), follower or Follower()
         self.membership: Membership | None = None
         self.printed_devices: list[str] = []
         self.devices: list[str] = []
@@ -123,7 +126,7 @@ class BenchmarkCNN:
         if self.plan.mode == rules.TRAINING_AND_EVALUATION:
             console.print_result("Generating evaluation model")
             mlperf.evaluation(session)
-        return runs.train(session, log)
+        return runs.train(session, log, self.follower)
 
     def build(self) -> Session:
         """Build the network, its step and its checkpoints, without running anything."""

@@ -19,6 +19,19 @@ from trainbench.errors import TrainbenchError
 from trainbench.progress import log_line
 
 
+class Follower:
+    """Is told how far a training is, by whoever runs it; this one takes no notice."""
+
+    def trained(self, steps: int) -> None:
+        """``steps`` timed ones are done."""
+
+    def evaluates(self, done: int, total: int) -> None:
+        """``done`` of ``total`` batches of an evaluation are done."""
+
+    def evaluated(self, top_1: float) -> None:
+        """An evaluation ended with this share of right answers."""
+
+
 @dataclass
 class Hooks:
     """Reacts to each step.
@@ -30,6 +43,7 @@ class Hooks:
         log: of the benchmark's metrics, where one was asked for.
         observers: traces and profiles of single steps.
         lines: of the compliance log.
+        follower: is told how far the training is.
         stopped: the target was reached, so no final evaluation follows.
     """
 
@@ -38,6 +52,7 @@ class Hooks:
     log: BenchmarkLog | None
     observers: Sequence[Observer]
     lines: mlperf.TrainingLines
+    follower: Follower = field(default_factory=Follower)
     global_step: int = 0
     evaluations: list[Evaluated] = field(default_factory=list)
     stopped: bool = False
@@ -92,6 +107,7 @@ class Hooks:
         self.global_step = global_step
         for observer in self.observers:
             observer.after_step()
+        self.follower.trained(done)
         self._save_if_due(done)
         if not self._evaluates or done <= 0 or last:
             return False
@@ -109,9 +125,10 @@ class Hooks:
 
     def _evaluate(self, *, final: bool) -> Accuracy:
         self.lines.evaluation_starts(final=final)
-        accuracy = self.session.evaluate()
+        accuracy = self.session.evaluate(self.follower.evaluates)
         self._judge(accuracy)
         self.lines.evaluated(accuracy)
+        self.follower.evaluated(accuracy.top_1)
         self.evaluations.append(Evaluated(self.global_step, time.time(), accuracy))
         if self._summaries is not None:
             self._summaries.evaluated(self.global_step, accuracy)

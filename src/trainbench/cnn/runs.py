@@ -7,7 +7,7 @@ import time
 from typing import Any
 
 from trainbench.cnn import console, rules
-from trainbench.cnn.hooks import Hooks, log_accuracy
+from trainbench.cnn.hooks import Follower, Hooks, log_accuracy
 from trainbench.cnn.input.batches import Batch, Batches, is_synthetic
 from trainbench.cnn.measure import graphs, numerics, result_file, results
 from trainbench.cnn.measure.benchmark_log import BenchmarkLog
@@ -29,8 +29,8 @@ from trainbench.progress import log_line
 from trainbench.trials import signals
 
 
-def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
-    """Train, or run forward passes, and return the statistics.
+def train(session: Session, log: BenchmarkLog | None, follower: Follower) -> dict[str, Any]:
+    """Train, or run forward passes, and return the statistics; ``follower`` hears how far it is.
 
     Raises:
         NotFiniteError: the loss or the network's output is NaN or infinite; no checkpoint of it is
@@ -40,7 +40,7 @@ def train(session: Session, log: BenchmarkLog | None) -> dict[str, Any]:
     """
     console.print_result("Initializing graph")
     with signals.waiting() if session.ends_alone else contextlib.nullcontext():
-        hooks, loop = _prepared(session, log)
+        hooks, loop = _prepared(session, log, follower)
         try:
             stats = _trained(session, hooks, loop)
         except NotFiniteError as error:
@@ -99,7 +99,7 @@ def _end_early(session: Session, hooks: Hooks, loop: Loop, stats: dict[str, Any]
     log_line(text + hooks.saved_text())
 
 
-def _prepared(session: Session, log: BenchmarkLog | None) -> tuple[Hooks, Loop]:
+def _prepared(session: Session, log: BenchmarkLog | None, follower: Follower) -> tuple[Hooks, Loop]:
     """The loop and what happens beside it, ready to run; a resumed run has been compiled."""
     params, plan = session.params, session.plan
     if session.checkpoints is not None and not params.forward_only:
@@ -107,7 +107,8 @@ def _prepared(session: Session, log: BenchmarkLog | None) -> tuple[Hooks, Loop]:
     start, warmup = _start(session), warmup_of(session)
     rate = session.rate(warmup)
     lines = mlperf.TrainingLines(session, rate, warmup, start)
-    hooks = Hooks(session, start, log, observers(session, start - warmup), lines=lines)
+    watching = observers(session, start - warmup)
+    hooks = Hooks(session, start, log, watching, lines=lines, follower=follower)
     batches = session.batches("train")
     loop = Loop(
         params=params,

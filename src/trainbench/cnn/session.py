@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -132,11 +132,11 @@ class Session:
         if self._coordinator is not None:
             self._coordinator.settle()
 
-    def evaluate(self) -> Accuracy:
+    def evaluate(self, told: Callable[[int, int], object] | None = None) -> Accuracy:
         """Measure the accuracy on validation images, printing it.
 
         An evaluation of all images begins with the first one, so that each is seen once. A shorter
-        one takes those that follow the last evaluation.
+        one takes those that follow the last evaluation. ``told`` hears of each batch.
 
         Raises:
             NotFiniteError: the network's output is not finite.
@@ -155,6 +155,7 @@ class Session:
             images_per_batch=size,
             display_every=self.params.display_every,
             examples=examples,
+            told=told,
         )
 
     def check_weights(self) -> None:

@@ -20,8 +20,10 @@ from trainbench.errors import ConfigError
 from trainbench.files import read_object
 from trainbench.image_classification import convert, dataset
 from trainbench.image_classification.config import ImagesConfig, from_json
+from trainbench.image_classification.live import Live
 from trainbench.machine import page_cache, system
 from trainbench.progress import duration, log_line
+from trainbench.trials.live import Writer
 from trainbench.trials.paths import TrialDir
 from trainbench.trials.spec import TrialSpec
 from trainbench.trials.status import Notes, code_notes, degraded_status
@@ -75,21 +77,25 @@ class _Trial(Recorder):
     def __init__(self, spec: TrialSpec, config: ImagesConfig, status: TrialStatus) -> None:
         super().__init__(spec, status)
         self.config = config
+        self.live = Live(Writer(self.trial.progress), config)
 
     def run(self) -> TrialStatus:
         folder = convert.find(self.config, self.spec.data_dir)
         params = params_of(self.config, self.spec.seed, self.trial.result)
         check_target(folder, self.config)
+        self.live.phase("drop_caches")
         with self.clock.phase("drop_caches"):
             location = self.spec.drop_cache_location
             self.caches_dropped(page_cache.drop_if(self.config.drop_caches, location))
         self.clock.start()
+        self.live.phase("open_input")
         with self.clock.phase("open_input"):
             benchmark = self._benchmark(folder, params)
             benchmark.start()
         emit(tags.SEED, self.spec.seed)
         emit(tags.PRECISION, self.config.precision)
         self._record_system(benchmark, folder)
+        self.live.begins(benchmark.plan, benchmark.dataset.num_examples_per_epoch)
         with self.clock.phase("train_and_evaluate"):
             benchmark.print_info()
             stats = benchmark.run()
@@ -105,7 +111,7 @@ class _Trial(Recorder):
     def _benchmark(self, folder: Path, params: Params) -> BenchmarkCNN:
         model = dataset.model(self.config.model, self.config.dataset)
         images = dataset.opened(folder, model.image_size)
-        return BenchmarkCNN(params, dataset=images, model=model)
+        return BenchmarkCNN(params, dataset=images, model=model, follower=self.live)
 
     def _record_system(self, benchmark: BenchmarkCNN, folder: Path) -> None:
         device = ",".join(benchmark.printed_devices)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,10 +119,12 @@ def evaluate(
     images_per_batch: int,
     display_every: int,
     examples: int | None = None,
+    told: Callable[[int, int], object] | None = None,
 ) -> Accuracy:
     """Run ``num_batches`` batches of ``images_per_batch`` images and print progress and result.
 
     ``examples`` are the different images that ``batches`` has; ``None`` where none is a repeat.
+    ``told`` hears after each batch how many of how many are done.
 
     Raises:
         NotFiniteError: the network's output is not finite.
@@ -131,6 +134,8 @@ def evaluate(
     for done in range(1, num_batches + 1):
         signals.raise_if_requested()
         tally.add(executor.score(batches.next()))
+        if told:
+            told(done, num_batches)
         if done % display_every == 0:
             now = time.perf_counter()
             console.print_result(
