@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import re
+import textwrap
 from collections.abc import Mapping, Sequence
 
 from environment import CHECKOUT, Environment
 
 PAGE = CHECKOUT / "docs" / "environments.md"
 START = "<!-- Written by: python tests/environments --write -->\n"
-NOT_YET = "not run: not since it was changed"
+NOT_YET = "not run yet"
 
 
 def write(environments: Sequence[Environment], seen: Mapping[str, str]) -> None:
@@ -30,7 +31,7 @@ def state(environment: Environment, how: str, text: str) -> str:
     """The last column of one row: of this run, else what the page says of the same environment."""
     today = datetime.datetime.now(datetime.timezone.utc).date()
     if environment.run is None:
-        return f"not run: {environment.not_run}"
+        return "not run"
     if how == "seen":
         return f"{today}{', CI' if environment.ci else ''}"
     if how.startswith("FAILED"):
@@ -40,13 +41,13 @@ def state(environment: Environment, how: str, text: str) -> str:
 
 def stated(text: str) -> dict[str, str]:
     """The last column of the page's table, by name."""
-    return dict(re.findall(r"^\| \[([a-z0-9-]+)\]\(#.*\| ([^|]+) \|$", text, re.MULTILINE))
+    return dict(re.findall(r"^\| ([a-z0-9-]+) \| .*\| ([^|]+) \|$", text, re.MULTILINE))
 
 
 def generated(environments: Sequence[Environment], states: Mapping[str, str]) -> str:
     """The table and the sections, as text."""
     counts = [sum(s.startswith("not run") for s in states.values()), len(states)]
-    rows = [f"| [{e.name}](#{e.name}) | {e.what} | {states[e.name]} |" for e in environments]
+    rows = [f"| {e.name} | {e.what} | {states[e.name]} |" for e in environments]
     return "\n".join(
         [
             f"{counts[1] - counts[0]} of {counts[1]} environments were run.",
@@ -63,7 +64,9 @@ def generated(environments: Sequence[Environment], states: Mapping[str, str]) ->
 def section(environment: Environment) -> str:
     """How one is made, its command and its line."""
     ends = f" It ends with exit code {environment.code}." if environment.code else ""
+    reason = f" Not run: {environment.not_run}." if environment.not_run else ""
+    text = textwrap.fill(f"{environment.made}{ends}{reason}", 100, break_on_hyphens=False)
     return (
-        f"### {environment.name}\n\n{environment.made}{ends}\n\n"
+        f"### {environment.name}\n\n{text}\n\n"
         f"```\n$ {environment.command}\n{environment.expected}\n```\n"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import sys
@@ -15,6 +16,12 @@ READY = "sees this machine as you do; training ... drop the page cache"
 OWNER = 12345  # of the data folder, as an ordinary user would be
 SOCKET = "/var/run/docker.sock"
 IMAGE = "trainbench-train:local"
+IMAGES = " ".join(f"trainbench-{n}:local" for n in ("download", "preprocess", "train", "stitch"))
+# An engine without a network builds nothing, so the steps name the images that were loaded.
+WITH_LOADED_IMAGES = (
+    "sed -i 's|uses: ./containers/\\(.*\\)|uses: docker://trainbench-\\1:local|' wf.yml && "
+    "popper run --skip-pull -f wf.yml -c settings.py"
+)
 
 
 def place(folder: Path) -> tuple[Path, Path]:
@@ -64,15 +71,33 @@ def second(folder: Path) -> Ended:
         return probe(checkout, data, DOCKER_CONTEXT="second", **config)
 
 
-def remapped(folder: Path) -> Ended:
+def remapping(folder: Path) -> contextlib.AbstractContextManager[str]:
     """An engine whose containers have users of their own."""
-    checkout, data = place(folder)
     (folder / "users").write_text("nobody:300000:65536\nnogroup:300000:65536\n")
     setup = "\n".join(f"mount --bind {folder}/users /etc/{name}" for name in ("subuid", "subgid"))
     spaces = ("--net", "--mount")
     options = ("--userns-remap=nobody:nogroup",)
-    with dockerd(folder / "engine", *options, spaces=spaces, setup=setup) as host:
+    return dockerd(folder / "engine", *options, spaces=spaces, setup=setup)
+
+
+def remapped(folder: Path) -> Ended:
+    """The probe in such an engine."""
+    checkout, data = place(folder)
+    with remapping(folder) as host:
         return probe(checkout, data, DOCKER_HOST=host)
+
+
+def remapped_workflow(folder: Path) -> Ended:
+    """The whole workflow in such an engine; every file has to be the owner's."""
+    checkout, data = place(folder)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    with remapping(folder) as host:
+        sh(f"docker save {IMAGES} | docker -H {host} load -q", check=True)
+        env = {"DOCKER_HOST": host, "DATA_DIR": str(data), "PRESET": "quick", "PATH": path}
+        ended = sh(WITH_LOADED_IMAGES, checkout, **env)
+    foreign = sh(f"find {data} ! -user {OWNER}").output
+    assert not foreign, f"not of {OWNER}: {foreign}"
+    return ended
 
 
 def beside(folder: Path, *options: str, here: str = "") -> Ended:
@@ -174,8 +199,10 @@ def of_user(
     data.mkdir()
     sh(f"chown -R {name}: {checkout} {data}", check=True)
     programs = own_python(folder, name, checkout)
-    env = f"DOCKER_HOST={shlex.quote(host)} DATA_DIR={data} PRESET=quick PATH={programs}:$PATH"
-    ended = sh(as_user(name, f"cd {checkout} && {env} {command}", folder), unset=["PYTHONPATH"])
+    env = (
+        f"export DOCKER_HOST={shlex.quote(host)} DATA_DIR={data} PRESET=quick PATH={programs}:$PATH"
+    )
+    ended = sh(as_user(name, f"cd {checkout} && {env}; {command}", folder), unset=["PYTHONPATH"])
     foreign = sh(f"find {data} ! -user {name}").output
     assert not foreign, f"not of {name}: {foreign}"
     return ended
@@ -189,12 +216,9 @@ def rootless_docker(folder: Path) -> Ended:
 
 def rootless_workflow(folder: Path) -> Ended:
     """The whole workflow in rootless Docker, with the images of the other engine."""
-    steps = "s|uses: ./containers/\\(.*\\)|uses: docker://trainbench-\\1:local|"
-    run = f"sed -i '{steps}' wf.yml && popper run --skip-pull -f wf.yml -c settings.py"
-    names = " ".join(f"trainbench-{n}:local" for n in ("download", "preprocess", "train", "stitch"))
     with user(folder) as name, rootless(folder, name) as host:
-        sh(f"docker save {names} | docker -H {host} load -q", check=True)
-        ended = of_user(folder, name, host, run)
+        sh(f"docker save {IMAGES} | docker -H {host} load -q", check=True)
+        ended = of_user(folder, name, host, WITH_LOADED_IMAGES)
     return ended
 
 
@@ -258,6 +282,17 @@ ENVIRONMENTS = [
         "A second dockerd with `--userns-remap`. Steps run with the users of the host.",
         READY.replace("...", "may"),
         remapped,
+    ),
+    environment(
+        "userns-remap-workflow",
+        "the whole workflow there, in a second engine",
+        "As userns-remap; the images are those of another engine, loaded. All files in the data "
+        "folder have to belong to its owner.",
+        "page cache dropped (bind mount container): Cached",
+        remapped_workflow,
+        command="popper run -f wf.yml -c settings.py",
+        missing=with_images,
+        ci=False,
     ),
     environment(
         "rootless-docker",
