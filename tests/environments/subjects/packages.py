@@ -20,7 +20,7 @@ SHORT = {
     "train": "--preset=quick --set=max_epochs=1 --defer-verdict",
     "bench all-reduce": "--model=trivial --num_gpus=2 --device=cpu --num_batches=2",
     "bench data": "--ratings-millions=1 --repeats=1",
-    "bench ncf": "--repeats=1 --only=evaluation",
+    "bench ncf": "--repeats=1 --only=ml-1m",
     "bench cnn": "trivial",
     "cnn": "--model=trivial --batch_size=8 --num_batches=2 --num_warmup_batches=1 --device=cpu",
     "images download": "--preset=quick",
@@ -165,7 +165,7 @@ def _wheel(extra: str, *, what: str, ci: bool) -> Environment:
         made="The wheel is built, and installed by pip into an empty environment. Then every "
         "command is called, by the example in its help or by shorter words: it works, or it exits "
         "with 6, names what to install, and has made nothing.",
-        command=f"pip install ./trainbench_ncf-*.whl{EXTRAS[extra]}; trainbench COMMAND ...",
+        command=f"pip install ./trainbench_ncf-*.whl{EXTRAS[extra]}\ntrainbench doctor",
         expected="commands: ... worked, ... named the extra, 0 did neither",
         run=lambda folder: every_command(extra, folder),
         ci=ci,
@@ -181,15 +181,15 @@ ENVIRONMENTS = [
         what="what a message says to install is installed",
         made="A wheel without extras; `trainbench report` says what to install; that is done, and "
         "`trainbench report` is called again.",
-        command="trainbench report; pip install 'trainbench-ncf[report]'; trainbench report",
+        command="pip install 'trainbench-ncf[report]' && trainbench report --out my-report",
         expected="report: my-report/report.html",
         run=advice_followed,
     ),
     Environment(
-        name="wheel-report-python-3.13",
+        name="wheel-report-python-3-13",
         what="a wheel with the extra report on Debian 13, Python 3.13",
         made="A root of Debian 13 made by debootstrap, in which the wheel is installed as above.",
-        command="pip install './trainbench_ncf-*.whl[report]'; trainbench COMMAND ...",
+        command="pip install './trainbench_ncf-*.whl[report]'\ntrainbench doctor",
         expected="commands: ... worked, ... named the extra, 0 did neither",
         run=lambda folder: debian(folder, "report", WORK["report"]),
         missing=lambda: without("debootstrap", "chroot", "mount"),
@@ -217,7 +217,7 @@ ENVIRONMENTS = [
         what="the workflow that trainbench init wrote from a wheel",
         made="A wheel without extras in an environment of its own writes a folder; the workflow "
         "runs in it, with PRESET=quick.",
-        command="trainbench init mine; cd mine; PRESET=quick ./scripts/run.sh",
+        command="trainbench init mine\ncd mine && PRESET=quick ./scripts/run.sh",
         expected="finished with exit code 0",
         run=ready_workflow,
         missing=lambda: "" if sh("docker version").code == 0 else "needs a Docker engine",
