@@ -43,7 +43,7 @@ sys.path.insert(1, str(CHECKOUT / "src"))
 
 from trainbench.errors import MachineError  # noqa: E402
 from trainbench.machine.engine.context import same_bytes  # noqa: E402
-from trainbench.machine.engine.endpoint import DEFAULT, Endpoint, Kind, choose  # noqa: E402
+from trainbench.machine.engine.endpoint import Endpoint, Kind, choose  # noqa: E402
 from trainbench.machine.engine.probe import STEP_SOCKET, probe  # noqa: E402
 
 ACCELERATOR = CHECKOUT / "containers" / "train" / "accelerator"
@@ -238,7 +238,7 @@ def probe_engine(info: Mapping[str, Any]) -> str | None:
     except ImportError:
         stop("no Docker SDK in this Python; scripts/run.sh makes .venv-popper with it", code=6)
     if not info:
-        stop(no_engine(), code=6)
+        stop(ENDPOINT.silence, code=6)
     client = docker.from_env(timeout=PROBE_TIMEOUT_S)
     try:
         found = probe(client, ENDPOINT, info, data=data_dir(os.environ), checkout=CHECKOUT)
@@ -249,16 +249,6 @@ def probe_engine(info: Mapping[str, Any]) -> str | None:
     for note in found.notes:
         print(f"settings.py: {note}", file=sys.stderr)
     return found.socket
-
-
-def no_engine() -> str:
-    """Why the engine does not answer, as far as its socket shows, and what to do."""
-    socket = ENDPOINT.socket
-    if socket and os.path.exists(socket) and not os.access(socket, os.W_OK):
-        return f"{ENDPOINT}: no permission; run sudo usermod -aG docker $USER, and log in again"
-    if ENDPOINT.address == DEFAULT:
-        return f"{ENDPOINT}: no engine answers; run sudo ./install_cuda_docker.sh"
-    return f"{ENDPOINT}: no engine answers; start it, or name another (docker context use default)"
 
 
 def git_state() -> dict[str, str]:
@@ -274,6 +264,21 @@ def git_state() -> dict[str, str]:
         "TRAINBENCH_GIT_REVISION": revision,
         "TRAINBENCH_GIT_DIRTY": "1" if dirty else "0",
     }
+
+
+def warn_of_foreign_checkout() -> None:
+    """Say that git hides the revision of a checkout that belongs to another user."""
+    try:
+        _git("rev-parse", "HEAD")
+    except subprocess.CalledProcessError as error:
+        if "dubious ownership" in error.stderr and "TRAINBENCH_FOREIGN" not in os.environ:
+            print(
+                f"settings.py: {CHECKOUT} belongs to another user, so results will not name their "
+                f"code; run: git config --global --add safe.directory '{CHECKOUT}'",
+                file=sys.stderr,
+            )
+    except (OSError, subprocess.SubprocessError):
+        pass
 
 
 def process_identity(pid: int) -> str:
@@ -298,6 +303,7 @@ def lives(identity: str) -> bool | None:
 def prepare(env: Mapping[str, str], gpu: Mapping[str, Any]) -> None:
     """Make the data folder, mark the train image's accelerator and print what was chosen."""
     make_data_dir(env)
+    warn_of_foreign_checkout()
     mark_accelerator("cuda" if gpu else "")
     reason = "as asked" if env.get("PRESET") else "GPU found" if gpu else "no usable GPU"
     named = preset(env, gpu)
@@ -329,10 +335,13 @@ def mark_accelerator(wanted: str) -> None:
     found = ACCELERATOR.read_text().strip() if ACCELERATOR.exists() else ""
     if found == wanted:
         return
-    if wanted:
-        ACCELERATOR.write_text(wanted + "\n")
-    else:
-        ACCELERATOR.unlink()
+    try:
+        if wanted:
+            ACCELERATOR.write_text(wanted + "\n")
+        else:
+            ACCELERATOR.unlink()
+    except OSError as error:
+        stop(f"{ACCELERATOR}: {error.strerror}; use a clone of your own", code=6)
 
 
 def require_gpu(env: Mapping[str, str], info: Mapping[str, Any], gpu: Mapping[str, Any]) -> None:

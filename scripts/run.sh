@@ -75,9 +75,10 @@ refuse_colons() {
 warn_of_foreign_checkout() {
   local said
   said=$(git rev-parse HEAD 2>&1 >/dev/null) && return
-  [[ $said != *"dubious ownership"* ]] ||
-    say "warning: $HERE belongs to another user, so results will not name their code; run:" \
-      "git config --global --add safe.directory '$HERE'"
+  [[ $said == *"dubious ownership"* ]] || return 0
+  say "warning: $HERE belongs to another user, so results will not name their code; run:" \
+    "git config --global --add safe.directory '$HERE'"
+  export TRAINBENCH_FOREIGN=told  # settings.py says the same
 }
 
 dry_run() {

@@ -52,6 +52,38 @@ def test_a_script_can_be_run(name: str) -> None:
     assert os.access(CHECKOUT / name, os.X_OK)
 
 
+@pytest.mark.parametrize(
+    ("has_ensurepip", "said", "apt"),
+    [(True, "-m venv failed; see what it said: Read-only file system", False), (False, "", True)],
+)
+def test_apt_is_called_for_a_missing_package_alone(
+    tmp_path: Path, has_ensurepip: bool, said: str, apt: bool
+) -> None:
+    python = f"""#!/bin/sh
+case "$*" in
+  *ensurepip*) exit {0 if has_ensurepip else 1} ;;
+  *version_info*) echo python3.11-venv ;;
+  *venv*) echo 'Read-only file system'; exit 1 ;;
+esac"""
+    programs = {"python": python, "apt-get": f'#!/bin/sh\necho "$*" >> {tmp_path}/apt'}
+    for name, text in {**programs, "sudo": '#!/bin/sh\n"$@"'}.items():
+        (tmp_path / name).write_text(text + "\n")
+        (tmp_path / name).chmod(0o755)
+    done = subprocess.run(
+        ["bash", "-c", f". scripts/environment.sh; make_venv {tmp_path}/python {tmp_path}/venv"],
+        cwd=CHECKOUT,
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 6
+    assert said in done.stderr
+    assert (tmp_path / "apt").exists() == apt
+    if apt:
+        assert "python3.11-venv" in (tmp_path / "apt").read_text()
+
+
 def test_no_file_names_a_registry_host() -> None:
     paths = [CHECKOUT / name for name in (*SCRIPTS, ".ci/run", "requirements.lock", "settings.py")]
     paths += [path for path in (CHECKOUT / "containers").rglob("*") if path.is_file()]

@@ -13,7 +13,9 @@ from pathlib import Path
 
 import click
 
+from trainbench.errors import MachineError
 from trainbench.machine import allotment, extras, system
+from trainbench.machine.engine import endpoint
 from trainbench.machine.page_cache import DROP_CACHES
 
 OK, WARN, FAIL = "OK", "WARN", "FAIL"
@@ -113,12 +115,15 @@ def _docker() -> Check:
     from docker.errors import DockerException
 
     try:
-        info = docker.from_env(timeout=10).info()
-    except (DockerException, OSError) as error:
-        denied = "Permission denied" in str(error)
-        fix = "sudo usermod -aG docker $USER, then log in again"
-        fix = fix if denied else "sudo ./install_cuda_docker.sh"
-        return Check("docker", WARN, "not permitted" if denied else "no engine answers", fix)
+        asked = endpoint.choose()
+        try:
+            info = docker.from_env(timeout=10).info()
+        except (DockerException, OSError, ValueError):
+            found, _, fix = asked.silence.partition("; ")
+            return Check("docker", WARN, found, fix)
+    except MachineError as error:
+        found, _, fix = str(error).partition("; ")
+        return Check("docker", WARN, found, fix)
     return Check("docker", OK, f"engine {info['ServerVersion']}, {info['Driver']}")
 
 

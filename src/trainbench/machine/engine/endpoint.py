@@ -30,6 +30,15 @@ class Endpoint:
         scheme, _, path = self.address.partition("://")
         return path if scheme == "unix" else None
 
+    @property
+    def silence(self) -> str:
+        """Why it does not answer, as far as its socket shows, and what to do."""
+        if self.socket and os.path.exists(self.socket) and not os.access(self.socket, os.W_OK):
+            return f"{self}: no permission; run sudo usermod -aG docker $USER, and log in again"
+        if self.address == DEFAULT:
+            return f"{self}: no engine answers; run sudo ./install_cuda_docker.sh"
+        return f"{self}: no engine answers; start it, or name another (docker context use default)"
+
     def __str__(self) -> str:
         return f"{self.address} ({self.named_by})"
 
@@ -108,8 +117,3 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-if __name__ == "__main__":  # for scripts/run.sh: the address, where a context names it
-    for _name, _value in choose().variables.items():
-        print(f"{_name}={_value}")
