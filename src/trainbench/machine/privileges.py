@@ -153,7 +153,7 @@ def _is_root() -> bool:
 def rootless() -> bool:
     """Whether root is no more than one user of the machine: the caller of a rootless engine."""
     try:
-        first = UID_MAP.read_text().split()[:3]
+        first = UID_MAP.read_text(encoding="utf-8").split()[:3]
     except OSError:
         return False
     return len(first) == 3 and first[0] == "0" and first[1] != "0" and first[2] == "1"

@@ -93,7 +93,7 @@ class Writer:
         self._now = replace(self._now, **changes, unix_s=time.time())  # type: ignore[arg-type]
         part = self._path.with_name(f".{self._path.name}.part")
         with contextlib.suppress(OSError):
-            part.write_text(json.dumps(asdict(self._now)))
+            part.write_text(json.dumps(asdict(self._now)), encoding="utf-8", newline="\n")
             os.replace(part, self._path)
 
 

@@ -113,7 +113,7 @@ def _whole(address: str) -> str:
 def _read(path: Path) -> dict[str, Any]:
     """A file of Docker's command line, which goes on without it where it is absent or damaged."""
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -45,7 +45,7 @@ def ask(path: str) -> str:
 
 def mapped() -> str:
     """How users of the container are numbered outside: the first range of the kernel's map."""
-    with open("/proc/self/uid_map") as file:
+    with open("/proc/self/uid_map", encoding="utf-8") as file:
         return " ".join(file.readline().split())
 
 
