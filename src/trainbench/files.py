@@ -382,4 +382,6 @@ def _usable(value: Any, kind: Any) -> Any:
         value = msgspec.convert(value, kind)
     except ValueError:  # Of the wrong type, or a text with half a surrogate pair.
         return None
-    return None if isinstance(value, int | float) and abs(value) > LARGEST else value
+    # A NaN is no number that JSON has, and none that compares.
+    number = isinstance(value, int | float)
+    return None if number and not abs(value) <= LARGEST else value

@@ -134,10 +134,11 @@ def held_out_sha256(split: Split) -> str:
     return hashlib.sha256(pairs.astype("<i8").tobytes()).hexdigest()
 
 
-def run(spec: SplitSpec, data: DataDir, *, least_items: int = 2) -> Path:
+def run(spec: SplitSpec, data: DataDir, *, least_items: int = 1) -> Path:
     """The folder of the cache that ``spec`` describes: built, or left as it is if it is whole.
 
-    With fewer than ``least_items`` items there is nothing that training could find out.
+    With fewer than ``least_items`` items there is nothing that training could find out, nor where
+    no user's ranking has as many.
 
     Raises:
         ConfigError, MachineError: the dataset is unknown, absent, or the disk is full.
@@ -186,6 +187,14 @@ def _require_task(path: Path, result: Split, least_items: int) -> None:
         raise DataIntegrityError(
             f"{path}: {items:,} items of {users:,} users, wanted {least_items} items or more: with "
             "fewer every item is among the first of the ranking without training; use more items"
+        )
+    # A ranking has the held-out item and those without a training pair of the user.
+    most = items - int(np.diff(result.row_starts).min())
+    if most < least_items:
+        raise DataIntegrityError(
+            f"{path}: none of {users:,} users has {least_items - 1:,} items that it did not rate, "
+            f"the most are {most - 1:,} of {items:,}: every held-out item is among the first of "
+            "the ranking without training; use more items"
         )
 
 

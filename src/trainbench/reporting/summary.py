@@ -16,6 +16,7 @@ from trainbench.reporting.text import (
     fixed,
     long_seconds,
     moment,
+    of_target,
     percent,
     plural,
     seconds,
@@ -80,7 +81,7 @@ def _subtitle(results: Results) -> str:
 
 def _target(results: Results) -> Answer:
     verdict = judge(results)
-    detail = f"best {results.quality.name} {fixed(results.best)}"
+    detail = f"best {results.quality.name} {of_target(results.best, results.target)}"
     if results.trials and all(t.targetless for t in results.trials):
         return Answer("Target reached", "no target", detail, "warn")
     detail += f", target {fixed(results.target, 3)}"

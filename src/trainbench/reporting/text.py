@@ -18,6 +18,17 @@ def fixed(value: float | None, digits: int = 4) -> str:
     return NA if value is None else f"{value:,.{digits}f}"
 
 
+def of_target(value: float | None, target: float | None, digits: int = 4) -> str:
+    """``value`` with that many decimals, or with more where it else would seem to reach ``target``.
+
+    0.63496 of 0.635 is not 0.6350.
+    """
+    if value is not None and target is not None and value < target:
+        while round(value, digits) >= target and digits < 12:
+            digits += 1
+    return fixed(value, digits)
+
+
 def number(value: float | None) -> str:
     """``value`` with the decimals that it has, at most four."""
     return NA if value is None else f"{round(value, 4):g}"

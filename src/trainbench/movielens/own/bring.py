@@ -46,15 +46,16 @@ def bring(name: str, asked: Request, data: DataDir, sha256: str | None = None) -
     ``sha256`` is what the user states of the file.
 
     Raises:
-        ConfigError: ``name`` is taken by another dataset, or looks like one. MachineError: no such
-            file, or a full disk. DataIntegrityError: the file is not what was asked for, with the
-            line or row; nothing is left of it.
+        ConfigError: ``name`` is taken by another dataset, looks like one, or its folder has files
+            of somebody else. MachineError: no such file, or a full disk. DataIntegrityError: the
+            file is not what was asked for, with the line or row; nothing is left of it.
     """
     if not dataset(name).own:
         raise ConfigError(
             f"--dataset {name} is not a name for own ratings: it is another dataset; choose another"
         )
     before = _looked_at(asked.path)
+    _require_replaceable(data, name, asked.path)
     found = sha256_of(asked.path)
     if sha256 and sha256.strip().lower() != found:
         raise DataIntegrityError(
@@ -101,6 +102,26 @@ def _looked_at(path: Path) -> tuple[int, int]:
     if not path.is_file():
         raise MachineError(f"{path}: not a file; wanted one with a rating on each line (--ratings)")
     return path.stat().st_size, path.stat().st_mtime_ns
+
+
+def _require_replaceable(data: DataDir, name: str, path: Path) -> None:
+    """Raise a ``ConfigError`` if somebody's file stands where the dataset will."""
+    folder = data.raw(name)
+    if folder.is_symlink() or not folder.exists():
+        return
+    if not folder.is_dir():
+        raise ConfigError(f"{folder}: no folder; move it elsewhere, or choose another --dataset")
+    if path.resolve().is_relative_to(folder.resolve()):
+        raise ConfigError(
+            f"{path}: it stands in {folder}, which is replaced by the dataset; move it elsewhere"
+        )
+    ours = {CSV.ratings_file, *MAPPINGS.values(), DESCRIPTION, data.manifest(name).name}
+    others = sorted(one.name for one in folder.iterdir() if one.name not in ours)
+    if others:
+        raise ConfigError(
+            f"{folder}: it is replaced by the dataset, and has a file that is not of one: "
+            f"{others[0]}; move it elsewhere, or choose another --dataset"
+        )
 
 
 def _written(

@@ -18,7 +18,7 @@ from trainbench.errors import DataIntegrityError
 WHOLE, TEXT = "whole numbers", "text"
 _CANONICAL = re.compile(r"0|-?[1-9][0-9]{0,18}")
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf(inity)?", re.I)
-_MISSING = {"nan", "null", "none", "<na>", "\\n"}
+_MISSING = {"nan", "null", "none", "<na>", "na", "n/a", "#n/a", "nat", "\\n"}
 
 
 class Ids:

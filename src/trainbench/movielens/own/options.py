@@ -18,6 +18,11 @@ FORMATS = ("csv", "tsv", "parquet")
 DUPLICATES = ("refuse", "first", "last")
 HELD_OUT = ("latest", "last", "random")
 ROLES = ("user", "item", "time", "rating")
+NAME_THEM = (
+    "name them: --columns user=COLUMN,item=COLUMN,time=COLUMN,rating=COLUMN",
+    "check --columns; capitals count",
+)
+"""Advice on columns that are missing: not asked for by name, and asked for."""
 # Names that a column has without being asked for: in small letters, without what joins words.
 _KNOWN = {
     "user": ("user", "userid"),
@@ -73,6 +78,7 @@ def request(given: Mapping[str, Any]) -> Request | None:
     """
     wanted = {name: value for name, value in given.items() if value not in (None, "")}
     if "ratings" not in wanted:
+        _require_no_other(wanted)
         return None
     path = Path(str(wanted["ratings"]))
     held_out = wanted.get("held_out")
@@ -90,10 +96,22 @@ def request(given: Mapping[str, Any]) -> Request | None:
     return asked
 
 
+def _require_no_other(wanted: Mapping[str, Any]) -> None:
+    """Raise a ``ConfigError`` for an option that would change own ratings, where there are none."""
+    as_left = {"header": True, "duplicates": "refuse", "held_out_seed": 0}
+    names = ("format", "columns", "duplicates", "positive_from", "held_out", "held_out_seed")
+    for name in ("header", *names):
+        if name in wanted and wanted[name] != as_left.get(name):
+            option = "--no-header" if name == "header" else f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{option}: it is about own ratings; wanted --ratings FILE as well")
+
+
 def _require_consistent(asked: Request) -> None:
     columns = asked.columns
     if asked.seed < 0:
         raise ConfigError(f"--held-out-seed {asked.seed}: wanted 0 or more")
+    if asked.seed and asked.held_out != "random":
+        raise ConfigError(f"--held-out-seed {asked.seed}: wanted --held-out random as well")
     if columns and "time" not in columns and asked.held_out == "latest":
         raise ConfigError("--held-out latest: wanted a time=COLUMN in --columns; found none")
     if "time" in columns and asked.held_out in ("last", "random"):
@@ -193,7 +211,8 @@ def usual_columns(names: Sequence[str]) -> dict[str, str]:
     """
     found: dict[str, str] = {}
     for role, known in _KNOWN.items():
-        mine = [name for name in names if re.sub("[_ -]", "", name).lower() in known]
+        # One that stands there twice is told later.
+        mine = [name for name in dict.fromkeys(names) if re.sub("[_ -]", "", name).lower() in known]
         if len(mine) > 1:
             raise ConfigError(
                 f"columns {' and '.join(mine)} may both be the {role}; say which: --columns "

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from trainbench.errors import DataIntegrityError
 from trainbench.files import foreign
 from trainbench.machine import extras
-from trainbench.movielens.own.options import Request, taken_columns
+from trainbench.movielens.own.options import NAME_THEM, Request, taken_columns
 from trainbench.movielens.own.text import BLOCK_ROWS, Block, Opened
 
 _WANTED = {
@@ -39,7 +39,7 @@ def opened(asked: Request, on_bytes: Callable[[int], object] = lambda size: None
     path = asked.path
     with _told(path):
         file = pyarrow.parquet.ParquetFile(path)
-    advice = "name them: --columns user=COLUMN,item=COLUMN,time=COLUMN,rating=COLUMN"
+    advice = NAME_THEM[bool(asked.columns)]
     columns = taken_columns(asked, list(file.schema_arrow.names), str(path), advice)
     for role, name in columns.items():
         kind = file.schema_arrow.field(name).type
@@ -70,11 +70,17 @@ def _fits(role: str, kind: Any) -> bool:
     if types.is_dictionary(kind):
         return _fits(role, kind.value_type)
     if role in ("user", "item"):
-        text = types.is_string(kind) or types.is_large_string(kind)
+        text = any(fits(kind) for fits in _texts_of(types))
         return bool(types.is_integer(kind) or text)
     if role == "time":
         return bool(types.is_integer(kind) or (types.is_temporal(kind) and not types.is_time(kind)))
     return bool(types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind))
+
+
+def _texts_of(types: Any) -> list[Callable[[Any], bool]]:
+    """What says that a type is text; that of views is younger than the others."""
+    names = ("is_string", "is_large_string", "is_string_view")
+    return [getattr(types, name) for name in names if hasattr(types, name)]
 
 
 @dataclass(frozen=True)
@@ -123,9 +129,9 @@ class _Columns:
     def _finite(self, column: Any, first: int) -> npt.NDArray[np.float64]:
         import pyarrow
 
-        found: npt.NDArray[np.float64] = column.cast(pyarrow.float64()).to_numpy(
-            zero_copy_only=False
-        )
+        # Unsafe, so that a whole number above 2^53 is rounded, as that of a CSV is.
+        floats = column.cast(pyarrow.float64(), safe=False)
+        found: npt.NDArray[np.float64] = floats.to_numpy(zero_copy_only=False)
         bad = np.flatnonzero(~np.isfinite(found))
         if len(bad):
             self._fail("rating", first + int(bad[0]), str(found[bad[0]]))

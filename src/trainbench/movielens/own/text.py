@@ -20,23 +20,25 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
+from trainbench.display.first_bytes import LENGTH, unread_format
 from trainbench.errors import DataIntegrityError
 from trainbench.files import named
-from trainbench.movielens.own.options import Request, taken_columns
+from trainbench.movielens.own.options import NAME_THEM, Request, taken_columns
 
 Number = TypeVar("Number", bound=np.generic)
 BLOCK_ROWS = 1 << 16
 MOST_LINE_BYTES = 1 << 20
 _PART_BYTES = 1 << 20
 _CARRIAGE_RETURN = "write a newline instead, with tr '\\r' '\\n' for example"
+_GZIP = b"\x1f\x8b"
 _MAGIC = {
     b"PAR1": "a Parquet file; add --format parquet",
     b"PK\x03\x04": "a zip archive (or a spreadsheet); unpack it, or save it as CSV",
-    b"\xff\xfe": "UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
-    b"\xfe\xff": "UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
-    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it, or pack it with gzip",
+    b"\xd0\xcf\x11\xe0": "a spreadsheet; save it as CSV",
     b"BZh": "packed with bzip2; unpack it, or pack it with gzip",
     b"\xfd7zXZ": "packed with xz; unpack it, or pack it with gzip",
+    b'{"': "JSON; write it as CSV",
+    b"[{": "JSON; write it as CSV",
 }
 
 
@@ -81,11 +83,11 @@ def opened(asked: Request, on_bytes: Callable[[int], object] = lambda size: None
         raise DataIntegrityError(f"{path}: no ratings found: the file is empty; use another")
     if asked.header:
         names = [name.strip() for name in first]
-        columns = taken_columns(asked, names, f"{path}, line {line}", _advice(names))
+        columns = taken_columns(asked, names, f"{path}, line {line}", _advice(asked, names))
         places = {role: names.index(name) for role, name in columns.items()}
     else:
         columns = dict(asked.columns)
-        places = _by_position(path, columns, len(first))
+        places = _by_position(path, columns, first)
     wanted = _Columns(path, places, len(first), columns, asked.format)
     return Opened(columns, packed, "line", wanted.blocks(reader))
 
@@ -156,11 +158,22 @@ class _Reader:
 
 def _packed(path: Path) -> bool:
     with named(path), path.open("rb") as file:
-        begin = file.read(8)
-    for magic, said in _MAGIC.items():
-        if begin.startswith(magic):
-            raise DataIntegrityError(f"{path}: {said}")
-    return begin.startswith(b"\x1f\x8b")
+        begin = file.read(LENGTH)
+    _require_text(path, begin, "")
+    return begin.startswith(_GZIP)
+
+
+def _require_text(path: Path, begin: bytes, inside: str) -> None:
+    """Raise a ``DataIntegrityError`` where these are the first bytes of another format."""
+    said = next((said for magic, said in _MAGIC.items() if begin.startswith(magic)), "")
+    said = said or unread_format(begin)
+    if inside and not said:
+        if begin.startswith(_GZIP):
+            said = "packed with gzip once more; unpack it"
+        elif begin[257:262] == b"ustar":
+            said = "a tar archive; unpack it"
+    if said:
+        raise DataIntegrityError(f"{path}: {inside}{said}")
 
 
 def _texts(path: Path, packed: bool, on_bytes: Callable[[int], object]) -> Iterator[io.StringIO]:
@@ -169,6 +182,8 @@ def _texts(path: Path, packed: bool, on_bytes: Callable[[int], object]) -> Itera
     with named(path), path.open("rb") as raw:
         file = gzip.GzipFile(fileobj=raw) if packed else raw
         while part := _part(path, file, line):
+            if packed and not seen:
+                _require_text(path, part, "in the gzip file: ")
             on_bytes(raw.tell() - seen)
             seen = raw.tell()
             whole, newline, tail = part.rpartition(b"\n")
@@ -206,8 +221,9 @@ def _decoded(path: Path, block: bytes, line: int) -> io.StringIO:
     at = block.find(b"\0")
     if at >= 0:
         line += block.count(b"\n", 0, at)
+        advice = "save the file as CSV" if line == 1 else "repair or remove the line"
         raise DataIntegrityError(
-            f"{path}, line {line:,}: a null byte; wanted text in UTF-8; repair or remove the line"
+            f"{path}, line {line:,}: a null byte; wanted text in UTF-8; {advice}"
         )
     try:
         return io.StringIO(block.decode(), newline="\n")
@@ -232,24 +248,32 @@ def _explained(said: str) -> str:
     return f"not CSV ({said}); put a field with a quote in it into quotes, and double the quote"
 
 
-def _advice(names: Sequence[str]) -> str:
+def _advice(asked: Request, names: Sequence[str]) -> str:
+    if asked.columns and all(name.isdigit() for name in asked.columns.values()):
+        return "positions are for files without a header: name the columns, or add --no-header"
     if any(name.replace(".", "", 1).isdigit() for name in names):
         return "is there no header? then add --no-header --columns user=1,item=2,..."
-    if len(names) == 1 and any(mark in names[0] for mark in ";\t|,"):
-        other = "--format tsv" if "\t" in names[0] else "--format csv"
-        mark = next(mark for mark in ";\t|," if mark in names[0])
-        use = other if mark in "\t," else f"write commas instead of {mark}"
-        return f"the columns seem to be set apart by {mark!r}: {use}"
-    return "name them: --columns user=COLUMN,item=COLUMN,time=COLUMN,rating=COLUMN"
+    return _other_mark(names) or NAME_THEM[bool(asked.columns)]
 
 
-def _by_position(path: Path, columns: Mapping[str, str], width: int) -> dict[str, int]:
+def _other_mark(fields: Sequence[str]) -> str:
+    """What to do where the fields of the first row are one, set apart by something else."""
+    marks = ("::", ";", "\t", "|", ",", " ")
+    mark = next((mark for mark in marks if mark in fields[0]), "") if len(fields) == 1 else ""
+    if not mark:
+        return ""
+    formats = {"\t": "--format tsv", ",": "--format csv"}
+    use = formats.get(mark, f"write commas instead of {mark!r}")
+    return f"the columns seem to be set apart by {mark!r}: {use}"
+
+
+def _by_position(path: Path, columns: Mapping[str, str], first: Sequence[str]) -> dict[str, int]:
     places = {role: int(position) - 1 for role, position in columns.items()}
-    far = [role for role, place in places.items() if place >= width]
+    far = [role for role, place in places.items() if place >= len(first)]
     if far:
         raise DataIntegrityError(
-            f"{path}, line 1: {far[0]}={columns[far[0]]}: there are {width} columns; "
-            "check --columns"
+            f"{path}, line 1: {far[0]}={columns[far[0]]}: columns in it: {len(first)}; "
+            f"{_other_mark(first) or 'check --columns'}"
         )
     return places
 
@@ -298,15 +322,21 @@ class _Columns:
                 wanted = "a whole number of 64 bits" if role == "time" else "a finite number"
                 raise DataIntegrityError(
                     f"{self.path}, line {line:,}: {self.names[role]}: found "
-                    f"{text[:80]!r}, wanted {wanted}{_hint(role, text)}; repair or remove the line"
+                    f"{text[:80]!r}, wanted {wanted}; {_repair(role, text)}"
                 ) from None
         raise AssertionError("a block that cannot be read, all of whose rows can")
 
 
-def _hint(role: str, text: str) -> str:
-    if role == "time" and text.strip()[4:5] == "-":
-        return ", as seconds since 1970"
-    return ""
+def _repair(role: str, text: str) -> str:
+    """What to do about a number that is none: in this row, or in the whole column."""
+    if role == "time":
+        return (
+            "repair the line, or write all times as seconds since 1970, or leave them out: "
+            "--columns user=COLUMN,item=COLUMN"
+        )
+    if "," in text:
+        return "write a point instead of the comma"
+    return "repair or remove the line"
 
 
 _WHOLE = set("0123456789+- \t")

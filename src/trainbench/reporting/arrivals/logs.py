@@ -16,6 +16,7 @@ from trainbench.compliance.outcome import outcome
 from trainbench.compliance.parse import TOKEN, damage, read_lines
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.compliance.tags import ncf as tags
+from trainbench.display.first_bytes import LENGTH, unread_format
 from trainbench.reporting.arrivals.facts import Fact, Printed, facts
 from trainbench.reporting.arrivals.unpack import Arrived
 from trainbench.reporting.evidence import check_lines, level_of, logged_epochs
@@ -31,6 +32,8 @@ _NO_LOG = frozenset(
         *(".xml", ".yaml", ".yml"),
     }
 )
+# What macOS puts beside a file of the same name, in archives and on foreign disks.
+_APPLE_DOUBLE = b"\x00\x05\x16\x07"
 _RESULT = re.compile(r"(?:^|[-_. ])(?:result|run|trial)[-_. ]?\d+")
 
 
@@ -159,8 +162,14 @@ def _looks_like_one(item: Arrived) -> bool:
 
 def _why_not(item: Arrived, lines: Sequence[Line | Finding]) -> str:
     """Why a file is no log; empty for one of which nobody expects it, as a program."""
+    path, content = PurePosixPath(item.name), item.content or b""
+    if content.startswith(_APPLE_DOUBLE):
+        return ""
+    unread = "" if path.suffix.lower() in _NO_LOG else unread_format(content[:LENGTH])
+    if unread:
+        return unread
     damaged = damage(lines)
-    expected = item.named or bool(_RESULT.search(PurePosixPath(item.name).name.lower()))
+    expected = item.named or bool(_RESULT.search(path.name.lower()))
     if damaged and (expected or _looks_like_one(item)):
         return damaged
     text: Any = next((line.text for line in lines if isinstance(line, Line)), None)
@@ -168,4 +177,4 @@ def _why_not(item: Arrived, lines: Sequence[Line | Finding]) -> str:
         return f"no line that can be read; the first: {excerpt(text[text.find(TOKEN) :])[:60]!r}"
     if not expected:
         return ""
-    return "empty" if not item.content else "no compliance line"
+    return "no compliance line" if content else "empty"

@@ -14,7 +14,7 @@ from typing import Any
 
 from trainbench.errors import DataIntegrityError
 from trainbench.reporting.arrivals.facts import Fact
-from trainbench.reporting.arrivals.logs import ArrivedLog, as_log
+from trainbench.reporting.arrivals.logs import V05, ArrivedLog, as_log
 from trainbench.reporting.arrivals.sets import LogSet, sets_of
 from trainbench.reporting.arrivals.unpack import IRREGULAR, Arrived, arrived
 from trainbench.reporting.compare import Several
@@ -193,7 +193,7 @@ def judge(review: Review) -> Verdict:
     compliant = sum(not log.check.of_level("2") for log in judged)
     unread = sum(not item.ignored for item in review.unread)
     missed = [s for s in review.sets if not any(t.reached for t in s.results.trials)]
-    code, outcome, headline = 0, "ok", f"{plural(len(logs), 'log')} read, all compliant"
+    code, outcome, headline = 0, "ok", f"{plural(len(logs), 'log')} read, {_compliant(review)}"
     if unread:
         code, outcome = 3, "unread"
         headline = f"{plural(len(logs), 'log')} read, {unread} damaged or not readable"
@@ -215,6 +215,16 @@ def judge(review: Review) -> Verdict:
         unread=unread,
         duplicates=len(review.duplicates),
     )
+
+
+def _compliant(review: Review) -> str:
+    """What is said of logs none of which breaks a rule; of later rounds none is judged."""
+    later = sum(not log.levels for log in review.logs)
+    if not later:
+        return "all compliant"
+    judged = len(review.logs) - later
+    of_v05 = f"all {judged} of {V05} compliant" if judged else "none judged"
+    return f"{of_v05}; rules of later rounds are not checked here"
 
 
 def log_record(found: LogSet, log: ArrivedLog, index: int) -> LogRecord:

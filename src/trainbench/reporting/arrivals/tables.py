@@ -12,7 +12,7 @@ from trainbench.reporting.arrivals.sets import LogSet
 from trainbench.reporting.compare import Several
 from trainbench.reporting.page.published import cut_label
 from trainbench.reporting.page.tables import Table
-from trainbench.reporting.text import NA, count, fixed, plural, seconds, shown
+from trainbench.reporting.text import NA, count, of_target, plural, seconds, shown
 from trainbench.reporting.verdict import found_by, grouped
 
 MOST_VALUES = 4
@@ -29,7 +29,7 @@ def logs(review: Review) -> Table:
             result(log),
             verdict(log),
             seconds(log.check.time_s),
-            fixed(log.check.best),
+            of_target(log.check.best, log.check.target),
             shown_number(log.check.target),
             count(len(log.epochs)),
             NA if log.strict is None else _found(log.strict),

@@ -192,9 +192,12 @@ def _opened(item: Arrived, budget: _Budget, depth: int) -> Iterator[Arrived]:
     else:
         if item.reason:
             yield Arrived(item.name, None, item.reason)
+        member = None
         for member in archive(item, budget):
             whole = member.content is None
             yield from [member] if whole else _opened(member, budget, depth - 1)
+        if member is None and not item.reason:
+            yield Arrived(item.name, None, "an archive without files")
 
 
 @dataclass(frozen=True)
@@ -266,11 +269,13 @@ def zip_members(archive: Arrived, budget: _Budget) -> Iterator[Arrived]:
     for info in sorted(opened.infolist(), key=lambda info: info.filename):
         if info.is_dir():
             continue
-        refused = _refused(info.filename, budget) or _unread(info)
+        # Some programs on Windows write the names as they have them.
+        name = info.filename.replace("\\", "/")
+        refused = _refused(name, budget) or _unread(info)
         if refused:
-            yield Arrived(f"{archive.name}/{info.filename[:MAX_NAME]}", None, refused)
+            yield Arrived(f"{archive.name}/{name[:MAX_NAME]}", None, refused)
             continue
-        yield _member(archive, info.filename, partial(opened.open, info), "zip", budget)
+        yield _member(archive, name, partial(opened.open, info), "zip", budget)
 
 
 def _unread(info: zipfile.ZipInfo) -> str:
@@ -338,8 +343,8 @@ def _refused(name: str, budget: _Budget) -> str:
         return f"more than {MAX_FILES:,} files"
     if len(name) > MAX_NAME:
         return f"its name has more than {MAX_NAME:,} characters"
-    path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name:
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts:
         return "its name leads out of the archive"
     return ""
 

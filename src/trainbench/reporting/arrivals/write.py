@@ -12,7 +12,7 @@ from trainbench import files
 from trainbench.compliance.statistic import UNVERIFIED
 from trainbench.display.visible import visible
 from trainbench.reporting.arrivals import plots, tables
-from trainbench.reporting.arrivals.logs import ArrivedLog
+from trainbench.reporting.arrivals.logs import V05, ArrivedLog
 from trainbench.reporting.arrivals.review import (
     Review,
     Verdict,
@@ -152,15 +152,10 @@ def _answers(review: Review, verdict: Verdict) -> list[Answer]:
         Answer(
             "Target reached",
             f"by {verdict.converged} of {verdict.logs}",
-            "by the quality that the logs have, whatever they claim",
+            _by_what(review),
             "warn" if missed else "good",
         ),
-        Answer(
-            "Level 2 of the v0.5 checkers",
-            f"passed by {verdict.compliant} of {verdict.judged}",
-            "by both published versions",
-            "good" if verdict.compliant == verdict.judged else "bad",
-        ),
+        _level_2(verdict),
     ]
     if verdict.unread:
         answers.append(Answer("Damaged or not readable", plural(verdict.unread, "file"), "", "bad"))
@@ -171,6 +166,23 @@ def _answers(review: Review, verdict: Verdict) -> list[Answer]:
         names = ", ".join(found.name for found in fast)
         answers.append(Answer("Implausibly fast", plural(len(fast), "set"), names, "warn"))
     return answers
+
+
+def _level_2(verdict: Verdict) -> Answer:
+    asked = "Level 2 of the v0.5 checkers"
+    if not verdict.judged:
+        return Answer(asked, "not judged", "they have no rules for these logs")
+    tone = "good" if verdict.compliant == verdict.judged else "bad"
+    said = f"passed by {verdict.compliant} of {verdict.judged}"
+    return Answer(asked, said, "by both published versions", tone)
+
+
+def _by_what(review: Review) -> str:
+    later = [found for found in review.sets if found.round != V05]
+    if not later:
+        return "by the quality that the logs have, whatever they claim"
+    claim = "logs of later rounds by what they claim"
+    return claim if len(later) == len(review.sets) else f"by the quality in the logs; {claim}"
 
 
 def results_json(review: Review, verdict: Verdict) -> str:

@@ -23,7 +23,7 @@ from trainbench.reporting.page.drawing import (
 )
 from trainbench.reporting.page.tables import Table
 from trainbench.reporting.records import Phase, Results, Trial
-from trainbench.reporting.text import fixed, plural, seconds
+from trainbench.reporting.text import fixed, of_target, plural, seconds
 
 T = TypeVar("T")
 MOST_DOTS = 30
@@ -64,10 +64,11 @@ def quality(results: Results) -> Figure | None:
     if results.target is not None:
         keys.append(Key("--target", "dashed", f"target {results.target:g}"))
     words = f"{name} by epoch and by time for {plural(len(trials), 'trial')}"
+    best = of_target(results.best, results.target)
     return Figure(
         "quality",
         f"Quality after each {every}, and when",
-        f"{words}; best {fixed(results.best)}, target {fixed(results.target, 3)}",
+        f"{words}; best {best}, target {fixed(results.target, 3)}",
         panels(drawn, "quality"),
         tuple(keys),
         tables.quality(results),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from trainbench.benchmark import Source
-from trainbench.errors import ConfigError, DataIntegrityError, MachineError, TrainbenchError
+from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.movielens import archive, split, synthetic
 from trainbench.movielens.cache import ARRAYS, RatingsCache, open_cache
 from trainbench.movielens.datasets import SplitSpec, SyntheticSize, dataset, read_manifest
@@ -131,6 +131,13 @@ FAULTS: list[tuple[str | bytes, str]] = [
     (f"{HEAD}1,2,3,4\n1,\0,3,4\n", r"line 3: a null byte"),
     (f"{HEAD}1,2,3,4\nf\xfcr,2,3,4\n".encode("latin-1"), r"line 3: not UTF-8 from byte 2 .*iconv"),
     (HEAD.encode("utf-16"), r"mine\.csv: UTF-16; convert it: iconv"),
+    (HEAD.encode("utf-16-le"), r"mine\.csv: UTF-16LE; convert it: iconv -f UTF-16LE"),
+    (HEAD.encode("utf-32"), r"mine\.csv: UTF-32; convert it: iconv -f UTF-32"),
+    (b'{"user": 1, "item": 2}\n', r"mine\.csv: JSON; write it as CSV"),
+    (b"name\0 of a tar archive", r"line 1: a null byte; .*; save the file as CSV"),
+    (gzip.compress(gzip.compress(HEAD.encode())), r"in the gzip file: packed with gzip once more"),
+    (gzip.compress(HEAD.encode("utf-16")), r"in the gzip file: UTF-16; convert it"),
+    (gzip.compress(b"PK\x03\x04 and so on"), r"in the gzip file: a zip archive"),
     (b"PK\x03\x04 and so on", r"a zip archive .*; unpack it"),
     (b"PAR1 and so on", r"a Parquet file; add --format parquet"),
     (f'{HEAD}1,2,3,4\n1,"3,3,4\n5,6,7,8\n', r"line 3: a quote that is opened and not closed"),
@@ -146,6 +153,11 @@ FAULTS: list[tuple[str | bytes, str]] = [
     ("1,2,3,4\n5,6,7,8\n", r"line 1: missing columns user, item; found 1, 2, 3, 4; .*--no-header"),
     ("name,item\n1,2\n", r"line 1: missing column user; found name, item; name them: --columns"),
     ("user;item\n1;2\n", r"missing columns user, item; .*set apart by ';': write commas"),
+    ("user::item\n1::2\n", r"missing columns user, item; .*set apart by '::': write commas"),
+    ("user item\n1 2\n", r"missing columns user, item; .*set apart by ' ': write commas"),
+    (f"{HEAD}1,2,3,4\nN/A,3,3,4\n", r"line 3: user: found 'N/A', which marks a missing one"),
+    (f'{HEAD}1,2,"3,5",4\n', r"line 2: rating: found '3,5', .*; write a point instead"),
+    (f"{HEAD}1,2,3,1.5e9\n", r"line 2: time: found '1.5e9', .*; repair the line, or write all"),
     ("user\titem\n1\t2\n", r"missing columns user, item; .*: --format tsv"),
     (
         f"{HEAD}1,2,3,4\n5,6,7,8\n1,2,9,9\n",
@@ -174,10 +186,9 @@ def test_a_column_that_stands_there_twice_is_refused(
     if column == "user2":
         brought(data, path)
         return
-    with pytest.raises(TrainbenchError, match=f"may both be the {column}"):
-        brought(data, path)
-    with pytest.raises(DataIntegrityError, match=f"the column {column} stands there twice"):
-        brought(data, path, columns="user=user,item=item")
+    for columns in ("", "user=user,item=item"):
+        with pytest.raises(DataIntegrityError, match=f"the column {column} stands there twice"):
+            brought(data, path, columns=columns)
 
 
 @pytest.mark.parametrize(
@@ -198,6 +209,7 @@ def test_a_column_that_stands_there_twice_is_refused(
         ({"header": False}, r"--no-header: wanted the positions of the columns"),
         ({"header": False, "columns": "user=a,item=b"}, r"--no-header: wanted the positions"),
         ({"held_out_seed": -1}, r"--held-out-seed -1"),
+        ({"held_out_seed": 5}, r"--held-out-seed 5: wanted --held-out random as well"),
         ({"duplicates": "keep"}, r"unknown value of --duplicates: 'keep'"),
     ],
 )
@@ -206,6 +218,67 @@ def test_options_that_are_wrong_are_said_before_anything_is_read(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         options.request({"ratings": "absent.csv", **given})
+
+
+@pytest.mark.parametrize(
+    ("given", "option"),
+    [
+        ({"columns": "user=a,item=b"}, "--columns"),
+        ({"positive_from": "4"}, "--positive-from"),
+        ({"duplicates": "first"}, "--duplicates"),
+        ({"header": False}, "--no-header"),
+        ({"held_out": "random"}, "--held-out"),
+    ],
+)
+def test_options_of_own_ratings_change_no_other_dataset(given: dict[str, Any], option: str) -> None:
+    as_left = {"header": True, "duplicates": "refuse", "held_out_seed": 0, "columns": None}
+    assert options.request(as_left) is None
+    with pytest.raises(ConfigError, match=f"{option}: .*wanted --ratings FILE as well"):
+        options.request(as_left | given)
+
+
+@pytest.mark.parametrize(
+    ("text", "columns", "told"),
+    [
+        (HEAD, "user=User,item=item", "missing column User; .*; check --columns; capitals count"),
+        (HEAD, "user=1,item=2", "missing columns 1, 2; .*; positions are for files without"),
+    ],
+)
+def test_columns_that_were_named_and_are_not_there_are_advised_about(
+    text: str, columns: str, told: str, tmp_path: Path, data: DataDir
+) -> None:
+    with pytest.raises(DataIntegrityError, match=told):
+        brought(data, written(tmp_path, text), columns=columns)
+
+
+def test_a_position_beyond_the_columns_names_what_sets_them_apart(
+    tmp_path: Path, data: DataDir
+) -> None:
+    path = written(tmp_path, "1;2\n")
+    with pytest.raises(DataIntegrityError, match=r"item=2: columns in it: 1; .*apart by ';'"):
+        brought(data, path, header=False, columns="user=1,item=2")
+
+
+def test_no_file_of_somebody_else_is_replaced(tmp_path: Path, data: DataDir) -> None:
+    folder = data.raw("mine")
+    folder.mkdir(parents=True)
+    inside = written(folder, TWICE, "ratings.csv")
+    with pytest.raises(ConfigError, match=r"ratings\.csv: it stands in .*; move it elsewhere"):
+        brought(data, inside, duplicates="last")
+    assert inside.read_text() == TWICE
+    inside.rename(folder / "notes.csv")
+    outside = written(tmp_path, TWICE)
+    with pytest.raises(ConfigError, match=r"has a file that is not of one: notes\.csv"):
+        brought(data, outside, duplicates="last")
+    (folder / "notes.csv").unlink()
+    folder.rmdir()
+    folder.write_text("no folder")
+    with pytest.raises(ConfigError, match="mine: no folder; move it elsewhere"):
+        brought(data, outside, duplicates="last")
+    assert folder.read_text() == "no folder"
+    folder.unlink()
+    for duplicates in ("first", "last"):
+        assert brought(data, outside, duplicates=duplicates)
 
 
 TWICE = f"{HEAD}1,2,1,40\n1,3,5,30\n1,2,5,20\n4,2,3,10\n1,2,4,50\n"
@@ -454,6 +527,11 @@ def test_ml_1m_given_as_own_ratings_has_the_same_cache(
         ),
         ([(u, 1) for u in range(30)], ["min_ratings=1"], r"each of 30 users has 1 rating"),
         ([(u, i) for u in range(9) for i in range(10)], ["min_ratings=2"], r"10 items of 9 users"),
+        (
+            [(u, (u + i) % 14) for u in range(9) for i in range(5)],
+            ["min_ratings=2"],
+            r"none of 9 users has 10 items that it did not rate, the most are 8 of 13",
+        ),
         ([(1, 1)], ["min_ratings=1"], r"each of 1 users has 1 rating"),
     ],
 )

@@ -49,6 +49,7 @@ BIG = 2**53 + 1
         ({"user": [1], "item": [2], "time": [datetime.date(1970, 1, 2)]}, ["1,2,1,86400"]),
         ({"user": [1], "item": [2], "rating": [decimal.Decimal("4.5")]}, ["1,2,4.5,0"]),
         ({"user": pa.array([2**64 - 1], pa.uint64()), "item": [2]}, ["1,2,1,0"]),
+        ({"user": [1], "item": [2], "rating": [2**60 + 1]}, ["1,2,1.152921504606847e+18,0"]),
     ],
 )
 def test_the_types_that_ratings_have_are_read(

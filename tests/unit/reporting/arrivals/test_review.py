@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import re
 import shutil
 import zipfile
 from itertools import islice
@@ -28,6 +29,7 @@ from trainbench.reporting.arrivals.logs import as_log
 from trainbench.reporting.arrivals.review import collect, judge
 from trainbench.reporting.arrivals.unpack import arrived
 from trainbench.reporting.arrivals.write import write_review
+from trainbench.reporting.text import NA, of_target
 
 SCHEMA = json.loads(Path(records.__file__).with_name("logs.schema.json").read_text())
 
@@ -95,6 +97,65 @@ def test_what_cannot_be_read_is_named_and_decides(tmp_path: Path) -> None:
     ]
     assert "logs/result_1.txt.gz is read" in failed
     assert not any("away.txt" in str(name) for name in failed)
+
+
+def test_what_may_hold_logs_and_is_not_read_is_told_with_advice(tmp_path: Path) -> None:
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    (folder / "result_0.txt").write_text(log(0))
+    (folder / "more.7z").write_bytes(b"7z\xbc\xaf\x27\x1c" + bytes(90))
+    (folder / "more.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd" + bytes(90))
+    (folder / "marked.txt").write_bytes(log(1).encode("utf-16"))
+    (folder / "unmarked.txt").write_bytes(log(1).encode("utf-16-be"))
+    with zipfile.ZipFile(folder / "none.zip", "w"):
+        pass
+    record = reviewed(folder, out=tmp_path / "out")
+    unread = {Path(one["file"]).name: one["reason"] for one in record["unread"]}
+    assert unread == {
+        "more.7z": "a 7z archive; unpack it, or pack it as zip or tar",
+        "more.tar.zst": "packed with zstd; unpack it, or pack it with gzip",
+        "marked.txt": "UTF-16; convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW",
+        "unmarked.txt": "UTF-16BE; convert it: iconv -f UTF-16BE -t UTF-8 FILE > NEW",
+        "none.zip": "a zip archive without files",
+    }
+    assert record["verdict"]["exit_code"] == 3
+
+
+def test_what_macos_puts_beside_a_log_is_no_damaged_log(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "sent.zip", "w") as archive:
+        archive.writestr("sent/result_0.txt", log(0))
+        archive.writestr("__MACOSX/sent/._result_0.txt", b"\x00\x05\x16\x07" + bytes(90))
+    record = reviewed(tmp_path / "sent.zip", out=tmp_path / "out")
+    assert (record["unread"], record["verdict"]["exit_code"]) == ([], 0)
+    assert record["others"] == ["sent.zip/__MACOSX/sent/._result_0.txt"]
+
+
+def test_a_quality_that_is_no_number_is_none(tmp_path: Path) -> None:
+    text = re.sub(r'"value": 0\.[0-9]+', '"value": NaN', log(0))
+    assert "NaN" in text
+    (tmp_path / "result_0.txt").write_text(text)
+    record = reviewed(tmp_path / "result_0.txt", out=tmp_path / "out")
+    assert (record["logs"][0]["best"], record["verdict"]["converged"]) == (None, 0)
+
+
+def test_logs_that_no_rule_judged_are_not_called_compliant(tmp_path: Path) -> None:
+    (tmp_path / "bert_0.log").write_text("\n".join(bert(1.62e9, 1_000.0)))
+    record = reviewed(tmp_path / "bert_0.log", out=tmp_path / "out")
+    headline = record["verdict"]["headline"]
+    assert headline == "1 log read, none judged; rules of later rounds are not checked here"
+    page = (tmp_path / "out" / "report.md").read_text()
+    assert "logs of later rounds by what they claim" in page
+    assert "whatever they claim" not in page
+    (tmp_path / "result_0.txt").write_text(log(0))
+    record = reviewed(tmp_path / "bert_0.log", tmp_path / "result_0.txt", out=tmp_path / "both")
+    assert "2 logs read, all 1 of v0.5 compliant" in record["verdict"]["headline"]
+
+
+def test_a_quality_just_below_the_target_does_not_look_as_if_it_reached_it() -> None:
+    assert of_target(0.6349635, 0.635) == "0.63496"
+    assert of_target(0.63499999999, 0.635) == "0.63499999999"
+    assert (of_target(0.6341, 0.635), of_target(0.63504, 0.635)) == ("0.6341", "0.6350")
+    assert (of_target(0.634999, None), of_target(None, 0.635)) == ("0.6350", NA)
 
 
 def test_a_damaged_log_is_listed_and_does_not_count(tmp_path: Path) -> None:

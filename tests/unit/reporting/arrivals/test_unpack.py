@@ -130,6 +130,13 @@ def test_nothing_is_written_and_no_name_leads_anywhere(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_names_of_a_zip_archive_may_have_the_separators_of_windows(tmp_path: Path) -> None:
+    path = written(tmp_path, "a.zip", zipped({"sub\\result_0.txt": CONTENT}))
+    assert {name: item.content for name, item in found(path).items()} == {
+        "a.zip/sub/result_0.txt": CONTENT
+    }
+
+
 def test_links_pipes_and_devices_are_named_and_not_followed(tmp_path: Path) -> None:
     secret = written(tmp_path, "secret", CONTENT)
     folder = tmp_path / "logs"
