@@ -7,6 +7,7 @@ and so are the ends of its confidence interval.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,8 @@ import numpy as np
 from scipy import stats
 
 CONFIDENCE = 0.95
+# The end of an interval of two values that differ much; a larger one is no number any more.
+_LARGEST = 700.0
 LEAST_STEPS = 4
 """Fewer steps cannot be divided into two blocks of two."""
 
@@ -74,7 +77,9 @@ def geometric_interval(values: Sequence[float], *, confidence: float = CONFIDENC
         ValueError: a value that is not above 0.
     """
     found = mean_interval(_logarithms(values, least=1).tolist(), confidence=confidence)
-    low, high = (None if end is None else math.exp(end) for end in (found.low, found.high))
+    low, high = (
+        None if end is None else math.exp(min(end, _LARGEST)) for end in (found.low, found.high)
+    )
     return replace(found, mean=math.exp(found.mean), low=low, high=high)
 
 
@@ -103,9 +108,12 @@ def change(
         # Without any spread, what differs differs surely, as far as anyone can tell.
         slow = float(b[0] <= allowed[0] if smaller_is_better else b[0] >= allowed[0])
         return Change(percent, percent, percent, float(b[0] == a[0]), slow, None)
-    test = stats.ttest_ind(b, a, equal_var=False)
-    interval = test.confidence_interval(confidence)
-    slower = stats.ttest_ind(b, allowed, equal_var=False, alternative=worse)
+    with warnings.catch_warnings():
+        # One side alone without any spread: Welch's t holds, of which scipy is not sure.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        test = stats.ttest_ind(b, a, equal_var=False)
+        interval = test.confidence_interval(confidence)
+        slower = stats.ttest_ind(b, allowed, equal_var=False, alternative=worse)
     return Change(
         percent,
         _percent(interval.low),
@@ -148,4 +156,4 @@ def _hedges_g(a: np.ndarray, b: np.ndarray) -> float | None:
 
 
 def _percent(difference: float) -> float:
-    return float(100 * math.expm1(difference))
+    return float(100 * math.expm1(min(difference, _LARGEST)))

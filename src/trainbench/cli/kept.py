@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from trainbench.cli.options import DATA_DIR, Group, opened
+from trainbench.display.visible import one_line
 from trainbench.errors import ConfigError
 from trainbench.files import object_or_empty
 from trainbench.history import kept
@@ -63,11 +64,11 @@ def show(data_dir: Path, name: str, as_json: bool) -> None:
     click.echo(f"state    {one.state}")
     click.echo(f"size     {gib(one.size_bytes)}")
     click.echo(f"tags     {', '.join(one.tags) or 'none'}")
-    click.echo(f"note     {one.note or 'none'}")
+    click.echo(f"note     {one_line(one.note) or 'none'}")
     for trial in one.run.trials:
         record = _trial(trial, now[trial.index])
         progress = now[trial.index]
-        said = progress.line() if progress else record["message"] or ""
+        said = progress.line() if progress else one_line(str(record["message"] or ""))
         click.echo(f"trial {trial.index}  {record['state']}{'  ' if said else ''}{said}")
 
 
@@ -124,8 +125,9 @@ def prune(data_dir: Path, keep: int, yes: bool) -> None:
         # What was started since may be the latest by now.
         still = {one.name for one in kept.to_prune(kept.kept(data), keep)[0]}
         kept.clear_remains(data)
-        kept.prune(data, [one for one in gone if one.name in still])
-    click.echo(f"removed {plural(len(gone), 'run')}, {total}")
+        gone = [one for one in gone if one.name in still]
+        freed = kept.prune(data, gone)
+    click.echo(f"removed {plural(len(gone), 'run')}, {gib(freed)}")
 
 
 def _record(one: Kept) -> dict[str, Any]:
@@ -154,7 +156,7 @@ def _table(found: list[Kept]) -> str:
             one.state,
             seconds(one.time_s),
             gib(one.size_bytes),
-            " ".join([*(f"[{tag}]" for tag in one.tags), one.note[:60]]).strip(),
+            " ".join([*(f"[{tag}]" for tag in one.tags), one_line(one.note[:60])]).strip(),
         )
         for one in found
     ]

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from trainbench.cli.options import FILE, FOLDER, FiniteRange, needs
-from trainbench.errors import RegressionError
+from trainbench.errors import ConfigError, RegressionError
 from trainbench.files import write_atomically
 from trainbench.machine import extras
 
@@ -114,13 +114,22 @@ def _compare(baseline: Path | None, path: Path, options: dict[str, Any]) -> None
     for name, smaller in (("smaller_is_better", True), ("bigger_is_better", False)):
         if options[name]:
             text = gate_text.action_benchmark(other, smaller_is_better=smaller)
-            write_atomically(options[name], text)
+            _write(options[name], text)
     if options["markdown"]:
         text = gate_text.to_markdown(found) if found else gate_text.without_baseline(other)
-        write_atomically(options["markdown"], text)
+        _write(options["markdown"], text)
+    if found is None and options["as_json"]:
+        click.echo(gate_text.without_baseline_json(other), nl=False)
+        return
     if found is None:
         click.echo(f"{other.title}: no baseline to compare {path} with")
         return
     click.echo((gate_text.to_json if options["as_json"] else gate_text.to_text)(found), nl=False)
     if found.worse:
         raise RegressionError(f"{path}: {gate_text.why_closed(found)}")
+
+
+def _write(path: Path, text: str) -> None:
+    if not path.absolute().parent.is_dir():
+        raise ConfigError(f"{path}: no such folder; make {path.parent}, or name another file")
+    write_atomically(path, text)

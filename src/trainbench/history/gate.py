@@ -16,7 +16,7 @@ from scipy import stats
 from trainbench.errors import ConfigError
 from trainbench.history.measured import Measured, Quantity, differing
 from trainbench.history.reading import quantities_of
-from trainbench.statistics import Change, Interval, change, geometric_interval
+from trainbench.statistics import Change, Interval, change, geometric_interval, mean_interval
 
 JUDGE, SKIP, REFUSE = "judge", "skip", "refuse"
 OTHER_MACHINE = (JUDGE, SKIP, REFUSE)
@@ -106,7 +106,7 @@ def compare(
     shared = [
         quantity
         for quantity in quantities_of([baseline, other])
-        if quantity.key in baseline.values and quantity.key in other.values
+        if quantity.key in other.values and max(baseline.values.get(quantity.key, (0.0,))) > 0
     ]
     with_target = not (baseline.targetless and other.targetless)
     # Where a target ends training, the quality in the end is the target and says nothing.
@@ -148,10 +148,7 @@ class _Gate:
         """One quantity, tested where both sides have samples."""
         kind, before, after = self._samples(quantity)
         if min(*before, *after) <= 0:
-            raise ConfigError(
-                f"{self.other.place} or {self.baseline.place}: {quantity.label.lower()}: two "
-                "values above 0 are needed at least; measure again"
-            )
+            return self._with_zero(quantity, kind, before, after)
         spans = [geometric_interval(each, confidence=self.confidence) for each in (before, after)]
         found = Judged(quantity, kind, spans[0], spans[1], None, False, "")
         if min(len(before), len(after)) < 2:
@@ -185,6 +182,20 @@ class _Gate:
                 "(--num_batches) or --repeat"
             )
         return whole, before, after
+
+    def _with_zero(
+        self, quantity: Quantity, kind: str, before: Sequence[float], after: Sequence[float]
+    ) -> Judged:
+        """A quality of 0, as of a network that fell apart, by the ratio of the means alone."""
+        spans = [mean_interval(each, confidence=self.confidence) for each in (before, after)]
+        found = Judged(quantity, kind, spans[0], spans[1], None, False, "")
+        worse = quantity.worse(found.percent) > self.threshold_percent
+        return replace(
+            found,
+            worse=worse,
+            verdict=_word(quantity, worse=True) if worse else "not judged",
+            untested="a value of 0 has no logarithm, so there is no test",
+        )
 
     def _by_ratio(self, found: Judged) -> Judged:
         """Single values have no spread: their ratio alone, against a threshold that was given."""
@@ -222,7 +233,7 @@ class _Gate:
 def _word(quantity: Quantity, *, worse: bool) -> str:
     if quantity.unit:
         return "slower" if worse else "faster"
-    return f"{quantity.label.lower()} {'lower' if worse else 'higher'}"
+    return f"{quantity.label[0].lower()}{quantity.label[1:]} {'lower' if worse else 'higher'}"
 
 
 def _require_comparable(baseline: Measured, other: Measured, other_machine: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from statistics import fmean, geometric_mean
 from typing import Any
 
 from trainbench.history.gate import Comparison, Judged
@@ -156,7 +157,9 @@ def _row(found: Comparison, one: Judged) -> str:
 
 
 def _footer(found: Comparison) -> str:
-    machine = describe(found.other.machine).replace("|", "\\|")
+    from trainbench.reporting.page.render import markdown_cell as cell
+
+    machine = cell(describe(found.other.machine))
     return (
         f"Threshold {found.threshold_percent:g} %, confidence {100 * found.confidence:g} %, "
         f"Welch's t on logarithms. Machine {found.other.fingerprint}: {machine}."
@@ -169,8 +172,7 @@ def without_baseline(other: Measured) -> str:
 
     lines = [MARKER, f"### {cell(other.title)}: no baseline yet", ""]
     for quantity in quantities_of([other]):
-        span = geometric_interval(other.values[quantity.key])
-        value = fixed(span.mean, max(2, quantity.digits))
+        value = fixed(_mean(other.values[quantity.key]), max(2, quantity.digits))
         lines.append(f"- {quantity.label}: {value} {quantity.unit}".rstrip())
     lines += [f"- Target reached by {other.reached} of {plural(other.trials, 'trial')}"]
     return "\n".join([*lines, ""])
@@ -206,8 +208,26 @@ def why_closed(found: Comparison) -> str:
     for one in found.judged:
         if not one.worse:
             continue
-        amount = f"{abs(one.percent):.2f} % {one.verdict}"
+        amount = f"{abs(one.percent):.2f} % {'slower' if one.quantity.unit else 'lower'}"
+        label = one.quantity.label
         at_most = f"for at most {found.threshold_percent:g} %"
         why = f" (p = {one.change.p_slowdown:.3g} {at_most})" if one.change else ""
-        told.append(f"{one.quantity.label.lower()}: {amount} than {baseline}{why}")
+        told.append(f"{label[0].lower()}{label[1:]}: {amount} than {baseline}{why}")
     return "; ".join([*told, *([found.target] if found.target_missed else [])])
+
+
+def without_baseline_json(other: Measured) -> str:
+    """What was measured, as JSON, where nothing is there to compare with."""
+    record = {
+        "schema": SCHEMA,
+        "names": [None, other.name],
+        "verdict": "no baseline",
+        "worse": False,
+        "machines": [None, other.fingerprint],
+        "values": {key: list(values) for key, values in other.values.items()},
+    }
+    return json.dumps(record, indent=1, allow_nan=False) + "\n"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return geometric_mean(values) if min(values) > 0 else fmean(values)

@@ -12,11 +12,14 @@ from pathlib import Path
 
 from trainbench.errors import ConfigError, MachineError, TrainbenchError
 from trainbench.files import is_own_folder, object_or_empty, require_own_folder
+from trainbench.history.measured import number
 from trainbench.history.reading import read_run
 from trainbench.trials.notes import KEPT, notes_of
 from trainbench.trials.paths import DataDir, RunDir
 
 STILL_S = 3_600
+CLOSED = "cannot be read"
+"""In place of the state of a run that this user may not look into."""
 REMOVING = ".removing-"
 """How the name of a folder begins while it is taken away."""
 
@@ -71,9 +74,18 @@ def kept(data: DataDir) -> list[Kept]:
         raise MachineError(f"{data.runs}: no runs here; run the train step, or name --data-dir")
     latest = data.latest.resolve()
     folders = [p for p in data.runs.iterdir() if is_own_folder(p, data.root)]
-    runs = [RunDir(p) for p in folders if (p / "run.json").is_file() and p.name[0] != "."]
-    found = [_kept(run, latest) for run in runs]
+    found = [one for p in folders if p.name[0] != "." and (one := _kept_or_closed(p, latest))]
     return sorted(found, key=lambda k: (k.created_unix_s or 0.0, k.name), reverse=True)
+
+
+def _kept_or_closed(folder: Path, latest: Path) -> Kept | None:
+    """The run in ``folder``, if there is one; of another user's, its name alone."""
+    run = RunDir(folder)
+    try:
+        return _kept(run, latest) if run.run_file.is_file() else None
+    except OSError:
+        here = folder == latest
+        return Kept(run, "", "", None, (CLOSED,), 0, 0, size_bytes(folder), here, "", (), None)
 
 
 def _kept(run: RunDir, latest: Path) -> Kept:
@@ -83,14 +95,14 @@ def _kept(run: RunDir, latest: Path) -> Kept:
     # Of a benchmark that is not installed here, or damaged: listed all the same.
     with contextlib.suppress(TrainbenchError):
         times = read_run(run).values.get("time_to_train_s", ())
-    created, runs = record.get("created_unix_s"), record.get("runs")
+    created, runs = number(record.get("created_unix_s")), record.get("runs")
     return Kept(
         run=run,
         benchmark=str(record.get("benchmark") or "ncf"),
         preset=str(record.get("preset") or ""),
-        created_unix_s=created if isinstance(created, int | float) else None,
+        created_unix_s=created,
         states=states,
-        trials=max(len(states), runs if isinstance(runs, int) else 0),
+        trials=max(len(states), runs if type(runs) is int else 0),
         reached=states.count("converged"),
         size_bytes=size_bytes(run.root),
         latest=run.root == latest,
@@ -125,14 +137,18 @@ def find(data: DataDir, name: str) -> Kept:
         ConfigError: there is none, or there are several.
     """
     runs = kept(data)
-    wanted = data.latest.resolve().name if name == "latest" else Path(name).resolve().name
-    exact = [one for one in runs if one.name == wanted]
-    near = exact or [one for one in runs if one.name.startswith(name)]
+    if Path(name).name != name:
+        # Another data directory may have a run of this name.
+        near = [one for one in runs if one.run.root == Path(name).resolve()]
+    else:
+        wanted = data.latest.resolve().name if name == "latest" else name
+        exact = [one for one in runs if one.name == wanted]
+        near = exact or [one for one in runs if one.name.startswith(name)]
     if len(near) == 1:
         return near[0]
     if near:
         names = ", ".join(one.name for one in near[:5])
-        raise ConfigError(f"{name}: {len(near)} runs begin so ({names}); write more of the name")
+        raise ConfigError(f"{name!r}: {len(near)} runs begin so ({names}); write more of the name")
     known = ", ".join(one.name for one in runs[:5]) or "none"
     raise ConfigError(f"{data.runs}: no run {name!r}; wanted one of: {known}")
 
@@ -154,6 +170,8 @@ def _protected(one: Kept) -> str:
         return "runs/latest"
     if KEPT in one.tags:
         return f"tagged {KEPT!r}"
+    if CLOSED in one.states:
+        return CLOSED
     return "running" if "running" in one.states and _moves(one.run) else ""
 
 
@@ -176,7 +194,7 @@ def prune(data: DataDir, runs: Iterable[Kept]) -> int:
         require_own_folder(one.run.root, data.root)
         away = one.run.root.with_name(REMOVING + one.name)
         one.run.root.rename(away)
-        shutil.rmtree(away)
+        _remove(away)
         freed += one.size_bytes
     return freed
 
@@ -185,4 +203,18 @@ def clear_remains(data: DataDir) -> None:
     """Take away what a prune that was killed left half removed."""
     for path in data.runs.glob(f"{REMOVING}*"):
         if is_own_folder(path, data.root):
-            shutil.rmtree(path)
+            _remove(path)
+
+
+def _remove(folder: Path) -> None:
+    """Take a folder away, also where its owner has made parts of it read-only."""
+    for place, _, _ in os.walk(folder):
+        with contextlib.suppress(OSError):
+            os.chmod(place, 0o700)
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        raise MachineError(
+            f"{folder}: cannot be removed whole ({error.strerror}); remove it as the user who owns "
+            "what is in it"
+        ) from None

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from trainbench.reporting.text import shown
+
+# More than any time, speed or size; beyond it, arithmetic fails.
+_MOST = 1e18
 
 
 @dataclass(frozen=True)
@@ -117,15 +120,15 @@ def machine_of(system: Mapping[str, Any]) -> dict[str, Any]:
     not count: what it changes is to be found.
     """
     cpu = _mapping(system.get("cpu"))
-    memory = system.get("memory_bytes")
-    gpus = [_mapping(gpu) for gpu in system.get("gpus") or () if isinstance(gpu, Mapping)]
+    memory = number(system.get("memory_bytes"))
+    gpus = [_mapping(gpu) for gpu in items(system.get("gpus")) if isinstance(gpu, Mapping)]
     found = {
         "cpu": cpu.get("model"),
         "sockets": cpu.get("sockets"),
         "cores": cpu.get("cores"),
         "threads": cpu.get("threads"),
         "cpu quota": _mapping(system.get("cgroup")).get("cpus"),
-        "memory GiB": round(memory / 2**30) if isinstance(memory, int | float) else None,
+        "memory GiB": None if memory is None else round(memory / 2**30),
         "gpus": sorted(str(gpu.get("name")) for gpu in gpus),
         "device": system.get("device"),
         "machines": system.get("workers"),
@@ -136,8 +139,7 @@ def machine_of(system: Mapping[str, Any]) -> dict[str, Any]:
 def software_of(system: Mapping[str, Any], version: Any = None) -> dict[str, Any]:
     """What of a system.json may differ from run to run on one machine."""
     git = _mapping(system.get("git"))
-    gpus = [_mapping(gpu) for gpu in system.get("gpus") or () if isinstance(gpu, Mapping)]
-    images = system.get("images")
+    gpus = [_mapping(gpu) for gpu in items(system.get("gpus")) if isinstance(gpu, Mapping)]
     found = {
         "git revision": git.get("revision"),
         "uncommitted changes": git.get("dirty"),
@@ -148,7 +150,7 @@ def software_of(system: Mapping[str, Any], version: Any = None) -> dict[str, Any
         "os": system.get("os"),
         "driver": next((gpu.get("driver") for gpu in gpus), None),
         "cuda": system.get("cuda"),
-        "images": [_mapping(image).get("digest") for image in images or ()],
+        "images": [_mapping(image).get("digest") for image in items(system.get("images"))],
         "instruction sets": _mapping(system.get("cpu")).get("instruction_sets"),
     }
     return {key: value for key, value in found.items() if value not in (None, [], "")}
@@ -176,6 +178,17 @@ def differing(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[tuple[st
     names = dict.fromkeys([*one, *other])
     pairs = ((name, shown(one.get(name)), shown(other.get(name))) for name in names)
     return [(name, a, b) for name, a, b in pairs if a != b]
+
+
+def items(value: Any) -> Sequence[Any]:
+    """``value`` where it is a list; of anything else in a damaged file, nothing."""
+    return value if isinstance(value, list | tuple) else ()
+
+
+def number(value: Any) -> Any:
+    """``value`` where it is a number that may have been measured, else ``None``."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool)
+    return value if usable and -_MOST < value < _MOST else None
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

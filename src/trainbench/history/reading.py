@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
@@ -24,7 +23,9 @@ from trainbench.history.measured import (
     TIME,
     Measured,
     Quantity,
+    items,
     machine_of,
+    number,
     quality,
     software_of,
 )
@@ -33,6 +34,7 @@ from trainbench.trials.paths import RunDir, TrialDir
 from trainbench.trials.spec import benchmark_of
 
 LEAST_EPOCHS = 4
+_MOST_TRIALS = 1_000_000
 # Where a result is written, and how often it was measured, has no influence on a speed.
 _HARMLESS = ("result_json", "benchmark_log_dir", "benchmark_test_id", "repeat", "display_every")
 _ENDED = ("converged", "not_converged", "completed")
@@ -142,7 +144,7 @@ def _of_report(path: Path, record: Mapping[str, Any]) -> Measured:
         ) from None
     page = path.with_name("report.html")
     user = _mapping(record.get("notes"))
-    tags = tuple(str(tag) for tag in user.get("tags") or ())
+    tags = tuple(str(tag) for tag in items(user.get("tags")))
     return _of_trials(
         benchmark,
         trials,
@@ -162,7 +164,7 @@ def _reported(trial: Mapping[str, Any]) -> _Trial:
     if status.get("state") is None and log:
         status["state"] = "converged" if log.get("converged") else "not_converged"
     status = {**log, **{k: v for k, v in status.items() if v is not None}, TIME.key: time_s}
-    speeds = [_mapping(epoch).get("samples_per_s") for epoch in trial.get("epochs") or ()]
+    speeds = [_mapping(epoch).get("samples_per_s") for epoch in items(trial.get("epochs"))]
     return _Trial(status, _numbers(speeds), _mapping(trial.get("system")))
 
 
@@ -181,9 +183,9 @@ def _of_trials(
     reached = [t for t in ended if t.status.get("state") == "converged"]
     best = quality(benchmark.quality.best, benchmark.quality.name)
     values = {
-        TIME.key: _numbers(t.status.get(TIME.key) for t in reached),
-        "samples_per_s": _numbers(fmean(t.epoch_speeds) for t in ended if t.epoch_speeds),
-        IMAGES.key: _numbers(t.status.get(IMAGES.key) for t in ended),
+        TIME.key: _measured(t.status.get(TIME.key) for t in reached),
+        "samples_per_s": _measured(fmean(t.epoch_speeds) for t in ended if t.epoch_speeds),
+        IMAGES.key: _measured(t.status.get(IMAGES.key) for t in ended),
         best.key: _numbers(t.status.get(best.key) for t in ended),
     }
     codes = _codes(trials)
@@ -195,14 +197,14 @@ def _of_trials(
         kind="run",
         benchmark=benchmark.name,
         title=_title(benchmark, config),
-        created_unix_s=_number(run.get("created_unix_s")),
+        created_unix_s=number(run.get("created_unix_s")),
         task=_task(config, data, codes),
         machine=machine_of(system),
         software=software_of(system, run.get("trainbench_version")),
         values={key: found for key, found in values.items() if found},
         quantities={**QUANTITIES, best.key: best},
         blocks={"samples_per_s": single} if len(single) >= LEAST_EPOCHS else {},
-        trials=max(len(trials), _number(run.get("runs")) or 0),
+        trials=max(len(trials), _count(run.get("runs"))),
         ended=len(ended),
         reached=len(reached),
         targetless=bool(ended) and all(t.status.get("state") == "completed" for t in ended),
@@ -215,7 +217,7 @@ def _of_trials(
 
 
 def _codes(trials: Iterable[_Trial]) -> list[str]:
-    noted = [note for t in trials for note in t.status.get("degraded") or ()]
+    noted = [note for t in trials for note in items(t.status.get("degraded"))]
     codes = [note.get("code") if isinstance(note, dict) else note for note in noted]
     return list(dict.fromkeys(str(code) for code in codes if code))
 
@@ -303,12 +305,15 @@ def read_cnn(path: Path, record: Mapping[str, Any]) -> Measured:
 def _of_cnn(path: Path, record: Mapping[str, Any]) -> Measured:
     params, system = _mapping(record.get("params")), _mapping(record.get("environment"))
     stats, codes = record["stats"], [str(note["code"]) for note in record.get("degraded") or ()]
-    repeats = _mapping(record.get("repeats")).get("images_per_sec")
+    told = items(_mapping(record.get("repeats")).get("images_per_sec"))
+    repeats = _measured(told)
+    if len(repeats) < len(told):
+        raise ValueError("repeats: a speed that is not above 0; measure again")
     settings = {f"--{key}": params[key] for key in sorted({*params} - {*_HARMLESS})}
     accuracies = [_mapping(e).get("top_1_accuracy") for e in record.get("evaluations") or ()]
     best = quality("top_1_accuracy", "top-1 accuracy")
     values = {
-        IMAGES.key: tuple(repeats) if repeats else (stats["images_per_sec"],),
+        IMAGES.key: repeats or _measured([stats["images_per_sec"]]),
         best.key: _numbers([max(_numbers(accuracies), default=None)]),
     }
     watched = next((_WATCHED[code] for code in codes if code in _WATCHED), "")
@@ -318,7 +323,7 @@ def _of_cnn(path: Path, record: Mapping[str, Any]) -> Measured:
         kind="cnn",
         benchmark="cnn",
         title=f"cnn {params.get('model', 'trivial')}, batch {record['batch_size']}",
-        created_unix_s=_number(record.get("created_unix_s")) or path.stat().st_mtime,
+        created_unix_s=number(record.get("created_unix_s")) or path.stat().st_mtime,
         task={**settings, "batch_size": record["batch_size"], "mode": record.get("mode")},
         machine=machine_of(system),
         software=software_of(system, record.get("trainbench_version")),
@@ -326,8 +331,8 @@ def _of_cnn(path: Path, record: Mapping[str, Any]) -> Measured:
         quantities={IMAGES.key: IMAGES, best.key: best},
         blocks={IMAGES.key: _block_speeds(record)},
         steps=len(record.get("step_times_s") or ()),
-        trials=max(1, len(repeats or ())),
-        ended=max(1, len(repeats or ())),
+        trials=max(1, len(repeats)),
+        ended=max(1, len(repeats)),
         targetless=True,
         degraded=tuple(codes),
         left_out=watched,
@@ -347,13 +352,18 @@ def _block_speeds(record: Mapping[str, Any]) -> tuple[float, ...]:
 
 def _numbers(values: Iterable[Any]) -> tuple[float, ...]:
     """Those of ``values`` that are finite numbers."""
-    found = (_number(value) for value in values)
+    found = (number(value) for value in values)
     return tuple(value for value in found if value is not None)
 
 
-def _number(value: Any) -> Any:
-    usable = isinstance(value, int | float) and not isinstance(value, bool)
-    return value if usable and math.isfinite(value) else None
+def _measured(values: Iterable[Any]) -> tuple[float, ...]:
+    """Times or speeds among ``values``: none is 0."""
+    return tuple(value for value in _numbers(values) if value > 0)
+
+
+def _count(value: Any) -> int:
+    """How many trials were asked for, where a file says it."""
+    return value if type(value) is int and 0 < value < _MOST_TRIALS else 0
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:

@@ -26,7 +26,9 @@ def history_json(found: History) -> str:
             {"path": path, "reason": reason} for path, reason in found.stored.unreadable
         ],
     }
-    return json.dumps(record, indent=1, allow_nan=False, default=str) + "\n"
+    # A setting may be infinite, which JSON does not know.
+    known = json.loads(json.dumps(record, default=str), parse_constant=str)
+    return json.dumps(known, indent=1, allow_nan=False) + "\n"
 
 
 def _series(series: Series) -> dict[str, Any]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from trainbench.display.visible import one_line
-from trainbench.errors import ConfigError, TrainbenchError
-from trainbench.files import object_or_empty
+from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError, system_text
+from trainbench.files import read_object
 from trainbench.history.measured import Measured
 from trainbench.history.reading import read, read_cnn, read_run
 from trainbench.trials.paths import RunDir
@@ -34,25 +34,35 @@ def stored(places: Iterable[Path]) -> Stored:
         ConfigError: one of ``places`` is not there, or is a file that is no result.
     """
     found: dict[tuple[object, ...], Measured] = {}
-    unreadable, copies = [], 0
+    unreadable: list[tuple[str, str]] = []
+    copies = 0
+
+    def refused(error: OSError) -> None:
+        unreadable.append((one_line(str(error.filename)), system_text(error)))
+
     for place in places:
-        for path in _candidates(place):
+        for path in _candidates(place, refused):
             try:
                 run = _read(path)
+            except OSError as error:
+                refused(error)
+                continue
             except TrainbenchError as error:
                 unreadable.append((one_line(str(path)), str(error)))
                 continue
             if run is None:
                 continue
-            key = (run.kind, run.name, run.created_unix_s, run.task_key, run.fingerprint)
+            # Two machines of a kind may begin a run in the same second.
+            identity = (run.kind, run.name, run.created_unix_s, run.task_key, run.fingerprint)
+            key = (*identity, *run.values.items())
             copies += key in found
             found.setdefault(key, run)
     runs = sorted(found.values(), key=lambda r: (r.created_unix_s or 0.0, r.name))
     return Stored(tuple(runs), tuple(unreadable), copies)
 
 
-def _candidates(place: Path) -> Iterator[Path]:
-    """Folders of runs, and files that may be results."""
+def _candidates(place: Path, refused: Callable[[OSError], None]) -> Iterator[Path]:
+    """Folders of runs, and files that may be results; ``refused`` hears of what cannot be read."""
     if place.is_file():
         read(place)  # A file that was named has to be one.
         yield place
@@ -61,7 +71,7 @@ def _candidates(place: Path) -> Iterator[Path]:
         raise ConfigError(
             f"{place}: no such folder; wanted a data directory, a folder of runs or of results"
         )
-    for folder, below, names in os.walk(place.resolve()):
+    for folder, below, names in os.walk(place.resolve(), onerror=refused):
         if "run.json" in names:
             below.clear()
             yield Path(folder)
@@ -77,7 +87,13 @@ def _read(path: Path) -> Measured | None:
     """What is stored at ``path``; ``None`` where a JSON file is something else."""
     if path.is_dir():
         return read_run(RunDir(path))
-    record = object_or_empty(path)
+    try:
+        record = read_object(path)
+    except ValueError as error:
+        # Another program's file may be a list; a damaged one may have been a result.
+        if path.read_bytes().lstrip()[:1] == b"[":
+            return None
+        raise DataIntegrityError(f"damaged ({error}); copy it again") from None
     if "stats" in record and "batch_size" in record:
         return read_cnn(path, record)
     return read(path) if "schema_version" in record and "trials" in record else None

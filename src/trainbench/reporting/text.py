@@ -10,6 +10,8 @@ NA = "n/a"
 
 def count(value: float | None) -> str:
     """``12345`` as ``12,345``."""
+    if isinstance(value, int):
+        return f"{value:,d}"
     return NA if value is None else f"{value:,.0f}"
 
 

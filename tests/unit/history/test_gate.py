@@ -336,3 +336,37 @@ def test_without_a_baseline_the_other_is_written_out(tmp_path: Path) -> None:
     assert "no baseline" in done.output
     assert "- Time to train: 400.59 s" in page.read_text()
     assert CliRunner().invoke(cli, ["compare", "a", "b", "c"]).exit_code == 2
+
+
+def test_a_quality_that_fell_to_0_closes_the_gate(tmp_path: Path) -> None:
+    before, after = stored(tmp_path, [400.0, 400.0], trials=2)
+    for run in (before, after):
+        for trial in run.trials:
+            change(trial.status, state="completed", time_to_train_s=None)
+    change(after.trial(1).status, best_hit_rate=0.0)
+    done = invoke(before.root, after.root)
+    assert isinstance(done.exception, RegressionError)
+    assert "% lower than" in str(done.exception)
+    assert "best HR@10 lower" in done.stdout
+    back = invoke(after.root, before.root)
+    assert back.exit_code == 0, back.output
+
+
+def test_json_without_a_baseline_is_json_and_a_machine_is_no_markup(tmp_path: Path) -> None:
+    cpu = {"cpu": {"model": "<img src=x>|[a](http://b)"}}
+    path = repeated(tmp_path / "a.json", BEFORE, environment=cpu)
+    assert json.loads(invoke(path, "--json").stdout)["verdict"] == "no baseline"
+    page = tmp_path / "a.md"
+    assert invoke(path, path, "--markdown", page).exit_code == 0
+    assert "\\<img" in page.read_text()
+    assert "](http:" not in page.read_text()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_side_without_spread_gives_no_warning(tmp_path: Path) -> None:
+    one = repeated(tmp_path / "a.json", BEFORE)
+    other = repeated(tmp_path / "b.json", [50.0, 50.0, 50.0])
+    assert compare_speeds(one, other).worse
+    # Two values that differ much, at the highest confidence: an interval without an end.
+    wide = repeated(tmp_path / "c.json", [1.0, 1e9])
+    assert invoke(wide, other, "--confidence", "0.999999", "--json").exit_code == 0

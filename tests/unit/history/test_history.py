@@ -18,6 +18,7 @@ from stored_runs import noisy, stored
 from trainbench.cli.main import cli
 from trainbench.errors import ConfigError, RegressionError
 from trainbench.history.page import html
+from trainbench.history.record import history_json
 from trainbench.history.series import history
 from trainbench.history.stored import stored as found_in
 from trainbench.trials import notes
@@ -251,3 +252,45 @@ def test_what_steers_a_terminal_in_a_name_is_made_visible(tmp_path: Path) -> Non
     (run,) = stored(tmp_path, [400.0])
     change(run.run_file, run_id="a\x1b[31mb")
     assert "\x1b" not in html(history(found_in([tmp_path])), tmp_path)
+
+
+BAD = (5, "x", True, -1, 0, 1e308, 10**400, [[]], [{}], {"a": [1]})
+
+
+def test_whatever_a_damaged_file_holds_other_runs_are_shown(tmp_path: Path) -> None:
+    run, _ = stored(tmp_path, [400.0, 401.0])
+    trial = run.trial(0)
+    fields = {
+        run.run_file: ("created_unix_s", "runs", "note", "tags", "trainbench_version"),
+        trial.status: ("degraded", "time_to_train_s", "message", "state"),
+        trial.system: ("gpus", "memory_bytes", "images", "packages", "cpu", "git"),
+        run.config: ("batch_size", "dataset"),
+    }
+    for path, names in fields.items():
+        good = path.read_text()
+        for name in names:
+            for value in BAD:
+                path.write_text(json.dumps({**json.loads(good), name: value}))
+                found = found_in([tmp_path])
+                assert "2026-0001-ml-1m" in [each.name for each in found.runs]
+                json.loads(history_json(history(found)))
+        path.write_text(good)
+
+
+def test_a_setting_that_json_does_not_know_is_a_word(tmp_path: Path) -> None:
+    run, _ = stored(tmp_path, [400.0, 401.0])
+    run.config.write_text('{"batch_size": 1e999}')
+    assert '"Infinity"' in history_json(history(found_in([tmp_path])))
+
+
+def test_what_cannot_be_read_is_said_and_runs_of_one_second_are_two(tmp_path: Path) -> None:
+    for name, time_s in (("a", 400.0), ("b", 500.0), ("c", 500.0)):
+        stored(tmp_path / name, [time_s])
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "results.json").write_text('{"schema_version": 1, "trials": [')
+    (tmp_path / "d" / "list.json").write_text("[1]")
+    found = found_in([tmp_path])
+    assert (len(found.runs), found.copies) == (2, 1)
+    [(path, reason)] = found.unreadable
+    assert path.endswith("results.json")
+    assert reason.startswith("damaged")

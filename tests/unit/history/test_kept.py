@@ -175,3 +175,44 @@ def test_the_report_shows_the_note_and_says_when_it_was_said(tmp_path: Path) -> 
     record = json.loads(files.results_json.read_text())
     assert record["notes"] == {"note": "<b>cooled</b>", "tags": ["lab"], "later": True}
     assert read(files.results_json).note == "<b>cooled</b>"
+
+
+def test_a_path_names_a_run_of_this_data_directory_alone(data: DataDir, tmp_path: Path) -> None:
+    stored(tmp_path / "other", [400.0])
+    elsewhere = tmp_path / "other" / "runs" / "2026-0000-ml-1m"
+    done = invoke("note", elsewhere, "x", "--data-dir", data.root)
+    assert isinstance(done.exception, ConfigError)
+    assert not (data.runs / "2026-0000-ml-1m" / "notes.json").exists()
+    done = invoke("note", data.runs / "2026-0000-ml-1m", "x", "--data-dir", data.root)
+    assert done.exit_code == 0
+
+
+def test_a_note_is_one_line_of_a_list(data: DataDir) -> None:
+    invoke("note", "2026-0000", "one\ntrial 9  running\x1b[31m", "--data-dir", data.root)
+    for words in (["list"], ["show", "2026-0000"]):
+        text = invoke(*words, "--data-dir", data.root).stdout
+        assert "one\\ntrial 9  running\\x1b[31m" in text
+
+
+@pytest.mark.skipif(os.name != "posix", reason="modes are of POSIX systems")
+def test_read_only_folders_of_a_run_go_with_it(data: DataDir) -> None:
+    (data.runs / "2026-0000-ml-1m" / "trial_0").chmod(0o555)
+    done = invoke("prune", "--keep", 4, "--yes", "--data-dir", data.root)
+    assert done.exit_code == 0, done.output
+    assert sorted(p.name for p in data.runs.iterdir() if p.name[0] == ".") == []
+
+
+def test_a_run_that_may_not_be_read_is_listed_and_stays(
+    data: DataDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def closed(path: Path) -> bool:
+        if path.parent.name == "2026-0000-ml-1m":
+            raise PermissionError(13, "Permission denied", str(path))
+        return os.path.isfile(path)
+
+    monkeypatch.setattr(Path, "is_file", closed)
+    record = json.loads(invoke("list", "--data-dir", data.root, "--json").stdout)
+    assert (record[-1]["run_id"], record[-1]["state"]) == ("2026-0000-ml-1m", "cannot be read")
+    done = invoke("prune", "--keep", 0, "--yes", "--data-dir", data.root)
+    assert "stays: 2026-0000-ml-1m (cannot be read)" in done.stdout
+    assert names(data) == ["2026-0000-ml-1m", "2026-0001-ml-1m"]
