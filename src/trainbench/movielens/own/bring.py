@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from trainbench.display.visible import one_line
 from trainbench.errors import ConfigError, DataIntegrityError, MachineError
 from trainbench.files import sha256_of, whole_folder, write_record, writing
 from trainbench.movielens.datasets import (
@@ -251,7 +252,8 @@ def _tell(manifest: Manifest, data: DataDir) -> None:
     own = manifest.own
     assert own is not None
     columns = ", ".join(f"{role}={name}" for role, name in own.columns.items())
-    log_line(f"download: {own.file}: columns {columns}; held out of each user: {own.held_out}")
+    file = one_line(f"{own.file}: columns {columns}")
+    log_line(f"download: {file}; held out of each user: {own.held_out}")
     left = f"{own.repeated_pairs:,} repeat a pair, {own.below_positive_from:,} are not positive"
     log_line(
         f"download: {own.rows_read:,} rows read, {own.rows_kept:,} kept ({left}), {own.users:,} "

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from trainbench.display.visible import one_line
 from trainbench.errors import ConfigError, DataIntegrityError
 from trainbench.movielens.own import parquet, text
 from trainbench.movielens.own.ids import Ids
@@ -61,7 +62,7 @@ class Kept:
 def read(asked: Request, size: int) -> Rows:
     """All rows of the file, in memory as numbers: at most 32 bytes a row, and the distinct ids."""
     reader = parquet.opened if asked.format == "parquet" else text.opened
-    with Progress(size, label=f"read {asked.path.name}") as progress:
+    with Progress(size, label=f"read {one_line(asked.path.name)}") as progress:
         opened = reader(asked, progress.advance)
         columns = _held_out_columns(asked, dict(opened.columns))
         source = str(asked.path)

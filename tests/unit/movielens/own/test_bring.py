@@ -259,6 +259,17 @@ def test_a_position_beyond_the_columns_names_what_sets_them_apart(
         brought(data, path, header=False, columns="user=1,item=2")
 
 
+def test_names_with_a_line_end_stay_in_their_line(
+    tmp_path: Path, data: DataDir, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = written(tmp_path, '"us\ner",item\n1,2\n', "a\nb.csv")
+    brought(data, path, columns="user=us\ner,item=item")
+    said = capsys.readouterr()
+    text = said.out + said.err
+    assert r"read a\nb.csv" in text
+    assert r"download: a\nb.csv: columns user=us\ner, item=item; held out" in text
+
+
 def test_no_file_of_somebody_else_is_replaced(tmp_path: Path, data: DataDir) -> None:
     folder = data.raw("mine")
     folder.mkdir(parents=True)
