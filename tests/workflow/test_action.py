@@ -178,6 +178,17 @@ def test_a_slower_measurement_fails_the_job_after_the_comment(
     assert runner.step("verdict.sh", GATE="0", MEASURED="0").returncode == 0
 
 
+def test_a_runner_that_cannot_drop_the_page_cache_still_guards_the_speed(runner: Runner) -> None:
+    done = runner.step("verdict.sh", GATE="0", MEASURED="5")
+    assert done.returncode == 0
+    assert done.stdout.startswith("::warning::the logs are not compliant")
+    assert runner.step("verdict.sh", GATE="7", MEASURED="5").returncode == 7
+    strict = runner.step("verdict.sh", GATE="0", MEASURED="5", INPUT_REQUIRE_COMPLIANT="true")
+    assert strict.returncode == 5
+    (keep,) = (step for step in STEPS if step.get("id") == "keep")
+    assert "steps.measure.outputs.exit-code == '5'" in keep["if"]
+
+
 def test_a_baseline_that_is_not_there_or_of_another_task_ends_the_job(
     runner: Runner, tmp_path: Path
 ) -> None:
