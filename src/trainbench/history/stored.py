@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from trainbench.trials.paths import RunDir
 
 # Folders of a data directory that hold no results, and may hold very much else.
 _WITHOUT = {"raw", "cache", "images", "work", "workers", "history"}
+# Of two values of one measurement by two clocks.
+_SAME = 0.01
 
 
 @dataclass(frozen=True)
@@ -33,7 +36,7 @@ def stored(places: Iterable[Path]) -> Stored:
     Raises:
         ConfigError: one of ``places`` is not there, or is a file that is no result.
     """
-    found: dict[tuple[object, ...], Measured] = {}
+    found: dict[tuple[object, ...], list[Measured]] = {}
     unreadable: list[tuple[str, str]] = []
     copies = 0
 
@@ -52,13 +55,30 @@ def stored(places: Iterable[Path]) -> Stored:
                 continue
             if run is None:
                 continue
-            # Two machines of a kind may begin a run in the same second.
-            identity = (run.kind, run.name, run.created_unix_s, run.task_key, run.fingerprint)
-            key = (*identity, *run.values.items())
-            copies += key in found
-            found.setdefault(key, run)
-    runs = sorted(found.values(), key=lambda r: (r.created_unix_s or 0.0, r.name))
+            key = (run.kind, run.name, run.created_unix_s, run.task_key, run.fingerprint)
+            known = found.setdefault(key, [])
+            if any(_is_copy(run, each) for each in known):
+                copies += 1
+            else:
+                known.append(run)
+    runs = sorted(
+        (run for each in found.values() for run in each),
+        key=lambda r: (r.created_unix_s or 0.0, r.name),
+    )
     return Stored(tuple(runs), tuple(unreadable), copies)
+
+
+def _is_copy(run: Measured, known: Measured) -> bool:
+    """Whether two runs of one name and second are one; two machines of a kind may begin so.
+
+    A report has its times from the log, a run's folder from another clock.
+    """
+    shared = run.values.keys() & known.values.keys()
+    return all(
+        math.isclose(one, other, rel_tol=_SAME, abs_tol=_SAME)
+        for key in shared
+        for one, other in zip(run.values[key], known.values[key], strict=False)
+    )
 
 
 def _candidates(place: Path, refused: Callable[[OSError], None]) -> Iterator[Path]:

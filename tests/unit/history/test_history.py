@@ -284,7 +284,7 @@ def test_a_setting_that_json_does_not_know_is_a_word(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read_is_said_and_runs_of_one_second_are_two(tmp_path: Path) -> None:
-    for name, time_s in (("a", 400.0), ("b", 500.0), ("c", 500.0)):
+    for name, time_s in (("a", 400.0), ("b", 500.0), ("c", 500.2)):
         stored(tmp_path / name, [time_s])
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "results.json").write_text('{"schema_version": 1, "trials": [')
