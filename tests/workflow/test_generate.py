@@ -23,6 +23,7 @@ from trainbench.ncf.input.producer import start_producer
 TRAINER = textwrap.dedent(
     """
     import sys
+    import time
     from pathlib import Path
     from producer_process import take_all
     from small_cache import small_config
@@ -43,7 +44,9 @@ TRAINER = textwrap.dedent(
             print(*hashes, flush=True)
             if wanted == 3:
                 sys.stdin.readline()
-                producer.check()
+                while True:  # It looks every 50 ms, not at each call.
+                    producer.check()
+                    time.sleep(0.01)
     except TrainbenchError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         sys.exit(error.exit_code)

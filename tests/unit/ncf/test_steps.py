@@ -18,10 +18,14 @@ from trainbench.ncf.config import NcfConfig
 from trainbench.trials.paths import DataDir
 
 
-def downloaded(data: DataDir, items: int) -> NcfConfig:
-    """A configuration whose ratings are those of three users of all ``items``."""
+def downloaded(data: DataDir, items: int, *, of_each: int = 1) -> NcfConfig:
+    """A configuration whose ratings are those of three users of every ``of_each``-th item."""
     path = data.root / "own.zip"
-    rows = "".join(f"{user},{item},4.0,{item}\n" for user in range(3) for item in range(items))
+    rows = "".join(
+        f"{user},{item},4.0,{item}\n"
+        for user in range(3)
+        for item in range(user % of_each, items, of_each)
+    )
     with zipfile.ZipFile(path, "w") as out:
         out.writestr("mine/ratings.csv", f"userId,movieId,rating,timestamp\n{rows}")
     config = replace(NCF.preset("reference"), division="open", min_ratings=2)
@@ -47,8 +51,15 @@ def test_a_cache_of_ten_items_that_is_there_is_refused_too(tmp_path: Path) -> No
         steps.inputs(config, data)
 
 
-def test_a_task_of_eleven_items_may_be_tried(tmp_path: Path) -> None:
+def test_a_task_in_which_no_user_has_ten_items_left_is_refused(tmp_path: Path) -> None:
     data = DataDir(tmp_path)
-    config = downloaded(data, 11)
+    with pytest.raises(DataIntegrityError, match="none of 3 users has 10 items that it did not"):
+        steps.prepare(downloaded(data, 11), data)
+    assert not data.caches.exists()
+
+
+def test_a_task_in_which_users_have_ten_items_left_may_be_tried(tmp_path: Path) -> None:
+    data = DataDir(tmp_path)
+    config = downloaded(data, 20, of_each=2)
     steps.prepare(config, data)
     assert steps.inputs(config, data).cache_record.exists()

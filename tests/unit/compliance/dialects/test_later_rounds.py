@@ -171,7 +171,7 @@ def test_without_the_package_the_extra_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "mlperf_logging.compliance_checker.mlp_compliance", None)
-    with pytest.raises(MachineError, match=r"pip install 'trainbench\[mllog\]'") as told:
+    with pytest.raises(MachineError, match=r"pip install 'trainbench-ncf\[mllog\]'") as told:
         score(write_logs(tmp_path, [bert(THEN, 100.0)]))
     assert told.value.exit_code == 6
 
