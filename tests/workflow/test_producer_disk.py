@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -51,3 +52,22 @@ def test_a_disk_that_fills_up_while_writing_is_told_the_same_way(
         (small_disk / "other").write_bytes(bytes(2 << 20))
     with pytest.raises(MachineError, match=r"disk full: [\d,]+ bytes needed, [\d,]+ bytes free"):
         producer.next_piece()
+
+
+def test_a_disk_that_is_full_before_the_first_sign_of_life_is_one_line(small_disk: Path) -> None:
+    work = small_disk / "work"
+    work.mkdir()
+    with contextlib.suppress(OSError):
+        (small_disk / "other").write_bytes(bytes(1 << 20))
+    given = ["--work-dir", str(work), "--parent", str(os.getpid())]
+    done = subprocess.run(
+        [sys.executable, "-m", "trainbench.ncf.input.generate", *given],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 6
+    [line] = done.stderr.splitlines()
+    assert line.startswith("error: ")
+    assert "disk full" in line

@@ -168,10 +168,11 @@ def main(argv: list[str] | None = None) -> int:
     _stop_cleanly(work_dir)
     die_with_parent(given.parent, number=_TRAINER_GONE)
     keep_freed_memory()
-    write_atomically(work_dir.alive, f"process {os.getpid()}\n")
-    log_line(f"alive as process {os.getpid()}, waiting for {work_dir.flagfile}")
     try:
-        _produce(work_dir)
+        with writing(work_dir.root):
+            write_atomically(work_dir.alive, f"process {os.getpid()}\n")
+            log_line(f"alive as process {os.getpid()}, waiting for {work_dir.flagfile}")
+            _produce(work_dir)
     except TrainbenchError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return error.exit_code
