@@ -114,7 +114,8 @@ class SlicedMaker:
             if masked:
                 out.write(self._last_batch(plan, rest, masked))
         if last:
-            self._carried = rest if self._options.last_batch == "spillover" else _NONE
+            # A copy: a view would keep the whole pass in memory until the next epoch's last one.
+            self._carried = rest.copy() if self._options.last_batch == "spillover" else _NONE
         carried = layout.opening if self._options.last_batch == "spillover" else 0
         return EpochRecord(
             epoch=epoch,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from chi_square import chi_square, far_out
 from small_cache import cache_of, random_cache
 
 from trainbench.errors import DataIntegrityError
@@ -11,16 +12,6 @@ from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.input.stream import draws
 from trainbench.ncf.input.stream.draws import Rated, below, key_of, negatives, words
 from trainbench.ncf.input.stream.sampling import Purpose, chunk_bounds
-
-
-def far_out(degrees: int) -> float:
-    """A value that chi-square with that many degrees exceeds about once in a million tries."""
-    return float(degrees * (1 - 2 / (9 * degrees) + 4.75 * np.sqrt(2 / (9 * degrees))) ** 3)
-
-
-def chi_square(counts: np.ndarray) -> float:
-    expected = counts.sum() / counts.size
-    return float(((counts - expected) ** 2 / expected).sum())
 
 
 def drawn(cache: RatingsCache, rows: np.ndarray, *, seed: int = 3) -> np.ndarray:

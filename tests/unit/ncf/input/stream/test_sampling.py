@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from chi_square import chi_square, far_out
 from small_cache import cache_of, random_cache
 
 from trainbench.errors import DataIntegrityError
@@ -13,16 +14,6 @@ from trainbench.ncf.input.stream.sampling import Purpose, Sampler, chunk_bounds,
 
 def sampler(cache: RatingsCache, seed: int = 7) -> Sampler:
     return Sampler(cache, seed, chunk_bounds(cache.row_starts, cache.num_items))
-
-
-def chi_square(counts: np.ndarray) -> float:
-    expected = counts.sum() / counts.size
-    return float(((counts - expected) ** 2 / expected).sum())
-
-
-def far_out(degrees: int) -> float:
-    """A value that chi-square with that many degrees exceeds about once in a million tries."""
-    return degrees * (1 - 2 / (9 * degrees) + 4.75 * np.sqrt(2 / (9 * degrees))) ** 3
 
 
 def test_chunks_cover_every_user_once_and_keep_their_limits() -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from chi_square import far_out
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_cache import cache_of, small_config
@@ -18,11 +19,6 @@ from trainbench.ncf.input.flagfile import GenerationOptions
 from trainbench.ncf.input.stream import slices
 from trainbench.ncf.input.stream.sliced import SlicedMaker
 from trainbench.ncf.input.stream.slices import Layout, dealt, drawn, slice_bounds
-
-
-def far_out(degrees: int) -> float:
-    """A value that chi-square with that many degrees exceeds about once in a million tries."""
-    return float(degrees * (1 - 2 / (9 * degrees) + 4.75 * np.sqrt(2 / (9 * degrees))) ** 3)
 
 
 @given(
