@@ -138,28 +138,31 @@ def test_a_masked_epoch_is_every_sample_once_and_a_rest_that_does_not_train(
 
 
 @settings(max_examples=30, deadline=None)
-@given(cache=rating_sets(), batch=st.integers(1, 10), seed=st.integers(0, 100))
+@given(cache=rating_sets(), data=st.data(), seed=st.integers(0, 100))
 def test_spilled_samples_open_the_next_epoch_and_none_is_lost(
-    cache: RatingsCache, batch: int, seed: int
+    cache: RatingsCache, data: st.DataObject, seed: int
 ) -> None:
+    # The producer refuses a batch that is larger than an epoch: spillover would leave no batch.
+    samples = cache.num_train * (1 + small_config().train_negatives)
+    batch = data.draw(st.integers(1, min(10, samples)))
     for stream_format in (1, 2):
         config = small_config(batch_size=batch, max_epochs=4, stream_format=stream_format)
         with (
             epochs(cache, config, seed) as padded,
             epochs(cache, replace(config, last_batch="spillover"), seed) as spilled,
         ):
-            own = [data.samples[data.record.num_repeated :] for data in padded]
-            assert [data.record.num_repeated for data in spilled] == [0] * 4
-            received = [s for data in spilled for s in data.samples]
+            own = [made.samples[made.record.num_repeated :] for made in padded]
+            assert [made.record.num_repeated for made in spilled] == [0] * 4
+            received = [s for made in spilled for s in made.samples]
             last_epoch = len(own[-1]) - batch
             kept = Counter(s for epoch in own for s in epoch)
             assert not Counter(received) - kept
             assert sum(map(len, own)) - len(received) < batch
             assert len(received) > last_epoch
-            carried = [data.record.num_carried for data in spilled]
+            carried = [made.record.num_carried for made in spilled]
             assert carried[0] == 0
-            for before, data in zip(own, spilled[1:], strict=False):
-                assert set(data.samples[: data.record.num_carried]) <= set(before)
+            for before, after in zip(own, spilled[1:], strict=False):
+                assert set(after.samples[: after.record.num_carried]) <= set(before)
 
 
 @settings(max_examples=4, deadline=None)

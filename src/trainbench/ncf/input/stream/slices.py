@@ -52,7 +52,11 @@ class Layout:
     def of(
         cls, samples: int, batch: int, *, last_batch: str, carried: int = 0, chunks: int = 1
     ) -> Layout:
-        """The layout of ``samples`` fresh samples, made in ``chunks``, behind ``carried`` ones."""
+        """The layout of ``samples`` fresh samples, made in ``chunks``, behind ``carried`` ones.
+
+        With ``spillover``, ``samples`` must fill a batch at least (the producer refuses less).
+        """
+        assert last_batch != "spillover" or samples >= batch, (samples, batch)
         opening = -samples % batch if last_batch == "pad" else carried
         full, rest = divmod(opening + samples, batch)
         masked = last_batch == "mask" and rest > 0
