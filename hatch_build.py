@@ -28,6 +28,6 @@ class Workflow(BuildHookInterface):
 def _files(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
-    # The marker of this machine's GPU is no part of the workflow (containers/train/Dockerfile).
+    # What settings.py tells the Dockerfiles of this machine is no part of the workflow.
     found = [p for p in sorted(path.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
-    return [p for p in found if p.name != "accelerator"]
+    return [p for p in found if p.name not in ("accelerator", "formats")]

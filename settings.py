@@ -46,7 +46,9 @@ from trainbench.machine.engine.context import same_bytes  # noqa: E402
 from trainbench.machine.engine.endpoint import Endpoint, Kind, choose  # noqa: E402
 from trainbench.machine.engine.probe import STEP_SOCKET, probe  # noqa: E402
 
+# Popper passes no build arguments: these git-ignored files tell a Dockerfile what more to install.
 ACCELERATOR = CHECKOUT / "containers" / "train" / "accelerator"
+FORMATS = CHECKOUT / "containers" / "download" / "formats"
 DATA_LABEL = "org.trainbench.data"  # the data folder that a container works on
 POPPER_LABEL = "org.trainbench.popper"  # the process whose step it is
 HOLDS_ENGINE = "train"  # the only step that gets the engine's socket: it drops the page cache
@@ -161,6 +163,12 @@ def own_ratings(env: Mapping[str, str]) -> Path | None:
 def in_container(env: Mapping[str, str]) -> str:
     """What the steps call the file of RATINGS; its name tells the format."""
     return f"/ratings/{Path(env['RATINGS']).name}"
+
+
+def is_parquet(env: Mapping[str, str]) -> bool:
+    """Whether the file of RATINGS is, or is said to be, Parquet."""
+    named = env.get("RATINGS_FORMAT") or Path(env["RATINGS"]).suffix.lstrip(".")
+    return named.lower() == "parquet"
 
 
 def caller(env: Mapping[str, str]) -> tuple[int, int]:
@@ -301,10 +309,12 @@ def lives(identity: str) -> bool | None:
 
 
 def prepare(env: Mapping[str, str], gpu: Mapping[str, Any]) -> None:
-    """Make the data folder, mark the train image's accelerator and print what was chosen."""
+    """Make the data folder, tell the Dockerfiles what is needed and print what was chosen."""
     make_data_dir(env)
     warn_of_foreign_checkout()
-    mark_accelerator("cuda" if gpu else "")
+    mark(ACCELERATOR, "cuda" if gpu else "")
+    if env.get("RATINGS"):
+        mark(FORMATS, "parquet" if is_parquet(env) else "")
     reason = "as asked" if env.get("PRESET") else "GPU found" if gpu else "no usable GPU"
     named = preset(env, gpu)
     chosen = f"preset {named} ({reason})" if named else "preset of the dataset"
@@ -327,21 +337,18 @@ def make_folder(folder: Path, env: Mapping[str, str], *, name: str) -> None:
         stop(f"{name}={folder}: {error.strerror}; choose another folder", code=6)
 
 
-def mark_accelerator(wanted: str) -> None:
-    """Tell containers/train/Dockerfile which TensorFlow wheels to install.
-
-    Popper passes no build arguments. An unchanged file keeps the built image.
-    """
-    found = ACCELERATOR.read_text().strip() if ACCELERATOR.exists() else ""
+def mark(file: Path, wanted: str) -> None:
+    """Have ``file`` say ``wanted`` to a Dockerfile; an unchanged file keeps the built image."""
+    found = file.read_text().strip() if file.exists() else ""
     if found == wanted:
         return
     try:
         if wanted:
-            ACCELERATOR.write_text(wanted + "\n")
+            file.write_text(wanted + "\n")
         else:
-            ACCELERATOR.unlink()
+            file.unlink()
     except OSError as error:
-        stop(f"{ACCELERATOR}: {error.strerror}; use a clone of your own", code=6)
+        stop(f"{file}: {error.strerror}; use a clone of your own", code=6)
 
 
 def require_gpu(env: Mapping[str, str], info: Mapping[str, Any], gpu: Mapping[str, Any]) -> None:

@@ -74,12 +74,20 @@ quietly() {
 }
 
 tests() {
-  local selection=()
-  if ! docker version >/dev/null 2>&1; then
+  local docker=yes
+  docker version >/dev/null 2>&1 || docker=no
+  if [[ $docker == no ]]; then
     say "no Docker engine answers: tests marked docker are left out"
-    selection=(-m "not docker")
   fi
-  .venv/bin/python -m pytest "${selection[@]}" "$@"
+  if [[ $# != 0 ]]; then
+    if [[ $docker == yes ]]; then pytest "$@"; else pytest -m "not docker" "$@"; fi
+    return
+  fi
+  # At most four at once: some of the processes that they start take 2 GB. An engine is shared.
+  pytest -m "not docker" -n auto --maxprocesses 4 --dist worksteal
+  if [[ $docker == yes ]]; then pytest -m docker; fi
 }
+
+pytest() { .venv/bin/python -m pytest "$@"; }
 
 main "$@"

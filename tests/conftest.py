@@ -7,11 +7,16 @@ import signal
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 from checkout import CHECKOUT
 
 from trainbench.benchmark import registered
 from trainbench.trials.paths import DataDir
+
+# A change is judged by the same cases each time; HYPOTHESIS_PROFILE=default searches for others.
+hypothesis.settings.register_profile("same cases", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same cases"))
 
 
 def pytest_configure() -> None:

@@ -26,7 +26,7 @@ NO_GPU: dict[str, Any] = {}
 def checkout(tmp_path: Path) -> Path:
     """A folder with settings.py as a clone has it, so that no test touches the real one."""
     folder = tmp_path / "clone"
-    for name in ("containers/train", "scripts"):
+    for name in ("containers/train", "containers/download", "scripts"):
         (folder / name).mkdir(parents=True)
     for name in ("settings.py", "wf.yml", "scripts/popper_twin.py"):
         shutil.copy(CHECKOUT / name, folder / name)
@@ -153,13 +153,34 @@ def test_require_gpu_can_be_switched_off(settings: ModuleType, value: str) -> No
 def test_the_marker_of_the_train_image_changes_only_with_the_machine(settings: ModuleType) -> None:
     marker: Path = settings.ACCELERATOR
     assert not marker.exists()
-    settings.mark_accelerator("cuda")
+    settings.mark(marker, "cuda")
     assert marker.read_text() == "cuda\n"
     os.utime(marker, (1, 1))
-    settings.mark_accelerator("cuda")
+    settings.mark(marker, "cuda")
     assert marker.stat().st_mtime == 1
-    settings.mark_accelerator("")
+    settings.mark(marker, "")
     assert not marker.exists()
+
+
+@pytest.mark.parametrize(
+    ("asked", "marked"),
+    [
+        ({"RATINGS": "mine.parquet"}, True),
+        ({"RATINGS": "mine.PARQUET"}, True),
+        ({"RATINGS": "mine.dat", "RATINGS_FORMAT": "parquet"}, True),
+        ({"RATINGS": "mine.parquet", "RATINGS_FORMAT": "csv"}, False),
+        ({"RATINGS": "mine.csv.gz"}, False),
+        ({}, False),
+    ],
+)
+def test_the_image_of_download_reads_parquet_only_for_who_has_it(
+    settings: ModuleType, tmp_path: Path, asked: dict[str, str], marked: bool
+) -> None:
+    settings.prepare({**asked, "DATA_DIR": str(tmp_path / "data")}, NO_GPU)
+    assert settings.FORMATS.exists() == marked
+    if marked:
+        settings.prepare({"DATA_DIR": str(tmp_path / "data")}, NO_GPU)
+        assert settings.FORMATS.exists(), "the image of a later run stays the same"
 
 
 def test_parameters_reach_the_steps_and_unset_ones_do_not(settings: ModuleType) -> None:

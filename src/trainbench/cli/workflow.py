@@ -36,7 +36,7 @@ FILES = (
 )
 """What a workflow has beside the code. An installed package carries it (pyproject.toml)."""
 _CARRIED = PACKAGE / "workflow"
-_NOT_CODE = shutil.ignore_patterns("__pycache__", "*.pyc", "accelerator", _CARRIED.name)
+_NOT_CODE = shutil.ignore_patterns("__pycache__", "*.pyc", "accelerator", "formats", _CARRIED.name)
 
 
 @click.command("init", epilog="Example: trainbench init my-benchmark")
