@@ -17,6 +17,18 @@ from trainbench.ncf.input.former import refuse_former
 
 
 @dataclass(frozen=True)
+class Lanes:
+    """How a step runs in lanes (``ncf.lanes.step``): written CHUNKxTHREADS.
+
+    chunk: samples that pass through the layers at a time; threads: of TensorFlow's operations, in
+    the whole process.
+    """
+
+    chunk: int
+    threads: int
+
+
+@dataclass(frozen=True)
 class NcfConfig:
     """Everything that decides what a run of NCF computes.
 
@@ -58,6 +70,8 @@ class NcfConfig:
     # A TPU's name; it compiles with XLA always, so it excludes xla, which is for CPUs and GPUs.
     tpu: str = ""
     deterministic: bool = False
+    # How a CPU runs the layers: none is all in XLA, and so is auto where nothing was measured.
+    lanes: Lanes | Literal["auto"] | None = "auto"
     steps_per_call: int = 64
     eval_users_per_batch: int = 256
     # Input producer
@@ -239,6 +253,8 @@ def few_candidates() -> str:
 def _check_devices(config: NcfConfig) -> None:
     if config.tpu and config.xla:
         raise ConfigError("--use_xla_for_gpu is incompatible with --tpu")
+    if isinstance(config.lanes, Lanes):
+        _check_lanes(config, config.lanes)
     if config.cpu_devices > 1 and config.devices != "all":
         raise ConfigError(
             f"cpu_devices={config.cpu_devices}: several devices train with devices=all only; "
@@ -246,6 +262,17 @@ def _check_devices(config: NcfConfig) -> None:
         )
     if config.batch_size % config.cpu_devices:
         raise ConfigError(indivisible(config.batch_size, config.cpu_devices))
+
+
+def _check_lanes(config: NcfConfig, lanes: Lanes) -> None:
+    shown = f"lanes={lanes.chunk}x{lanes.threads}"
+    if min(lanes.chunk, lanes.threads) <= 0:
+        raise ConfigError(f"{shown}: wanted two numbers above 0, CHUNKxTHREADS")
+    if config.tpu or config.devices in ("gpu", "all"):
+        raise ConfigError(
+            f"{shown}: lanes are for one CPU; leave it out, or use --set lanes=none, with "
+            f"{'--tpu' if config.tpu else f'devices={config.devices}'}"
+        )
 
 
 def indivisible(batch_size: int, replicas: int) -> str:
@@ -319,7 +346,8 @@ def from_json(text: str | bytes) -> NcfConfig:
 
 def _today(values: dict[str, Any]) -> dict[str, Any]:
     """``values`` of a config.json under today's names; before 0.4 there was one stream format."""
-    values = {"stream_format": 1} | values
+    # What runs before lanes had is what they have without.
+    values = {"stream_format": 1, "lanes": None} | values
     if "use_subprocess" not in values:
         return values
     started = "subprocess" if values["use_subprocess"] else "inline"

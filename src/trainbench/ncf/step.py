@@ -28,6 +28,7 @@ FORMS = {
     "all swept": Form(by_rows=False),
     "none projected": Form(project=False),
 }
+IN_LANES = "none projected"
 
 # Measured (docs/performance.md): a row in a batch costs as much as four rows of a sweep.
 SWEEP_ROWS_PER_SAMPLE = 4
@@ -43,6 +44,7 @@ class Step:
     def __init__(self, config: NcfConfig, geometry: Geometry, weights: Weights, *, form: str):
         self.adam, self.masked = Adam.of(config), config.last_batch == "mask"
         self.dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
+        self.geometry = geometry
         self.tables = [
             tables_for(config, geometry, side, weights, form=form) for side in ("user", "item")
         ]

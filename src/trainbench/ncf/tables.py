@@ -42,6 +42,10 @@ class Tables(Protocol):
     """One side's tables; ``read`` and ``write`` are called inside a compiled step."""
 
     side: str
+    parts: int
+    """How many pieces ``write_part`` writes them in, which may be written at one time."""
+    whole: bool
+    """Whether ``read`` gives the tables themselves."""
 
     def read(self, ids: Any, step: Any) -> Read:
         """What step ``step`` starts from for the samples with rows ``ids`` [batch]."""
@@ -51,6 +55,13 @@ class Tables(Protocol):
 
     def write(self, read: Read, step: Any, gradients: list[Any]) -> None:
         """Apply step ``step`` to what ``read`` gave, with the gradients of its values."""
+
+    def write_part(self, part: int, read: Read, step: Any, gradients: tuple[Any, Any]) -> None:
+        """Apply step ``step`` to one part; ``read`` gave the places.
+
+        Args:
+            gradients: of the batch's MF rows and MLP rows, float32 [batch, width], one a sample.
+        """
 
     def values(self, step: Any) -> dict[str, Any]:
         """Both tables by name, as they are after step ``step``."""
@@ -65,6 +76,8 @@ class SweptTables:
     With ``project`` the first layer's product is taken once per row of the table and gathered,
     instead of once per sample: less work where a batch has more samples than the table has rows.
     """
+
+    parts, whole = 2, True
 
     def __init__(
         self, geometry: Geometry, side: str, adam: Adam, weights: Weights, *, project: bool
@@ -90,11 +103,24 @@ class SweptTables:
 
     def write(self, read: Read, step: Any, gradients: list[Any]) -> None:
         """One step of dense Adam."""
-        scales = self.adam.scales(step)
         for stored, state, gradient in zip(self._states, read.states, gradients, strict=True):
-            after = self.adam.update(scales, *state, tf.convert_to_tensor(gradient))
-            for variable, part in zip(stored, after, strict=True):
-                variable.assign(part)
+            self._write(stored, state, step, gradient)
+
+    def write_part(self, part: int, read: Read, step: Any, gradients: tuple[Any, Any]) -> None:
+        """One step of dense Adam on the MF table (``part`` 0) or the MLP table (1).
+
+        Nothing of the other is read or written.
+        """
+        stored, gradient = self._states[part], gradients[part]
+        state = tuple(v.read_value() for v in stored)
+        summed = tf.math.unsorted_segment_sum(gradient, read.places, state[0].shape[0])
+        self._write(stored, state, step, summed)
+
+    def _write(self, stored: State, state: State, step: Any, gradient: Any) -> None:
+        scales = self.adam.scales(step)
+        after = self.adam.update(scales, *state, tf.convert_to_tensor(gradient))
+        for variable, part in zip(stored, after, strict=True):
+            variable.assign(part)
 
     def values(self, step: Any) -> dict[str, Any]:
         """The tables by name."""
@@ -118,6 +144,8 @@ class RowTables:
     large table comes from memory. One row more than the table has, the spare one, is read and
     written in place of a row that another sample of the batch stands for.
     """
+
+    parts, whole = 1, False
 
     def __init__(
         self,
@@ -168,6 +196,14 @@ class RowTables:
             variable.scatter_update(tf.IndexedSlices(part, read.rows))
         now = tf.fill(read.rows.shape, tf.cast(step, tf.int32))
         self.last.scatter_update(tf.IndexedSlices(now, read.rows))
+
+    def write_part(self, part: int, read: Read, step: Any, gradients: tuple[Any, Any]) -> None:
+        """One step of Adam on the batch's rows; they are one part."""
+        del part
+        joined = tf.concat(gradients, axis=1)
+        self.write(
+            read, step, [tf.math.unsorted_segment_sum(joined, read.places, read.places.shape[0])]
+        )
 
     def values(self, step: Any) -> dict[str, Any]:
         """The tables by name, after every row was caught up."""

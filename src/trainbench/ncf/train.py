@@ -14,10 +14,11 @@ import numpy as np
 import tensorflow as tf
 
 from trainbench.errors import MachineError, TrainbenchError
-from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.config import Lanes, NcfConfig
 from trainbench.ncf.devices import connect_tpu, local_replicas, no_gpu
 from trainbench.ncf.input.producer import Producer
 from trainbench.ncf.input.stream.pieces import EpochRecord
+from trainbench.ncf.lanes.step import LaneStep, use_threads
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
 from trainbench.ncf.step import FORMS, Step
@@ -199,13 +200,18 @@ def build(
     assert form in FORMS, form
     if replicas is None:
         replicas = connect_tpu(config.tpu) if config.tpu else local_replicas(config)
+    if isinstance(config.lanes, Lanes):
+        use_threads(config.lanes)
     device = replicas.label if replicas else choose_device(config.devices)
+    in_lanes = not replicas and "CPU" in device and form == "fast"
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     geometry = Geometry.of(config, num_users, num_items)
     weights = initial_weights(geometry, seed=seed)
 
     def step() -> Step:
+        if in_lanes and isinstance(config.lanes, Lanes):
+            return LaneStep(config, geometry, weights, lanes=config.lanes)
         return Step(config, geometry, weights, form=form)
 
     if replicas:

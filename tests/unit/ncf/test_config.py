@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import fields, replace
 
 import pytest
@@ -75,6 +76,8 @@ def test_a_setting_changes_one_field_in_its_own_type() -> None:
         ("generator=thread", "unknown generator 'thread'"),
         ("generator_workers=0", "wanted auto or a number above 0"),
         ("generator_workers=many", "type int or auto"),
+        ("lanes=1024", "wanted a value of type CHUNKxTHREADS or auto or none"),
+        ("lanes=0x1", "lanes=0x1: wanted two numbers above 0"),
         ("epochs_between_evals=0", "above 0"),
         ("use_subprocess=false", "generator=external.*or generator=inline"),
         ("use-tf-logging=true", "nothing is needed: a generator prints to stderr"),
@@ -156,6 +159,27 @@ def test_no_target_can_be_asked_for() -> None:
     found = config.with_settings(NCF.preset("quick"), ["target_hit_rate=none"])
     assert found.target_hit_rate is None
     assert config.from_json(configuration.to_json(found)) == found
+
+
+def test_lanes_are_a_size_auto_or_none() -> None:
+    assert NCF.preset("reference").lanes == "auto"
+    words = {"1024x1": config.Lanes(1_024, 1), "auto": "auto", "none": None}
+    for word, value in words.items():
+        found = config.with_settings(NCF.preset("quick"), [f"lanes={word}"])
+        assert found.lanes == value
+        assert config.from_json(configuration.to_json(found)) == found
+
+
+@pytest.mark.parametrize("devices", ["gpu", "all"])
+def test_lanes_are_refused_where_no_cpu_trains_alone(devices: str) -> None:
+    with pytest.raises(ConfigError, match=f"lanes are for one CPU.*with devices={devices}"):
+        config.with_settings(NCF.preset("quick"), ["lanes=1024x1", f"devices={devices}"])
+
+
+def test_a_config_json_from_before_lanes_has_none() -> None:
+    old = json.loads(configuration.to_json(config.quick()))
+    del old["lanes"]
+    assert config.from_json(json.dumps(old)).lanes is None
 
 
 def test_workers_are_a_number_or_auto() -> None:
