@@ -61,7 +61,7 @@ class Split:
 
     def chunks(self, most_cells: int) -> list[tuple[int, int]]:
         """The parts that negatives are drawn for: first users and ends, some 20,000 pairs each."""
-        most_users = max(1, most_cells // len(self.item_ids))
+        most_users = max(32, most_cells // len(self.item_ids))
         bounds = [0]
         while (first := bounds[-1]) < len(self.test_items):
             most_pairs = self.row_starts[first] + 20_000

@@ -10,6 +10,7 @@ import errno
 import functools
 import hashlib
 import json
+import mmap
 import os
 import shutil
 import types
@@ -152,6 +153,16 @@ def read_block(path: Path, file: IO[bytes]) -> bytes:
     """The next 4 MiB of ``file``; an error of the disk names ``path``."""
     with named(path):
         return file.read(BLOCK_BYTES)
+
+
+def forget_pages(array: Any) -> None:
+    """Let go of the memory that holds what was read of a mapped file; of another array nothing.
+
+    The system would let go of it when memory is short. Until then it counts as this process's.
+    """
+    mapped = getattr(array, "_mmap", None)
+    if mapped is not None and hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import (
     UNFINISHED,
     damage_told,
+    forget_pages,
     named,
     read_record,
     sha256_of,
@@ -75,6 +76,11 @@ class RatingsCache:
     user_ids: npt.NDArray[np.int64]
     item_ids: npt.NDArray[np.int64]
     record: dict[str, Any]
+
+    def forget_pages(self) -> None:
+        """Let go of the memory that holds what was read of the pairs; they are read again."""
+        for array in (self.users, self.items):
+            forget_pages(array)
 
     @property
     def num_train(self) -> int:

@@ -21,6 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainbench.errors import ConfigError, MachineError, TrainbenchError
+from trainbench.files import forget_pages
 from trainbench.movielens.cache import find_cache, open_cache
 from trainbench.ncf.config import TOP, NcfConfig
 from trainbench.ncf.input.producer import start_producer
@@ -35,6 +36,8 @@ RANKED_USERS_AT_ONCE = 256
 ITEMS_PER_CANDIDATE = 64
 LARGEST_PRODUCT = 2**26  # 256 MiB of float32
 SAMPLED_USERS = 2_048
+# Of ml-20m's size there are 138 million.
+HELD_CANDIDATES = 2**29
 
 NOT_FINITE = -1
 IGNORED, HIGHER_ONLY, HIGHER_OR_EQUAL = 0, 1, 2
@@ -79,6 +82,10 @@ class Rivals:
     code: np.ndarray
     count: np.ndarray
 
+    def of(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Items and code of some ``users``, by number."""
+        return self.items[users], self.code[users]
+
     @property
     def guessed_hit_rate(self) -> float:
         """HR@10 to be expected of an order that has nothing to do with the items."""
@@ -90,14 +97,34 @@ class Rivals:
         return int((self.count < TOP).sum())
 
 
-def rivals(candidates: np.ndarray) -> Rivals:
+@dataclass(frozen=True)
+class MappedRivals(Rivals):
+    """Rivals that are made anew for each batch of users, from candidates that stay on disk."""
+
+    candidates: np.ndarray
+    width: int
+
+    def of(self, users: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Items and code of some ``users``, by number."""
+        found = _block_rivals(np.asarray(self.candidates[users]))
+        forget_pages(self.candidates)
+        room = ((0, 0), (0, self.width - found.items.shape[1]))
+        return np.pad(found.items, room), np.pad(found.code, room, constant_values=IGNORED)
+
+
+def rivals(candidates: np.ndarray, *, held: int = HELD_CANDIDATES) -> Rivals:
     """The distinct items of each row other than its last, the held-out one.
 
     Args:
         candidates: int32 [users, negatives + 1].
+        held: most candidates whose rivals are kept in memory (5 bytes each).
     """
     starts = range(0, len(candidates), RANKED_USERS_AT_ONCE)
-    blocks = [candidates[start : start + RANKED_USERS_AT_ONCE] for start in starts]
+    blocks = (candidates[start : start + RANKED_USERS_AT_ONCE] for start in starts)
+    if candidates.size > held:
+        count = np.concatenate([_counted(block, candidates) for block in blocks])
+        none = np.empty((0, 0))
+        return MappedRivals(none, none, count, candidates, max(1, int(count.max())))
     with ThreadPoolExecutor() as pool:  # NumPy sorts without the interpreter lock
         parts = list(pool.map(_block_rivals, blocks))
     width = max(part.items.shape[1] for part in parts)
@@ -109,6 +136,23 @@ def rivals(candidates: np.ndarray) -> Rivals:
         joined.items[rows, : part.items.shape[1]] = part.items
         joined.code[rows, : part.items.shape[1]] = part.code
     return joined
+
+
+def _last_column(candidates: np.ndarray) -> np.ndarray:
+    found = np.empty(len(candidates), candidates.dtype)
+    for start in range(0, len(candidates), RANKED_USERS_AT_ONCE):
+        rows = slice(start, start + RANKED_USERS_AT_ONCE)
+        found[rows] = candidates[rows, -1]
+        forget_pages(candidates)
+    return found
+
+
+def _counted(block: np.ndarray, candidates: np.ndarray) -> np.ndarray:
+    in_order = np.sort(block, axis=1)
+    # The held-out item is one of the distinct ones.
+    count: np.ndarray = (in_order[:, 1:] != in_order[:, :-1]).sum(axis=1, dtype=np.int32)
+    forget_pages(candidates)
+    return count
 
 
 def _block_rivals(block: np.ndarray) -> Rivals:
@@ -184,7 +228,7 @@ class Evaluator:
         self.trainer = trainer
         self.shape = candidates.items.shape
         self.rivals = rivals(candidates.items)
-        self.held_out = np.ascontiguousarray(candidates.items[:, -1])
+        self.held_out = _last_column(candidates.items)
         config = trainer.config
         self.batch = min(config.eval_users_per_batch, len(self.held_out))
         self.dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
@@ -266,8 +310,9 @@ class Evaluator:
     def inputs(self, users: np.ndarray) -> tuple[Any, Any, Any]:
         """Numbers, candidates and codes of a batch of ``users``; the last one repeated."""
         rows = np.pad(users, (0, self.batch - len(users)), mode="edge")
-        items = np.concatenate([self.rivals.items[rows], self.held_out[rows, None]], axis=1)
-        return tf.constant(rows), tf.constant(items), tf.constant(self.rivals.code[rows])
+        rivals, code = self.rivals.of(rows)
+        items = np.concatenate([rivals, self.held_out[rows, None]], axis=1)
+        return tf.constant(rows), tf.constant(items), tf.constant(code)
 
     def _projected(self, tensors: dict[str, Any]) -> dict[str, Any]:
         """What each item adds to the first layer: once per item instead of once per pair."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -154,6 +155,23 @@ def test_chosen_users_get_the_ranks_that_they_have_among_all(trainer: Trainer) -
     assert (evaluator._all_ranks(chosen, None) == everyone[chosen]).all()
     found = evaluator.evaluate(chosen=chosen)
     assert (found.users, found.hits) == (7, int((everyone[chosen] < 10).sum()))
+
+
+def test_rivals_that_are_made_for_each_batch_are_those_that_are_held(
+    trainer: Trainer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    rows = np.concatenate([CANDIDATES.items] * 20)
+    np.save(tmp_path / "items.npy", rows)
+    mapped = np.load(tmp_path / "items.npy", mmap_mode="r")
+    held, made = rivals(rows), rivals(mapped, held=rows.size - 1)
+    assert not made.items.size, "nothing is held"
+    for users in (np.arange(len(rows)), np.array([5, 3, 3, len(rows) - 1]), np.array([0])):
+        for wanted, found in zip(held.of(users), made.of(users), strict=True):
+            np.testing.assert_array_equal(wanted, found)
+    assert (held.guessed_hit_rate, held.sure_hits) == (made.guessed_hit_rate, made.sure_hits)
+    before = Evaluator(trainer, CANDIDATES).evaluate()
+    monkeypatch.setattr(evaluate.rivals, "__kwdefaults__", {"held": 1})
+    assert Evaluator(trainer, CANDIDATES).evaluate().ranks.tolist() == before.ranks.tolist()
 
 
 def test_a_sample_is_of_all_users_where_they_are_few_and_spread_where_they_are_many(

@@ -27,9 +27,9 @@ from trainbench.ncf.input.stream.pieces import (
     EpochRecord,
     write_header,
 )
-from trainbench.ncf.input.stream.sampling import Sampler, chunk_bounds
+from trainbench.ncf.input.stream.sampling import CHUNK_USERS, Sampler, chunk_bounds
 from trainbench.ncf.input.stream.shuffle import ordered
-from trainbench.ncf.input.stream.sliced import PASS_SAMPLES, SlicedMaker
+from trainbench.ncf.input.stream.sliced import FORGET_EVERY, PASS_SAMPLES, SlicedMaker
 
 
 class EpochMaker:
@@ -73,6 +73,8 @@ class EpochMaker:
             self._on_progress()
             if not hasattr(own, "sampler"):
                 own.sampler = Sampler(self._cache, self._options.seed, bounds)
+            if chunk % FORGET_EVERY == 0:
+                self._cache.forget_pages()
             found: npt.NDArray[np.int32] = own.sampler.eval_candidates(chunk, negatives)
             return found
 
@@ -102,7 +104,8 @@ class EpochMaker:
         self._pool.shutdown(cancel_futures=True)
 
     def _eval_bounds(self) -> npt.NDArray[np.int64]:
-        return chunk_bounds(self._cache.row_starts, self._cache.num_items)
+        anyway = 1 if self._options.stream_format == 1 else CHUNK_USERS
+        return chunk_bounds(self._cache.row_starts, self._cache.num_items, users_anyway=anyway)
 
 
 def cycles(options: GenerationOptions, pieces: int) -> Iterator[list[tuple[int, int]]]:

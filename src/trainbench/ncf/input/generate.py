@@ -21,7 +21,7 @@ from typing import NoReturn
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
 from trainbench.compliance.two_clocks import beside
-from trainbench.errors import TrainbenchError
+from trainbench.errors import MachineError, TrainbenchError
 from trainbench.files import whole_folder, write_atomically, writing
 from trainbench.machine.allocator import keep_freed_memory
 from trainbench.movielens.cache import RatingsCache, open_cache
@@ -57,6 +57,7 @@ def published(
     cache = open_cache(Path(options.cache_folder), verify=False)
     maker = EpochMaker(cache, options, on_progress=on_progress)
     try:
+        _require_disk(work_dir, cache, options, maker.pieces)
         yield _publish(work_dir.eval, eval_bytes(cache, options), _eval_writer(maker, options))
         _log_eval(work_dir, cache, options)
         log_line(disk_line(cache, options, maker.pieces))
@@ -78,6 +79,24 @@ def disk_bytes(cache: RatingsCache, options: GenerationOptions, pieces: int = 1)
     """Most bytes that a run's work folder takes: candidates, the cycle in use and those ahead."""
     parts = len(next(cycles(options, pieces))) * (options.cycles_ahead + 1)
     return eval_bytes(cache, options) + parts * piece_bytes(cache.num_train, options, pieces)
+
+
+def _require_disk(
+    work_dir: WorkDir, cache: RatingsCache, options: GenerationOptions, pieces: int
+) -> None:
+    """Refuse a disk that turns out too small only after the candidates were made.
+
+    Raises:
+        MachineError: with the bytes of each part.
+    """
+    needed, free = disk_bytes(cache, options, pieces), shutil.disk_usage(work_dir.root).free
+    if needed > free:
+        candidates = eval_bytes(cache, options)
+        raise MachineError(
+            f"{work_dir.root}: disk full: {needed:,} bytes needed ({candidates:,} for the "
+            f"candidates, {needed - candidates:,} for the epochs), {free:,} bytes free; free some "
+            "space, or choose another disk with --data-dir, then run again"
+        )
 
 
 def disk_line(cache: RatingsCache, options: GenerationOptions, pieces: int = 1) -> str:

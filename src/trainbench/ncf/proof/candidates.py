@@ -13,19 +13,21 @@ from trainbench.movielens.cache import RatingsCache
 # Users are drawn for in chunks of at most so many cells of the table of users and items, and so
 # many training pairs; each chunk has a generator of its own, named by purpose, epoch and chunk.
 CELLS, PAIRS = 1 << 22, 20_000
+# So many users may be in a chunk whatever their cells are; with stream_format=1 one.
+USERS = 32
 PURPOSE, EPOCH = 1, 0
 ROUNDS = 16
 
 
 def drawn(
-    cache: RatingsCache, seed: int, negatives: int
+    cache: RatingsCache, seed: int, negatives: int, *, stream_format: int = 2
 ) -> Iterator[tuple[int, npt.NDArray[np.int32]]]:
     """The candidates of some users after others: the first user's number, int32 [users, width].
 
     A row holds ``negatives`` items that the user has not rated in training, uniformly and with
     replacement, and the held-out item as the last.
     """
-    for chunk, (first, end) in enumerate(_chunks(cache)):
+    for chunk, (first, end) in enumerate(_chunks(cache, 1 if stream_format == 1 else USERS)):
         key = np.random.SeedSequence(seed, spawn_key=(PURPOSE, EPOCH, chunk))
         generator = np.random.Generator(np.random.PCG64DXSM(key))
         pairs = slice(cache.row_starts[first], cache.row_starts[end])
@@ -36,7 +38,7 @@ def drawn(
         yield first, np.column_stack([items, cache.test_items[first:end]])
 
 
-def _chunks(cache: RatingsCache) -> Iterator[tuple[int, int]]:
+def _chunks(cache: RatingsCache, anyway: int) -> Iterator[tuple[int, int]]:
     """First and last user (exclusive) of each chunk; one user at least."""
     starts, first = cache.row_starts, 0
     while first < cache.num_users:
@@ -44,7 +46,7 @@ def _chunks(cache: RatingsCache) -> Iterator[tuple[int, int]]:
         while (
             end < cache.num_users
             and starts[end + 1] - starts[first] <= PAIRS
-            and end + 1 - first <= CELLS // cache.num_items
+            and end + 1 - first <= max(anyway, CELLS // cache.num_items)
         ):
             end += 1
         yield first, end

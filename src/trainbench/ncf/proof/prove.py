@@ -125,7 +125,9 @@ def _places(evidence: Evidence, digest: Any) -> Iterator[Place]:
     rounding = Rounding.of(config.precision, evidence.device)
     network = Network(evidence.weights, rounding)
     with Progress(cache.num_users, unit="users", label="prove") as progress:
-        for first, rows in drawn(cache, evidence.seed, config.eval_negatives):
+        for first, rows in drawn(
+            cache, evidence.seed, config.eval_negatives, stream_format=config.stream_format
+        ):
             digest.update(np.ascontiguousarray(rows, "<i4").data)
             for start in range(0, len(rows), USERS_AT_ONCE):
                 items = rows[start : start + USERS_AT_ONCE]

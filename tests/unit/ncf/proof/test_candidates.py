@@ -7,7 +7,7 @@ import pytest
 from small_cache import cache_of, random_cache
 
 from trainbench.movielens.cache import RatingsCache
-from trainbench.ncf.input.stream.sampling import Sampler, chunk_bounds
+from trainbench.ncf.input.stream.sampling import CHUNK_USERS, Sampler, chunk_bounds
 from trainbench.ncf.proof import candidates
 
 CASES = {
@@ -15,6 +15,16 @@ CASES = {
     "users who rated nearly all": random_cache(60, 9, seed=2),
     "one user": cache_of([[0, 1]], [2], 4),
 }
+
+
+def test_many_items_leave_the_producers_chunks_some_users() -> None:
+    cache = random_cache(70, 200_000, seed=2, most=4)
+    for stream_format, users in ((1, 20), (2, 32)):
+        found = list(candidates.drawn(cache, 3, 5, stream_format=stream_format))
+        assert found[1][0] == users
+        anyway = 1 if stream_format == 1 else CHUNK_USERS
+        bounds = chunk_bounds(cache.row_starts, cache.num_items, users_anyway=anyway)
+        assert [first for first, _ in found] == bounds[:-1].tolist()
 
 
 def of_the_producer(cache: RatingsCache, seed: int, negatives: int) -> np.ndarray:

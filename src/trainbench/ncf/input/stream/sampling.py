@@ -23,6 +23,8 @@ from trainbench.movielens.cache import RatingsCache
 # the third. Both numbers decide the random streams: changing them changes every epoch's bytes.
 CHUNK_CELLS = 1 << 22
 CHUNK_PAIRS = 20_000
+# Users that a chunk of candidates may have in any case; 32 or fewer fit up to 131,072 items.
+CHUNK_USERS = 32
 # After so many rounds the leftovers belong to users who rated nearly everything; from there on
 # their unrated items are listed and drawn from directly, which is the same distribution.
 _ROUNDS = 16
@@ -56,14 +58,15 @@ def chunk_bounds(
     *,
     cells: int = CHUNK_CELLS,
     pairs: int = CHUNK_PAIRS,
+    users_anyway: int = 1,
 ) -> npt.NDArray[np.int64]:
     """First users of all chunks and, at the end, the number of users: int64[chunks + 1].
 
-    A chunk holds at least one user, otherwise at most ``cells`` user-item cells and ``pairs``
-    ratings.
+    A chunk holds at least one user, otherwise at most ``pairs`` ratings and ``cells`` user-item
+    cells, or ``users_anyway`` users if these have more cells.
     """
     users = len(row_starts) - 1
-    at_most = max(1, cells // num_items)
+    at_most = max(users_anyway, cells // num_items)
     bounds = [0]
     while bounds[-1] < users:
         first = bounds[-1]

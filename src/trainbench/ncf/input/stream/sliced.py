@@ -36,6 +36,8 @@ from trainbench.ncf.input.stream.slices import SLICES, Layout, dealt, slice_boun
 
 # Samples (8 bytes each) that a pass holds in memory, unless one span alone has more.
 PASS_SAMPLES = 1 << 27
+# Chunks after which what was read of the cache is let go: 80 MB.
+FORGET_EVERY = 500
 _NONE: Samples = np.empty(0, dtype=np.uint64)
 
 
@@ -206,6 +208,8 @@ class SlicedMaker:
         if not hasattr(self._own, "chunk"):
             self._own.chunk = ChunkSamples(self._cache, self._options, self._bounds)
         made: ChunkSamples = self._own.chunk
+        if chunk % FORGET_EVERY == 0:
+            self._cache.forget_pages()
         made.load(plan.number, chunk)
         counts = plan.table[chunk].astype(np.int64)
         starts, taken = counts.cumsum() - counts, counts[cells]

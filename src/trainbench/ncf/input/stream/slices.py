@@ -19,7 +19,7 @@ SLICES = 64
 # Samples (8 bytes each) of a cell: it is shuffled inside a core's second-level cache.
 CELL_SAMPLES = 1 << 17
 # Most entries of the table of chunks by cells (4 bytes each). Beyond, cells grow instead.
-TABLE_ENTRIES = 1 << 26
+TABLE_ENTRIES = 1 << 27
 # NumPy draws from a multivariate hypergeometric distribution of fewer than this many.
 _NUMPY_MOST = 1_000_000_000
 
