@@ -101,9 +101,23 @@ def test_the_clock_starts_before_anything_touches_the_data(finished: Path) -> No
     producer = [float(line.split()[2]) for line in trial.compliance_generator.open()]
     assert min(producer) > start
     timed = {phase["name"]: phase["timed"] for phase in _lines(trial.phases)}
-    on_the_clock = ("build_model", "compile", "wait_eval_candidates", "train_epoch", "eval")
+    on_the_clock = ("build_model", "wait_compile", "wait_eval_candidates", "train_epoch", "eval")
     assert all(timed[name] for name in on_the_clock)
     assert not any(timed[name] for name in ("start_producer", "drop_caches", "save_model"))
+
+
+def test_the_step_compiles_on_the_clock_and_its_phases_still_follow_each_other(
+    finished: Path,
+) -> None:
+    phases = [p for p in _lines(DataDir(finished).run("latest").trial(0).phases) if p["timed"]]
+    ends = [phase["start_unix_s"] + phase["duration_s"] for phase in phases]
+    starts = [phase["start_unix_s"] for phase in phases]
+    assert all(end <= start + 1e-3 for end, start in zip(ends, starts[1:], strict=False))
+    # It begins with the end of building the model, and what ran beside other phases is said.
+    (waits,) = [phase for phase in phases if "beside_s" in phase]
+    built = ends[[phase["name"] for phase in phases].index("build_model")]
+    assert waits["name"] == "wait_compile"
+    assert built <= waits["start_unix_s"] - waits["beside_s"] + 1e-3
 
 
 def test_epochs_are_numbered_from_zero_and_each_is_evaluated(finished: Path) -> None:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,8 +37,10 @@ from trainbench.progress import heartbeat, log_line
 class Observer:
     """What a worker does beside training: it says how far it is. The chief's records the trial."""
 
-    def phase(self, name: str, *, epoch: int | None = None) -> AbstractContextManager[Any]:
-        """The context of a phase of the trial."""
+    def phase(
+        self, name: str, *, epoch: int | None = None, beside_s: float | None = None
+    ) -> AbstractContextManager[Any]:
+        """The context of a phase, whose work ran ``beside_s`` beside the phases before it."""
         return contextlib.nullcontext()
 
     def caches_dropped(self, drop: CacheDrop) -> None:
@@ -50,7 +54,7 @@ class Observer:
         """The model is about to be built."""
 
     def built(self, trainer: Trainer) -> None:
-        """The step is compiled."""
+        """The model is built; its step is compiled, or will be before the first one."""
 
     def candidates_arrived(self, candidates: EvalCandidates, rivals: Rivals) -> None:
         """What every user's held-out item is ranked among is there."""
@@ -105,8 +109,7 @@ class Course:
         """
         target = self.config.target_hit_rate
         self._start()
-        trainer = self._build()
-        evaluator = self._build_evaluator(trainer)
+        trainer, evaluator = self._ready()
         self.observer.trains()
         for epoch in range(self.config.max_epochs):
             found = self._epoch(epoch, trainer, evaluator)
@@ -124,15 +127,29 @@ class Course:
             self.replicas.require_agreement(*same_run(self.config, self.seed, self.cache))
         self.producer.release()
 
-    def _build(self) -> Trainer:
-        size = (self.cache.num_users, self.cache.num_items)
-        with self.observer.phase("build_model"):
-            self.observer.builds()
+    def _ready(self) -> tuple[Trainer, Evaluator]:
+        """The trainer, its step compiled, and the evaluator, which has looked at the model."""
+        observer, size = self.observer, (self.cache.num_users, self.cache.num_items)
+        with observer.phase("build_model"):
+            observer.builds()
             trainer = build(self.config, *size, seed=self.seed, replicas=self.replicas)
-        with self.observer.phase("compile"), heartbeat("compiling the training step"):
-            trainer.warm_up()
-        self.observer.built(trainer)
-        return trainer
+        if trainer.replicas:
+            # Their collectives have to meet in one order, so nothing runs beside.
+            with observer.phase("compile"), heartbeat("compiling the training step"):
+                trainer.warm_up()
+            observer.built(trainer)
+            return trainer, self._build_evaluator(trainer)
+        with ThreadPoolExecutor(1) as beside:
+            started, compiled = time.perf_counter(), beside.submit(trainer.warm_up)
+            observer.built(trainer)
+            evaluator = self._build_evaluator(trainer)
+            beside_s = time.perf_counter() - started
+            with (
+                observer.phase("wait_compile", beside_s=beside_s),
+                heartbeat("compiling the training step"),
+            ):
+                compiled.result()
+        return trainer, evaluator
 
     def _build_evaluator(self, trainer: Trainer) -> Evaluator:
         phase = self.observer.phase

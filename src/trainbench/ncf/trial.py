@@ -203,9 +203,11 @@ class _Recorder(Recorder, Observer):
         write_status(failed_status(self.status, error), self.trial.status)
         end_process(error)
 
-    def phase(self, name: str, *, epoch: int | None = None) -> AbstractContextManager[Any]:
+    def phase(
+        self, name: str, *, epoch: int | None = None, beside_s: float | None = None
+    ) -> AbstractContextManager[Any]:
         self._live.tell(phase=name, epoch=None if epoch is None else epoch + 1)
-        return self.clock.phase(name, epoch=epoch)
+        return self.clock.phase(name, epoch=epoch, beside_s=beside_s)
 
     def progressed(self, done: int, total: int, rate_per_s: float) -> None:
         after = max(0, self.config.max_epochs - self.status.epochs - 1)

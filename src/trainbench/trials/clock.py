@@ -84,8 +84,14 @@ class TrialClock:
         return (self._stopped or time.perf_counter()) - self._started
 
     @contextlib.contextmanager
-    def phase(self, name: str, *, epoch: int | None = None) -> Iterator[None]:
-        """Record the body as the phase ``name``, on the clock if it runs when the body begins."""
+    def phase(
+        self, name: str, *, epoch: int | None = None, beside_s: float | None = None
+    ) -> Iterator[None]:
+        """Record the body as the phase ``name``, on the clock if it runs when the body begins.
+
+        Phases follow each other. Of one that waits for work which ran beside those before it,
+        ``beside_s`` says how long it did.
+        """
         timed, started = self.running, time.perf_counter()
         try:
             yield
@@ -97,4 +103,6 @@ class TrialClock:
                 "duration_s": round(time.perf_counter() - started, 6),
                 "timed": timed,
             }
+            if beside_s is not None:
+                line["beside_s"] = round(beside_s, 6)
             append_line(self._phases, json.dumps(line))

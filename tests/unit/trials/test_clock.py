@@ -37,6 +37,14 @@ def test_a_phase_that_fails_is_recorded_too(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "phases.jsonl").read_text())["name"] == "compile"
 
 
+def test_a_phase_says_how_long_its_work_ran_beside_those_before_it(tmp_path: Path) -> None:
+    clock = TrialClock(tmp_path / "phases.jsonl")
+    with clock.phase("wait_compile", beside_s=1.5), clock.phase("eval"):
+        pass
+    lines = [json.loads(line) for line in (tmp_path / "phases.jsonl").read_text().splitlines()]
+    assert [line.get("beside_s") for line in lines] == [None, 1.5]
+
+
 def test_the_clock_starts_once(tmp_path: Path) -> None:
     clock = TrialClock(tmp_path / "phases.jsonl")
     clock.start()
