@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
+from typing import Any
 
 import click
 
 from trainbench.cli.options import DATA_DIR, Group, needs
 from trainbench.ncf import config as configs
+
+# As in bench/scale.py, which is imported only when it runs.
+SCALE_STEPS = ("download", "preprocess", "candidates", "epoch", "train")
 
 
 @click.command("doctor")
@@ -69,6 +74,71 @@ def bench_ncf(only: str, repeats: int, devices: str) -> None:
     from trainbench.bench import ncf
 
     ncf.run(repeats=repeats, only=only, devices=devices)
+
+
+class Sizes(click.ParamType[list[int]]):
+    """Numbers with K, M or G behind them, with commas between: ``1M,10M,1.2G``."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[int]:
+        """The whole numbers, or a usage error."""
+        if isinstance(value, list):
+            return value
+        factors = {"K": 10**3, "M": 10**6, "G": 10**9}
+        try:
+            parts = [part.strip().upper() for part in value.split(",")]
+            return [
+                round(Decimal(part.rstrip("KMG")) * factors.get(part[-1:], 1)) for part in parts
+            ]
+        except (InvalidOperation, ValueError, OverflowError):
+            self.fail(f"{value!r}: wanted numbers such as 500K,1M,1.2G", param, ctx)
+
+
+@bench.command("scale", epilog="Example: trainbench bench scale --pairs 1M,10M --json")
+@click.option(
+    "--pairs",
+    type=Sizes(),
+    default="1M,10M,60M",
+    show_default=True,
+    help="Training pairs of each size.",
+)
+@click.option("--full", is_flag=True, help="Measure ml-20mx16x32's 1.22 billion pairs too: hours.")
+@click.option(
+    "--step",
+    "steps",
+    multiple=True,
+    type=click.Choice(SCALE_STEPS),
+    help="Show this step alone; repeatable. Those before it run too.",
+)
+@click.option(
+    "--train-steps", default=16, type=click.IntRange(1), help="Training steps of the last row."
+)
+@click.option(
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Write the data below this folder. Default: the temporary one.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@needs("tensorflow")
+def bench_scale(
+    pairs: list[int],
+    full: bool,
+    steps: tuple[str, ...],
+    train_steps: int,
+    folder: Path | None,
+    as_json: bool,
+) -> None:
+    """Measure time, memory and disk of each step of the pipeline as the ratings grow."""
+    from trainbench.bench import scale
+
+    scale.run(
+        [*pairs, scale.FULL] if full else pairs,
+        steps=steps or scale.STEPS,
+        train_steps=train_steps,
+        folder=folder,
+        as_json=as_json,
+    )
 
 
 @bench.command(
