@@ -2,7 +2,7 @@
 
 Popper 2.5.0 imports this file and gives ``ENGINE`` to Docker for every step. Environment:
 
-    PRESET       mlperf, reference, ml-1m, quick; default: mlperf with a usable GPU, else quick
+    PRESET       mlperf, reference, ml-1m, quick, rehearsal; default: mlperf with a GPU, else quick
     RUNS, SEED   number of trials; seed of the set
     SETTINGS     changes to the preset: "max_epochs=2 learning_rate=1e-3"
     DATA_DIR     folder of all data and results (default ./data)

@@ -163,6 +163,7 @@ _TABLE = (
     _published("ml-latest-small", CSV, (610, 9_724, 100_836), changes=True),
     Dataset("ml-latest", CSV, f"{PUBLISHER}/ml-latest.zip", changes=True),
     Dataset("synthetic", CSV),
+    Dataset("rehearsal", CSV),  # Generated too, and harder to learn.
 )
 
 DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in _TABLE}

@@ -11,7 +11,7 @@ purpose, so that a seed gives the same bytes on every machine.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,9 +35,6 @@ VERSION = 1
 MIN_RATINGS = 20
 MIN_ITEMS = 2 * MIN_RATINGS
 
-# Measured effect on learnability: see tests/unit/movielens/test_synthetic.py.
-_TASTE_SHARE = 0.85
-_GENRE_ROOM = 1.6
 _USERS_PER_CHUNK = 4_096
 _ROUNDS = 12
 _BYTES_PER_ROW = 32
@@ -52,6 +49,30 @@ Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
+class Taste:
+    """What makes generated ratings hard to learn.
+
+    Attributes:
+        share: of ratings that follow the user's taste; the others are of any item.
+        room: items of the genres that a user likes, for each of the user's ratings.
+        genres: their number for each unit of the root of the number of items: the rank of what
+            there is to learn.
+    """
+
+    share: float
+    room: float
+    genres: float
+
+
+# By dataset. How well each is learned: tests/unit/movielens/test_synthetic.py and
+# docs/convergence.md.
+TASTES: Mapping[str, Taste] = {
+    "synthetic": Taste(share=0.85, room=1.6, genres=1),
+    "rehearsal": Taste(share=0.68, room=1.6, genres=2),
+}
+
+
+@dataclass(frozen=True)
 class _World:
     """What the users of one dataset share. A slot is an item in the order of its genre.
 
@@ -61,6 +82,7 @@ class _World:
 
     seed: int
     items: int
+    taste: Taste
     weights_before: npt.NDArray[np.float64]
     genre_starts: Ints
 
@@ -99,13 +121,18 @@ def validated(size: SyntheticSize) -> SyntheticSize:
     return size
 
 
-def draw(size: SyntheticSize, on_users: Callable[[int], object] = lambda users: None) -> Generated:
+def draw(
+    size: SyntheticSize,
+    on_users: Callable[[int], object] = lambda users: None,
+    *,
+    taste: Taste = TASTES["synthetic"],
+) -> Generated:
     """Who rated what: exactly ``size``, no pair twice, every item rated; deterministic.
 
     ``on_users`` hears of every batch of users done.
     """
     per_user = _activity(size)
-    world = _world(size)
+    world = _world(size, taste)
     slots = np.empty(size.ratings, dtype=np.int32)
     starts = np.concatenate(([0], np.cumsum(per_user))).astype(np.int64)
     for first in range(0, size.users, _USERS_PER_CHUNK):
@@ -138,15 +165,15 @@ def _activity(size: SyntheticSize) -> Ints:
     return per_user
 
 
-def _world(size: SyntheticSize) -> _World:
-    """Genres of about the square root of the items in size, Zipf within and between them."""
-    genres = max(2, int(np.sqrt(size.items)))
+def _world(size: SyntheticSize, taste: Taste) -> _World:
+    """Genres of equal size, as many as the taste has them; Zipf within and between them."""
+    genres = max(2, int(taste.genres * np.sqrt(size.items)))
     genre_starts = np.arange(genres + 1) * size.items // genres
     genre_of = np.repeat(np.arange(genres), np.diff(genre_starts))
     rank = np.arange(size.items) - genre_starts[genre_of]
     weights = 1 / ((genre_of + genres / 8) * (rank + size.items / genres / 8))
     before = np.concatenate(([0.0], np.cumsum(weights)))
-    return _World(size.seed, size.items, before, genre_starts)
+    return _World(size.seed, size.items, taste, before, genre_starts)
 
 
 def _chosen(world: _World, per_user: Ints, first_user: int) -> Ints:
@@ -174,7 +201,7 @@ def _likes(rng: np.random.Generator, world: _World, per_user: Ints) -> Ints:
 
     A row repeats its own genres to its end, so that a uniform column is a uniform liked genre.
     """
-    room = per_user * _GENRE_ROOM * world.genres / world.items
+    room = per_user * world.taste.room * world.genres / world.items
     number = np.clip(np.ceil(room).astype(np.int64), 2, world.genres)
     most = int(number.max())
     at = rng.random((len(per_user), most)) * world.weights_before[-1]
@@ -189,7 +216,7 @@ def _drawn(rng: np.random.Generator, world: _World, likes: Ints, users: Ints) ->
     genre = likes[users, rng.integers(0, likes.shape[1], len(users))]
     low = world.weights_before[world.genre_starts[genre]]
     high = world.weights_before[world.genre_starts[genre + 1]]
-    anything = rng.random(len(users)) >= _TASTE_SHARE
+    anything = rng.random(len(users)) >= world.taste.share
     low[anything], high[anything] = 0.0, world.weights_before[-1]
     at = low + rng.random(len(users)) * (high - low)
     slots = np.searchsorted(world.weights_before, at, side="right") - 1
@@ -228,21 +255,23 @@ def _cover(slots: npt.NDArray[np.int32], size: SyntheticSize) -> None:
     slots[taken] = unrated
 
 
-def generate(size: SyntheticSize, data: DataDir) -> Manifest:
-    """Write DATA/raw/synthetic/{ratings.csv, manifest.json}, or leave them if they are whole.
+def generate(size: SyntheticSize, data: DataDir, name: str = "synthetic") -> Manifest:
+    """Write DATA/raw/NAME/{ratings.csv, manifest.json}, or leave them if they are whole.
+
+    ``name``: the dataset, one of ``TASTES``.
 
     Raises:
         ConfigError: a size that cannot be. MachineError: the disk is full; nothing is left behind.
     """
     size = validated(size)
-    dataset = DATASETS["synthetic"]
+    dataset = DATASETS[name]
     path = data.raw(dataset.name) / dataset.layout.ratings_file
     present = read_manifest(data.manifest(dataset.name))
     if present and _is_whole(present, size, path):
         log_line(f"download: {path} is there and unchanged ({size.ratings:,} generated ratings)")
         return present
     path.parent.mkdir(parents=True, exist_ok=True)
-    sha256 = _write_csv(path, size)
+    sha256 = _write_csv(path, size, TASTES[name])
     manifest = Manifest(
         dataset=dataset.name,
         source="generator",
@@ -268,7 +297,7 @@ def _is_whole(manifest: Manifest, size: SyntheticSize, path: Path) -> bool:
     )
 
 
-def _write_csv(path: Path, size: SyntheticSize) -> str:
+def _write_csv(path: Path, size: SyntheticSize, taste: Taste) -> str:
     """Write the ratings by rename; the SHA-256 of the file."""
     digest = hashlib.sha256()
     with (
@@ -276,16 +305,16 @@ def _write_csv(path: Path, size: SyntheticSize) -> str:
         writing(path, size.ratings * _BYTES_PER_ROW),
         part.open("wb") as file,
     ):
-        for text in _csv(size):
+        for text in _csv(size, taste):
             digest.update(text)
             file.write(text)
     return digest.hexdigest()
 
 
-def _csv(size: SyntheticSize) -> Iterator[bytes]:
+def _csv(size: SyntheticSize, taste: Taste) -> Iterator[bytes]:
     """The file in chunks, ordered by user and movie id as ml-20m is."""
     with Progress(size.users, unit="users", label="draw tastes") as progress:
-        ratings = draw(size, progress.advance)
+        ratings = draw(size, progress.advance, taste=taste)
     rng = _rng(size.seed, "ids")
     user_ids = np.cumsum(rng.integers(1, 3, size.users))
     item_ids = np.cumsum(rng.integers(1, 9, size.items))

@@ -33,12 +33,13 @@ def download(config: NcfConfig, data: DataDir, source: Source = PUBLISHER) -> No
     if asked or dataset.own:
         _bring(dataset.name, asked, data, source)
         return
-    if config.dataset == "synthetic":
+    if dataset.name in synthetic.TASTES:
         if config.synthetic is None:
             raise ConfigError(
-                "dataset synthetic: its size is missing; add --set synthetic=USERSxITEMSxRATINGS"
+                f"dataset {dataset.name}: its size is missing; "
+                "add --set synthetic=USERSxITEMSxRATINGS"
             )
-        synthetic.generate(config.synthetic, data)
+        synthetic.generate(config.synthetic, data, dataset.name)
         return
     archive.download(
         dataset,

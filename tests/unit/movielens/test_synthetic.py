@@ -34,9 +34,9 @@ def sizes(draw: st.DrawFn) -> SyntheticSize:
 
 
 @settings(deadline=None, max_examples=40)
-@given(sizes())
-def test_geometry_is_exact_for_every_size(size: SyntheticSize) -> None:
-    drawn = synthetic.draw(size)
+@given(sizes(), st.sampled_from(sorted(synthetic.TASTES)))
+def test_geometry_is_exact_for_every_size(size: SyntheticSize, dataset: str) -> None:
+    drawn = synthetic.draw(size, taste=synthetic.TASTES[dataset])
     per_user = np.diff(drawn.starts)
     users = np.repeat(np.arange(size.users), per_user)
     assert len(drawn.items) == size.ratings
@@ -165,8 +165,57 @@ def test_taste_can_be_learned_and_popularity_alone_does_not_do(tmp_path) -> None
     assert rates["neighbours"] > rates["popularity"] + 0.20
 
 
-def test_popularity_is_skewed_and_activity_has_a_long_tail() -> None:
-    drawn = synthetic.draw(QUICK)
+def best_hit_rate(size: SyntheticSize, taste: synthetic.Taste, users: int) -> float:
+    """HR@10 of who knows each user's taste and every popularity; of the first ``users`` users."""
+    world = synthetic._world(size, taste)
+    per_user = synthetic._activity(size)[:users]
+    likes = synthetic._likes(synthetic._rng(size.seed, "tastes"), world, per_user)
+    slots = np.split(synthetic._chosen(world, per_user, 0), np.cumsum(per_user)[:-1])
+    weights = np.diff(world.weights_before)
+    genre = np.repeat(np.arange(world.genres), np.diff(world.genre_starts))
+    of_genre = np.add.reduceat(weights, world.genre_starts[:-1])
+    rng, hits = np.random.default_rng(3), 0
+    for user, rated in enumerate(slots):
+        liked = np.bincount(likes[user], minlength=world.genres) / likes.shape[1]
+        score = taste.share * (liked / of_genre)[genre] * weights
+        score += (1 - taste.share) * weights / weights.sum()
+        drawn = np.setdiff1d(rng.integers(0, size.items, 999), rated)
+        hits += bool(np.sum(score[drawn] >= score[rng.choice(rated)]) < 10)
+    return hits / users
+
+
+def test_no_model_can_do_much_better_on_the_rehearsal_than_models_do_on_ml_20m() -> None:
+    """At full size: 0.77 of the plain generated ratings can be known, of the rehearsal's less."""
+    size = NCF.preset("rehearsal").synthetic
+    assert best_hit_rate(size, synthetic.TASTES["synthetic"], 1_000) > 0.73
+    assert 0.58 < best_hit_rate(size, synthetic.TASTES["rehearsal"], 1_000) < 0.66
+
+
+def test_the_rehearsal_is_ml_20m_in_size_and_the_benchmark_in_all_else() -> None:
+    config = NCF.preset("rehearsal")
+    size, published = config.synthetic, DATASETS["ml-20m"].counts
+    assert Counts(size.users, size.items, size.ratings) == published
+    generated = {"preset": "mlperf", "dataset": "ml-20m", "synthetic": None}
+    assert replace(config, **generated) == NCF.preset("mlperf")
+
+
+def test_the_rehearsal_has_a_name_and_bytes_of_its_own(tmp_path) -> None:
+    """A changed hash means changed data for every user: raise ``synthetic.VERSION`` with it."""
+    size = SyntheticSize(users=40, items=90, ratings=1_000)
+    found = [
+        synthetic.generate(given, DataDir(tmp_path / name), "rehearsal")
+        for name, given in (("a", size), ("b", size), ("c", replace(size, seed=1)))
+    ]
+    assert found[0] == found[1]
+    assert found[0].ratings_sha256 != found[2].ratings_sha256
+    assert found[0].dataset == "rehearsal"
+    assert found[0].generated
+    assert found[0].ratings_sha256.startswith("febea3e29a3c558e")
+
+
+@pytest.mark.parametrize("dataset", synthetic.TASTES)
+def test_popularity_is_skewed_and_activity_has_a_long_tail(dataset: str) -> None:
+    drawn = synthetic.draw(QUICK, taste=synthetic.TASTES[dataset])
     popularity = np.sort(np.bincount(drawn.items))[::-1]
     activity = np.sort(np.diff(drawn.starts))[::-1]
     assert popularity[:120].sum() > 2.5 * 0.1 * QUICK.ratings
