@@ -146,6 +146,8 @@ class Benchmark:
         prepare: ``(config, data) -> None``, the step ``prepare_step``.
         inputs: ``(config, data) -> Inputs``: verified, or a ``MachineError``.
         check_set: ``(set_spec) -> set_spec``: as it runs, or a ``ConfigError``; empty for none.
+        choose: ``(set_spec) -> mapping``: what this machine decides for all trials of a set, as
+            JSON; ``run.json`` and every ``spec.json`` have it as ``choice``. Empty for none.
         work: ``(set_spec) -> bool``: do this machine's part in the run of another one, if it is not
             the one whose run it is; empty where runs are of one machine.
         generate: ``(data, timeout_s) -> None``: make the input of a run whose trainer waits for it;
@@ -183,6 +185,7 @@ class Benchmark:
     strict_rules: str
     verify: str = ""
     check_set: str = ""
+    choose: str = ""
     label: Callable[[Any], str] = lambda config: str(config.preset)
     work: str = ""
     generate: str = ""

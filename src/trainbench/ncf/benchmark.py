@@ -153,6 +153,7 @@ NCF = Benchmark(
     prepare="trainbench.ncf.steps:prepare",
     inputs="trainbench.ncf.steps:inputs",
     check_set="trainbench.ncf.steps:check_set",
+    choose="trainbench.ncf.lanes.choice:choose",
     work="trainbench.ncf.steps:work",
     generate="trainbench.ncf.input.external:serve",
     trial="trainbench.ncf.trial:run_trial",

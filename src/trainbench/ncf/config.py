@@ -27,6 +27,9 @@ class Lanes:
     chunk: int
     threads: int
 
+    def __str__(self) -> str:
+        return f"{self.chunk}x{self.threads}"
+
 
 @dataclass(frozen=True)
 class NcfConfig:
@@ -70,7 +73,7 @@ class NcfConfig:
     # A TPU's name; it compiles with XLA always, so it excludes xla, which is for CPUs and GPUs.
     tpu: str = ""
     deterministic: bool = False
-    # How a CPU runs the layers: none is all in XLA, and so is auto where nothing was measured.
+    # How one CPU runs a step: in lanes of a size, or none; auto: measured once for a set of trials.
     lanes: Lanes | Literal["auto"] | None = "auto"
     steps_per_call: int = 64
     eval_users_per_batch: int = 256
@@ -276,7 +279,7 @@ def _check_devices(config: NcfConfig) -> None:
 
 
 def _check_lanes(config: NcfConfig, lanes: Lanes) -> None:
-    shown = f"lanes={lanes.chunk}x{lanes.threads}"
+    shown = f"lanes={lanes}"
     if min(lanes.chunk, lanes.threads) <= 0:
         raise ConfigError(f"{shown}: wanted two numbers above 0, CHUNKxTHREADS")
     if config.tpu or config.devices in ("gpu", "all"):

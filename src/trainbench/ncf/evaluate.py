@@ -25,6 +25,8 @@ from trainbench.files import forget_pages
 from trainbench.movielens.cache import find_cache, open_cache
 from trainbench.ncf.config import TOP, NcfConfig
 from trainbench.ncf.input.producer import start_producer
+from trainbench.ncf.lanes.scores import Scores
+from trainbench.ncf.lanes.step import LaneStep
 from trainbench.ncf.model import first_layer, last_hidden
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
 from trainbench.ncf.train import Trainer, build
@@ -233,7 +235,10 @@ class Evaluator:
         self.batch = min(config.eval_users_per_batch, len(self.held_out))
         self.dtype = tf.bfloat16 if config.precision == "bf16" else tf.float32
         self.project = tf.function(self._projected, jit_compile=config.xla, autograph=False)
-        self.rank = tf.function(self._ranks, jit_compile=config.xla, autograph=False)
+        in_lanes = isinstance(trainer.step, LaneStep) and self.dtype == tf.bfloat16
+        self.scores = Scores(trainer.geometry, self.dtype, xla=config.xla) if in_lanes else None
+        jit = config.xla and not in_lanes
+        self.rank = tf.function(self._ranks, jit_compile=jit, autograph=False)
         # On a CPU the hidden layers of a few users stay in the cache; an accelerator wants more.
         self.group = math.gcd(self.batch, 2 if "CPU" in trainer.device else 32)
         replicas = trainer.replicas
@@ -327,11 +332,15 @@ class Evaluator:
         mlp = tf.cast(tf.gather(tensors["user_mlp"], users), self.dtype)
         first = first_layer(tensors["mlp_1_kernel"], mlp, "user")
         first += tf.cast(tensors["mlp_1_bias"], first.dtype)
-        mlp_part = tf.map_fn(
-            lambda group: self._mlp_part(tensors, *group),
-            (self._grouped(first), self._grouped(items)),
-            fn_output_signature=tf.float32,
-        )
+        groups = self._grouped(first), self._grouped(items)
+        if self.scores:
+            mlp_part = self.scores.mlp_part(tensors, *groups)
+        else:
+            mlp_part = tf.map_fn(
+                lambda group: self._mlp_part(tensors, *group),
+                groups,
+                fn_output_signature=tf.float32,
+            )
         mf_part = self._mf_part(tensors, tf.gather(tensors["user_mf"], users), items)
         return tf.reshape(mlp_part, items.shape) + mf_part + tensors["final_bias"]
 

@@ -34,6 +34,7 @@ from trainbench.ncf.devices import check_devices, join_workers
 from trainbench.ncf.evaluate import Evaluation, Rivals
 from trainbench.ncf.input.producer import EvalCandidates, start_producer
 from trainbench.ncf.input.stream.pieces import BatchHashes, EpochData, SliceHashes, epoch_hashes
+from trainbench.ncf.lanes.choice import chosen
 from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.roofline.record import SeenSteps, write_limits
@@ -74,7 +75,7 @@ def run_trial(spec: TrialSpec) -> TrialStatus:
     Raises:
         TrainbenchError: the trial failed; status.json says how.
     """
-    config = from_json(spec.run_dir.config.read_bytes())
+    config = chosen(from_json(spec.run_dir.config.read_bytes()), spec.choice)
     target = config.target_hit_rate
     running = TrialStatus("running", 1, "", spec.seed, target, precision=config.precision)
     recorder = _Recorder(spec, config, running)
@@ -265,6 +266,7 @@ class _Recorder(Recorder, Observer):
         log_line(
             f"{cache.num_users:,} users, {cache.num_items:,} items, "
             f"{self.status.num_parameters:,} parameters on {device}, {self.config.precision}"
+            f", lanes={str(self.config.lanes).lower()}"
         )
 
     def candidates_arrived(self, candidates: EvalCandidates, rivals: Rivals) -> None:

@@ -198,6 +198,7 @@ def _asked(
         data=data,
         command=command,
         options=_options(trial, benchmark),
+        choice=_choice(trial),
         fresh=True,
         replays=Original(_run_id(run), trial.index, str(recorded_seed(trial))),
     )
@@ -217,6 +218,13 @@ def _options(trial: TrialDir, benchmark: Benchmark) -> dict[str, Any]:
         if name not in known:
             raise ConfigError(f"{trial.spec}: {unknown('option', str(name), known)}")
     return dict(options) if isinstance(options, dict) else {}
+
+
+def _choice(trial: TrialDir) -> Mapping[str, Any]:
+    """What had been decided for the trial; nothing is decided anew."""
+    arguments = object_or_empty(trial.spec).get("arguments")
+    choice = arguments.get("choice") if isinstance(arguments, dict) else None
+    return choice if isinstance(choice, dict) else {}
 
 
 def _run_id(run: RunDir) -> str:

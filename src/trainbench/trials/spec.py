@@ -39,6 +39,7 @@ class SetSpec:
         pipeline: whether the other steps run before and after it in this process.
         fresh: begin a new run also where the latest one was cut off.
         replays: the trial to repeat; the set is one trial with the seed of that one.
+        choice: what was decided for all trials (``Benchmark.choose``), once it is.
         note, tags: what the user says of the run (``trials.notes``).
 
     Raises:
@@ -57,6 +58,7 @@ class SetSpec:
     pipeline: bool = False
     fresh: bool = False
     replays: Original | None = None
+    choice: Mapping[str, Any] | None = None
     note: str = ""
     tags: tuple[str, ...] = ()
 
@@ -93,6 +95,7 @@ class TrialSpec:
     options: Mapping[str, Any] = field(default_factory=dict)
     images: Sequence[Mapping[str, Any]] = ()
     replays: Original | None = None
+    choice: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
     def of(cls, spec: SetSpec, run: RunDir, *, index: int, seed: int) -> TrialSpec:
@@ -108,6 +111,7 @@ class TrialSpec:
             options=spec.options,
             images=images(spec.data.images),
             replays=spec.replays,
+            choice=spec.choice or {},
         )
 
     @classmethod

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,9 @@ def run_set(spec: SetSpec) -> RunDir:
     """
     exports.require_possible(spec.runs)
     inputs: Inputs = load(spec.benchmark.inputs)(spec.config, spec.data)
-    run = (None if spec.fresh else _interrupted_run(spec)) or _new_run(spec, inputs)
+    run = None if spec.fresh else _interrupted_run(spec)
+    spec = replace(spec, choice=_choice(spec, run))
+    run = run or _new_run(spec, inputs)
     started = time.monotonic()
     for index in range(spec.runs):
         status = _finished(spec, run, index)
@@ -89,6 +91,17 @@ def run_set(spec: SetSpec) -> RunDir:
             kind = HOPELESS[status.exit_code]
             raise kind(f"trial {index} failed: {status.message}")
     return run
+
+
+def _choice(spec: SetSpec, run: RunDir | None) -> Mapping[str, Any]:
+    """What is decided for all trials: of the trial to repeat, of the run to continue, or now."""
+    if spec.choice is not None or not spec.benchmark.choose:
+        return spec.choice or {}
+    if run is not None:
+        recorded = read_object(run.run_file).get("choice")
+        return recorded if isinstance(recorded, dict) else {}
+    found: Mapping[str, Any] = load(spec.benchmark.choose)(spec)
+    return found
 
 
 def require_target(run: RunDir, quality: Quality) -> None:
@@ -188,6 +201,7 @@ def _new_run(spec: SetSpec, inputs: Inputs) -> RunDir:
         "system_name": system.slug(system.record(git={})),
         "chain": True,
         **({"replays": spec.replays} if spec.replays else {}),
+        **({"choice": spec.choice} if spec.choice else {}),
         **({"note": spec.note} if spec.note else {}),
         **({"tags": list(spec.tags)} if spec.tags else {}),
     }

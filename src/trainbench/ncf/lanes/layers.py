@@ -6,6 +6,7 @@ can) and Grappler fuses with bias and rectifier. What lies between them is compi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -30,11 +31,7 @@ class Layers:
 
     def hidden(self, dense: dict[str, Any], rows: Any) -> list[Any]:
         """``rows`` and the output of every layer after its rectifier."""
-        found = [rows]
-        for number in self.numbers:
-            sums = tf.matmul(found[-1], dense[f"mlp_{number}_kernel"])
-            found.append(tf.nn.relu(tf.nn.bias_add(sums, dense[f"mlp_{number}_bias"])))
-        return found
+        return hidden_layers(dense, rows, self.numbers)
 
     def gradients(self, dense: dict[str, Any], hidden: list[Any], gradient: Any) -> Gradients:
         """Gradients of the rows and of every layer; ``gradient`` is that of the last output."""
@@ -48,3 +45,12 @@ class Layers:
             found[f"mlp_{number}_bias"] = tf.matmul(ones, gradient)[0]
             gradient = tf.matmul(gradient, dense[kernel], transpose_b=True)
         return Gradients(gradient, found)
+
+
+def hidden_layers(dense: dict[str, Any], rows: Any, numbers: Iterable[int]) -> list[Any]:
+    """``rows`` and the outputs of the layers ``numbers``, each after its rectifier."""
+    found = [rows]
+    for number in numbers:
+        sums = tf.matmul(found[-1], dense[f"mlp_{number}_kernel"])
+        found.append(tf.nn.relu(tf.nn.bias_add(sums, dense[f"mlp_{number}_bias"])))
+    return found
