@@ -92,7 +92,8 @@ def run_worker(arguments: Mapping[str, Any]) -> int:
     Raises:
         MachineError: another worker is gone, or the workers differ in what they train on.
     """
-    config, options = from_json(arguments["config"]), Options(**arguments["options"])
+    # Of several machines none trains in lanes, so nothing was chosen.
+    config, options = chosen(from_json(arguments["config"]), {}), Options(**arguments["options"])
     data, cluster = DataDir(Path(arguments["data"])), options.cluster
     seed = int(arguments["seed"])
     assert cluster is not None, "a worker is one of several"
