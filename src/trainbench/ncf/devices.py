@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import tensorflow as tf
+from tensorflow.python.client import device_lib  # The only way to a GPU's memory limit.
 
 from trainbench.distribution.cluster import Cluster
 from trainbench.distribution.join import join
@@ -22,6 +23,8 @@ from trainbench.ncf.replicas import Replicas
 from trainbench.progress import duration, log_line
 
 _TPU_TIMEOUT_S = 20.0
+# The rest is for activations: the step's largest, at 65,536 samples, take less than 1 GB.
+_FREE_PER_INPUT = 2
 
 
 def check_devices(config: NcfConfig, cluster: Cluster | None = None) -> None:
@@ -37,6 +40,15 @@ def check_devices(config: NcfConfig, cluster: Cluster | None = None) -> None:
         check_divisible(config, cluster.num_workers * max(1, len(_gpus(config))))
     elif config.devices == "all" and config.cpu_devices == 1:
         check_divisible(config, max(1, len(_gpus(config))))
+
+
+def input_budget_bytes(device: str) -> int:
+    """How much of an epoch may lie on ``device`` at a time; 0 on a CPU, where it is already."""
+    if "GPU" not in device:
+        return 0
+    (found,) = (d for d in device_lib.list_local_devices() if d.name.endswith(f"device:{device}"))
+    free = found.memory_limit - tf.config.experimental.get_memory_info(device)["current"]
+    return int(max(0, free) // _FREE_PER_INPUT)
 
 
 def check_divisible(config: NcfConfig, replicas: int) -> None:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +16,7 @@ import tensorflow as tf
 
 from trainbench.errors import MachineError, TrainbenchError
 from trainbench.ncf.config import Lanes, NcfConfig
-from trainbench.ncf.devices import connect_tpu, local_replicas, no_gpu
+from trainbench.ncf.devices import connect_tpu, input_budget_bytes, local_replicas, no_gpu
 from trainbench.ncf.input.producer import Producer
 from trainbench.ncf.input.stream.pieces import EpochRecord
 from trainbench.ncf.lanes.step import LaneStep, use_threads
@@ -79,6 +80,8 @@ class Trainer:
     device: str
     step: Step | ReplicatedStep
     replicas: Replicas | None = None
+    input_budget_bytes: int | None = None
+    """How much of an epoch may lie on the device at a time; None: found from its memory."""
 
     def warm_up(self) -> None:
         """Compile the step on its real shapes by running zero steps: no parameter changes."""
@@ -109,8 +112,10 @@ class Trainer:
         losses: list[float] = []
         calls = _ranges(steps, self.config.steps_per_call)
         traced = calls[:2][-1] if profile else None
+        batches = self._handed(data)
         for first, last in calls:
-            parts = (data.users[first:last], data.items[first:last], data.labels[first:last])
+            with self._memory_told():
+                parts = batches.call(first, last)
             with traced_into(profile if (first, last) == traced else None, first):
                 losses.append(float(self._call(*parts, last - first)))
             signals.raise_if_requested()
@@ -153,22 +158,32 @@ class Trainer:
         """The device that this trainer's work belongs on."""
         return self.replicas.scope() if self.replicas else tf.device(self.device)
 
+    def _handed(self, data: Batches) -> Handed:
+        budget = self.input_budget_bytes
+        if budget is None:
+            # Replicas get each call from the host, which divides it among them.
+            budget = 0 if self.replicas else input_budget_bytes(self.device)
+        return Handed(data, self.config.steps_per_call, budget, self.scope)
+
     def _call(self, users: Any, items: Any, labels: Any, count: int) -> Any:
+        with self._memory_told(), self.scope():
+            inputs = [self._padded(part) for part in (users, items, labels)]
+            return self.step.run(*inputs, tf.constant(count))
+
+    @contextlib.contextmanager
+    def _memory_told(self) -> Iterator[None]:
         batch = self.config.batch_size
         try:
-            with self.scope():
-                inputs = [self._padded(part) for part in (users, items, labels)]
-                return self.step.run(*inputs, tf.constant(count))
+            yield
         except (tf.errors.ResourceExhaustedError, MemoryError):
             raise MachineError(
                 f"out of memory on {self.device} with batch_size={batch}; "
                 f"try --set batch_size={max(1, batch // 2)}"
             ) from None
 
-    def _padded(self, part: np.ndarray) -> Any:
+    def _padded(self, part: Any) -> Any:
         # One constant shape, so one compilation: the steps beyond ``count`` are never run.
-        missing = self.config.steps_per_call - len(part)
-        return tf.constant(np.pad(part, ((0, missing), (0, 0))) if missing else part)
+        return part if tf.is_tensor(part) else tf.constant(filled(part, self.config.steps_per_call))
 
     def _check_shapes(self, data: Batches) -> None:
         shapes = {data.users.shape, data.items.shape, data.labels.shape}
@@ -177,6 +192,67 @@ class Trainer:
                 f"epoch {data.epoch}: users, items and labels have shapes {sorted(shapes)}; "
                 f"wanted [steps, {self.config.batch_size}] for each"
             )
+
+
+class Handed:
+    """An epoch's batches for one call after the other, on the device as far as they fit.
+
+    As a whole where ``budget`` bytes allow it, else in stretches of as many calls as fit; each
+    stretch takes the place of the one before. Where not even one call fits, each comes as the
+    host's arrays. The calls are cut from a stretch on the device.
+    """
+
+    def __init__(
+        self,
+        data: Batches,
+        size: int,
+        budget: int,
+        scope: Callable[[], AbstractContextManager[Any]],
+    ) -> None:
+        self._arrays, self._size, self._scope = (data.users, data.items, data.labels), size, scope
+        steps = len(data.users)
+        of_call = size * sum(array[0].nbytes for array in self._arrays) if steps else 0
+        calls = min(budget // of_call, -(-steps // size)) if of_call else 0
+        self._stretch, self._held, self._end = calls * size, (), 0
+        self.uploads = 0
+
+    def call(self, first: int, last: int) -> tuple[Any, Any, Any]:
+        """users, items and labels of the steps ``first`` to ``last`` - 1; calls come in order."""
+        if not self._stretch:
+            users, items, labels = (array[first:last] for array in self._arrays)
+            return users, items, labels
+        with self._scope():
+            if first >= self._end:
+                self._held = ()  # First the room, then the next stretch.
+                self._held = self._uploaded(first)
+            place = tf.constant(first % self._stretch)
+            users, items, labels = _cut(self._size)(*self._held, place)
+        return users, items, labels
+
+    def _uploaded(self, first: int) -> tuple[Any, ...]:
+        self._end, self.uploads = first + self._stretch, self.uploads + 1
+        parts = (array[first : self._end] for array in self._arrays)
+        # TensorFlow keeps int32 on the host even where a GPU is named, and uint32 not.
+        return tuple(
+            tf.constant(filled(part if part.itemsize == 1 else part.view(np.uint32), self._stretch))
+            for part in parts
+        )
+
+
+@cache
+def _cut(size: int) -> Callable[..., Any]:
+    def cut(users: Any, items: Any, labels: Any, first: Any) -> tuple[Any, Any, Any]:
+        own = [tf.slice(a, [first, 0], [size, a.shape[1]]) for a in (users, items, labels)]
+        return tf.bitcast(own[0], tf.int32), tf.bitcast(own[1], tf.int32), own[2]
+
+    made: Callable[..., Any] = tf.function(cut, jit_compile=True, autograph=False)
+    return made
+
+
+def filled(part: np.ndarray, steps: int) -> np.ndarray:
+    """``part`` [steps or fewer, batch] with as many steps of zeros as it lacks."""
+    missing = steps - len(part)
+    return np.pad(part, ((0, missing), (0, 0))) if missing else part
 
 
 def build(

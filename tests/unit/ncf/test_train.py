@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from trainbench.ncf.config import MASKED, NcfConfig
 from trainbench.ncf.model import Geometry, Weights
 from trainbench.ncf.step import Step
 from trainbench.ncf.tables import Own, RowTables, SweptTables
-from trainbench.ncf.train import Trainer, build
+from trainbench.ncf.train import Handed, Trainer, build
 from trainbench.ncf.weights import read_weights
 
 
@@ -234,6 +235,45 @@ def test_steps_need_not_fill_the_last_call_and_progress_ends_at_the_total() -> N
     assert one_by_one.train_epoch(data).mean_loss == pytest.approx(result.mean_loss, rel=1e-6)
     assert result.samples == 70 * BATCH
     assert told[-1][:2] == (70 * BATCH, 70 * BATCH)
+
+
+@pytest.mark.parametrize(
+    ("calls", "uploads"), [(0, 0), (0.5, 0), (1, 5), (2.9, 3), (4, 2), (5, 1), (1e6, 1)]
+)
+def test_an_epoch_lies_on_the_device_as_far_as_it_fits_and_trains_the_same(
+    calls: float, uploads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Handed] = []
+    handed = Trainer._handed
+    monkeypatch.setattr(Trainer, "_handed", lambda *a: made.append(handed(*a)) or made[-1])
+    data, config = some_epoch(37), replace(SMALL, steps_per_call=8)
+    apart, there = (build(config, USERS, ITEMS, seed=4) for _ in range(2))
+    there.input_budget_bytes = int(calls * 8 * BATCH * 9)
+    assert there.train_epoch(data).mean_loss == apart.train_epoch(data).mean_loss
+    assert_same(there.weights(), apart.weights(), relative=0)
+    assert made[0].uploads == uploads
+
+
+def test_what_lies_on_the_device_is_only_cut_there() -> None:
+    data = some_epoch(37)
+    handed = Handed(data, 8, 10**9, contextlib.nullcontext)
+    for first, last in ((0, 8), (8, 16), (32, 37)):
+        parts = handed.call(first, last)
+        for found, wanted in zip(parts, (data.users, data.items, data.labels), strict=True):
+            assert found.dtype.as_numpy_dtype == wanted.dtype
+            np.testing.assert_array_equal(found.numpy()[: last - first], wanted[first:last])
+
+
+def test_a_full_device_is_told_while_the_epoch_is_handed_over_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def full(*_: object) -> None:
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    trainer = build(SMALL, USERS, ITEMS, seed=4)
+    monkeypatch.setattr(Handed, "call", full)
+    with pytest.raises(MachineError, match=r"batch_size=32; try --set batch_size=16"):
+        trainer.train_epoch(some_epoch(1))
 
 
 def test_a_loss_that_is_not_a_number_stops_with_epoch_and_steps() -> None:
