@@ -21,6 +21,7 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
+from trainbench.bench.batches import RandomBatches, random_batches, random_candidates
 from trainbench.errors import ConfigError
 from trainbench.machine import allotment
 from trainbench.machine.system import has_bfloat16
@@ -166,49 +167,16 @@ def _training(trainer: Trainer, data: RandomBatches) -> Timed:
     return lambda: trainer.train_epoch(data).samples
 
 
-@dataclass(frozen=True)
-class RandomBatches:
-    """Batches with MovieLens' skew: a few active users, popular positives, uniform negatives."""
-
-    users: np.ndarray
-    items: np.ndarray
-    labels: np.ndarray
-    epoch: int = 0
-
-
-def random_batches(geometry: tuple[int, int], *, steps: int, batch: int) -> RandomBatches:
-    """``steps`` batches of one positive to four negatives, the same at every call."""
-    rng = np.random.default_rng(0)
-    users, items = geometry
-    activity = rng.gamma(0.7, size=users)
-    popularity = 1 / np.arange(10, items + 10)
-    shape = (steps, batch)
-    positive = rng.random(shape) < 0.2
-    liked = rng.choice(items, shape, p=popularity / popularity.sum())
-    return RandomBatches(
-        users=rng.choice(users, shape, p=activity / activity.sum()).astype(np.int32),
-        items=np.where(positive, liked, rng.integers(0, items, shape)).astype(np.int32),
-        labels=positive.astype(np.uint8),
-    )
-
-
-@dataclass(frozen=True)
-class RandomCandidates:
-    """Uniform candidates for the first users."""
-
-    items: np.ndarray
-
-
 def evaluation_pair(case: Case) -> tuple[Timed, Timed, Work]:
     """The forward pass of every candidate of some users, ``Evaluator`` on the same; its work."""
     trainer = build(case.config, *case.geometry, seed=1, form="plain")
-    rng = np.random.default_rng(0)
-    shape = (EVALUATED_USERS, case.config.eval_negatives + 1)
-    candidates = RandomCandidates(rng.integers(0, case.geometry[1], shape).astype(np.int32))
+    candidates = random_candidates(
+        case.geometry[1], users=EVALUATED_USERS, negatives=case.config.eval_negatives
+    )
     evaluator = Evaluator(trainer, candidates)
     plain = plain_evaluation(trainer, candidates.items)
     plain(), evaluator.evaluate()
-    work = evaluation_work(trainer.geometry, candidates=shape[1])
+    work = evaluation_work(trainer.geometry, candidates=candidates.items.shape[1])
     return plain, lambda: evaluator.evaluate().pairs, work
 
 

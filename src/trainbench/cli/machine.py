@@ -55,7 +55,33 @@ def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Pa
     data.run(sizes, workers=workers, repeats=repeats, folder=folder)
 
 
-@bench.command("ncf", epilog="Example: trainbench bench ncf --repeats 3")
+def compared(command: Any) -> Any:
+    """Give a table of ours what its comparison with other frameworks needs."""
+    options = (
+        click.option(
+            "--peers",
+            is_flag=True,
+            help="Measure PyTorch, Keras and plain TensorFlow in turn with ours instead: minutes.",
+        ),
+        click.option("--without-torch", is_flag=True, help="With --peers: leave PyTorch out."),
+        click.option("--json", "as_json", is_flag=True, help="With --peers: print JSON."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _only_with_peers(**options: object) -> None:
+    for name, given in options.items():
+        if given:
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --peers")
+
+
+@bench.command(
+    "ncf",
+    epilog="Examples: trainbench bench ncf --repeats 3; "
+    "trainbench bench ncf --peers --only 'ml-1m 2,048'",
+)
 @click.option("--only", default="", help="Time the rows whose name contains this.")
 @click.option(
     "--repeats", default=5, type=click.IntRange(1), help="Times of which the median is shown."
@@ -64,13 +90,26 @@ def bench_data(millions: tuple[int, ...], workers: int, repeats: int, folder: Pa
     "--devices",
     default="auto",
     type=click.Choice(configs.CHOICES["devices"]),
-    help="Where to compute.",
+    help="Where to compute; peers are measured on the CPU.",
 )
+@compared
 @needs("tensorflow")
-def bench_ncf(only: str, repeats: int, devices: str) -> None:
+def bench_ncf(
+    only: str, repeats: int, devices: str, peers: bool, without_torch: bool, as_json: bool
+) -> None:
     """Time NCF's training and evaluation against a plain form of the same computation."""
     # TensorFlow reads it when imported: its start-up notes would bury the table.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if peers:
+        from trainbench.bench.peers import ncf_rows, table
+
+        if devices not in ("auto", "cpu"):
+            raise click.UsageError(f"--peers measures on the CPU; leave out --devices {devices}")
+        left_out = ("torch",) if without_torch else ()
+        names = (only,) if only else ()
+        table.run(ncf_rows.rows(), names=names, repeats=repeats, without=left_out, as_json=as_json)
+        return
+    _only_with_peers(without_torch=without_torch, json=as_json)
     from trainbench.bench import ncf
 
     ncf.run(repeats=repeats, only=only, devices=devices)
@@ -165,12 +204,29 @@ def bench_all_reduce(flags: tuple[str, ...]) -> None:
     all_reduce.run(params)
 
 
-@bench.command("cnn", epilog="Example: trainbench bench cnn")
+@bench.command(
+    "cnn",
+    epilog="Examples: trainbench bench cnn; trainbench bench cnn --peers 'training fp32'",
+)
 @click.argument("rows", nargs=-1)
+@click.option("--repeats", default=5, type=click.IntRange(1), help="With --peers: rounds.")
+@compared
 @needs("absl", "tensorflow")
-def bench_cnn(rows: tuple[str, ...]) -> None:
-    """Time training against stock Keras, and the overhead of trainbench cnn per step."""
+def bench_cnn(
+    rows: tuple[str, ...], repeats: int, peers: bool, without_torch: bool, as_json: bool
+) -> None:
+    """Time training against stock Keras, and the overhead of trainbench cnn per step.
+
+    ROWS are parts of the names of rows; all are measured without any.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if peers:
+        from trainbench.bench.peers import cnn_rows, table
+
+        left_out = ("torch",) if without_torch else ()
+        table.run(cnn_rows.rows(), names=rows, repeats=repeats, without=left_out, as_json=as_json)
+        return
+    _only_with_peers(without_torch=without_torch, json=as_json)
     from trainbench.bench import cnn
 
     cnn.run(rows)

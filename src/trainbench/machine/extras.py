@@ -24,6 +24,11 @@ EXTRAS: Mapping[str, str] = {
     "tensorflow": "train",
 }
 """Module -> the extra that brings it (pyproject.toml)."""
+BY_COMMAND: Mapping[str, str] = {
+    # PyPI's package for Linux brings CUDA, some gigabytes, so it is no extra.
+    "torch": "pip install torch --index-url https://download.pytorch.org/whl/cpu",
+}
+"""Module that no extra brings -> the command that installs it."""
 REPORT = ("jinja2", "matplotlib")
 """What a report is drawn with."""
 
@@ -47,7 +52,12 @@ def missing(modules: tuple[str, ...]) -> list[str]:
 
 def advice(*modules: str) -> str:
     """The command that installs ``modules``: into an installed package, or from the checkout."""
-    extras = ",".join(dict.fromkeys(EXTRAS[module] for module in modules))
+    commands = [BY_COMMAND[module] for module in modules if module in BY_COMMAND]
+    extras = ",".join(dict.fromkeys(EXTRAS[module] for module in modules if module in EXTRAS))
+    return " && ".join([*([_of_extras(extras)] if extras else []), *commands])
+
+
+def _of_extras(extras: str) -> str:
     checkout = PACKAGE.parents[1]
     if _installed() or not (checkout / "pyproject.toml").is_file():
         return f"pip install '{DISTRIBUTION}[{extras}]'"

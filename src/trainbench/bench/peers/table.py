@@ -1,0 +1,145 @@
+"""What ``--peers`` prints: the machine, a table for each row, and what was left out and why."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from statistics import median
+from typing import Any, TextIO
+
+import psutil
+
+from trainbench.bench.peers.rounds import Form, Measured, Row, measure
+from trainbench.errors import ConfigError, MachineError
+from trainbench.machine import allotment, system
+
+HEADING = (
+    f"  {'form':<34}{'median/s':>12}{'lowest':>12}{'highest':>12}{'ours is':>9}  lowest to highest"
+)
+_PACKAGES = ("tensorflow", "keras", "torch", "numpy")
+
+
+def run(
+    rows: Sequence[Row],
+    *,
+    names: Sequence[str] = (),
+    repeats: int,
+    without: Sequence[str] = (),
+    as_json: bool = False,
+    out: TextIO | None = None,
+) -> list[Measured]:
+    """Measure the rows whose name contains one of ``names`` and print them to ``out`` (stdout).
+
+    Args:
+        names: all rows without any.
+        without: modules whose forms are not wanted.
+        as_json: one document at the end instead of tables.
+
+    Raises:
+        ConfigError: no row has such a name.
+        MachineError: a form was left out, after all others were measured.
+        KeyboardInterrupt: after what was measured is printed.
+    """
+    chosen = [wanted(row, without) for row in rows if _named(row, names)]
+    if not chosen:
+        known = ", ".join(row.name for row in rows)
+        raise ConfigError(f"no row of the peers contains {' or '.join(names)} (rows: {known})")
+    stream, found = out or sys.stdout, []
+    machine = machine_record()
+    if not as_json:
+        print(*machine_lines(machine), sep="\n", file=stream, flush=True)
+    interrupted = True
+    try:
+        for measured in measure(chosen, repeats=repeats):
+            found.append(measured)
+            if not as_json:
+                print(*lines(measured), sep="\n", file=stream, flush=True)
+        interrupted = False
+    finally:
+        if as_json:
+            document = {
+                "schema": 1,
+                "machine": machine,
+                "interrupted": interrupted,
+                "rows": [one.as_json() for one in found],
+            }
+            print(json.dumps(document, indent=2), file=stream, flush=True)
+    _require_complete(found)
+    return found
+
+
+def wanted(row: Row, without: Sequence[str]) -> Row:
+    """The row without the forms that need one of the modules ``without``."""
+    forms = tuple(form for form in row.forms if not set(form.modules) & set(without))
+    return Row(row.name, row.unit, forms)
+
+
+def machine_record() -> dict[str, Any]:
+    """The CPU with its instructions, threads, load, and the versions that are compared."""
+    return {
+        "cpu": system.cpu(),
+        "threads": allotment.cpus(),
+        "load": round(psutil.getloadavg()[0], 2),
+        "packages": {name: system.version(name) for name in _PACKAGES},
+    }
+
+
+def machine_lines(machine: dict[str, Any]) -> list[str]:
+    """The same in words."""
+    cpu = machine["cpu"]
+    sets = ", ".join(cpu["instruction_sets"]) or "none that is known"
+    versions = ", ".join(f"{k} {v}" for k, v in machine["packages"].items() if v)
+    lines = [
+        f"{cpu['model']}, {machine['threads']} threads for every form, load {machine['load']:.1f}",
+        f"instructions: {sets}",
+        versions,
+    ]
+    if not system.has_bfloat16():
+        flags = " or ".join(system.BF16_FLAGS)
+        lines.append(f"bf16: emulated by every form, as this CPU has no {flags}")
+    return lines
+
+
+def lines(measured: Measured) -> list[str]:
+    """The table of one row."""
+    rounds = max((len(rates) for rates in measured.rates.values()), default=0)
+    told = [f"\n{measured.row.name}, {measured.row.unit}, {rounds} rounds", HEADING]
+    told += [_line(measured, form) for form in measured.row.forms if measured.rates.get(form.name)]
+    told += [f"  {name}: left out: {why}" for name, why in measured.left_out.items()]
+    unmeasured = [
+        form.name
+        for form in measured.row.forms
+        if not measured.rates.get(form.name) and form.name not in measured.left_out
+    ]
+    if unmeasured:
+        told.append(f"  not measured before the interruption: {', '.join(unmeasured)}")
+    return told
+
+
+def _line(measured: Measured, form: Form) -> str:
+    rates, ratios = measured.rates[form.name], measured.ratios(form.name)
+    digits = 0 if median(rates) >= 1000 else 2
+    figures = "".join(f"{x:12,.{digits}f}" for x in (median(rates), min(rates), max(rates)))
+    mark = "*" if form.other else ""
+    line = f"  {form.name + mark:<34}{figures}"
+    if form is measured.row.forms[0] or not ratios:
+        return line
+    line += f"{median(ratios):8.2f}x  {min(ratios):.2f} to {max(ratios):.2f}"
+    return f"{line}  *{form.other}" if form.other else line
+
+
+def _named(row: Row, names: Sequence[str]) -> bool:
+    return not names or any(name in row.name for name in names)
+
+
+def _require_complete(found: Sequence[Measured]) -> None:
+    reasons: dict[str, list[str]] = {}
+    for measured in found:
+        for name, why in measured.left_out.items():
+            reasons.setdefault(why, []).append(name)
+    if reasons:
+        told = "; ".join(
+            f"{', '.join(dict.fromkeys(names))}: {why}" for why, names in reasons.items()
+        )
+        raise MachineError(f"left out of the table: {told}")
