@@ -36,7 +36,7 @@ def forms(what: str, precision: str) -> tuple[Form, ...]:
     stock = {"batch": BATCH, "steps": steps, "training": training, "bf16": bf16}
     loop = "fit" if training else "predict"
     return (
-        Form("ours", f"{_TF}:ours", {"flags": flags, "steps": steps}),
+        Form("ours", f"{_TF}:ours", {"flags": flags, "steps": steps}, own=True),
         Form("stock Keras, tf.function", f"{_TF}:stock", stock, other=STOCK),
         Form(f"stock Keras, {loop}", f"{_TF}:keras_loop", stock, other=STOCK),
         *_torch_forms(what, {"batch": BATCH, "steps": steps, "bf16": bf16}),

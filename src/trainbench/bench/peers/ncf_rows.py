@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from trainbench.bench.peers.rounds import Form, Row
+from trainbench.machine import allotment
 from trainbench.ncf import config as configs
-from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.config import Lanes, NcfConfig
 
 ML_1M, ML_20M = (6_040, 3_706), (138_493, 26_744)
-SAMPLES_PER_TURN = 131_072
-EVALUATED_USERS = 2_048
+SAMPLES_PER_TURN = 65_536
+EVALUATED_USERS, LARGEST_CHUNK = 2_048, 8_192
+SAMPLE_BY_SAMPLE = "other mathematics: of samples of one row, it adds up their squares"
 LAZY = "other mathematics: rows that no sample names do not move"
 _TF, _TORCH = "trainbench.bench.peers.tensorflow_ncf", "trainbench.bench.peers.torch_ncf"
 
@@ -39,27 +41,42 @@ def training_forms(
     config: NcfConfig, geometry: tuple[int, int], precision: str, *, steps: int | None = None
 ) -> tuple[Form, ...]:
     """Ours and the others' training of ``config``; lazy ones where ours goes row by row."""
-    config = replace(config, precision=precision, devices="cpu")
+    config = replace(config, precision=precision, devices="cpu", lanes=None)
     steps = steps or max(2, SAMPLES_PER_TURN // config.batch_size)
     every = {"config": config, "geometry": geometry, "steps": steps}
-    forms = [
-        Form("ours", f"{_TF}:training", every),
-        Form("plain TF, XLA", f"{_TF}:training", {**every, "form": "plain"}),
-        Form("Keras fit", f"{_TF}:keras_training", every),
-        *_torch_training(every, sparse=geometry == ML_20M),
-    ]
+    make, row_by_row = f"{_TF}:training", geometry == ML_20M
+    forms = [Form("ours", make, every, own=True), *_in_lanes(every)]
     if precision == "bf16":
-        single = replace(config, precision="fp32")
-        forms.insert(1, Form("ours, fp32", f"{_TF}:training", {**every, "config": single}))
-    if geometry == ML_20M:
-        lazy = replace(config, optimizer="lazy_adam")
-        forms.append(
-            Form("ours, lazy_adam", f"{_TF}:training", {**every, "config": lazy}, other=LAZY)
-        )
+        single = {**every, "config": replace(config, precision="fp32")}
+        forms.append(Form("ours, fp32", make, single, other="float32"))
+    else:
+        forms.append(Form("plain TF, XLA", make, {**every, "form": "plain"}))
+    forms.append(Form("Keras fit", f"{_TF}:keras_training", every, other=SAMPLE_BY_SAMPLE))
+    forms += _torch_training(every, sparse=row_by_row)
+    if row_by_row:
+        lazy = {**every, "config": replace(config, optimizer="lazy_adam")}
+        forms.append(Form("ours, lazy_adam", make, lazy, other=LAZY))
     return tuple(forms)
 
 
-def _torch_training(every: dict[str, object], *, sparse: bool) -> list[Form]:
+def _in_lanes(every: dict[str, Any]) -> list[Form]:
+    """Ours in lanes of one thread, and of a thread per CPU in bfloat16, where they pay."""
+    config: NcfConfig = every["config"]
+    chunk = min(LARGEST_CHUNK, config.batch_size // 2)
+    threads = {1, allotment.cpus()} if config.precision == "bf16" else {1}
+    lanes = [Lanes(chunk, number) for number in sorted(threads)]
+    return [
+        Form(
+            f"ours, lanes={one.chunk}x{one.threads}",
+            f"{_TF}:training",
+            {**every, "config": replace(config, lanes=one)},
+            own=True,
+        )
+        for one in lanes
+    ]
+
+
+def _torch_training(every: dict[str, Any], *, sparse: bool) -> list[Form]:
     make, torch = f"{_TORCH}:training", ("torch",)
     forms = [
         Form("PyTorch eager", make, every, torch),
@@ -84,17 +101,14 @@ def evaluation_forms(
     every = {"config": config, "geometry": geometry, "users": users}
     make, torch = f"{_TORCH}:evaluation", ("torch",)
     single = {**every, "config": replace(config, precision="fp32")}
+    alone = [Form("ours, fp32", f"{_TF}:evaluation", single, other="float32")]
+    alone = alone if precision == "bf16" else []
     return (
-        Form("ours", f"{_TF}:evaluation", every),
-        *([Form("ours, fp32", f"{_TF}:evaluation", single)] if precision == "bf16" else []),
+        Form("ours", f"{_TF}:evaluation", every, own=True),
+        *alone,
         # It has one form: scores in float32.
         Form("plain TF, XLA", f"{_TF}:evaluation", {**single, "form": "plain"}),
         Form("Keras predict", f"{_TF}:keras_evaluation", every),
         Form("PyTorch eager", make, every, torch),
         Form("PyTorch compiled", make, {**every, "compiled": True}, torch, compiles=True),
     )
-
-
-def chosen(found: Sequence[Row], only: str) -> list[Row]:
-    """The rows whose name contains ``only``."""
-    return [row for row in found if only in row.name]

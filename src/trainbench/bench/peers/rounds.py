@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from statistics import median
@@ -43,6 +44,7 @@ class Form:
         modules: what must be installed for it.
         compiles: whether it needs a C++ compiler.
         other: how its mathematics differ from ours, where they do.
+        own: whether it is one of ours, of which the fastest is compared with the others.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Form:
     modules: tuple[str, ...] = ()
     compiles: bool = False
     other: str = ""
+    own: bool = False
 
     def obstacle(self) -> str | None:
         """Why it cannot be measured on this machine, and what to do."""
@@ -65,7 +68,7 @@ class Form:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of work; the first of ``forms`` is ours, which the others are compared with."""
+    """One line of work and the forms to do it in; the first is ours."""
 
     name: str
     unit: str
@@ -85,9 +88,15 @@ class Measured:
     rates: dict[str, list[float]] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
+    @property
+    def ours(self) -> Form:
+        """The fastest of ours, which is what a run chooses for itself."""
+        own = [form for form in self.row.forms if form.own and self.rates.get(form.name)]
+        return max(own, key=lambda f: median(self.rates[f.name]), default=self.row.forms[0])
+
     def ratios(self, name: str) -> list[float]:
         """How many times the rate of form ``name`` ours is, in each round that has both."""
-        ours = self.rates.get(self.row.forms[0].name, [])
+        ours = self.rates.get(self.ours.name, [])
         return [a / b for a, b in zip(ours, self.rates[name], strict=False)]
 
     def as_json(self) -> dict[str, Any]:
@@ -102,7 +111,8 @@ class Measured:
             else:
                 entry["left_out"] = self.left_out.get(form.name, "interrupted")
             found.append(entry)
-        return {"name": self.row.name, "unit": self.row.unit, "forms": found}
+        ours = self.ours.name
+        return {"name": self.row.name, "unit": self.row.unit, "ours": ours, "forms": found}
 
 
 class FormProcess:
@@ -211,9 +221,7 @@ class Pace:
 def _measure_into(found: Measured, repeats: int, pace: Pace) -> None:
     with contextlib.ExitStack() as stack:
         processes = {}
-        for form in found.row.forms:
-            with pace.one("prepared"):
-                process, why = _started(form, found.row, stack)
+        for form, process, why in _started(found.row, pace, stack):
             if process is not None:
                 processes[form.name] = process
                 continue
@@ -231,15 +239,31 @@ def _measure_into(found: Measured, repeats: int, pace: Pace) -> None:
                 found.rates.setdefault(name, []).append(rate)
 
 
-def _started(form: Form, row: Row, stack: contextlib.ExitStack) -> tuple[FormProcess | None, str]:
-    obstacle = form.obstacle()
-    if obstacle:
-        return None, obstacle
+def _started(
+    row: Row, pace: Pace, stack: contextlib.ExitStack
+) -> Iterator[tuple[Form, FormProcess | None, str]]:
+    """Each form with its process, ready, or the reason why there is none.
+
+    The next one starts while one is prepared: much of that keeps one core busy.
+    """
+    coming: FormProcess | None = None
+    for form, following in zip_longest(row.forms, row.forms[1:]):
+        obstacle = form.obstacle()
+        process = None if obstacle else coming or _process(form, stack)
+        coming = None
+        if following is not None and not following.obstacle():
+            coming = _process(following, stack)
+        failure = obstacle
+        with pace.one("prepared"), heartbeat(f"preparing {row.name}, {form.name}"):
+            if process is not None:
+                failure = process.ready()
+        yield form, None if failure else process, failure or ""
+
+
+def _process(form: Form, stack: contextlib.ExitStack) -> FormProcess:
     process = FormProcess(form)
     stack.callback(process.stop)
-    with heartbeat(f"preparing {row.name}, {form.name}"):
-        failure = process.ready()
-    return (None, failure) if failure else (process, "")
+    return process
 
 
 def _serve(end: Connection, form: Form, parent: int) -> None:

@@ -123,7 +123,9 @@ def _line(measured: Measured, form: Form) -> str:
     figures = "".join(f"{x:12,.{digits}f}" for x in (median(rates), min(rates), max(rates)))
     mark = "*" if form.other else ""
     line = f"  {form.name + mark:<34}{figures}"
-    if form is measured.row.forms[0] or not ratios:
+    if form is measured.ours:
+        return f"{line}  compared"
+    if not ratios:
         return line
     line += f"{median(ratios):8.2f}x  {min(ratios):.2f} to {max(ratios):.2f}"
     return f"{line}  *{form.other}" if form.other else line
