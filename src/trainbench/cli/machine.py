@@ -74,12 +74,12 @@ def compared(command: Any) -> Any:
 def _only_with_peers(**options: object) -> None:
     for name, given in options.items():
         if given:
-            raise click.UsageError(f"--{name.replace('_', '-')} needs --peers")
+            raise click.UsageError(f"--{name.replace('_', '-')} needs --peers; add it")
 
 
 @bench.command(
     "ncf",
-    epilog="Examples: trainbench bench ncf --repeats 3; "
+    epilog="Example: trainbench bench ncf --repeats 3; "
     "trainbench bench ncf --peers --only 'ml-1m 2,048'",
 )
 @click.option("--only", default="", help="Time the rows whose name contains this.")
@@ -206,7 +206,7 @@ def bench_all_reduce(flags: tuple[str, ...]) -> None:
 
 @bench.command(
     "cnn",
-    epilog="Examples: trainbench bench cnn; trainbench bench cnn --peers 'training fp32'",
+    epilog="Example: trainbench bench cnn; trainbench bench cnn --peers 'training fp32'",
 )
 @click.argument("rows", nargs=-1)
 @click.option("--repeats", default=5, type=click.IntRange(1), help="With --peers: rounds.")

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from trainbench.bench import ncf
+from trainbench.bench.batches import random_batches
 from trainbench.bench.ncf import (
     HEADING,
     Case,
     Result,
     cases,
-    random_batches,
     result_line,
     timed,
     work_of,

@@ -142,7 +142,7 @@ def test_forms_of_a_framework_that_is_not_wanted_are_not_missed() -> None:
 
 
 def test_an_unknown_row_names_those_there_are() -> None:
-    with pytest.raises(ConfigError, match=r"contains nothing \(rows: toy row\)"):
+    with pytest.raises(ConfigError, match=r"contains nothing; name one of: toy row"):
         table.run([row(OURS)], names=["nothing"], repeats=1)
 
 
