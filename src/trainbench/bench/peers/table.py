@@ -44,7 +44,9 @@ def run(
     chosen = [wanted(row, without) for row in rows if _named(row, names)]
     if not chosen:
         known = ", ".join(row.name for row in rows)
-        raise ConfigError(f"no row of the peers contains {' or '.join(names)}; name one of: {known}")
+        raise ConfigError(
+            f"no row of the peers contains {' or '.join(names)}; name one of: {known}"
+        )
     stream, found = out or sys.stdout, []
     machine = machine_record()
     if not as_json:
