@@ -12,6 +12,7 @@ import tensorflow as tf
 from trainbench.cnn.distribution.membership import Membership
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch, Batches, Source, is_synthetic
+from trainbench.cnn.models import forms
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.startup import Startup
 from trainbench.cnn.train import precision, schedules
@@ -43,7 +44,8 @@ class Session:
         self.devices, self.membership = devices, membership
         self.startup = startup or Startup()
         self._started_s = time.monotonic()
-        self.network = Network(_built(params, dataset, model), model)
+        with forms.chosen(forms.of(devices)):
+            self.network = Network(_built(params, dataset, model), model)
         workers = membership.workers if membership else None
         self._coordinator = membership.coordinator if membership else None
         place = self._coordinator.place if self._coordinator else None

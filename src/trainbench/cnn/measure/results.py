@@ -14,6 +14,7 @@ from trainbench import __version__
 from trainbench.cnn.flags.params import Params
 from trainbench.cnn.input.batches import Batch
 from trainbench.cnn.measure.peak import compute_dtype, share_of_peak
+from trainbench.cnn.models import forms
 from trainbench.cnn.plan import Plan
 from trainbench.cnn.startup import Startup
 from trainbench.cnn.train.evaluation import Accuracy, Evaluated
@@ -73,6 +74,7 @@ def record(
         "percent_of_measured_peak": share.percent,
         "percent_of_measured_peak_reason": share.reason,
         "degraded": [*degraded(params), *notes],
+        "forms": list(forms.of(step.strategy.devices)),
         "repeats": None,
         "environment": system.record(device=",".join(step.strategy.devices)),
     }

@@ -12,6 +12,8 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from trainbench.cnn.models import forms
+
 Pair = tuple[int, int]
 
 
@@ -119,7 +121,7 @@ class Conv(keras.layers.Layer):
 
     def __init__(self, setup: Kernel, norm: Norm | None = None, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.setup = setup
+        self.setup, self.forms = setup, forms.current()
         if norm is None:
             self.norm = None
         else:
@@ -131,7 +133,10 @@ class Conv(keras.layers.Layer):
         channels = input_shape[_channel_axis(setup.data_format)]
         ends = (channels, 1) if setup.depthwise else (channels, setup.filters)
         start = setup.initializer or keras.initializers.VarianceScaling(1.0, "fan_in")
-        self.kernel = self.add_weight(name="kernel", shape=(*setup.size, *ends), initializer=start)
+        # Cast where it is used: folded in float32 first, TensorFlow computes a constant only once.
+        self.kernel = self.add_weight(
+            name="kernel", shape=(*setup.size, *ends), initializer=start, autocast=False
+        )
         self.bias = None
         if setup.bias is not None and self.norm is None:
             start = keras.initializers.Constant(setup.bias)
@@ -141,20 +146,22 @@ class Conv(keras.layers.Layer):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         """The convolved ``inputs``."""
-        kernel, activation = self.kernel.value, _ACTIVATIONS[self.setup.activation]
+        weights, activation = self.kernel.value, _ACTIVATIONS[self.setup.activation]
+        kernel = tf.cast(weights, self.compute_dtype)
         if self.norm is None:
             offset = None if self.bias is None else self.bias.value
             return activation(self._shifted(inputs, kernel, offset))
         if training:
             inputs, padding = self._padded(inputs)
             return activation(self.norm(self._convolved(inputs, kernel, padding), training=True))
-        if self.setup.activation == "relu":
-            # TensorFlow makes one operation of these three.
+        folds = forms.FOLDED in self.forms and kernel.dtype != tf.float32
+        if self.setup.activation == "relu" and not folds:
+            # TensorFlow makes one operation of these three; in 16 bits on a CPU it does not.
             return activation(self.norm(self._convolved(inputs, kernel)))
         # It makes one of a convolution, a bias and a sum, but of no sum after a normalization.
         factor, offset = self.norm.folded()
         factor = factor[:, tf.newaxis] if self.setup.depthwise else factor
-        folded = tf.cast(tf.cast(kernel, tf.float32) * factor, kernel.dtype)
+        folded = tf.cast(tf.cast(weights, tf.float32) * factor, kernel.dtype)
         return activation(self._shifted(inputs, folded, tf.cast(offset, kernel.dtype)))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> Any:

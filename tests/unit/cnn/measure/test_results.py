@@ -33,6 +33,7 @@ def test_the_result_holds_the_numbers_and_the_machine(tmp_path: Path) -> None:
     assert record["percent_of_measured_peak_reason"] is None
     assert {"code": "generated_data", "text": "synthetic images"} in record["degraded"]
     assert record["environment"]["cpu"]["threads"] > 0
+    assert record["forms"] == ["folded_16_bit_normalization"]
 
 
 def test_the_result_holds_every_step_and_the_accuracy_curve(tmp_path: Path) -> None:

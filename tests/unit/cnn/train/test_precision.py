@@ -8,6 +8,9 @@ import tensorflow as tf
 from cnn_standins import Listed, Normalised, Synthetic, Trivial, losses
 
 from trainbench import cnn
+from trainbench.cnn.models.layers import Norm
+from trainbench.cnn.models.net import Net
+from trainbench.cnn.models.spec import CnnModel
 from trainbench.cnn.train.precision import LossScale, all_finite, initial_loss_scale
 
 
@@ -138,3 +141,24 @@ def test_bfloat16_trains_with_float32_variables() -> None:
     assert np.isfinite(benchmark.run()["last_average_loss"])
     assert {v.dtype for v in benchmark.session.step.copies[0].trainable} == {tf.float32}
     assert benchmark.session.step.loss_scale is None
+
+
+def test_training_in_bfloat16_follows_float32_over_some_steps() -> None:
+    def body(net: Net, x: object) -> object:
+        net = net.normed(Norm(decay=0.9, scale=True))
+        x = net.conv(x, 16, 3, 2)
+        return net.spatial_mean(net.add(x, net.conv(x, 16, 3, activation=None), relu=True))
+
+    def trained(use_bf16: bool) -> list[float]:
+        params = cnn.make_params(
+            device="cpu", batch_size=8, use_bf16=use_bf16, optimizer="momentum", weight_decay=0
+        )
+        dataset = Synthetic(size=8)
+        model = CnnModel("tiny", 8, 8, 0.01, body)
+        session = cnn.BenchmarkCNN(params, dataset=dataset, model=model).build()
+        batches, rate = session.batches("train").next(), tf.constant(0.05)
+        return [float(session.executor.train(batches, rate)["loss"]) for _ in range(20)]
+
+    exact, rounded = trained(False), trained(True)
+    assert exact[-1] < 0.8 * exact[0]
+    assert rounded == pytest.approx(exact, abs=0.03 * exact[0])
