@@ -45,10 +45,9 @@ def record(
     ``percent_of_measured_peak`` assumes. ``notes`` are further reasons to be degraded.
     """
     forward = flops_per_image(compiled(step.infer), batches)
-    passes = 1 if params.forward_only else 3
     speed = stats.get("images_per_sec", 0.0)
     share = share_of_peak(
-        forward and speed * forward * passes,
+        forward and speed * forward * (1 if params.forward_only else 3),
         dtype=compute_dtype(params),
         devices=plan.train_batch.num_devices * plan.train_batch.num_workers,
     )
