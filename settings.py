@@ -10,6 +10,7 @@ Popper 2.5.0 imports this file and gives ``ENGINE`` to Docker for every step. En
     SHA256       checksum of a mirror's archive that is not the published one
     HASH_DECIDES 1: go on where a server's certificate does not hold; the known SHA-256 decides
     DATASET      another dataset than the preset's; a name for your own RATINGS (default: own)
+    EXPAND       expand the dataset fractally: 16x32 times its users and items
     RATINGS      a file of your own ratings (mounted read-only); how to read it: RATINGS_FORMAT,
                  _COLUMNS, _HEADER, _DUPLICATES, _POSITIVE_FROM, _HELD_OUT, _HELD_OUT_SEED
     REQUIRE_GPU  1: stop when there is no usable GPU
@@ -57,6 +58,7 @@ CDI_FOLDERS = ("/etc/cdi", "/var/run/cdi")
 CDI_GPU = "nvidia.com/gpu"
 HANDED_ON = (
     *("PRESET", "RUNS", "SEED", "SHA256", "HASH_DECIDES", "REQUIRE_GPU", "DROP_CACHES", "DATASET"),
+    "EXPAND",
     *("RATINGS_FORMAT", "RATINGS_COLUMNS", "RATINGS_HEADER", "RATINGS_DUPLICATES"),
     *("RATINGS_POSITIVE_FROM", "RATINGS_HELD_OUT", "RATINGS_HELD_OUT_SEED"),
 )

@@ -18,8 +18,16 @@ from trainbench.display.secrets import without_credentials
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
 from trainbench.files import read_block, sha256_of
 from trainbench.movielens import transfer
-from trainbench.movielens.datasets import CHANGES, Dataset, Manifest, read_manifest, write_manifest
+from trainbench.movielens.datasets import (
+    CHANGES,
+    NO_SUM,
+    Dataset,
+    Manifest,
+    read_manifest,
+    write_manifest,
+)
 from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
+from trainbench.movielens.large.shards import read_shard, shards_of
 from trainbench.movielens.unpack import ratings_member, unpack
 from trainbench.progress import Progress, log_line
 from trainbench.trials.paths import DataDir
@@ -82,34 +90,41 @@ def download(
 
 def _unpacked(dataset: Dataset, target: Path, source: str | Path, digest: Digest) -> Manifest:
     """Unpack the ratings beside the archive at ``target``; what the folder has then."""
-    ratings = target.with_name(dataset.layout.ratings_file)
-    ratings_sha256 = unpack(target, ratings_member(target, dataset.layout), ratings)
+    ratings = target if dataset.sharded else target.with_name(dataset.layout.ratings_file)
+    ratings_sha256 = digest.sha256
+    if not dataset.sharded:
+        ratings_sha256 = unpack(target, ratings_member(target, dataset.layout), ratings)
+    published = _is_published(dataset, digest, from_publisher=source == dataset.url)
     return Manifest(
         dataset=dataset.name,
         source=without_credentials(source) if isinstance(source, str) else "local file",
         ratings_file=ratings.name,
         ratings_bytes=ratings.stat().st_size,
         ratings_sha256=ratings_sha256,
-        published=_is_published(dataset, digest, from_publisher=source == dataset.url),
+        published=published,
         url=dataset.url,
         archive=dataset.archive,
         bytes=digest.bytes,
         md5=digest.md5,
         sha256=digest.sha256,
-        counts=dataset.counts if _matches(dataset, digest) else None,
-        note=CHANGES if dataset.changes else None,
+        counts=dataset.counts if _matches(dataset, digest) or dataset.sharded * published else None,
+        note=CHANGES if dataset.changes else NO_SUM if dataset.sharded else None,
     )
 
 
-def verify(dataset: Dataset, data: DataDir) -> list[Check]:
-    """Everything that can be said about a downloaded or generated dataset, nothing changed."""
-    manifest = read_manifest(data.manifest(dataset.name))
+def verify(dataset: Dataset, data: DataDir, *, raw: str = "") -> list[Check]:
+    """Everything that can be said about a downloaded or generated dataset, nothing changed.
+
+    ``raw`` names another folder than the dataset's own: that of its expansion.
+    """
+    folder = raw or dataset.name
+    manifest = read_manifest(data.manifest(folder))
     if manifest is None:
-        return [Check("manifest", False, f"{data.manifest(dataset.name)} not found; run download")]
-    checks = [Check("manifest", True, f"{dataset.name}, {_origin(manifest)}")]
+        return [Check("manifest", False, f"{data.manifest(folder)} not found; run download")]
+    checks = [Check("manifest", True, f"{folder}, {_origin(manifest)}")]
     if manifest.archive:
         checks += _archive_checks(dataset, manifest, data.raw(dataset.name) / manifest.archive)
-    ratings = data.raw(dataset.name) / manifest.ratings_file
+    ratings = data.raw(folder) / manifest.ratings_file
     if not ratings.exists():
         return [*checks, Check("ratings file", False, f"{ratings} not found; run download")]
     checks.append(_sha256_check("ratings file sha256", ratings, manifest.ratings_sha256))
@@ -145,7 +160,17 @@ def _archive_checks(dataset: Dataset, manifest: Manifest, path: Path) -> list[Ch
     return checks
 
 
+def _shards_check(path: Path) -> Check:
+    try:
+        rows = sum(len(block) for shard in shards_of(path) for block in read_shard(path, shard))
+    except DataIntegrityError as error:
+        return Check("shards", False, str(error))
+    return Check("shards", True, f"{rows:,} pairs, none damaged")
+
+
 def _content_check(dataset: Dataset, manifest: Manifest, path: Path) -> Check:
+    if manifest.sharded:
+        return _shards_check(path)
     try:
         ratings = read_ratings(path, dataset.layout)
         check_pairs(path, ratings)
@@ -242,7 +267,10 @@ def _fetched(
                 "that was asked for, and nothing of it is kept; use another source"
             )
         _require(dataset, digest, source, sha256)
-        ratings_member(part, dataset.layout, shown=_shown(source))
+        if dataset.sharded:
+            shards_of(part, shown=_shown(source))
+        else:
+            ratings_member(part, dataset.layout, shown=_shown(source))
     except TrainbenchError:
         transfer.forget(part)
         raise
@@ -288,6 +316,9 @@ def _shown(source: str | Path) -> str:
 
 
 def _origin(manifest: Manifest) -> str:
+    if manifest.expanded:
+        of = manifest.expanded
+        return f"{of.dataset} expanded by {of.factor.text}, seed {of.factor.seed}"
     if manifest.generated:
         return "generated here"
     if manifest.own:

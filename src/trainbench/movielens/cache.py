@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import io
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,7 @@ FORMAT = 1
 RECORD = "cache.json"
 COMPLIANCE_LOG = "compliance_raw.log"
 LOG_SUM = "compliance_raw.log.sha256"
+_BLOCK = 1 << 22
 # These say nothing about the file, and another cache would not help.
 _OF_THE_SYSTEM = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EIO, errno.EACCES)
 
@@ -117,18 +120,88 @@ def require_manifest(spec: SplitSpec, data: DataDir) -> Manifest:
         ConfigError: no such dataset. MachineError: it is not there yet.
     """
     known = dataset(spec.dataset)
-    path = data.manifest(known.name)
+    path = data.manifest(spec.raw)
     manifest = read_manifest(path)
-    if manifest is None and known.own:
+    if manifest is None and known.own and not spec.expand:
         raise no_own(known.name)
     advice = "run download with the same --preset, --dataset and --set first"
     if manifest is None:
         raise MachineError(f"{path}: not found; {advice}")
-    if manifest.generated and manifest.generator != spec.synthetic:
+    found = manifest.expanded.factor if manifest.expanded else None
+    if found != spec.expand:
+        raise MachineError(
+            f"{path}: found an expansion by {found}, wanted one by {spec.expand}; {advice}"
+        )
+    if manifest.generated and not found and manifest.generator != spec.synthetic:
         raise MachineError(
             f"{path}: found ratings of {manifest.generator}, wanted {spec.synthetic}; {advice}"
         )
     return manifest
+
+
+class CacheFiles:
+    """Writes the arrays of a cache, whole or block after block, and hashes them on the way."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.described: dict[str, dict[str, Any]] = {}
+
+    def save(self, name: str, array: npt.NDArray[Any]) -> None:
+        """Write the whole array ``name``."""
+        with self.growing(name, len(array)) as add:
+            for start in range(0, len(array), _BLOCK):
+                add(array[start : start + _BLOCK])
+
+    @contextmanager
+    def growing(self, name: str, length: int) -> Iterator[Callable[[npt.NDArray[Any]], object]]:
+        """What takes the blocks of the array ``name``, which has ``length`` elements in all."""
+        path, kind, digest = self.folder / f"{name}.npy", ARRAYS[name], hashlib.sha256()
+        header = io.BytesIO()
+        described = {"descr": kind, "fortran_order": False, "shape": (length,)}
+        np.lib.format.write_array_header_1_0(header, described)
+        with named(path), path.open("wb") as file:
+
+            def put(data: Any) -> None:
+                digest.update(data)
+                file.write(data)
+
+            put(header.getbuffer())
+            yield lambda block: put(np.ascontiguousarray(block, dtype=kind).data)
+        assert path.stat().st_size == len(header.getbuffer()) + length * np.dtype(kind).itemsize
+        self.described[name] = {"dtype": kind, "shape": [length], "sha256": digest.hexdigest()}
+
+
+@contextmanager
+def new_cache(
+    folder: Path,
+    record: dict[str, Any],
+    needed_bytes: int,
+    *,
+    finish: Callable[[Path], object] = lambda part: None,
+) -> Iterator[CacheFiles]:
+    """Where to write the arrays of a cache that appears as ``folder`` by one rename.
+
+    What ``record`` holds when the body ends is completed with the schema and each array's type,
+    shape and SHA-256. ``finish`` may add the compliance log to the folder before it is published.
+    An older ``folder`` goes, and so does what a killed run left half-written.
+
+    Raises:
+        MachineError: not enough space; nothing is left behind.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    remove_unfinished(folder.parent)
+    with whole_folder(folder) as part, writing(folder, needed_bytes):
+        files = CacheFiles(part)
+        yield files
+        if set(files.described) != set(ARRAYS):
+            raise ValueError(f"wanted the arrays {sorted(ARRAYS)}, got {sorted(files.described)}")
+        arrays = {name: files.described[name] for name in ARRAYS}
+        write_record(
+            part / RECORD, {**record, "schema": FORMAT, "key": folder.name, "arrays": arrays}
+        )
+        finish(part)
+        # Not in cache.json, which is the same for the same ratings: the log's lines have times.
+        chain.write(part / LOG_SUM, [part / COMPLIANCE_LOG])
 
 
 def write_cache(
@@ -138,40 +211,23 @@ def write_cache(
     *,
     finish: Callable[[Path], object] = lambda part: None,
 ) -> None:
-    """Publish ``arrays`` and cache.json as ``folder`` by one rename; an older ``folder`` goes.
-
-    ``record`` is completed with the schema and each array's type, shape and SHA-256. ``finish``
-    may add the compliance log to the folder before it is published. What a killed run left
-    half-written is removed.
+    """Publish ``arrays`` and cache.json as ``folder``: ``new_cache`` with arrays in memory.
 
     Raises:
         MachineError: not enough space; nothing is left behind.
     """
     if set(arrays) != set(ARRAYS):
         raise ValueError(f"wanted the arrays {sorted(ARRAYS)}, got {sorted(arrays)}")
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    remove_unfinished(folder.parent)
     needed = sum(array.nbytes for array in arrays.values())
-    with whole_folder(folder) as part, writing(folder, needed):
-        described = {name: _write_array(part, name, array) for name, array in arrays.items()}
-        write_record(
-            part / RECORD, {**record, "schema": FORMAT, "key": folder.name, "arrays": described}
-        )
-        finish(part)
-        # Not in cache.json, which is the same for the same ratings: the log's lines have times.
-        chain.write(part / LOG_SUM, [part / COMPLIANCE_LOG])
+    with new_cache(folder, dict(record), needed, finish=finish) as files:
+        for name, array in arrays.items():
+            files.save(name, array)
 
 
 def remove_unfinished(caches: Path) -> None:
     """Remove what killed runs left in the folder of all caches; the caller holds the data lock."""
     for left in caches.glob(UNFINISHED + "*"):
         shutil.rmtree(left, ignore_errors=True)
-
-
-def _write_array(folder: Path, name: str, array: npt.NDArray[Any]) -> dict[str, Any]:
-    path = folder / f"{name}.npy"
-    np.save(path, np.ascontiguousarray(array, dtype=ARRAYS[name]))
-    return {"dtype": ARRAYS[name], "shape": list(array.shape), "sha256": sha256_of(path)}
 
 
 def open_cache(folder: Path, *, verify: bool) -> RatingsCache:

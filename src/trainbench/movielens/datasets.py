@@ -15,6 +15,7 @@ from trainbench.files import damage_told, read_record, write_record
 from trainbench.trials.paths import DataDir
 
 CHANGES = "no fixed checksum: the publisher replaces this archive from time to time"
+NO_SUM = "no checksum of this archive is known"
 PUBLISHER = "https://files.grouplens.org/datasets/movielens"
 MANIFEST_SCHEMA = 1
 
@@ -30,6 +31,31 @@ class SyntheticSize:
 
 
 @dataclass(frozen=True)
+class Expansion:
+    """A fractal expansion: so many times the users and the items, by seed (large/expansion.py)."""
+
+    users: int
+    items: int
+    seed: int = 0
+
+    @property
+    def text(self) -> str:
+        """The factor as it is written."""
+        return f"{self.users}x{self.items}"
+
+
+@dataclass(frozen=True)
+class Expanded:
+    """What was expanded: the dataset and the hash of its ratings, how, and the held-out rule."""
+
+    dataset: str
+    ratings_sha256: str
+    factor: Expansion
+    version: int
+    held_out: str
+
+
+@dataclass(frozen=True)
 class SplitSpec:
     """Which ratings are split and how: all that a cache depends on, its compliance log included."""
 
@@ -38,6 +64,12 @@ class SplitSpec:
     min_ratings: int = 20
     tie_break: str = "stable"
     eval_negatives: int = 999
+    expand: Expansion | None = None
+
+    @property
+    def raw(self) -> str:
+        """The name of the raw folder, and what a cache's name begins with."""
+        return f"{self.dataset}-by-{self.expand.text}" if self.expand else self.dataset
 
     @property
     def options(self) -> dict[str, Any]:
@@ -65,7 +97,10 @@ CSV = Layout("ratings.csv", ",", header=True)
 
 @dataclass(frozen=True)
 class Counts:
-    """Users and items that have a rating, and ratings; items are None where nobody states them."""
+    """Users and items that have a rating, and ratings; items are None where nobody states them.
+
+    Of pairs in shards: items up to the last that has a pair, and training pairs.
+    """
 
     users: int
     items: int | None
@@ -77,7 +112,8 @@ class Dataset:
     """One row of the table. ``url`` is None for the dataset that is generated here.
 
     ``changes``: the publisher replaces the archive from time to time, so it has no fixed checksum.
-    ``own``: somebody's own ratings, of which no table knows anything.
+    ``own``: somebody's own ratings, of which no table knows anything. ``sharded``: a tar of pairs,
+    split into training and test set (large/shards.py); it is not unpacked and has no layout.
     """
 
     name: str
@@ -89,6 +125,7 @@ class Dataset:
     counts: Counts | None = None
     changes: bool = False
     own: bool = False
+    sharded: bool = False
 
     @property
     def stated(self) -> bool:
@@ -162,6 +199,14 @@ _TABLE = (
     # Their publisher replaces these from time to time, so they have no lasting checksum.
     _published("ml-latest-small", CSV, (610, 9_724, 100_836), changes=True),
     Dataset("ml-latest", CSV, f"{PUBLISHER}/ml-latest.zip", changes=True),
+    # No checksum of it is known.
+    Dataset(
+        "ml-20mx16x32",
+        CSV,
+        f"{PUBLISHER}/ml-20mx16x32.tar",
+        counts=Counts(2_210_078, 855_776, 1_223_962_043),
+        sharded=True,
+    ),
     Dataset("synthetic", CSV),
     Dataset("rehearsal", CSV),  # Generated too, and harder to learn.
 )
@@ -263,7 +308,13 @@ class Manifest:
     counts: Counts | None = None
     note: str | None = None
     own: OwnRatings | None = None
+    expanded: Expanded | None = None
     schema: int = MANIFEST_SCHEMA
+
+    @property
+    def sharded(self) -> bool:
+        """Whether the ratings are pairs in shards, already split."""
+        return self.ratings_file.endswith(".tar")
 
 
 def write_manifest(manifest: Manifest, data: DataDir) -> None:

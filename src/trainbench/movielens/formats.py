@@ -13,7 +13,7 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -72,21 +72,39 @@ def read_ratings(
         DataIntegrityError: a missing column (named), a bad row (with its line number), no rating.
     """
     digest = hashlib.sha256()
-    parts: list[tuple[npt.NDArray[np.int64], ...]] = []
+    parts = list(rating_blocks(path, layout, digest.update, on_block=on_block))
+    users, items, timestamps = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return Ratings(users, items, timestamps, digest.hexdigest())
+
+
+def rating_blocks(
+    path: Path,
+    layout: Layout,
+    on_bytes: Callable[[bytes], object] = lambda text: None,
+    *,
+    on_block: Callable[[int], object] = lambda size: None,
+) -> Iterator[tuple[npt.NDArray[np.int64], ...]]:
+    """Users, items and timestamps of the ratings of ``path``, 32 MiB of it after the other.
+
+    ``on_bytes`` hears of all bytes of the file.
+
+    Raises:
+        DataIntegrityError: as ``read_ratings``.
+    """
     columns: tuple[str, ...] = COLUMNS
+    found = False
     for block in _blocks(path):
-        digest.update(block.text)
+        on_bytes(block.text)
         on_block(len(block.text))
         if layout.header and block.first_line == 1:
             header, _, body = block.text.partition(b"\n")
             columns = _header(path, header.decode("utf-8-sig", "replace"), layout.separator)
             block = _Block(body, 2)
         if block.text.strip():
-            parts.append(_parse(path, block, layout.separator, columns))
-    if not parts:
+            found = True
+            yield _parse(path, block, layout.separator, columns)
+    if not found:
         raise DataIntegrityError(f"{path}: no ratings found, wanted lines of {', '.join(COLUMNS)}")
-    users, items, timestamps = (np.concatenate(column) for column in zip(*parts, strict=True))
-    return Ratings(users, items, timestamps, digest.hexdigest())
 
 
 def _blocks(path: Path) -> Iterator[_Block]:
@@ -210,11 +228,14 @@ def _is_int64(field: str) -> bool:
 
 def check_counts(path: Path, ratings: Ratings, counts: Counts) -> None:
     """Raise ``DataIntegrityError`` if ``ratings`` has other numbers than those published."""
-    items = len(pd.unique(ratings.items))
-    found = Counts(
-        len(pd.unique(ratings.users)), None if counts.items is None else items, len(ratings)
-    )
-    if found != counts:
+    found = (len(pd.unique(ratings.users)), len(pd.unique(ratings.items)), len(ratings))
+    require_counts(path, Counts(*found), counts)
+
+
+def require_counts(path: Path, found: Counts, counts: Counts) -> None:
+    """Raise ``DataIntegrityError`` if ``found`` are other numbers than those published."""
+    items = found.items
+    if replace(found, items=None if counts.items is None else items) != counts:
         wanted = "any number of" if counts.items is None else f"{counts.items:,}"
         raise DataIntegrityError(
             f"{path}: found {found.users:,} users, {items:,} items, {found.ratings:,} ratings; "
@@ -234,9 +255,17 @@ def check_pairs(path: Path, ratings: Ratings) -> None:
     in_order = np.sort(pairs)
     repeated = in_order[1:][in_order[1:] == in_order[:-1]]
     if len(repeated):
-        first, second = np.flatnonzero(pairs == repeated[0])[:2]
-        raise DataIntegrityError(
-            f"{path}: ratings {first + 1:,} and {second + 1:,} are both of user "
-            f"{ratings.users[first]} and item {ratings.items[first]}; {len(repeated):,} ratings in "
-            "all repeat a pair; wanted one rating per user and item, remove the others"
-        )
+        first, second = (int(place) for place in np.flatnonzero(pairs == repeated[0])[:2])
+        user, item = int(ratings.users[first]), int(ratings.items[first])
+        raise repeated_pair(path, (first + 1, second + 1), user, item, len(repeated))
+
+
+def repeated_pair(
+    path: Path, places: tuple[int, int], user: int, item: int, count: int
+) -> DataIntegrityError:
+    """The error for ratings that repeat a pair: the first two of the first, and how many do."""
+    return DataIntegrityError(
+        f"{path}: ratings {places[0]:,} and {places[1]:,} are both of user {user} and item {item}; "
+        f"{count:,} ratings in all repeat a pair; wanted one rating per user and item, remove the "
+        "others"
+    )

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable
-from dataclasses import dataclass
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,19 +23,34 @@ import trainbench
 from trainbench.compliance.emit import emit, logging_to
 from trainbench.compliance.tags import ncf as tags
 from trainbench.errors import DataIntegrityError
+from trainbench.files import sha256_of
 from trainbench.movielens.cache import (
     COMPLIANCE_LOG,
+    CacheFiles,
     cache_key,
+    new_cache,
     open_cache,
     require_manifest,
     write_cache,
 )
-from trainbench.movielens.datasets import Manifest, SplitSpec, dataset
-from trainbench.movielens.formats import Ratings, check_counts, check_pairs, read_ratings
-from trainbench.progress import Progress, heartbeat, log_line
+from trainbench.movielens.datasets import Counts, Manifest, SplitSpec, dataset
+from trainbench.movielens.formats import (
+    Ratings,
+    check_counts,
+    check_pairs,
+    rating_blocks,
+    read_ratings,
+    repeated_pair,
+    require_counts,
+)
+from trainbench.movielens.large import outside
+from trainbench.movielens.large.outside import PAIR, RATING, Outcome
+from trainbench.progress import Progress, heartbeat, log_line, scaled
 from trainbench.trials.paths import DataDir
 
 IntArray = npt.NDArray[np.int64]
+# Of a file of ratings: more is split on disk. ml-32m has 0.9 GB.
+LARGEST_IN_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -78,11 +95,7 @@ def split(ratings: Ratings, *, min_ratings: int, tie_break: str) -> Split:
         user_of = (np.cumsum(kept) - 1)[user_of[rows]]
         user_ids, per_user, items, times = user_ids[kept], per_user[kept], items[rows], times[rows]
     if not len(user_ids):
-        raise DataIntegrityError(
-            f"none of {len(kept):,} users has {min_ratings} ratings, the most by one user are "
-            f"{most:,} of {len(ratings):,}: nothing to train on; lower "
-            "min_ratings, or use more ratings"
-        )
+        raise _none_left(min_ratings, len(kept), most, len(ratings))
     item_of, item_ids = pd.factorize(items)
     order = _ORDERS[tie_break](user_of, times)
     ends = np.cumsum(per_user)
@@ -100,6 +113,13 @@ def split(ratings: Ratings, *, min_ratings: int, tie_break: str) -> Split:
         item_ids=np.asarray(item_ids),
         tied_users=int(np.sum((times[before_last] == times[last]) & (per_user > 1))),
         dropped_users=int(np.sum(~kept)),
+    )
+
+
+def _none_left(min_ratings: int, users: int, most: int, ratings: int) -> DataIntegrityError:
+    return DataIntegrityError(
+        f"none of {users:,} users has {min_ratings} ratings, the most by one user are "
+        f"{most:,} of {ratings:,}: nothing to train on; lower min_ratings, or use more ratings"
     )
 
 
@@ -125,7 +145,7 @@ _ORDERS: dict[str, Callable[[IntArray, IntArray], IntArray]] = {
 }
 
 
-def held_out_sha256(split: Split) -> str:
+def held_out_sha256(split: Split | Outcome) -> str:
     """SHA-256 of the test set as int64 pairs (user id, item id), little-endian, in user order.
 
     The ids are the dataset's own, so that the hash does not depend on how they are numbered.
@@ -162,23 +182,123 @@ def run(spec: SplitSpec, data: DataDir, *, least_items: int = 1) -> Path:
 def _build(
     spec: SplitSpec, data: DataDir, manifest: Manifest, folder: Path, least_items: int
 ) -> dict[str, Any]:
-    ratings = _load(data, manifest)
-    with heartbeat("splitting the ratings"):
-        result = split(ratings, min_ratings=spec.min_ratings, tie_break=spec.tie_break)
-    _require_task(data.raw(manifest.dataset) / manifest.ratings_file, result, least_items)
-    record = _record(spec, manifest, ratings, result)
-    del ratings
-    with heartbeat("writing the cache"):
-        write_cache(
-            folder, result.arrays(), record, finish=lambda part: _log_compliance(part, spec)
-        )
+    path = data.raw(manifest.dataset) / manifest.ratings_file
+    if not path.exists():
+        raise DataIntegrityError(f"{path}: not found; run download again")
+    on_disk = manifest.sharded or (
+        manifest.ratings_bytes > LARGEST_IN_MEMORY and spec.tie_break == "stable"
+    )
+    if not on_disk:
+        return _build_in_memory(spec, manifest, path, folder, least_items)
+    record: dict[str, Any] = {}
+    least: list[int | None] = [None]
+    needed = _bytes_on_disk(manifest)
+    log_line(f"preprocess: at most {scaled(needed, 'B')} on disk: the cache, and rows by user")
+    with new_cache(
+        folder, record, needed, finish=lambda part: _log_compliance(part, spec, least[0])
+    ) as files:
+        scratch = files.folder / "rows"
+        if manifest.sharded:
+            outcome = _of_pairs(path, manifest, files, scratch)
+            least[0] = int(np.diff(outcome.row_starts).min()) + 1
+        else:
+            outcome = _of_ratings(spec, path, manifest, files, scratch)
+        shutil.rmtree(scratch)
+        _require_task(path, outcome, least_items)
+        record.update(_record(spec, manifest, outcome))
     return record
 
 
-def _require_task(path: Path, result: Split, least_items: int) -> None:
+def _bytes_on_disk(manifest: Manifest) -> int:
+    """Most bytes that a split on disk takes: ranges of rows are removed while the cache grows."""
+    counts = manifest.counts
+    # A line of a file of ratings has 20 bytes or more, a packed pair 2.5.
+    of_file = manifest.ratings_bytes * 2 // 5 if manifest.sharded else manifest.ratings_bytes // 20
+    rows = counts.ratings if counts else of_file
+    size = (RATING if not manifest.sharded else PAIR).itemsize
+    return rows * max(size, 8) + (rows >> 3) * size
+
+
+def _build_in_memory(
+    spec: SplitSpec, manifest: Manifest, path: Path, folder: Path, least_items: int
+) -> dict[str, Any]:
+    ratings = _load(path, manifest)
+    with heartbeat("splitting the ratings"):
+        result = split(ratings, min_ratings=spec.min_ratings, tie_break=spec.tie_break)
+    outcome = Outcome(
+        ratings_read=len(ratings),
+        user_ids=result.user_ids,
+        item_ids=result.item_ids,
+        row_starts=result.row_starts,
+        test_items=result.test_items,
+        dropped_users=result.dropped_users,
+        tied_users=result.tied_users,
+    )
+    del ratings
+    _require_task(path, outcome, least_items)
+    record = _record(spec, manifest, outcome)
+    with heartbeat("writing the cache"):
+        write_cache(folder, result.arrays(), record, finish=partial(_log_compliance, spec=spec))
+    return record
+
+
+def _of_pairs(path: Path, manifest: Manifest, files: CacheFiles, scratch: Path) -> Outcome:
+    with heartbeat(f"comparing {path.name} with its manifest"):
+        _require_sha256(path, sha256_of(path), manifest)
+    pairs = manifest.counts.ratings + manifest.counts.users if manifest.counts else 0
+    with Progress(pairs or None, unit="pairs", label=f"read {path.name}") as progress:
+        outcome = outside.of_pairs(path, files, scratch, on_pairs=progress.advance)
+    if manifest.counts:
+        users, items = len(outcome.user_ids), len(outcome.item_ids)
+        found = Counts(users, items, int(outcome.row_starts[-1]))
+        require_counts(path, found, manifest.counts)
+    return outcome
+
+
+def _of_ratings(
+    spec: SplitSpec, path: Path, manifest: Manifest, files: CacheFiles, scratch: Path
+) -> Outcome:
+    layout, digest = dataset(manifest.dataset).layout, hashlib.sha256()
+
+    def first_time() -> Iterator[tuple[IntArray, ...]]:
+        with Progress(path.stat().st_size, label=f"read {path.name}") as progress:
+            yield from rating_blocks(path, layout, digest.update, on_block=progress.advance)
+        _require_sha256(path, digest.hexdigest(), manifest)
+
+    passes = iter([first_time])
+
+    def blocks() -> Iterator[tuple[IntArray, ...]]:
+        yield from next(passes, partial(rating_blocks, path, layout))()
+
+    def repeated(user: int, item: int, count: int) -> DataIntegrityError:
+        return repeated_pair(path, outside.found_twice(blocks, user, item), user, item, count)
+
+    outcome = outside.of_ratings(
+        blocks,
+        files,
+        scratch,
+        min_ratings=spec.min_ratings,
+        none_left=partial(_none_left, spec.min_ratings),
+        repeated=repeated,
+    )
+    if manifest.counts and not outcome.dropped_users:
+        found = Counts(len(outcome.user_ids), len(outcome.item_ids), outcome.ratings_read)
+        require_counts(path, found, manifest.counts)
+    return outcome
+
+
+def _require_sha256(path: Path, found: str, manifest: Manifest) -> None:
+    if found != manifest.ratings_sha256:
+        raise DataIntegrityError(
+            f"{path}: sha256 is {found}, wanted {manifest.ratings_sha256} "
+            "(manifest.json); the file changed after the download, run download again"
+        )
+
+
+def _require_task(path: Path, result: Outcome, least_items: int) -> None:
     """Raise a ``DataIntegrityError`` if nothing is left that training could learn."""
     users, items = len(result.user_ids), len(result.item_ids)
-    if not len(result.users):
+    if not result.row_starts[-1]:
         raise DataIntegrityError(
             f"{path}: each of {users:,} users has 1 rating, which is held out: no pair is left to "
             "train on; use users with 2 ratings or more"
@@ -198,18 +318,11 @@ def _require_task(path: Path, result: Split, least_items: int) -> None:
         )
 
 
-def _load(data: DataDir, manifest: Manifest) -> Ratings:
+def _load(path: Path, manifest: Manifest) -> Ratings:
     """The ratings that the manifest promises, checked against it."""
-    path = data.raw(manifest.dataset) / manifest.ratings_file
-    if not path.exists():
-        raise DataIntegrityError(f"{path}: not found; run download again")
     with Progress(path.stat().st_size, label=f"read {path.name}") as progress:
         ratings = read_ratings(path, dataset(manifest.dataset).layout, on_block=progress.advance)
-    if ratings.sha256 != manifest.ratings_sha256:
-        raise DataIntegrityError(
-            f"{path}: sha256 is {ratings.sha256}, wanted {manifest.ratings_sha256} "
-            "(manifest.json); the file changed after the download, run download again"
-        )
+    _require_sha256(path, ratings.sha256, manifest)
     with heartbeat("checking the ratings"):
         check_pairs(path, ratings)
         if manifest.counts:
@@ -217,7 +330,7 @@ def _load(data: DataDir, manifest: Manifest) -> Ratings:
     return ratings
 
 
-def _record(spec: SplitSpec, manifest: Manifest, ratings: Ratings, result: Split) -> dict[str, Any]:
+def _record(spec: SplitSpec, manifest: Manifest, result: Outcome) -> dict[str, Any]:
     """The content of cache.json that is not about the arrays: no time, no path, no machine."""
     return {
         "dataset": manifest.dataset,
@@ -228,12 +341,14 @@ def _record(spec: SplitSpec, manifest: Manifest, ratings: Ratings, result: Split
             "published": manifest.published,
             "generated": manifest.generated,
             **({"own": True} if manifest.own else {}),
+            **({"expanded": asdict(manifest.expanded)} if manifest.expanded else {}),
+            **({"split": "given"} if manifest.sharded else {}),
         },
         "counts": {
-            "ratings_read": len(ratings),
+            "ratings_read": result.ratings_read,
             "users": len(result.user_ids),
             "items": len(result.item_ids),
-            "train": len(result.users),
+            "train": int(result.row_starts[-1]),
             "test": len(result.test_items),
             "dropped_users": result.dropped_users,
             "tied_users": result.tied_users,
@@ -249,9 +364,13 @@ def _record(spec: SplitSpec, manifest: Manifest, ratings: Ratings, result: Split
     }
 
 
-def _log_compliance(folder: Path, spec: SplitSpec) -> None:
+def _log_compliance(folder: Path, spec: SplitSpec, least: int | None = None) -> None:
+    """Log the preprocessing; ``least`` ratings are the fewest of a user in a split that is given.
+
+    There nobody was left out here, so the setting says nothing of these data.
+    """
     with logging_to(folder / COMPLIANCE_LOG):
-        emit(tags.PREPROC_HP_MIN_RATINGS, spec.min_ratings)
+        emit(tags.PREPROC_HP_MIN_RATINGS, spec.min_ratings if least is None else least)
         emit(tags.PREPROC_HP_NUM_EVAL, spec.eval_negatives)
         emit(tags.PREPROC_HP_SAMPLE_EVAL_REPLACEMENT, True)
 

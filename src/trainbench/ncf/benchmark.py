@@ -80,6 +80,14 @@ _OPTIONS = (
         envvar="DATASET",
     ),
     *_RATINGS,
+    Option(
+        "expand",
+        _EVERY,
+        "Expand the dataset fractally: USERSxITEMS[xSEED] times, 16x32 for MLPerf's factor "
+        "(docs/big_data.md).",
+        field="expand",
+        envvar="EXPAND",
+    ),
     _choice("tie_break", "Order of a user's ratings of one second.", ("preprocess", *_TRAIN)),
     _choice("devices", "Train on one device of this kind, or on all."),
     _choice("precision", "Number format of the dense layers."),
@@ -142,7 +150,7 @@ NCF = Benchmark(
     default_preset=_default_preset,
     default_preset_help="mlperf with a usable GPU, else quick",
     reference="reference",
-    task=lambda config: task_of(config.dataset),
+    task=lambda config: task_of(config.dataset, config.expand),
     label=lambda config: f"own-{config.dataset}" if is_own(config.dataset) else config.preset,
     quality=Quality("HR@10", best="best_hit_rate", target="target_hit_rate"),
     run_rule=RunRule(runs=100, counted=50),

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from trainbench import configuration
 from trainbench.errors import ConfigError
-from trainbench.movielens.datasets import DATASETS, SplitSpec, SyntheticSize, dataset
+from trainbench.movielens.datasets import DATASETS, Expansion, SplitSpec, SyntheticSize, dataset
 from trainbench.ncf.input.former import refuse_former
 
 
@@ -41,6 +41,8 @@ class NcfConfig:
     preset: str
     dataset: str = "ml-20m"
     synthetic: SyntheticSize | None = None
+    # Fractal expansion of the dataset: so many times its users and its items (docs/big_data.md)
+    expand: Expansion | None = None
     # Split (reference convert.py)
     min_ratings: int = 20
     tie_break: str = "reference"
@@ -213,6 +215,8 @@ def with_settings(config: NcfConfig, settings: Iterable[str]) -> NcfConfig:
     given = configuration.parsed(NcfConfig, settings)
     if given.get("dataset", config.dataset) != config.dataset:
         given = {"target_hit_rate": TARGETS.get(given["dataset"]), **given}
+    if given.get("expand"):
+        given = {"target_hit_rate": None, **given}
     if dataset(given.get("dataset", config.dataset)).own:  # An unknown one ends here.
         given = {"division": "open", **given}
     config = replace(config, **given)
@@ -234,6 +238,7 @@ def validated(config: NcfConfig) -> NcfConfig:
     if config.stream_format not in STREAM_FORMATS:
         raise ConfigError(f"stream_format={config.stream_format}: wanted 1 or 2")
     _check_task(config)
+    _check_expansion(config)
     sizes = config.mlp_layer_sizes
     if len(sizes) < 2 or sizes[0] % 2 or min(sizes) <= 0:
         raise ConfigError(
@@ -243,6 +248,22 @@ def validated(config: NcfConfig) -> NcfConfig:
     _check_devices(config)
     _check_division(config)
     return config
+
+
+def _check_expansion(config: NcfConfig) -> None:
+    factor = config.expand
+    if factor is None:
+        return
+    small = min(factor.users, factor.items) >= 1 and max(factor.users, factor.items) <= 512
+    if not small or factor.users * factor.items < 2 or factor.seed < 0:
+        raise ConfigError(
+            f"expand={factor.text}: wanted USERSxITEMS[xSEED], how many times the users and the "
+            "items, from 1 to 512 each and not both 1, and a seed from 0 up"
+        )
+    if dataset(config.dataset).sharded:
+        raise ConfigError(
+            f"expand={factor.text}: {config.dataset} is an expansion already; wanted ratings"
+        )
 
 
 def _check_task(config: NcfConfig) -> None:
@@ -303,9 +324,10 @@ def is_own(name: str) -> bool:
     return name not in DATASETS
 
 
-def task_of(name: str) -> str:
-    """The dataset ``name`` in words: own ratings look like no published ones."""
-    return f"own ratings {name!r}" if is_own(name) else name
+def task_of(name: str, expand: Expansion | None = None) -> str:
+    """The dataset ``name`` in words: own ratings and expansions look like no published ones."""
+    text = f"own ratings {name!r}" if is_own(name) else name
+    return f"{text} expanded by {expand.text}, seed {expand.seed}" if expand else text
 
 
 def _check_division(config: NcfConfig) -> None:

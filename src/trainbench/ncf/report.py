@@ -8,6 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from trainbench.files import fill, is_own_file, sha256_of
+from trainbench.movielens.datasets import Expansion
 from trainbench.ncf.config import task_of
 from trainbench.reporting.page import drawing, plots
 from trainbench.reporting.page.drawing import HALF, WIDE, Figure
@@ -307,7 +308,9 @@ def _trial_columns(trial: Trial) -> dict[str, Any]:
 
 def _task(config: Mapping[str, Any]) -> str:
     name = config.get("dataset")
-    return f"NeuMF on {task_of(name) if isinstance(name, str) else NA}"
+    factor = config.get("expand")
+    known = Expansion(**factor) if isinstance(factor, dict) else None
+    return f"NeuMF on {task_of(name, known) if isinstance(name, str) else NA}"
 
 
 NCF = Sections(

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 from trainbench.benchmark import PUBLISHER, Inputs, Source
 from trainbench.configuration import to_json
@@ -15,10 +17,14 @@ from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
 from trainbench.movielens import archive, datasets, split, synthetic
 from trainbench.movielens.cache import RECORD, find_cache, open_cache
+from trainbench.movielens.large.expand import BYTES_PER_PAIR, expand
 from trainbench.movielens.own import bring
 from trainbench.movielens.own.options import Request
 from trainbench.movielens.own.options import request as own_request
 from trainbench.ncf.config import TOP, NcfConfig, few_candidates, indivisible
+from trainbench.ncf.input.epochs import piece_bytes
+from trainbench.ncf.input.flagfile import GenerationOptions
+from trainbench.ncf.input.stream.sliced import PASS_SAMPLES
 from trainbench.ncf.input.workdir import COME_WITHIN_S
 from trainbench.progress import heartbeat, log_line
 from trainbench.trials import child, trial_set
@@ -27,7 +33,25 @@ from trainbench.trials.spec import SetSpec
 
 
 def download(config: NcfConfig, data: DataDir, source: Source = PUBLISHER) -> None:
-    """Fetch and verify, generate, or make of own ratings the dataset of ``config``."""
+    """Fetch and verify, generate, or make of own ratings the dataset of ``config``; expand it."""
+    _download(config, data, source)
+    if config.expand:
+        expand(config.split_spec, data, partial(_later, config))
+
+
+def _later(config: NcfConfig, users: int, pairs: int) -> dict[str, int]:
+    """Bytes that the steps after the download write of so many users and training pairs."""
+    options = GenerationOptions.of(config, cache_folder=Path(), compliance_file=Path(), seed=0)
+    pieces = -(-pairs * (1 + config.train_negatives) // PASS_SAMPLES)
+    held = options.cycles_ahead + 1
+    return {
+        "cache": pairs * BYTES_PER_PAIR,
+        "candidates": users * (config.eval_negatives + 1) * 4,
+        "epochs": held * piece_bytes(pairs, options, pieces),
+    }
+
+
+def _download(config: NcfConfig, data: DataDir, source: Source) -> None:
     dataset = datasets.dataset(config.dataset)
     asked = own_request(source.own)
     if asked or dataset.own:
@@ -70,12 +94,13 @@ def verify(config: NcfConfig, data: DataDir) -> None:
     Raises:
         DataIntegrityError: one comparison failed; all of them are printed.
     """
-    checks = archive.verify(datasets.dataset(config.dataset), data)
+    raw = config.split_spec.raw
+    checks = archive.verify(datasets.dataset(config.dataset), data, raw=raw)
     for check in checks:
         print(f"{'OK  ' if check.ok else 'FAIL'} {check.name}: {check.found}")
     if not all(check.ok for check in checks):
         raise DataIntegrityError(
-            f"{data.raw(config.dataset)}: not the dataset {config.dataset}; delete the folder and "
+            f"{data.raw(raw)}: not the dataset {raw}; delete the folder and "
             "run the download step again"
         )
 
@@ -97,7 +122,7 @@ def inputs(config: NcfConfig, data: DataDir) -> Inputs:
         cache = open_cache(folder, verify=True)
     if cache.num_items <= TOP:
         raise ConfigError(f"{folder}: {cache.num_items} items; {few_candidates()}")
-    return Inputs(folder / RECORD, data.manifest(config.dataset))
+    return Inputs(folder / RECORD, data.manifest(config.split_spec.raw))
 
 
 @dataclass(frozen=True)

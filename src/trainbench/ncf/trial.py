@@ -254,7 +254,7 @@ class _Recorder(Recorder, Observer):
         if self.elsewhere:
             found["generator_elsewhere"] = True
         found["data"] = {
-            "dataset": self.config.dataset,
+            "dataset": self.config.split_spec.raw,
             "ratings_sha256": manifest.get("ratings_sha256"),
             "cache": cache.folder.name,
             "test_set_sha256": cache.record["test_set_sha256"],
@@ -417,7 +417,16 @@ def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str,
     on_cpu = "CPU" in (machine.get("device") or "CPU")
     return [
         ("no_gpu", "trained on a CPU, not on a GPU", on_cpu),
-        ("generated_data", "the ratings are generated, not MovieLens", manifest.get("generated")),
+        (
+            "generated_data",
+            "the ratings are generated, not MovieLens",
+            manifest.get("generated") and not manifest.get("expanded"),
+        ),
+        (
+            "expanded_data",
+            f"the pairs are an expansion of {task_of(config.dataset)}, made here",
+            manifest.get("expanded"),
+        ),
         ("other_task", _other_task(config), _other_task(config)),
         (
             "epochs_between_evals",
@@ -469,7 +478,7 @@ def data_degradations(config: NcfConfig, cache: Mapping[str, Any]) -> Notes:
 
 
 def _other_task(config: NcfConfig) -> str:
-    if config.dataset == "ml-20m" and config.target_hit_rate == 0.635:
+    if config.dataset == "ml-20m" and not config.expand and config.target_hit_rate == 0.635:
         return ""
-    own = f"{task_of(config.dataset)} {config.goal}"
+    own = f"{task_of(config.dataset, config.expand)} {config.goal}"
     return f"not the MLPerf task (ml-20m to HR@10 0.635) but {own}"

@@ -1,0 +1,1 @@
+"""Data sets larger than memory: pairs in shards, fractal expansions, splits made on disk."""
