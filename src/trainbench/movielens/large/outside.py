@@ -55,23 +55,8 @@ def of_pairs(
         DataIntegrityError: damage, a pair that is there twice, a user with another number of
             held-out items than one, or with no pair to train on.
     """
-    shards = shards_of(path)
     buckets = Buckets(scratch, PAIR, users_per_bucket)
-    counts, tests, items = np.zeros(0, dtype=np.int64), [], 0
-    for shard in shards:
-        for block in read_shard(path, shard):
-            on_pairs(len(block))
-            if not len(block):
-                continue
-            items = max(items, int(block[:, 1].max()) + 1)
-            if shard.kind == KINDS[1]:
-                tests.append(block)
-                continue
-            found = np.bincount(block[:, 0])
-            counts = np.pad(counts, (0, max(0, len(found) - len(counts))))
-            counts[: len(found)] += found
-            buckets.add(_rows(PAIR, block[:, 0], block[:, 1]))
-    test = np.concatenate(tests) if tests else np.empty((0, 2), dtype=np.int64)
+    counts, test, items = _gathered(path, buckets, on_pairs)
     user_ids = np.flatnonzero(counts)
     test = test[np.argsort(test[:, 0], kind="stable")]
     _require_one_each(path, user_ids, test[:, 0])
@@ -94,6 +79,31 @@ def of_pairs(
     )
     _save(out, outcome)
     return outcome
+
+
+def _gathered(
+    path: Path, buckets: Buckets, on_pairs: Callable[[int], object]
+) -> tuple[Ints, Ints, int]:
+    """Put the training pairs into ``buckets``; pairs by user id, the test set, how many items."""
+    counts, tests, items = np.zeros(0, dtype=np.int64), [np.empty((0, 2), dtype=np.int64)], 0
+    for shard in shards_of(path):
+        for block in read_shard(path, shard):
+            on_pairs(len(block))
+            if not len(block):
+                continue
+            items = max(items, int(block[:, 1].max()) + 1)
+            if shard.kind == KINDS[1]:
+                tests.append(block)
+                continue
+            counts = _added(counts, np.bincount(block[:, 0]))
+            buckets.add(_rows(PAIR, block[:, 0], block[:, 1]))
+    return counts, np.concatenate(tests), items
+
+
+def _added(counts: Ints, more: Ints) -> Ints:
+    counts = np.pad(counts, (0, max(0, len(more) - len(counts))))
+    counts[: len(more)] += more
+    return counts
 
 
 def _rows(kind: np.dtype[Any], *columns: npt.NDArray[Any]) -> npt.NDArray[Any]:
@@ -219,9 +229,7 @@ def of_ratings(
     per_user = np.zeros(0, dtype=np.int64)
     for users, items, times in blocks():
         numbers, read = user_of.of(users), read + len(users)
-        found = np.bincount(numbers)
-        per_user = np.pad(per_user, (0, max(0, len(found) - len(per_user))))
-        per_user[: len(found)] += found
+        per_user = _added(per_user, np.bincount(numbers))
         buckets.add(_rows(RATING, numbers, item_of.of(items), times))
     kept = per_user >= min_ratings
     if not kept.any():
@@ -230,24 +238,10 @@ def of_ratings(
     if not kept.all():
         item_ids, new_item = _of_kept(blocks, user_of, item_of, kept)
     starts = np.concatenate(([0], np.cumsum(per_user[kept] - 1)))
-    test_items = np.empty(int(kept.sum()), dtype=np.int32)
-    pairs, tied = _Pairs(len(item_of.ids)), 0
-    with _arrays(out, int(starts[-1])) as (put_users, put_items):
-        for rows in buckets.sorted():
-            pairs.look(rows)
-            rows = rows[kept[rows["user"]]]
-            if not len(rows):
-                continue
-            rows = rows[np.lexsort((rows["time"], rows["user"]))]
-            users = (np.cumsum(kept) - 1)[rows["user"]]
-            last = np.append(users[1:] != users[:-1], True)
-            test_items[users[last]] = new_item[rows["item"][last]]
-            same = rows["time"][1:] == rows["time"][:-1]
-            tied += int(np.sum(last[1:] & same & (users[1:] == users[:-1])))
-            put_users(users[~last])
-            put_items(new_item[rows["item"][~last]])
+    pairs = _Pairs(len(item_of.ids))
+    with _arrays(out, int(starts[-1])) as put:
+        test_items, tied = _written(buckets, kept, new_item, pairs, put)
     if pairs.repeated:
-        assert pairs.first is not None
         user, item = pairs.first
         raise repeated(int(user_of.ids[user]), int(item_of.ids[item]), pairs.repeated)
     outcome = Outcome(
@@ -261,6 +255,32 @@ def of_ratings(
     )
     _save(out, outcome)
     return outcome
+
+
+def _written(
+    buckets: Buckets,
+    kept: npt.NDArray[np.bool_],
+    new_item: Ints,
+    pairs: _Pairs,
+    put: tuple[Callable[[Any], object], Callable[[Any], object]],
+) -> tuple[npt.NDArray[np.int32], int]:
+    """Write the training pairs of the users that are kept; held-out items, and users with a tie."""
+    test_items, tied = np.empty(int(kept.sum()), dtype=np.int32), 0
+    number = np.cumsum(kept) - 1
+    for rows in buckets.sorted():
+        pairs.look(rows)
+        rows = rows[kept[rows["user"]]]
+        if not len(rows):
+            continue
+        rows = rows[np.lexsort((rows["time"], rows["user"]))]
+        users = number[rows["user"]]
+        last = np.append(users[1:] != users[:-1], True)
+        test_items[users[last]] = new_item[rows["item"][last]]
+        same = rows["time"][1:] == rows["time"][:-1]
+        tied += int(np.sum(last[1:] & same & (users[1:] == users[:-1])))
+        put[0](users[~last])
+        put[1](new_item[rows["item"][~last]])
+    return test_items, tied
 
 
 def _of_kept(
@@ -279,17 +299,16 @@ class _Pairs:
     """Counts ratings that repeat a pair and knows the first such pair, by number."""
 
     def __init__(self, num_items: int) -> None:
-        self._num_items, self.repeated = num_items, 0
-        self.first: tuple[int, int] | None = None
+        self._num_items, self.repeated, self.first = num_items, 0, (0, 0)
 
     def look(self, rows: npt.NDArray[Any]) -> None:
         keys = rows["user"].astype(np.int64) * self._num_items + rows["item"]
         keys.sort()
         again = keys[1:][keys[1:] == keys[:-1]]
-        self.repeated += len(again)
-        if len(again) and self.first is None:
+        if len(again) and not self.repeated:
             user, item = divmod(int(again[0]), self._num_items)
             self.first = user, item
+        self.repeated += len(again)
 
 
 def found_twice(blocks: Blocks, user: int, item: int) -> tuple[int, int]:
