@@ -86,14 +86,16 @@ def read_shard(path: Path, shard: Shard) -> Iterator[Pairs]:
             count = min(BLOCK_ROWS, rows - first)
             data = file.read(count * 2 * kind.itemsize)
             if len(data) != count * 2 * kind.itemsize:
-                raise DataIntegrityError(f"{name}: cut off in row {first + 1:,}; {_ADVICE}")
+                raise DataIntegrityError(f"{name}: cut off in row {first + 1:,}; download it again")
             pairs = np.frombuffer(data, kind).reshape(count, 2).astype(np.int64, copy=False)
             _require_ids(name, pairs, first)
             yield pairs
             first += count
         # Compares the sum that the zip has of the whole.
         if file.read(1):
-            raise DataIntegrityError(f"{name}: more bytes than {rows:,} rows have; {_ADVICE}")
+            raise DataIntegrityError(
+                f"{name}: more bytes than {rows:,} rows have; download it again"
+            )
 
 
 @contextmanager
