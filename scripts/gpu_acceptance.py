@@ -165,6 +165,7 @@ def _whole_epoch(devices: str, folder: Path) -> str:
 @claim("loop-on-device", "The compiled loop has no transfer to the host and no float64 product")
 def _loop_on_device(devices: str, folder: Path) -> str:
     import numpy as np
+    import tensorflow as tf
 
     from trainbench.ncf.train import build
 
@@ -172,9 +173,13 @@ def _loop_on_device(devices: str, folder: Path) -> str:
     zeros = np.zeros((8, BATCH), np.int32)
     with trainer.scope():
         asked = trainer.step.run.experimental_get_compiler_ir(
-            zeros, zeros, zeros.astype(np.uint8), 0
+            zeros,
+            zeros,
+            zeros.astype(np.uint8),
+            tf.constant(0),  # A plain 0 would drop the loop.
         )
         hlo = asked(stage="optimized_hlo")
+    assert " while(" in hlo, "the HLO has no loop"
     (folder / "step.hlo").write_text(hlo, encoding="utf-8")
     host = [word for word in HOST if re.search(rf" {word}[-a-z]*\(|target=\"{word}", hlo)]
     assert not host, f"the loop has {', '.join(host)}"
