@@ -154,7 +154,10 @@ def measured(folder: Path, step: str, pairs: int, train_steps: int) -> Cost:
         seconds = time.perf_counter() - started
         if process.returncode:
             last = (_text(errors).strip().splitlines() or ["nothing"])[-1]
-            raise MachineError(f"{step} at {pairs:,} pairs ended with {process.returncode}: {last}")
+            raise MachineError(
+                f"{step} at {pairs:,} pairs ended with {process.returncode}: {last}; correct what "
+                "this says, or choose other --pairs"
+            )
         cost = Cost(
             pairs=pairs,
             step=step,
