@@ -74,6 +74,8 @@ class NcfConfig:
     cpu_devices: int = 1
     # A TPU's name; it compiles with XLA always, so it excludes xla, which is for CPUs and GPUs.
     tpu: str = ""
+    # How several replicas hold the tables: divided by rows, or each a copy of all.
+    tables: str = "sharded"
     deterministic: bool = False
     # How one CPU runs a step: in lanes of a size, or none; auto: measured once for a set of trials.
     lanes: Lanes | Literal["auto"] | None = "auto"
@@ -123,6 +125,7 @@ CHOICES: Mapping[str, tuple[str, ...]] = {
     "optimizer": ("adam", "lazy_adam"),
     "precision": ("fp32", "bf16"),
     "devices": ("auto", "cpu", "gpu", "all"),
+    "tables": ("sharded", "mirrored"),
     "last_batch": ("pad", "mask", "spillover"),
     "generator": ("subprocess", "external", "inline"),
     "division": ("closed", "open"),
@@ -381,9 +384,9 @@ def from_json(text: str | bytes) -> NcfConfig:
 
 
 def _today(values: dict[str, Any]) -> dict[str, Any]:
-    """``values`` of a config.json under today's names; before 0.4 there was one stream format."""
-    # What runs before lanes had is what they have without.
-    values = {"stream_format": 1, "lanes": None} | values
+    """``values`` of a config.json under today's names; of old ones with what there was."""
+    # What runs before lanes and divided tables had is what they have without.
+    values = {"stream_format": 1, "lanes": None, "tables": "mirrored"} | values
     if "use_subprocess" not in values:
         return values
     started = "subprocess" if values["use_subprocess"] else "inline"

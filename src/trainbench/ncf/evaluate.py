@@ -29,6 +29,8 @@ from trainbench.ncf.lanes.scores import Scores
 from trainbench.ncf.lanes.step import LaneStep
 from trainbench.ncf.model import first_layer, last_hidden
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
+from trainbench.ncf.sharded.ranks import ShardedRanks
+from trainbench.ncf.sharded.step import ShardedStep
 from trainbench.ncf.train import Trainer, build
 from trainbench.trials import signals
 from trainbench.trials.paths import DataDir
@@ -242,7 +244,11 @@ class Evaluator:
         # On a CPU the hidden layers of a few users stay in the cache; an accelerator wants more.
         self.group = math.gcd(self.batch, 2 if "CPU" in trainer.device else 32)
         replicas = trainer.replicas
-        self.replicated = ReplicatedRanks(self, trainer, replicas) if replicas else None
+        self.replicated: ReplicatedRanks | ShardedRanks | None = None
+        if isinstance(trainer.step, ShardedStep):
+            self.replicated = ShardedRanks(self, trainer.step)
+        elif replicas:
+            self.replicated = ReplicatedRanks(self, trainer, replicas)
 
     def evaluate(
         self, on_progress: OnProgress | None = None, *, chosen: np.ndarray | None = None

@@ -19,6 +19,8 @@ EMBEDDING_STDDEV = 0.01
 
 Weights = dict[str, np.ndarray]
 
+_BLOCK_ROWS = 1 << 16
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -69,8 +71,10 @@ class Geometry:
         return sum(int(np.prod(shape)) for shape in self.shapes.values())
 
 
-def initial_weights(geometry: Geometry, *, seed: int) -> Weights:
+def initial_weights(geometry: Geometry, *, seed: int, rows: slice = slice(None)) -> Weights:
     """The parameters before training, float32, the same on every machine and device.
+
+    Of the tables, only ``rows`` are kept, whose step alone may be above 1.
 
     Embeddings N(0, 0.01); MLP kernels Glorot uniform; final kernel LeCun uniform; biases
     U(+-1/sqrt(fan_in)), which the reference gets from PyTorch's default and the rules count as part
@@ -80,12 +84,25 @@ def initial_weights(geometry: Geometry, *, seed: int) -> Weights:
     weights: Weights = {}
     for name, shape in geometry.shapes.items():
         if name not in geometry.dense_shapes:
-            values = rng.standard_normal(shape, dtype=np.float32)
-            weights[name] = values * np.float32(EMBEDDING_STDDEV)
+            weights[name] = _table(rng, shape, rows)
         else:
             limit = np.float32(uniform_limit(name, geometry.dense_shapes))
             weights[name] = (2 * rng.random(shape, dtype=np.float32) - 1) * limit
     return weights
+
+
+def _table(rng: np.random.Generator, shape: tuple[int, ...], rows: slice) -> np.ndarray:
+    # In blocks, so that a worker which keeps few rows has never more in memory.
+    start, _, step = rows.indices(shape[0])
+    kept = np.empty((len(range(start, shape[0], step)), *shape[1:]), np.float32)
+    done = 0
+    for first in range(0, shape[0], _BLOCK_ROWS):
+        size = min(_BLOCK_ROWS, shape[0] - first)
+        block = rng.standard_normal((size, *shape[1:]), dtype=np.float32)
+        mine = block[(start - first) % step :: step]
+        np.multiply(mine, np.float32(EMBEDDING_STDDEV), out=kept[done : done + len(mine)])
+        done += len(mine)
+    return kept
 
 
 def uniform_limit(name: str, shapes: Mapping[str, tuple[int, ...]]) -> float:

@@ -19,6 +19,7 @@ import tensorflow as tf
 from trainbench.distribution.cluster import Cluster
 from trainbench.errors import MachineError
 from trainbench.ncf.model import Weights
+from trainbench.ncf.sharded.wire import Wire
 from trainbench.ncf.step import Step, sum_of_losses
 
 MEAN, SUM = tf.distribute.ReduceOp.MEAN, tf.distribute.ReduceOp.SUM
@@ -110,6 +111,14 @@ class Replicas:
         table = np.zeros((workers, *values.shape), values.dtype)
         table[own] = values
         return self.total(table)
+
+    @cached_property
+    def wire(self) -> Wire:
+        """What divided tables send rows over."""
+        if self.cluster is None:
+            return Wire(self.devices, workers=1, index=0)
+        cluster = self.cluster
+        return Wire(self.devices, workers=cluster.num_workers, index=cluster.me.index)
 
     def meet(self) -> None:
         """Return once every worker has come here."""

@@ -22,6 +22,7 @@ from trainbench.ncf.input.stream.pieces import EpochRecord
 from trainbench.ncf.lanes.step import LaneStep, use_threads
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
+from trainbench.ncf.sharded.step import ShardedStep, padded_shard
 from trainbench.ncf.step import FORMS, Step
 from trainbench.ncf.weights import read_weights, save_weights
 from trainbench.progress import duration, log_line, scaled
@@ -78,7 +79,7 @@ class Trainer:
     config: NcfConfig
     geometry: Geometry
     device: str
-    step: Step | ReplicatedStep
+    step: Step | ReplicatedStep | ShardedStep
     replicas: Replicas | None = None
     input_budget_bytes: int | None = None
     """How much of an epoch may lie on the device at a time; None: found from its memory."""
@@ -106,7 +107,7 @@ class Trainer:
             TrainbenchError: the loss is not a number, with the epoch and the steps; or the device
                 is out of memory.
         """
-        steps, batch = data.users.shape
+        steps, batch = len(data.users), self.config.batch_size
         self._check_shapes(data)
         started = told = time.perf_counter()
         losses: list[float] = []
@@ -167,8 +168,8 @@ class Trainer:
 
     def _call(self, users: Any, items: Any, labels: Any, count: int) -> Any:
         with self._memory_told(), self.scope():
-            inputs = [self._padded(part) for part in (users, items, labels)]
-            return self.step.run(*inputs, tf.constant(count))
+            users, items, labels = (self._padded(part) for part in (users, items, labels))
+            return self.step.run(users, items, labels, tf.constant(count))
 
     @contextlib.contextmanager
     def _memory_told(self) -> Iterator[None]:
@@ -185,9 +186,17 @@ class Trainer:
         # One constant shape, so one compilation: the steps beyond ``count`` are never run.
         return part if tf.is_tensor(part) else tf.constant(filled(part, self.config.steps_per_call))
 
+    @property
+    def _widths(self) -> tuple[int, ...]:
+        """Samples of a batch that the arrays may have: all, or this worker's own."""
+        batch = self.config.batch_size
+        if isinstance(self.step, ShardedStep):
+            return (batch, batch // self.step.wire.workers)
+        return (batch,)
+
     def _check_shapes(self, data: Batches) -> None:
         shapes = {data.users.shape, data.items.shape, data.labels.shape}
-        if len(shapes) != 1 or data.users.shape[1] != self.config.batch_size:
+        if len(shapes) != 1 or data.users.shape[1] not in self._widths:
             raise TrainbenchError(
                 f"epoch {data.epoch}: users, items and labels have shapes {sorted(shapes)}; "
                 f"wanted [steps, {self.config.batch_size}] for each"
@@ -283,6 +292,10 @@ def build(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     geometry = Geometry.of(config, num_users, num_items)
+    if replicas and is_divided(config, replicas):
+        return Trainer(
+            config, geometry, device, _sharded(replicas, config, geometry, seed, form), replicas
+        )
     weights = initial_weights(geometry, seed=seed)
 
     def step() -> Step:
@@ -295,6 +308,24 @@ def build(
         return Trainer(config, geometry, device, replicated, replicas)
     with tf.device(device):
         return Trainer(config, geometry, device, step())
+
+
+def is_divided(config: NcfConfig, replicas: Replicas) -> bool:
+    """Whether the tables are divided over ``replicas``; a TPU's cores run one program."""
+    return config.tables == "sharded" and not replicas.scoped
+
+
+def _sharded(
+    replicas: Replicas, config: NcfConfig, geometry: Geometry, seed: int, form: str
+) -> ShardedStep:
+    count = replicas.count
+
+    def shards(number: int) -> Weights:
+        # Drawn anew for each replica of this process, so that no more than its rows are held.
+        kept = initial_weights(geometry, seed=seed, rows=slice(number, None, count))
+        return padded_shard(kept, geometry, count)
+
+    return ShardedStep(replicas, config, geometry, shards, form=form)
 
 
 def choose_device(devices: str) -> str:

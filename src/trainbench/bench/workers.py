@@ -1,0 +1,197 @@
+"""Several workers on this machine, a core each, against one with one core: one case, as JSON.
+
+    python -m trainbench.bench.workers --workers 2 --tables sharded --batch 65536
+
+Each worker is a process of its own that joins the others as machines do. It trains on random
+samples of its own slices: the input is not part of what is timed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from trainbench.errors import MachineError
+from trainbench.machine import allotment
+from trainbench.ncf.config import NcfConfig, reference, with_settings
+
+JOIN_TIMEOUT_S = 120.0
+_TIMEOUT_S = 600.0
+_SAMPLES_PER_CALL = 524_288
+_MOST_STEPS_PER_CALL = 64
+_NEGATIVES = 4
+
+
+@dataclass(frozen=True)
+class Case:
+    """One measurement.
+
+    seconds: how long steps are timed, at least; the ones that compile come before.
+    settings: ``key=value`` of the configuration beside these.
+    """
+
+    workers: int
+    tables: str = "sharded"
+    batch: int = 65_536
+    users: int = 40_000
+    items: int = 10_000
+    precision: str = "fp32"
+    seconds: float = 8.0
+    settings: tuple[str, ...] = ()
+
+    def config(self) -> NcfConfig:
+        """The configuration that is timed."""
+        calls = max(1, min(_MOST_STEPS_PER_CALL, _SAMPLES_PER_CALL // self.batch))
+        config = replace(
+            reference(),
+            batch_size=self.batch,
+            steps_per_call=calls,
+            precision=self.precision,
+            tables=self.tables,
+            devices="cpu",
+            division="open",
+        )
+        return with_settings(config, self.settings)
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Random samples; each array is [steps, columns]."""
+
+    users: np.ndarray
+    items: np.ndarray
+    labels: np.ndarray
+    epoch: int = 0
+
+
+def some_batches(case: Case, steps: int, columns: int, seed: int) -> Batches:
+    """One sample of five has a popular item, the others any: as an epoch's have."""
+    rng, shape = np.random.default_rng(seed), (steps, columns)
+    rated = rng.random(shape) * (1 + _NEGATIVES) < 1
+    popular = (rng.random(shape) ** 3 * case.items).astype(np.int32)
+    items = np.where(rated, popular, rng.integers(0, case.items, shape, np.int32))
+    users = (rng.random(shape) ** 1.5 * case.users).astype(np.int32)
+    return Batches(users, items, rated.astype(np.uint8))
+
+
+def measured(case: Case) -> dict[str, Any]:
+    """Samples per second of ``case``, and what each worker sent and held; of worker 0.
+
+    Raises:
+        MachineError: a worker failed; its last line is in the message.
+    """
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in _range(case)]
+        addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
+    words = [sys.executable, "-m", "trainbench.bench.workers", "--part"]
+    started = []
+    for index in _range(case):
+        given = json.dumps({"case": vars(case), "addresses": addresses, "index": index})
+        started.append(
+            subprocess.Popen(
+                [*words, given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            )
+        )
+    try:
+        said = [process.communicate(timeout=_TIMEOUT_S) for process in started]
+    finally:
+        for process in started:
+            process.kill()
+            process.wait()
+    for index, (process, (_, errors)) in enumerate(zip(started, said, strict=True)):
+        if process.returncode:
+            tail = (errors.strip().splitlines() or ["nothing"])[-1]
+            raise MachineError(f"worker {index} of {case.workers} ended: {tail}")
+    found = [json.loads(output.splitlines()[-1]) for output, _ in said]
+    shared = case.workers > allotment.cpus()
+    return {**vars(case), **found[0], "shared_cores": shared, "each": found}
+
+
+def _range(case: Case) -> range:
+    return range(case.workers)
+
+
+def _part(case: Case, addresses: Sequence[str], index: int) -> dict[str, Any]:
+    """One worker's part; it has a core of its own as far as there are enough."""
+    if hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[index % len(cores)]})
+    from trainbench.distribution.cluster import cluster_of_workers
+    from trainbench.distribution.join import together
+    from trainbench.distribution.liveness import Liveness, end_process
+    from trainbench.ncf.devices import join_workers
+    from trainbench.ncf.train import build
+
+    config, sizes = case.config(), (case.users, case.items)
+    if case.workers == 1:
+        return _timed(case, build(config, *sizes, seed=1), 0)
+    cluster = cluster_of_workers(addresses, index)
+    watch = Liveness(
+        cluster, timeout_s=JOIN_TIMEOUT_S, option="the time to join", lost=end_process
+    )
+    replicas = join_workers(config, watch)
+    with together(watch, replicas.meet):
+        return _timed(case, build(config, *sizes, seed=1, replicas=replicas), index)
+
+
+def _timed(case: Case, trainer: Any, index: int) -> dict[str, Any]:
+    config, divided = trainer.config, hasattr(trainer.step, "traffic")
+    # What is not divided gets the whole batch, which must be the same everywhere.
+    columns = case.batch // case.workers if divided else case.batch
+    data = some_batches(case, 2 * config.steps_per_call, columns, index if divided else 0)
+    trainer.warm_up()
+    trainer.train_epoch(data)
+    first = trainer.train_epoch(data)
+    epochs = max(1, round(case.seconds / first.seconds))
+    if trainer.replicas:
+        epochs = int(trainer.replicas.gathered(np.array([epochs], np.int32)).max())
+    busy, started = time.process_time(), time.perf_counter()
+    samples = sum(trainer.train_epoch(data).samples for _ in range(epochs))
+    seconds = time.perf_counter() - started
+    busy = time.process_time() - busy
+    return {
+        "samples_per_s": samples / seconds,
+        "ms_per_step": 1e3 * seconds * case.batch / samples,
+        "cpu_share": busy / seconds,
+        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "traffic": trainer.step.traffic.record() if divided else None,
+    }
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one case and print it as JSON."""
+    parser = argparse.ArgumentParser(prog="python -m trainbench.bench.workers", description=__doc__)
+    parser.add_argument("--workers", type=int, default=2, help="processes, each with a core")
+    parser.add_argument("--tables", default="sharded", help="sharded or mirrored")
+    parser.add_argument("--batch", type=int, default=65_536, help="samples of a step")
+    parser.add_argument("--users", type=int, default=40_000, help="users of the model")
+    parser.add_argument("--items", type=int, default=10_000, help="items of the model")
+    parser.add_argument("--precision", default="fp32", help="fp32 or bf16")
+    parser.add_argument("--seconds", type=float, default=8.0, help="timed at least so long")
+    parser.add_argument("--set", action="append", default=[], dest="settings", help="key=value")
+    parser.add_argument("--part", help=argparse.SUPPRESS)
+    given = vars(parser.parse_args(argv))
+    part = given.pop("part")
+    if part is None:
+        print(json.dumps(measured(Case(**{**given, "settings": tuple(given["settings"])}))))
+        return 0
+    told = json.loads(part)
+    case = Case(**{**told["case"], "settings": tuple(told["case"]["settings"])})
+    print(json.dumps(_part(case, told["addresses"], told["index"])), flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
