@@ -138,9 +138,7 @@ def _part(case: Case, addresses: Sequence[str], index: int) -> dict[str, Any]:
     if case.workers == 1:
         return _timed(case, build(config, *sizes, seed=1), 0)
     cluster = cluster_of_workers(addresses, index)
-    watch = Liveness(
-        cluster, timeout_s=JOIN_TIMEOUT_S, option="the time to join", lost=end_process
-    )
+    watch = Liveness(cluster, timeout_s=JOIN_TIMEOUT_S, option="the time to join", lost=end_process)
     replicas = join_workers(config, watch)
     with together(watch, replicas.meet):
         return _timed(case, build(config, *sizes, seed=1, replicas=replicas), index)

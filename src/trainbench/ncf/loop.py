@@ -15,7 +15,7 @@ import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,9 @@ from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluation, Evaluator, Rivals, require_missable
 from trainbench.ncf.input.producer import EvalCandidates, Producer
 from trainbench.ncf.input.stream.pieces import EpochData
+from trainbench.ncf.input.stream.slices import SLICES
 from trainbench.ncf.replicas import Replicas
+from trainbench.ncf.sharded.agreement import data_sha256, whole_record
 from trainbench.ncf.train import EpochTrain, StepProgress, Trainer, build
 from trainbench.progress import heartbeat, log_line
 
@@ -100,6 +102,7 @@ class Course:
     observer: Observer
     drop_cache_location: str
     profile: str | None = None
+    _first_batch: dict[int, str] = field(default_factory=dict)
 
     def run(self) -> tuple[Trainer, bool]:
         """Train to the target or the last epoch; the trained model, and whether it got there.
@@ -190,9 +193,12 @@ class Course:
     def _next_piece(self, epoch: int) -> EpochData:
         with self.observer.phase("wait_input", epoch=epoch), heartbeat("waiting for input"):
             batches = self.producer.next_piece()
-        self.observer.input_arrived(batches)
-        if self.replicas:
+        if self.replicas and len(batches.slices) < SLICES:
+            batches = whole_record(batches, self.replicas, self._first_batch.get(epoch, ""))
+            self._first_batch[epoch] = batches.record.first_batch_sha256
+        elif self.replicas:
             self.replicas.require_agreement(*same_input(batches))
+        self.observer.input_arrived(batches)
         return batches
 
     def _evaluation(self, epoch: int, evaluator: Evaluator) -> Evaluation:
@@ -211,7 +217,8 @@ def evaluates(config: NcfConfig, epoch: int) -> bool:
 
 def same_run(config: NcfConfig, seed: int, cache: RatingsCache) -> tuple[str, bytes]:
     """What workers of one trial must agree on before it, with its hash."""
-    parts = [to_json(config), str(seed), cache.record["test_set_sha256"], __version__]
+    data = data_sha256(cache) if config.tables == "sharded" else cache.record["test_set_sha256"]
+    parts = [to_json(config), str(seed), data, __version__]
     return "settings, seed or data", hashlib.sha256("\n".join(parts).encode()).digest()
 
 

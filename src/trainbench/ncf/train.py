@@ -61,6 +61,8 @@ class EpochTrain:
     mean_loss: float
     samples: int
     seconds: float
+    # Of divided tables: what this worker sent in a step (``sharded.traffic``).
+    traffic: dict[str, Any] | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[EpochTrain]) -> EpochTrain:
@@ -69,7 +71,7 @@ class EpochTrain:
             return parts[0]
         samples = sum(part.samples for part in parts)
         loss = sum(part.mean_loss * part.samples for part in parts) / samples
-        return cls(loss, samples, sum(part.seconds for part in parts))
+        return cls(loss, samples, sum(part.seconds for part in parts), parts[-1].traffic)
 
 
 @dataclass
@@ -130,12 +132,22 @@ class Trainer:
                 told = now
                 on_progress(last * batch, steps * batch, losses[-1] / (last - first))
         seconds = time.perf_counter() - started
-        return EpochTrain(sum(losses) / steps, steps * batch, seconds)
+        sent = self.step.traffic.record() if isinstance(self.step, ShardedStep) else None
+        return EpochTrain(sum(losses) / steps, steps * batch, seconds, sent)
 
     def weights(self) -> Weights:
-        """The current parameters as float32 arrays, named as in ``weights.npz``."""
+        """The current parameters as float32 arrays, named as in ``weights.npz``.
+
+        With divided tables all workers must call it, or ``lend``.
+        """
         tensors = self.tensors()
         return {name: tensors[name].numpy() for name in self.geometry.shapes}
+
+    def lend(self) -> None:
+        """Give another worker, the chief, what its ``weights`` need of this one."""
+        if isinstance(self.step, ShardedStep):
+            with self.scope():
+                self.step.lend()
 
     def tensors(self) -> dict[str, Any]:
         """The current parameters on the device: by their names in ``weights.npz``."""

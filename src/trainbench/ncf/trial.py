@@ -34,13 +34,16 @@ from trainbench.ncf.devices import check_devices, join_workers
 from trainbench.ncf.evaluate import Evaluation, Rivals
 from trainbench.ncf.input.producer import EvalCandidates, start_producer
 from trainbench.ncf.input.stream.pieces import BatchHashes, EpochData, SliceHashes, epoch_hashes
+from trainbench.ncf.input.stream.slices import SLICES
 from trainbench.ncf.lanes.choice import chosen
 from trainbench.ncf.loop import Course, Observer
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.roofline.record import SeenSteps, write_limits
+from trainbench.ncf.sharded.agreement import slices_of
+from trainbench.ncf.sharded.traffic import traffic_line
 from trainbench.ncf.steps import Options
 from trainbench.ncf.train import EpochTrain, Trainer, epoch_line
-from trainbench.ncf.weights import save_ranks
+from trainbench.ncf.weights import save_ranks, save_weights
 from trainbench.progress import duration, log_line
 from trainbench.trials.live import Writer
 from trainbench.trials.paths import DataDir
@@ -109,9 +112,10 @@ def run_worker(arguments: Mapping[str, Any]) -> int:
             work_dir=data.work,
             log_file=Path(arguments["log_file"]),
             compliance_file=Path(scratch) / "compliance.log",
+            slices=slices_of(config, cluster),
         )
         with producer:
-            Course(
+            trainer, _ = Course(
                 config=config,
                 seed=seed,
                 cache=cache,
@@ -120,6 +124,7 @@ def run_worker(arguments: Mapping[str, Any]) -> int:
                 observer=Observer(),
                 drop_cache_location=arguments["drop_cache_location"],
             ).run()
+            trainer.lend()
     return 0
 
 
@@ -137,6 +142,7 @@ def _run(recorder: _Recorder) -> TrialStatus:
                 log_file=trial.generator_log,
                 compliance_file=trial.compliance_generator,
                 come_within_s=recorder.options.generator_timeout_s,
+                slices=slices_of(config, recorder.options.cluster),
             )
         recorder.elsewhere = producer.elsewhere
         with producer:
@@ -152,8 +158,10 @@ def _run(recorder: _Recorder) -> TrialStatus:
             )
             trainer, converged = course.run()
             seconds = recorder.stops(converged)
+            # While the other machines are there: each may have rows that it alone has.
+            weights = trainer.weights()
     with recorder.phase("save_model"):
-        trainer.save(trial.model)
+        save_weights(trial.model, trainer.geometry, weights)
         save_ranks(trial.model, recorder.ranks)
     with recorder.phase("measure_limits"):
         write_limits(trial.limits, trainer, recorder.seen)
@@ -300,12 +308,16 @@ class _Recorder(Recorder, Observer):
             # From what was received, not from what the producer says it wrote.
             if batches.record.piece == 0:
                 size = batches.record.batch_size
-                self._received = epoch_hashes(self.config.stream_format, size)
+                of = self.config.stream_format, size, batches.slices
+                self._received = epoch_hashes(*of)
             assert self._received
             self._received.take(batches.arrays)
             if batches.is_last:
                 name = f"epoch {batches.epoch + 1}/{self.config.max_epochs}"
                 name += f" (train_epoch {batches.epoch})"
+                own = batches.slices
+                if len(own) < SLICES:
+                    name += f", slices {own.start} to {own.stop - 1} of {SLICES}"
                 first, every = self._received.first_batch_sha256, self._received.hexdigest()
                 self._hashes(name, batches.record.steps, first, every)
 
@@ -351,6 +363,7 @@ class _Recorder(Recorder, Observer):
             "candidates_sha256": self._candidates_sha256,
             "epoch_sha256": record.epoch_sha256,
             "first_batch_sha256": record.first_batch_sha256,
+            "traffic": trained.traffic,
             "elapsed_s": self.clock.elapsed_s,
             "end_unix_s": time.time(),
         }
@@ -368,6 +381,8 @@ class _Recorder(Recorder, Observer):
             )
         write_status(self.status, self.trial.status)
         log_line(epoch_line(line, self.config))
+        if trained.traffic:
+            log_line(traffic_line(trained.traffic))
 
     def stops(self, converged: bool) -> float:
         """The trial has ended; its time to train in seconds."""

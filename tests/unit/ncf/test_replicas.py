@@ -17,15 +17,30 @@ from trainbench.ncf.config import NcfConfig, reference, validated, with_settings
 
 PROCESS = FIXTURES / "replicas_process.py"
 TWO = {"devices": "all", "cpu_devices": 2}
+MIRRORED = {**TWO, "tables": "mirrored"}
 LAZY = {"optimizer": "lazy_adam", "deterministic": True}
+MASK, HALF = {"last_batch": "mask"}, {"precision": "bf16"}
+# A batch of so few samples leaves some of four replicas without one.
+FEW = {"batch_size": 4}
 CASES: dict[str, dict[str, Any]] = {
     "one": {},
-    "two": TWO,
     "one, lazy": LAZY,
     "one, lazy, again": LAZY,
+    "one, mask": MASK,
+    "one, bf16": HALF,
+    "one, few": FEW,
+    "mirrored": MIRRORED,
+    "mirrored, lazy": {**MIRRORED, **LAZY},
+    "mirrored, lazy, again": {**MIRRORED, **LAZY},
+    "mirrored, lazy, compiled": {**MIRRORED, **LAZY, "xla": True},
+    "two": TWO,
+    "two, compiled": {**TWO, "xla": True},
     "two, lazy": {**TWO, **LAZY},
     "two, lazy, again": {**TWO, **LAZY},
-    "two, lazy, compiled": {**TWO, **LAZY, "xla": True},
+    "two, mask": {**TWO, **MASK},
+    "two, bf16": {**TWO, **HALF},
+    "four": {**TWO, "cpu_devices": 4},
+    "four, few": {**TWO, "cpu_devices": 4, **FEW},
 }
 
 
@@ -53,14 +68,30 @@ def assert_same_numbers(found: dict[str, Any], expected: dict[str, Any]) -> None
 
 @pytest.mark.parametrize(
     ("several", "one"),
-    [("two", "one"), ("two, lazy", "one, lazy"), ("two, lazy, compiled", "one, lazy")],
+    [
+        ("mirrored", "one"),
+        ("mirrored, lazy", "one, lazy"),
+        ("mirrored, lazy, compiled", "one, lazy"),
+        ("two", "one"),
+        ("two, compiled", "one"),
+        ("two, lazy", "one, lazy"),
+        ("two, mask", "one, mask"),
+        ("four", "one"),
+        ("four, few", "one, few"),
+    ],
 )
-def test_two_devices_train_as_one_does(found: dict[str, Any], several: str, one: str) -> None:
-    assert found[several]["device"] == "2 x CPU"
+def test_several_devices_train_as_one_does(found: dict[str, Any], several: str, one: str) -> None:
+    assert found[several]["device"] == ("4 x CPU" if "four" in several else "2 x CPU")
     assert_same_numbers(found[several], found[one])
 
 
-@pytest.mark.parametrize("several", ["two", "two, lazy", "two, lazy, compiled"])
+def test_in_bfloat16_the_losses_of_the_first_steps_are_those_of_one_device(
+    found: dict[str, Any],
+) -> None:
+    assert found["two, bf16"]["losses"] == pytest.approx(found["one, bf16"]["losses"], rel=1e-5)
+
+
+@pytest.mark.parametrize("several", ["mirrored", "mirrored, lazy", "mirrored, lazy, compiled"])
 def test_the_copies_of_the_model_stay_equal_to_the_last_bit(
     found: dict[str, Any], several: str
 ) -> None:
@@ -68,17 +99,20 @@ def test_the_copies_of_the_model_stay_equal_to_the_last_bit(
     assert first == second
 
 
-def test_two_devices_count_the_hits_that_one_counts(found: dict[str, Any]) -> None:
-    assert found["two"]["users"] == found["one"]["users"] == 397
-    assert found["two"]["hits"] == found["one"]["hits"] > 0
-    assert found["two"]["ndcg"] == pytest.approx(found["one"]["ndcg"], rel=1e-12)
+@pytest.mark.parametrize("several", ["mirrored", "two", "four"])
+def test_several_devices_count_the_hits_that_one_counts(
+    found: dict[str, Any], several: str
+) -> None:
+    assert found[several]["users"] == found["one"]["users"] == 397
+    assert found[several]["hits"] == found["one"]["hits"] > 0
+    assert found[several]["ndcg"] == pytest.approx(found["one"]["ndcg"], rel=1e-12)
 
 
 def test_evaluation_ends_where_the_process_is_asked_to_stop(found: dict[str, Any]) -> None:
     assert {name: case["stops"] for name, case in found.items()} == dict.fromkeys(CASES, True)
 
 
-@pytest.mark.parametrize("devices", ["one, lazy", "two, lazy"])
+@pytest.mark.parametrize("devices", ["one, lazy", "mirrored, lazy", "two, lazy"])
 def test_deterministic_repeats_are_equal_to_the_last_bit(
     found: dict[str, Any], devices: str
 ) -> None:

@@ -30,6 +30,7 @@ from trainbench.ncf.input.stream.pieces import (
 from trainbench.ncf.input.stream.sampling import CHUNK_USERS, Sampler, chunk_bounds
 from trainbench.ncf.input.stream.shuffle import ordered
 from trainbench.ncf.input.stream.sliced import FORGET_EVERY, PASS_SAMPLES, SlicedMaker
+from trainbench.ncf.input.stream.slices import SLICES
 
 
 class EpochMaker:
@@ -56,7 +57,11 @@ class EpochMaker:
             self._maker = BucketedMaker(*shared, ahead=self._ahead, on_progress=on_progress)
         else:
             self._maker = SlicedMaker(
-                *shared, ahead=self._ahead, pass_samples=pass_samples, on_progress=on_progress
+                *shared,
+                ahead=self._ahead,
+                slices=options.slices,
+                pass_samples=pass_samples,
+                on_progress=on_progress,
             )
 
     @property
@@ -121,4 +126,5 @@ def cycles(options: GenerationOptions, pieces: int) -> Iterator[list[tuple[int, 
 def piece_bytes(num_train: int, options: GenerationOptions, pieces: int) -> int:
     """Most bytes that one piece of an epoch takes on disk."""
     samples = num_train * (1 + options.train_negatives) + options.batch_size
+    samples = -(-samples * options.num_slices // SLICES)
     return -(-samples * BYTES_PER_SAMPLE // pieces) + options.batch_size * BYTES_PER_SAMPLE + 4096

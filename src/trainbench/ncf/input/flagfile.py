@@ -21,6 +21,7 @@ from trainbench.files import write_atomically
 from trainbench.machine import allotment
 from trainbench.ncf.config import CHOICES, NcfConfig
 from trainbench.ncf.input.former import FORMER
+from trainbench.ncf.input.stream.slices import SLICES
 
 Count = Annotated[int, Meta(ge=1)]
 
@@ -41,20 +42,36 @@ class GenerationOptions:
     last_batch: str
     generator_workers: Count | Literal["auto"]
     stream_format: Annotated[int, Meta(ge=1, le=2)]
+    # Of the 64 slices of a batch (docs/input.md), those that are made.
+    first_slice: Annotated[int, Meta(ge=0, lt=SLICES)]
+    num_slices: Annotated[int, Meta(ge=1, le=SLICES)]
 
     @classmethod
     def of(
-        cls, config: NcfConfig, *, cache_folder: Path, compliance_file: Path, seed: int
+        cls,
+        config: NcfConfig,
+        *,
+        cache_folder: Path,
+        compliance_file: Path,
+        seed: int,
+        slices: range = range(SLICES),
     ) -> GenerationOptions:
-        """The options of a run with ``config``."""
-        own = {"cache_folder", "compliance_file", "seed"}
+        """The options of a run with ``config``, or of a worker's ``slices`` of it."""
+        own = {"cache_folder", "compliance_file", "seed", "first_slice", "num_slices"}
         names = [field.name for field in dataclasses.fields(cls) if field.name not in own]
         return cls(
             cache_folder=str(cache_folder.resolve()),
             compliance_file=str(compliance_file.resolve()),
             seed=seed,
+            first_slice=slices.start,
+            num_slices=len(slices),
             **{name: getattr(config, name) for name in names},
         )
+
+    @property
+    def slices(self) -> range:
+        """The slices of every batch that are made."""
+        return range(self.first_slice, self.first_slice + self.num_slices)
 
     def inside(self, data: Path) -> GenerationOptions:
         """The same with paths from the folder ``data``, which may be elsewhere for the generator.

@@ -36,6 +36,7 @@ from trainbench.ncf.input.flagfile import GenerationOptions, write_flagfile
 from trainbench.ncf.input.generate import published
 from trainbench.ncf.input.heartbeat import Pulse
 from trainbench.ncf.input.stream.pieces import EpochData, open_eval, open_piece
+from trainbench.ncf.input.stream.slices import SLICES
 from trainbench.ncf.input.workdir import COME_WITHIN_S, Claim, WorkDir, claim
 from trainbench.progress import log_line
 
@@ -185,20 +186,22 @@ def start_producer(
     alive_timeout_s: float = ALIVE_TIMEOUT_S,
     come_within_s: float = COME_WITHIN_S,
     hung_after_s: float = HUNG_AFTER_S,
+    slices: range = range(SLICES),
 ) -> Producer:
     """Start the producer and return once it has said that it is alive; it touches no data yet.
 
     Folders of dead runs in ``work_dir`` are removed. Call it from a thread that lives as long as
     the producer should: Linux ends the producer with the thread that started it. With
     ``generator=inline`` the same work is done in this process when it is asked for; with
-    ``external`` a generator started by hand has to come ``come_within_s``.
+    ``external`` a generator started by hand has to come ``come_within_s``. A worker gets its
+    ``slices`` of every batch, of all 64.
 
     Raises:
         ConfigError: not one batch fits into an epoch. MachineError: ``work_dir`` cannot be
         written. TrainbenchError: the producer did not come up.
     """
     options = GenerationOptions.of(
-        config, cache_folder=cache.folder, compliance_file=compliance_file, seed=seed
+        config, cache_folder=cache.folder, compliance_file=compliance_file, seed=seed, slices=slices
     )
     _require_batch(cache, options)
     held = claim(work_dir, external=config.generator == "external")

@@ -198,6 +198,13 @@ class ShardedStep:
             for name, shape in self.geometry.shapes.items()
         }
 
+    def lend(self) -> None:
+        """Take part in another worker's ``tensors``, without their memory."""
+        each = self.local_tensors()
+        for name in self.geometry.shapes:
+            if name not in self.geometry.dense_shapes:
+                self.wire.lend(np.stack([np.asarray(t[name]) for t in each]), what="table")
+
     def whole(self, shards: list[Any], total: int) -> np.ndarray:
         """The table of ``total`` rows of which the local replicas keep ``shards``."""
         mine = np.stack([np.asarray(shard) for shard in shards])

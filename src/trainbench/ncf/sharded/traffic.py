@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from trainbench.progress import scaled
 
 _FLOAT_BYTES = 4
 
@@ -75,8 +78,10 @@ class Traffic:
         total = self.slot_bytes + self.sample_bytes + self.dense_bytes
         return total / max(1, self.steps)
 
-    def record(self) -> dict[str, Any]:
-        """What the run's record says, per step."""
+    def record(self) -> dict[str, Any] | None:
+        """What the run's record says, per step; ``None`` where nothing leaves the process."""
+        if self.workers == 1:
+            return None
         steps = max(1, self.steps)
         return {
             "bytes_per_step": round(self.bytes_per_step),
@@ -86,3 +91,13 @@ class Traffic:
             "sample_bytes_per_step": round(self.sample_bytes / steps),
             "dense_bytes_per_step": round(self.dense_bytes / steps),
         }
+
+
+def traffic_line(record: Mapping[str, Any]) -> str:
+    """What a log says of a ``record``."""
+    sent, rows = scaled(record["bytes_per_step"], "B"), record["rows_per_step"]
+    of_rows, dense = (scaled(record[f"{part}_bytes_per_step"], "B") for part in ("slot", "dense"))
+    return (
+        f"each step sends {sent} to other workers: {of_rows} for {rows:,.0f} rows of items and "
+        f"their gradients, {dense} of dense gradients"
+    )

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 _GROUP = 7_018
 _FIRST_INSTANCE = 1_000_000
-_BLOCK_BYTES = 1 << 24
+_BLOCK_BYTES = 1 << 22
 _HOST = "CPU:0"
 
 
@@ -81,17 +81,28 @@ class Wire:
             return np.asarray(self._compiled[key](tf.constant(parts)))
 
     def gathered(self, values: np.ndarray, *, what: str) -> np.ndarray:
-        """``values`` of every worker, [workers, ...], in blocks of 16 MiB at most."""
+        """``values`` of every worker, [workers, ...], in blocks of 4 MiB at most."""
+        found = np.empty((self.workers, *values.shape), values.dtype)
+        self._gather(values, found, what)
+        return found
+
+    def lend(self, values: np.ndarray, *, what: str) -> None:
+        """Take part in the others' ``gathered`` and keep nothing."""
+        self._gather(values, None, what)
+
+    def _gather(self, values: np.ndarray, found: np.ndarray | None, what: str) -> None:
         if self.workers == 1:
-            return values[None]
+            if found is not None:
+                found[0] = values
+            return
         flat = np.ascontiguousarray(values).reshape(-1)
         size = max(1, _BLOCK_BYTES // flat.itemsize)
-        found = np.empty((self.workers, len(flat)), flat.dtype)
+        kept = None if found is None else found.reshape(self.workers, len(flat))
         for first in range(0, len(flat), size):
             block = flat[first : first + size]
-            each = np.broadcast_to(block, (self.workers, len(block)))
-            found[:, first : first + size] = self.exchange(each, what=what)
-        return found.reshape(self.workers, *values.shape)
+            each = self.exchange(np.broadcast_to(block, (self.workers, len(block))), what=what)
+            if kept is not None:
+                kept[:, first : first + size] = each
 
     def _all_to_all(self, sent: Any, what: str) -> Any:
         return tf.raw_ops.CollectiveAllToAllV2(

@@ -38,7 +38,9 @@ class EpochRecord:
 
     ``num_samples`` includes the repeated and the carried ones. ``num_repeated`` fill a batch; with
     ``mask`` they do not train. ``epoch_sha256`` is of all batches up to the end of this ``piece``
-    (from 0) of ``pieces``, which begins with batch ``first_step``.
+    (from 0) of ``pieces``, which begins with batch ``first_step``. ``slice_sha256`` are the hashes
+    of the slices from ``first_slice`` on that this producer made, where they are not all: then
+    ``epoch_sha256`` and ``first_batch_sha256`` are of these alone.
     """
 
     epoch: int
@@ -52,6 +54,8 @@ class EpochRecord:
     piece: int = 0
     pieces: int = 1
     first_step: int = 0
+    first_slice: int = 0
+    slice_sha256: tuple[str, ...] = ()
 
     def written(self, folder: Path) -> EpochRecord:
         """The record itself, after it was written into ``folder``."""
@@ -79,6 +83,12 @@ class EpochData:
     def epoch(self) -> int:
         """Number of the epoch, from 0."""
         return self.record.epoch
+
+    @property
+    def slices(self) -> range:
+        """The slices of each batch that are here."""
+        first, made = self.record.first_slice, len(self.record.slice_sha256) or SLICES
+        return range(first, first + made)
 
     @property
     def is_last(self) -> bool:
@@ -154,20 +164,30 @@ class SliceHashes:
             self.first_batch_sha256 = hashlib.sha256(first).hexdigest()
 
     def take(self, batches: Batches) -> None:
-        """Take whole batches, [steps, batch]."""
+        """Take batches, [steps, columns of the slices]."""
+        first = self._bounds[self._slices.start]
         for part in self._slices:
-            columns = slice(self._bounds[part], self._bounds[part + 1])
+            columns = slice(self._bounds[part] - first, self._bounds[part + 1] - first)
             users, items, labels = batches
             self.update(part, (users[:, columns], items[:, columns], labels[:, columns]))
         self.saw(batches)
 
+    def each(self) -> list[bytes]:
+        """The hash of each slice so far."""
+        threes = (self._digests[part] for part in self._slices)
+        return [
+            hashlib.sha256(b"".join(digest.digest() for digest in three)).digest()
+            for three in threes
+        ]
+
     def hexdigest(self) -> str:
         """The hash of everything so far."""
-        every = hashlib.sha256()
-        for part in self._slices:
-            three = b"".join(digest.digest() for digest in self._digests[part])
-            every.update(hashlib.sha256(three).digest())
-        return every.hexdigest()
+        return hash_of_slices(self.each())
+
+
+def hash_of_slices(each: Iterable[bytes]) -> str:
+    """The hash of an epoch from those of its slices, in order."""
+    return hashlib.sha256(b"".join(each)).hexdigest()
 
 
 class BatchHashes:
@@ -189,9 +209,11 @@ class BatchHashes:
         return self._digest.hexdigest()
 
 
-def epoch_hashes(stream_format: int, batch: int) -> SliceHashes | BatchHashes:
-    """What takes the batches of an epoch of a format and says its hashes."""
-    return BatchHashes() if stream_format == 1 else SliceHashes(batch)
+def epoch_hashes(
+    stream_format: int, batch: int, slices: range = range(SLICES)
+) -> SliceHashes | BatchHashes:
+    """What takes the batches of an epoch of a format, or their ``slices``, and says its hashes."""
+    return BatchHashes() if stream_format == 1 else SliceHashes(batch, slices)
 
 
 def hash_batches(stream_format: int, pieces: Iterable[EpochData]) -> tuple[str, str]:

@@ -131,7 +131,13 @@ class SlicedMaker:
             piece=piece,
             pieces=len(spans),
             first_step=first,
+            first_slice=self._slices.start,
+            slice_sha256=() if len(self._slices) == SLICES else self._slice_hashes(plan),
         ).written(folder)
+
+    @staticmethod
+    def _slice_hashes(plan: _Epoch) -> tuple[str, ...]:
+        return tuple(found.hex() for found in plan.hashes.each())
 
     def _layout(self, carried: int) -> Layout:
         return Layout.of(
