@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 import pytest
 from checkout import CHECKOUT
@@ -114,6 +115,24 @@ def test_two_machines_train_as_one_does(one: RunDir, two: RunDir) -> None:
         assert found["mean_loss"] == pytest.approx(expected["mean_loss"], rel=1e-5)
         assert found["hits"] == expected["hits"]
         assert found["users"] == expected["users"] == 200
+        assert found["first_batch_sha256"] == expected["first_batch_sha256"]
+        assert expected["traffic"] is None
+        assert found["traffic"]["rows_per_step"] > 0
+
+
+def test_the_weights_of_divided_tables_are_those_of_one_machine(one: RunDir, two: RunDir) -> None:
+    expected, found = (np.load(run.trial(0).model / "weights.npz") for run in (one, two))
+    assert set(found) == set(expected)
+    for name in expected:
+        size = np.abs(expected[name]).max()
+        np.testing.assert_allclose(
+            found[name], expected[name], rtol=0, atol=1e-3 * size, err_msg=name
+        )
+
+
+def test_a_worker_makes_the_half_of_every_batch(two: RunDir) -> None:
+    flags = (two.trial(0).generator_log).read_text()
+    assert "first_slice=0, num_slices=32" in flags
 
 
 def test_only_the_chief_writes_results_and_the_worker_its_spec_and_log(

@@ -230,8 +230,9 @@ def _part(step: str, folder: Path, pairs: int, train_steps: int) -> None:
     if step == "train":
         _train(config, (cache.num_users, cache.num_items), train_steps)
         return
-    files = {"cache_folder": cache.folder, "compliance_file": folder}
-    options = GenerationOptions.of(config, **files, seed=1)
+    options = GenerationOptions.of(
+        config, cache_folder=cache.folder, compliance_file=folder, seed=1
+    )
     out = folder / step
     out.mkdir()
     maker = EpochMaker(cache, options)
