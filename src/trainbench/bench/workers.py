@@ -113,7 +113,9 @@ def measured(case: Case) -> dict[str, Any]:
     for index, (process, (_, errors)) in enumerate(zip(started, said, strict=True)):
         if process.returncode:
             tail = (errors.strip().splitlines() or ["nothing"])[-1]
-            raise MachineError(f"worker {index} of {case.workers} ended: {tail}")
+            raise MachineError(
+                f"worker {index} of {case.workers} ended: {tail}; run it again with fewer workers"
+            )
     found = [json.loads(output.splitlines()[-1]) for output, _ in said]
     shared = case.workers > allotment.cpus()
     return {**vars(case), **found[0], "shared_cores": shared, "each": found}
