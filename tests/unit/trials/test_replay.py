@@ -56,8 +56,9 @@ def test_a_logged_seed_repeats_a_trial_of_a_set_without_a_seed(run: RunDir) -> N
     assert (found.same, found.differences, found.other_kind) == (True, (), ())
     assert lines_of(again.trial(0).epochs) == lines_of(run.trial(1).epochs)
     assert json.loads(again.trial(0).status.read_text())["seed"] == seed
+    epochs = "1 epoch" if found.epochs == 1 else f"{found.epochs} epochs"
     assert str(found).splitlines() == [
-        f"replay of trial 1 of run {run.root.name}, seed {seed}, {found.epochs} epochs",
+        f"replay of trial 1 of run {run.root.name}, seed {seed}, {epochs}",
         "equal: points_sha256, r2",
     ]
     found.require_same()
