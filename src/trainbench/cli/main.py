@@ -22,7 +22,8 @@ from trainbench.trials.child import exit_code_of
 EXAMPLES = {
     "download": "trainbench download --dataset ml-20m",
     "preprocess": "trainbench preprocess --preset ml-1m",
-    "train": "trainbench train --preset ml-1m --runs 3 --set learning_rate=1e-3",
+    "train": "trainbench train --preset ml-1m --runs 3 --set learning_rate=1e-3; "
+    "trainbench train --preset mlperf --trial 3 --of 100",
     "stitch": "trainbench stitch --run data/runs/latest",
     "report": "trainbench report --run data/runs/latest; trainbench report logs.zip --out review",
     "pipeline": "trainbench pipeline --preset quick",

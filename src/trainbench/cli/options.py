@@ -117,6 +117,28 @@ _TRAIN = (
     click.option("--git-dirty", envvar="TRAINBENCH_GIT_DIRTY", type=bool, hidden=True),
 )
 
+_OF_SET = (
+    click.option(
+        "--trial",
+        "trial",
+        envvar="TRIAL",
+        type=click.IntRange(0),
+        help="Run only this trial, from 0, of a set that other processes share; with --of.",
+    ),
+    click.option("--of", "of", type=click.IntRange(1), help="The number of trials of that set."),
+    click.option(
+        "--into",
+        "into",
+        envvar="SET_NAME",
+        help="The set's folder in runs/, which its first trial makes. Default: set.",
+    ),
+)
+INCOMPLETE = click.option(
+    "--incomplete",
+    is_flag=True,
+    help="Go on with a shared set (train --trial) that lacks trials, which is refused otherwise.",
+)
+
 
 def needs(*modules: str) -> Command:
     """Have a command look for these modules of extras before its body makes anything."""
@@ -149,6 +171,12 @@ def configured(benchmark: Benchmark, step: str, *, source: bool = False) -> Comm
 def trained(command: Command) -> Command:
     """Give a command what decides how a set of trials runs."""
     decorated: Command = _all(*_TRAIN)(command)
+    return decorated
+
+
+def of_set(command: Command) -> Command:
+    """Give a command what makes a trial one of a set that processes share."""
+    decorated: Command = _all(*_OF_SET)(command)
     return decorated
 
 

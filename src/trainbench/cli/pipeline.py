@@ -5,6 +5,7 @@ The containers run one step each; ``trainbench pipeline`` runs all of them in on
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,12 +14,13 @@ from typing import Any
 from trainbench.benchmark import Benchmark, Source, load
 from trainbench.cli.options import goal
 from trainbench.configuration import to_json
+from trainbench.distribution import slurm
 from trainbench.errors import ConfigError, MachineError
 from trainbench.files import damage_told, read_object
 from trainbench.machine import extras
 from trainbench.progress import log_line
-from trainbench.trials import exports, trial_set
-from trainbench.trials.lock import locked, recorded, recorded_of
+from trainbench.trials import exports, shared_set, trial_set
+from trainbench.trials.lock import locked, recorded, recorded_of, shared
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec, benchmark_of
 
@@ -40,7 +42,14 @@ def train(spec: SetSpec, *, defer_verdict: bool) -> None:
     Raises:
         TargetNotReachedError: no trial reached the target, and no later report shall say so.
     """
+    _require_alone(spec)
     if spec.benchmark.work and load(spec.benchmark.work)(spec):
+        return
+    if spec.trial is not None:
+        with shared(spec.data):
+            run = shared_set.run_one(spec)
+            if not defer_verdict:
+                shared_set.require_target(run, spec)
         return
     with locked(spec.data, "train"):
         run = trial_set.run_set(spec)
@@ -49,6 +58,16 @@ def train(spec: SetSpec, *, defer_verdict: bool) -> None:
             stitch_to(run, out)
         if not defer_verdict:
             trial_set.require_target(run, spec.benchmark.quality)
+
+
+def _require_alone(spec: SetSpec) -> None:
+    """Raise a ``ConfigError`` in a Slurm step of several tasks that cannot train together."""
+    step = None if spec.benchmark.work else slurm.step_of(os.environ)
+    if step is not None:
+        raise ConfigError(
+            f"{step}: {spec.benchmark.title} trains in one process, and these are {step.count} "
+            "tasks; start it with srun -n1, or each trial by itself (train --trial I --of N)"
+        )
 
 
 def require_extras(benchmark: Benchmark) -> None:
@@ -71,12 +90,17 @@ def run_all(spec: SetSpec, source: Source) -> tuple[RunDir, int]:
         return run, whole.exit_code
 
 
-def stitch(run: RunDir, *, dialect: str = "v05", out: Path | None = None) -> None:
+def stitch(
+    run: RunDir, *, dialect: str = "v05", out: Path | None = None, incomplete: bool = False
+) -> None:
     """Stitch and check the compliance logs of every trial of ``run``; of the only one also to out.
 
     Raises:
         ConfigError: ``out`` for several trials.
+        DataIntegrityError: a shared set lacks trials, and ``incomplete`` does not say to go on.
     """
+    if not incomplete:
+        shared_set.require_complete(run)
     with recorded_of(run, "stitch"):
         _stitch(run, dialect)
         if out is not None:
@@ -116,6 +140,7 @@ def report(
     compare: tuple[RunDir, ...] = (),
     summary: Path | None = None,
     host_data_dir: Path | None = None,
+    incomplete: bool = False,
 ) -> int:
     """Write the report of ``run``, say where it is and return the verdict's exit code.
 
@@ -124,9 +149,15 @@ def report(
         compare: further runs of the same benchmark, shown beside this one.
         host_data_dir: what the data volume is called outside this container, if it is one.
         summary: a file to which the Markdown page is appended (a CI service's step summary).
+        incomplete: go on where a shared set lacks trials.
+
+    Raises:
+        DataIntegrityError: it lacks some, and nobody said to go on.
     """
     from trainbench.reporting.page.render import step_summary, write_report
 
+    if not incomplete:
+        shared_set.require_complete(run)
     with recorded_of(run, "report") as step:
         files = write_report(run, out, benchmark=benchmark_of(run), compare=compare)
         if summary is not None:

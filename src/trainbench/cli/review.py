@@ -15,6 +15,7 @@ from trainbench.cli.options import (
     DATA_DIR,
     FILE,
     FOLDER,
+    INCOMPLETE,
     RUN,
     Group,
     configured,
@@ -66,8 +67,14 @@ _TOOLS_CHECKER = click.option(
     help="Write what --log gives, or the log of a run of one trial, to this file. "
     "Default for --log: standard output.",
 )
+@INCOMPLETE
 def stitch(
-    data_dir: Path, run_path: Path | None, dialect: str, logs: tuple[Path, ...], out: Path | None
+    data_dir: Path,
+    run_path: Path | None,
+    dialect: str,
+    logs: tuple[Path, ...],
+    out: Path | None,
+    incomplete: bool,
 ) -> None:
     """Stitch the compliance logs of a run and check them."""
     if logs and run_path is None:
@@ -76,7 +83,7 @@ def stitch(
     if dialect == "mllog":
         extras.require("mlperf_logging")
     run = pipeline.existing_run(run_path or DataDir(data_dir).latest)
-    pipeline.stitch(run, dialect=dialect, out=out)
+    pipeline.stitch(run, dialect=dialect, out=out, incomplete=incomplete)
 
 
 def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
@@ -126,6 +133,7 @@ def _stitch_logs(logs: tuple[Path, ...], out: Path | None) -> None:
     type=click.Path(path_type=Path),
     hidden=True,
 )
+@INCOMPLETE
 @needs(*extras.REPORT)
 def report(
     paths: tuple[Path, ...],
@@ -135,6 +143,7 @@ def report(
     summary: Path | None,
     tensorboard: Path | None,
     host_data_dir: Path | None,
+    incomplete: bool,
 ) -> int:
     """Write the report of a run, or of the logs in PATH...; the exit code is the verdict.
 
@@ -154,7 +163,12 @@ def report(
     chosen = paths or run_paths or (DataDir(data_dir).latest,)
     first, *others = [RunDir(path.resolve()) for path in chosen]
     code = pipeline.report(
-        first, out=out, compare=tuple(others), summary=summary, host_data_dir=host_data_dir
+        first,
+        out=out,
+        compare=tuple(others),
+        summary=summary,
+        host_data_dir=host_data_dir,
+        incomplete=incomplete,
     )
     if tensorboard is not None:
         pipeline.export_scalars((first, *others), tensorboard)

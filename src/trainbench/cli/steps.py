@@ -14,13 +14,14 @@ from trainbench.cli.options import (
     DATA_DIR,
     configured,
     needs,
+    of_set,
     opened,
     resolved_config,
     source,
     trained,
     trial_options,
 )
-from trainbench.trials import notes
+from trainbench.trials import notes, shared_set
 from trainbench.trials.lock import locked
 from trainbench.trials.paths import DataDir
 from trainbench.trials.spec import SetSpec
@@ -73,10 +74,16 @@ def _train(benchmark: Benchmark) -> click.Command:
     @click.command("train", epilog=_example(benchmark, "train", "--runs 3"))
     @configured(benchmark, "train")
     @trained
+    @of_set
     @_DEFER_VERDICT
     @needs(*benchmark.extras.get("train", ()))
     def train(data_dir: Path, defer_verdict: bool, **options: Any) -> None:
-        """Train to the target, once or several times."""
+        """Train to the target, once or several times.
+
+        --trial I --of N runs one trial of a set of N, for job arrays: each trial a process, on any
+        machine that shares the data directory. The tasks of a Slurm step (srun -N2) train one model
+        together (docs/slurm.md).
+        """
         config, data = resolved_config(benchmark, options), opened(data_dir)
         spec = _set_spec(benchmark, config, data, options)
         pipeline.train(spec, defer_verdict=defer_verdict)
@@ -140,7 +147,9 @@ def _set_spec(
         benchmark=benchmark,
         config=config,
         data=data,
-        runs=options["runs"],
+        runs=_number_of_trials(options),
+        trial=options.get("trial"),
+        into=options.get("into") or shared_set.NAME,
         seed=options["seed"],
         command=["trainbench", *sys.argv[1:]],
         drop_cache_location=options["drop_cache_location"],
@@ -150,6 +159,17 @@ def _set_spec(
         note=said.note,
         tags=said.tags,
     ).checked()
+
+
+def _number_of_trials(options: dict[str, Any]) -> int:
+    trial, of, runs = options.get("trial"), options.get("of"), int(options["runs"])
+    if (trial is None) != (of is None):
+        raise click.UsageError("--trial I and --of N belong together; give both, or --runs N")
+    if of is None and options.get("into"):
+        raise click.UsageError("--into names the set of --trial I --of N; give these, too")
+    if of is not None and runs != 1:
+        raise click.UsageError(f"--of {of} and --runs {runs}: wanted one of them")
+    return runs if of is None else int(of)
 
 
 def _example(benchmark: Benchmark, step: str, more: str = "") -> str:

@@ -124,6 +124,15 @@ _OPTIONS = (
         envvar="TF_CONFIG",
     ),
     Option(
+        "slurm",
+        _TRAIN,
+        "The tasks of a Slurm step (srun -N2) train one model together, or each for itself.",
+        ("--slurm/--no-slurm",),
+        kind=bool,
+        default=True,
+        envvar="TRAINBENCH_SLURM",
+    ),
+    Option(
         "join_timeout_s",
         _TRAIN,
         "Seconds to wait for the other machines of the run.",

@@ -215,6 +215,15 @@ def evaluates(config: NcfConfig, epoch: int) -> bool:
     return number % config.epochs_between_evals == 0 or number == config.max_epochs
 
 
+def agreed_seed(seed: int | None, replicas: Replicas) -> int:
+    """This worker's ``seed``, or the chief's where it has none; every worker calls it."""
+    # A sum of float32 is exact for 16 bits, and a seed has up to 64.
+    parts = [(seed or 0) >> shift & 0xFFFF for shift in (0, 16, 32, 48)]
+    chief = replicas.gathered(np.array(parts, np.int32))[0]
+    told = sum(int(part) << shift for part, shift in zip(chief, (0, 16, 32, 48), strict=True))
+    return told if seed is None else seed
+
+
 def same_run(config: NcfConfig, seed: int, cache: RatingsCache) -> tuple[str, bytes]:
     """What workers of one trial must agree on before it, with its hash."""
     data = data_sha256(cache) if config.tables == "sharded" else cache.record["test_set_sha256"]

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from trainbench.benchmark import PUBLISHER, Inputs, Source
 from trainbench.configuration import to_json
+from trainbench.distribution import slurm
 from trainbench.distribution.cluster import Cluster, from_tf_config, past_proxies
 from trainbench.distribution.liveness import JOIN_TIMEOUT_S
 from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
@@ -132,6 +133,7 @@ class Options:
     hash_pipeline: bool = False
     profile: str | None = None
     tf_config: str | None = None
+    slurm: bool = True
     join_timeout_s: float = JOIN_TIMEOUT_S
     generator_timeout_s: float = COME_WITHIN_S
 
@@ -147,6 +149,8 @@ def check_set(spec: SetSpec) -> SetSpec:
     Raises:
         ConfigError: what several machines cannot train, or not with these options.
     """
+    by_hand = Options(**spec.options).cluster is not None
+    spec = _in_slurm(spec)
     cluster = Options(**spec.options).cluster
     if spec.replays:
         return _checked_replay(spec, cluster)
@@ -156,8 +160,11 @@ def check_set(spec: SetSpec) -> SetSpec:
         raise ConfigError(
             "TF_CONFIG names several machines: run download and preprocess on each, then train on "
             "each, then stitch and report on worker 0 (docs/multi_machine.md)"
+            if by_hand
+            else "this is one of several tasks of a Slurm step: run download and preprocess "
+            "before, train alone with srun, then stitch and report (docs/slurm.md)"
         )
-    if spec.seed is None:
+    if spec.seed is None and by_hand:
         raise ConfigError(
             "several machines train together: give each the same --seed, from which all of them "
             "draw the same samples"
@@ -167,6 +174,19 @@ def check_set(spec: SetSpec) -> SetSpec:
     os.environ.update(past_proxies(cluster, os.environ))
     # Workers cannot know which trials another machine's run lacks.
     return replace(spec, fresh=True)
+
+
+def _in_slurm(spec: SetSpec) -> SetSpec:
+    """``spec`` with the tasks of the Slurm step as its machines, unless TF_CONFIG names others."""
+    options = Options(**spec.options)
+    if (options.tf_config or "").strip() or not options.slurm:
+        return spec
+    step = slurm.step_of(os.environ)
+    if step is None:
+        return spec
+    cluster = slurm.cluster_of(step)
+    log_line(f"{step}: {cluster.me} of {cluster.num_workers}")
+    return replace(spec, options={**spec.options, "tf_config": cluster.tf_config()})
 
 
 def _checked_replay(spec: SetSpec, cluster: Cluster | None) -> SetSpec:
@@ -186,7 +206,7 @@ def _checked_replay(spec: SetSpec, cluster: Cluster | None) -> SetSpec:
 def _check_config(config: NcfConfig, cluster: Cluster) -> None:
     if config.tpu or config.cpu_devices > 1:
         name = "tpu" if config.tpu else "cpu_devices"
-        raise ConfigError(f"{name} is for one machine, and TF_CONFIG names several")
+        raise ConfigError(f"{name} is for one machine, and TF_CONFIG or Slurm names several")
     if config.generator == "external":
         raise ConfigError(
             "generator=external is for one trainer; of several machines each makes its own input"
@@ -208,12 +228,13 @@ def work(spec: SetSpec) -> bool:
     number = cluster.me.index
     log_file, file = spec.data.worker_log(number), spec.data.worker_spec(number)
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    for index in range(spec.runs):
+    for index in range(spec.runs) if spec.trial is None else (spec.trial,):
         log_line(f"worker {number}, trial {index + 1} of {spec.runs}; log: {log_file}")
         arguments = {
             "config": to_json(spec.config),
             "data": str(spec.data.root),
-            "seed": str(trial_set.trial_seed(spec.seed, index)),
+            # Without a seed of the set, the chief draws one and says it when all have joined.
+            "seed": None if spec.seed is None else str(trial_set.trial_seed(spec.seed, index)),
             "log_file": str(log_file),
             "drop_cache_location": spec.drop_cache_location,
             "options": spec.options,

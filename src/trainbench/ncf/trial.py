@@ -36,7 +36,7 @@ from trainbench.ncf.input.producer import EvalCandidates, start_producer
 from trainbench.ncf.input.stream.pieces import BatchHashes, EpochData, SliceHashes, epoch_hashes
 from trainbench.ncf.input.stream.slices import SLICES
 from trainbench.ncf.lanes.choice import chosen
-from trainbench.ncf.loop import Course, Observer
+from trainbench.ncf.loop import Course, Observer, agreed_seed
 from trainbench.ncf.replicas import Replicas
 from trainbench.ncf.roofline.record import SeenSteps, write_limits
 from trainbench.ncf.sharded.agreement import slices_of
@@ -98,13 +98,14 @@ def run_worker(arguments: Mapping[str, Any]) -> int:
     # Of several machines none trains in lanes, so nothing was chosen.
     config, options = chosen(from_json(arguments["config"]), {}), Options(**arguments["options"])
     data, cluster = DataDir(Path(arguments["data"])), options.cluster
-    seed = int(arguments["seed"])
     assert cluster is not None, "a worker is one of several"
     check_devices(config, cluster)
     watch = Liveness(cluster, timeout_s=options.join_timeout_s, option="--join-timeout-s")
     replicas = join_workers(config, watch)
     cache = open_cache(find_cache(config.split_spec, data), verify=False)
     with tempfile.TemporaryDirectory() as scratch, together(watch, replicas.meet):
+        given = arguments["seed"]
+        seed = agreed_seed(None if given is None else int(given), replicas)
         producer = start_producer(
             cache,
             config,
@@ -184,6 +185,7 @@ def _joined(recorder: _Recorder) -> Iterator[Replicas | None]:
     with recorder.phase("join_workers"):
         replicas = join_workers(recorder.config, watch)
     with together(watch, replicas.meet):
+        agreed_seed(recorder.spec.seed, replicas)
         yield replicas
 
 

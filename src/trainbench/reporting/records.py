@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from trainbench.benchmark import Benchmark, Quality, load
 from trainbench.compliance.rules.levels import LEVELS
 from trainbench.machine.load import Load, Sample
+from trainbench.machine.system import kind
 from trainbench.trials.notes import NONE, Notes
 from trainbench.trials.spec import Run
 from trainbench.trials.status import Status
@@ -341,11 +342,43 @@ class Results:
         texts += [f"{code} (the log alone says so)" for code in logged if code not in told]
         if any(t.log and t.log.clocks_agree is False for t in self.trials):
             texts.append("the wall clock, by which the log is written, was not right in the run")
+        texts += _machines_apart(self.trials)
         runs = max(self.run.runs or 0, len(self.trials))
         asked = self.benchmark.run_rule.runs
         if runs < asked:
             texts.append(f"{runs} of the {asked} runs that the rules ask for")
         return tuple(dict.fromkeys(text for text in texts if text))
+
+
+def _machines_apart(trials: Iterable[Trial]) -> list[str]:
+    """In what the machines of the trials differ that decides their times or last digits."""
+    kinds = {
+        t.index: {**kind(t.system), "memory": t.system.get("memory_bytes")}
+        for t in trials
+        if t.system
+    }
+    texts = []
+    for name in next(iter(kinds.values()), {}):
+        values: dict[str, list[int]] = {}
+        for index, found in kinds.items():
+            values.setdefault(_in_words(found.get(name)), []).append(index)
+        if len(values) > 1:
+            each = "; ".join(f"{value} in {_some(those)}" for value, those in values.items())
+            texts.append(f"{name}: {each}")
+    return [f"the trials ran on machines that differ: {', and '.join(texts)}"] if texts else []
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, list):
+        return " ".join(map(_in_words, value)) or "none"
+    if isinstance(value, Mapping):
+        return str(value.get("name") or "another")
+    return "none" if value is None else str(value)
+
+
+def _some(indices: list[int]) -> str:
+    first = ", ".join(map(str, indices[:4]))
+    return f"trial {first}" + (f" and {len(indices) - 4} more" if len(indices) > 4 else "")
 
 
 def typical(trials: Iterable[Trial]) -> Trial | None:

@@ -1,7 +1,10 @@
-"""One step at a time in a data directory, and a record of each step's end.
+"""One step at a time in a data directory, one process at a trial, and a record of each step's end.
 
 The lock is the kernel's: it ends with the process that holds it, however that process dies, so
-there are no stale locks.
+there are no stale locks. Between machines it is the file system's, and some have none: NFS with
+``nolock`` or ``local_lock`` gives it to everybody who asks. So who claims a trial also writes who
+it is into the lock, reads it back after a pause, and counts on in it while the trial runs: whoever
+comes to a lock that is free for it and in which somebody counts knows that the lock does not hold.
 """
 
 from __future__ import annotations
@@ -9,20 +12,32 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import socket
+import sys
+import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NoReturn
 
+import psutil
 from filelock import FileLock, Timeout
 
 from trainbench.errors import MachineError
-from trainbench.files import append_line, text_or_empty
+from trainbench.files import append_line, fill, object_or_empty, text_or_empty
 from trainbench.machine import privileges
 from trainbench.trials.child import ending_of
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.status import at_an_end
+
+BEAT_S = 2.0
+"""How often the holder of a trial counts on in its lock."""
+SETTLE_S, STILL_S = 1.0, 3 * BEAT_S
+"""How long a claim rests before it is read back, and another's is watched until it is dead."""
+_CLAIM_BYTES = 512
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
 @dataclass
@@ -42,9 +57,7 @@ def locked(data: DataDir, step: str) -> Iterator[Step]:
     """
     _require_folder(data.root)
     privileges.own_user(data.root)
-    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
-    where = f" in container {socket.gethostname()}" if privileges.in_step() else ""
-    holder = f"{step}, process {os.getpid()}{where}, since {since}\n".encode()
+    holder = _holder(step).encode()
 
     def name_holder(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
@@ -54,18 +67,64 @@ def locked(data: DataDir, step: str) -> Iterator[Step]:
     try:
         held = lock.acquire(blocking=False)
     except Timeout:
-        held_by = text_or_empty(data.lock) or "an unknown step"
-        raise MachineError(
-            f"{data.root}: in use by {held_by}; wait for it to end, or choose another folder "
-            "with --data-dir or DATA_DIR"
-        ) from None
+        raise _in_use(data) from None
     except OSError as error:
-        raise MachineError(
-            f"{data.root}: cannot write here ({error.strerror}); make it writable for this user "
-            "or choose another folder with --data-dir or DATA_DIR"
-        ) from None
+        raise _no_lock(data, error) from None
     with held, recorded(data, step) as ended:
         yield ended
+
+
+@contextlib.contextmanager
+def shared(data: DataDir) -> Iterator[None]:
+    """Keep every step away from the data directory, and let others that share it be.
+
+    Trials of one set run at one time on machines of their own. They write no steps.jsonl: a network
+    file system has no appending from several machines.
+
+    Raises:
+        MachineError: the folder is missing or not writable, or a step holds it.
+    """
+    _require_folder(data.root)
+    privileges.own_user(data.root)
+    try:
+        import fcntl
+    except ImportError:  # Windows has none, and no such trials.
+        yield
+        return
+    try:
+        descriptor = os.open(data.lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o644)
+    except OSError as error:
+        raise _no_lock(data, error) from None
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, _holder("train --trial").encode(), 0)
+        yield
+    except BlockingIOError:
+        raise _in_use(data) from None
+    finally:
+        os.close(descriptor)
+
+
+def _holder(step: str) -> str:
+    since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime())
+    where = f" in container {socket.gethostname()}" if privileges.in_step() else ""
+    return f"{step}, process {os.getpid()}{where}, since {since}\n"
+
+
+def _in_use(data: DataDir) -> MachineError:
+    held_by = text_or_empty(data.lock) or "an unknown step"
+    return MachineError(
+        f"{data.root}: in use by {held_by}; wait for it to end, or choose another folder with "
+        "--data-dir or DATA_DIR"
+    )
+
+
+def _no_lock(data: DataDir, error: OSError) -> MachineError:
+    return MachineError(
+        f"{data.root}: cannot write here ({error.strerror}); make it writable for this user or "
+        "choose another folder with --data-dir or DATA_DIR"
+    )
 
 
 @contextlib.contextmanager
@@ -113,3 +172,142 @@ def _require_folder(root: Path) -> None:
         f"{root}: no data volume here; run the workflow as 'popper run -f wf.yml -c settings.py' "
         "(settings.py mounts it), make the folder, or name another with --data-dir"
     )
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What stands in the lock of a trial while one process has it."""
+
+    host: str | None = field(default_factory=socket.gethostname)
+    process: int | None = field(default_factory=os.getpid)
+    boot: str | None = field(default_factory=lambda: text_or_empty(_BOOT_ID))
+    token: str | None = field(default_factory=lambda: secrets.token_hex(16))
+    beat: int | None = 0
+
+    def __str__(self) -> str:
+        return f"process {self.process} on {self.host}"
+
+    def bytes_at(self, beat: int) -> bytes:
+        """What is written, always of one length: a reader sees all of it."""
+        text = json.dumps({**asdict(self), "host": str(self.host)[:200], "beat": beat})
+        return text.ljust(_CLAIM_BYTES - 1).encode() + b"\n"
+
+
+def _claim_in(path: Path) -> Claim | None:
+    """Who has the trial, by its lock; opened anew, which is when NFS asks its server."""
+    record = object_or_empty(path)
+    return fill(Claim, record) if record else None
+
+
+@contextlib.contextmanager
+def claimed(
+    path: Path,
+    what: str,
+    *,
+    lost: Callable[[MachineError], object] | None = None,
+    pause: Callable[[float], object] = time.sleep,
+) -> Iterator[None]:
+    """Hold the lock ``path`` of ``what`` while the body runs, on this machine and all others.
+
+    Args:
+        what: for messages: ``trial 3 of set``.
+        lost: called in a thread when another process turns out to have it too; by default this
+            process ends there and then, with all that it has started.
+
+    Raises:
+        MachineError: another process has it, or locks do not hold here.
+    """
+    lock = FileLock(path, fallback_to_soft=False, thread_local=False)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        raise MachineError(
+            f"{what}: in work by {_claim_in(path) or 'an unknown process'}; wait for it to end"
+        ) from None
+    except OSError as error:
+        raise MachineError(
+            f"{path}: no lock here ({error.strerror}); several machines can share a set only on a "
+            "file system with locks (NFS without nolock)"
+        ) from None
+    own, ended = Claim(), threading.Event()
+    try:
+        _require_holds(path, what, own, pause)
+        beating = (path, what, own, ended, lost or _end_everything)
+        thread = threading.Thread(target=_beat, args=beating, daemon=True, name="claim")
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+            if _is(own, path):
+                os.truncate(path, 0)
+    finally:
+        lock.release()
+
+
+def _require_holds(path: Path, what: str, own: Claim, pause: Callable[[float], object]) -> None:
+    """Write ``own`` into the lock and read it back; raise where somebody else is there."""
+    before = _claim_in(path)
+    # On one machine the kernel's lock is free when its process is dead.
+    if before is not None and before.boot != own.boot:
+        end = time.monotonic() + STILL_S
+        while time.monotonic() < end:
+            pause(BEAT_S / 4)
+            if _claim_in(path) != before:
+                raise _does_not_hold(path, what, _claim_in(path) or before)
+    _write_claim(path, own, 0)
+    pause(SETTLE_S)
+    if not _is(own, path):
+        raise _does_not_hold(path, what, _claim_in(path))
+
+
+def _beat(
+    path: Path,
+    what: str,
+    own: Claim,
+    ended: threading.Event,
+    lost: Callable[[MachineError], object],
+) -> None:
+    beat = 0
+    while not ended.wait(BEAT_S):
+        beat += 1
+        # A server that is away for a while takes nothing from who has the lock.
+        with contextlib.suppress(OSError):
+            path.stat()
+            found = _claim_in(path)
+            if found is None or found.token != own.token:
+                lost(_does_not_hold(path, what, found))
+                return
+            _write_claim(path, own, beat)
+
+
+def _write_claim(path: Path, own: Claim, beat: int) -> None:
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, own.bytes_at(beat), 0)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _is(own: Claim, path: Path) -> bool:
+    found = _claim_in(path)
+    return found is not None and found.token == own.token
+
+
+def _does_not_hold(path: Path, what: str, other: Claim | None) -> MachineError:
+    return MachineError(
+        f"{what}: {other or 'another process'} has it too, so the lock {path} does not hold "
+        "between machines; mount the folder with locks (NFS without nolock and local_lock)"
+    )
+
+
+def _end_everything(error: MachineError) -> NoReturn:
+    """End this process and all that it has started, which must not write into another's trial."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+    sys.stdout.flush()
+    print(f"error: {error}", file=sys.stderr, flush=True)
+    os._exit(error.exit_code)

@@ -99,6 +99,10 @@ class RunDir:
         """Folder of the trial with this index, counted from 0."""
         return TrialDir(self.root / f"trial_{index}")
 
+    def trial_lock(self, index: int) -> Path:
+        """Of a set that processes share: held by the one that runs this trial; empty otherwise."""
+        return self.root / f"trial_{index}.lock"
+
     @property
     def trials(self) -> list[TrialDir]:
         """The trial folders that exist, by index."""

@@ -37,6 +37,8 @@ class SetSpec:
         seed: of the set; ``None`` takes each trial's from the system's entropy.
         options: of this benchmark's own (``Benchmark.options``), by name.
         pipeline: whether the other steps run before and after it in this process.
+        trial, into: the one trial of ``runs`` to run, in the set of this name that other processes
+            share (``trials.shared_set``); without them all are run here.
         fresh: begin a new run also where the latest one was cut off.
         replays: the trial to repeat; the set is one trial with the seed of that one.
         choice: what was decided for all trials (``Benchmark.choose``), once it is.
@@ -56,6 +58,8 @@ class SetSpec:
     git: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     pipeline: bool = False
+    trial: int | None = None
+    into: str = ""
     fresh: bool = False
     replays: Original | None = None
     choice: Mapping[str, Any] | None = None
@@ -67,6 +71,10 @@ class SetSpec:
         object.__setattr__(self, "command", tuple(map(without_credentials, self.command)))
         if self.runs < 1:
             raise ConfigError(f"runs={self.runs}: wanted 1 or more")
+        if self.trial is not None and not 0 <= self.trial < self.runs:
+            raise ConfigError(
+                f"--trial {self.trial} --of {self.runs}: wanted a trial from 0 to {self.runs - 1}"
+            )
         if self.seed is not None and self.seed < 0:
             raise ConfigError(f"seed={self.seed}: wanted 0 or more")
 

@@ -56,6 +56,8 @@ FINISHED = ("converged", "not_converged", "completed", "failed")
 HOPELESS = {kind.exit_code: kind for kind in (ConfigError, DataIntegrityError, MachineError)}
 # What TensorFlow says of itself before its log level counts; stdout.log keeps it.
 _START_UP_NOTE = re.compile(r"[IWE]\d{4} 00:00:|WARNING: All log messages before absl::")
+SHARED = "shared"
+"""In run.json of a set whose trials are run one by one, by processes that share it."""
 # Docker kills ten seconds after it asks; the trial must be gone before.
 _GRACE_S = 8
 
@@ -81,19 +83,17 @@ def run_set(spec: SetSpec) -> RunDir:
     exports.require_possible(spec.runs)
     inputs: Inputs = load(spec.benchmark.inputs)(spec.config, spec.data)
     run = None if spec.fresh else _interrupted_run(spec)
-    spec = replace(spec, choice=_choice(spec, run))
+    spec = replace(spec, choice=choice_of(spec, run))
     run = run or _new_run(spec, inputs)
     started = time.monotonic()
     for index in range(spec.runs):
         status = _finished(spec, run, index)
         _say_progress(spec, run, index + 1, time.monotonic() - started)
-        if status.state == "failed" and status.exit_code in HOPELESS:
-            kind = HOPELESS[status.exit_code]
-            raise kind(f"trial {index} failed: {status.message}")
+        raise_if_hopeless(index, status)
     return run
 
 
-def _choice(spec: SetSpec, run: RunDir | None) -> Mapping[str, Any]:
+def choice_of(spec: SetSpec, run: RunDir | None) -> Mapping[str, Any]:
     """What is decided for all trials: of the trial to repeat, of the run to continue, or now."""
     if spec.choice is not None or not spec.benchmark.choose:
         return spec.choice or {}
@@ -102,6 +102,13 @@ def _choice(spec: SetSpec, run: RunDir | None) -> Mapping[str, Any]:
         return recorded if isinstance(recorded, dict) else {}
     found: Mapping[str, Any] = load(spec.benchmark.choose)(spec)
     return found
+
+
+def raise_if_hopeless(index: int, status: Status) -> None:
+    """Raise where a trial failed for a reason that would fail the next one as well."""
+    if status.state == "failed" and status.exit_code in HOPELESS:
+        kind = HOPELESS[status.exit_code]
+        raise kind(f"trial {index} failed: {status.message}")
 
 
 def require_target(run: RunDir, quality: Quality) -> None:
@@ -185,6 +192,15 @@ def _new_run(spec: SetSpec, inputs: Inputs) -> RunDir:
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime())
     run = spec.data.run(f"{stamp}-{spec.benchmark.label(spec.config)}-{secrets.token_hex(2)}")
     run.root.mkdir(parents=True)
+    write_records(spec, run, inputs)
+    if not spec.replays:
+        point_latest_at(spec.data, run)
+    log_line(f"new run {run.root.name}: {spec.runs} trial(s)")
+    return run
+
+
+def write_records(spec: SetSpec, run: RunDir, inputs: Inputs, **more: Any) -> None:
+    """Write what every run records before its first trial into its folder; ``more`` to run.json."""
     write_atomically(run.config, to_json(spec.config))
     shutil.copyfile(inputs.cache_record, run.cache_record)
     shutil.copyfile(inputs.manifest, run.manifest)
@@ -204,12 +220,9 @@ def _new_run(spec: SetSpec, inputs: Inputs) -> RunDir:
         **({"choice": spec.choice} if spec.choice else {}),
         **({"note": spec.note} if spec.note else {}),
         **({"tags": list(spec.tags)} if spec.tags else {}),
+        **more,
     }
     write_json(run.run_file, record, sort_keys=False)
-    if not spec.replays:
-        _point_latest_at(spec.data, run)
-    log_line(f"new run {run.root.name}: {spec.runs} trial(s)")
-    return run
 
 
 def _interrupted_run(spec: SetSpec) -> RunDir | None:
@@ -218,15 +231,20 @@ def _interrupted_run(spec: SetSpec) -> RunDir | None:
     if not run.run_file.exists() or not run.config.exists():
         return None
     try:
-        asked = fill(Run, read_object(run.run_file))
-        config = read_file(run.config)
+        record = read_object(run.run_file)
+        asked, config = fill(Run, record), read_file(run.config)
     except ValueError as error:
         log_line(f"{run.root}: {error}; this run is not continued")
         return None
-    same = asked.run_id and (asked.runs, asked.seed) == (spec.runs, _text(spec.seed))
+    # Of a set that processes share each trial is somebody's.
+    same = (
+        asked.run_id
+        and not record.get(SHARED)
+        and (asked.runs, asked.seed) == (spec.runs, _text(spec.seed))
+    )
     if not same or config != to_json(spec.config).encode():
         return None
-    missing = sum(not _has_ended(spec, run, index) for index in range(spec.runs))
+    missing = sum(not has_ended(spec, run, index) for index in range(spec.runs))
     if not missing:
         return None
     log_line(f"continuing run {asked.run_id}: {missing} of {spec.runs} trial(s) missing")
@@ -237,7 +255,7 @@ def _status(spec: SetSpec, run: RunDir, index: int) -> Status:
     return read_status(run.trial(index).status, spec.benchmark.quality)
 
 
-def _has_ended(spec: SetSpec, run: RunDir, index: int) -> bool:
+def has_ended(spec: SetSpec, run: RunDir, index: int) -> bool:
     """Whether nothing of a trial is missing: without its sums, the last file, it was cut off."""
     sealed = run.trial(index).chain.is_file() or not chain.promised(run)
     return sealed and _status(spec, run, index).state in FINISHED
@@ -246,11 +264,20 @@ def _has_ended(spec: SetSpec, run: RunDir, index: int) -> bool:
 def _finished(spec: SetSpec, run: RunDir, index: int) -> Status:
     """The status of a trial that has ended, now or before."""
     trial, status = run.trial(index), _status(spec, run, index)
-    if _has_ended(spec, run, index):
+    if has_ended(spec, run, index):
         return status
     without_sums = f"no {trial.chain.name}" if status.state in FINISHED else ""
-    _set_aside(trial, without_sums or status.state or "no status")
     seed = int(spec.replays.seed) if spec.replays else trial_seed(spec.seed, index)
+    return run_trial(spec, run, index, seed, because=without_sums)
+
+
+def run_trial(spec: SetSpec, run: RunDir, index: int, seed: int, *, because: str = "") -> Status:
+    """Run one trial beside the remains of an earlier one, and return how it ended.
+
+    ``because`` says why those do not count, where their status does not.
+    """
+    trial = run.trial(index)
+    _set_aside(trial, because or _status(spec, run, index).state or "no status")
     log_line(f"trial {index + 1} of {spec.runs}, seed {seed}")
     trial.root.mkdir()
     one = TrialSpec.of(spec, run, index=index, seed=seed)
@@ -268,7 +295,8 @@ def _text(seed: int | None) -> str | None:
     return None if seed is None else str(seed)
 
 
-def _point_latest_at(data: DataDir, run: RunDir) -> None:
+def point_latest_at(data: DataDir, run: RunDir) -> None:
+    """Make ``run`` the latest one, whatever it was before."""
     link = data.runs / f".latest.{run.root.name}"
     link.symlink_to(run.root.name)
     link.replace(data.latest)
@@ -279,7 +307,8 @@ def _set_aside(trial: TrialDir, state: str) -> None:
         return
     remains = list(trial.root.parent.glob(f"{trial.root.name}.aborted-*"))
     trial.root.rename(trial.root.with_name(f"{trial.root.name}.aborted-{len(remains)}"))
-    log_line(f"{trial.root.name} was cut off ({state}); starting it again")
+    how = "had failed" if state == "failed" else f"was cut off ({state})"
+    log_line(f"{trial.root.name} {how}; starting it again")
 
 
 def _run_in_process(trial: TrialDir, command: list[str], seed: int, location: str) -> None:

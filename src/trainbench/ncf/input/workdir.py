@@ -1,7 +1,9 @@
 """The folder that trainer and producer of one run share.
 
 The trainer holds a kernel lock on a file in it. A folder whose lock is free belongs to a dead run,
-however it died, and is removed by the next run. A folder whose lock is held is never touched.
+however it died, and is removed by the next run. A folder whose lock is held is never touched. On a
+disk that machines share, a lock may hold on its own machine alone: there the folder of another
+machine, or of another boot of this one, is removed once nothing in it has changed for a day.
 """
 
 from __future__ import annotations
@@ -9,15 +11,21 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 from filelock import FileLock, Timeout
 
 from trainbench.errors import MachineError
+from trainbench.files import text_or_empty
 
 _LOCK = "lock"
 _PREFIX = "ncf-"
+_BOOT = text_or_empty(Path("/proc/sys/kernel/random/boot_id"))[:8]
+_DEAD_AFTER_S = 86_400.0
+_SHARED = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "9p", "fuse", "afs", "pvfs")
 COME_WITHIN_S = 600.0
 EXTERNAL = "external"
 """Name of the folder in which a trainer meets a generator that was started by hand."""
@@ -118,7 +126,7 @@ def claim(parent: Path, *, external: bool = False) -> Claim:
         # One at a time: another process could remove a folder between its creation and its lock.
         with _lock(parent / ".lock"):
             remove_stale(parent)
-            own = f"{_PREFIX}{os.getpid()}-{secrets.token_hex(4)}"
+            own = f"{_PREFIX}{_BOOT}-{os.getpid()}-{secrets.token_hex(4)}"
             root = parent / (EXTERNAL if external else own)
             root.mkdir(exist_ok=external)
             lock = _lock(root / _LOCK)
@@ -135,10 +143,33 @@ def claim(parent: Path, *, external: bool = False) -> Claim:
 
 def remove_stale(parent: Path) -> list[Path]:
     """Remove the work folders in ``parent`` that no living process holds; returns them."""
-    stale = [root for root in sorted(parent.glob(_PREFIX + "*")) if not _held(root / _LOCK)]
+    folders = sorted(parent.glob(_PREFIX + "*"))
+    if is_shared(parent):
+        folders = [root for root in folders if _is_of_this_boot(root) or _rests(root)]
+    stale = [root for root in folders if not _held(root / _LOCK)]
     for root in stale:
         shutil.rmtree(root, ignore_errors=True)
     return stale
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether ``folder`` is on a file system that other machines may have mounted as well."""
+    place = folder.resolve()
+    mounts = {Path(disk.mountpoint): disk.fstype for disk in psutil.disk_partitions(all=True)}
+    found = next((mounts[p] for p in (place, *place.parents) if p in mounts), "")
+    return found.startswith(_SHARED)
+
+
+def _is_of_this_boot(root: Path) -> bool:
+    return root.name.startswith(f"{_PREFIX}{_BOOT}-")
+
+
+def _rests(root: Path) -> bool:
+    try:
+        newest = max(path.lstat().st_mtime for path in (root, *root.rglob("*")))
+    except OSError:
+        return False
+    return time.time() - newest > _DEAD_AFTER_S
 
 
 def _lock(path: Path) -> FileLock:
