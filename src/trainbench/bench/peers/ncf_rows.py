@@ -60,7 +60,7 @@ def training_forms(
 
 
 def _in_lanes(every: dict[str, Any]) -> list[Form]:
-    """Ours in lanes of one thread, and of a thread per CPU in bfloat16, where they pay."""
+    """Ours in lanes of one thread; in bfloat16 of a thread per CPU too."""
     config: NcfConfig = every["config"]
     chunk = min(LARGEST_CHUNK, config.batch_size // 2)
     threads = {1, allotment.cpus()} if config.precision == "bf16" else {1}

@@ -41,7 +41,7 @@ def keras_loop(*, batch: int, steps: int, training: bool, bf16: bool) -> Turn:
     """Turns of ``fit`` or ``predict`` of the stock network over ``steps`` batches."""
     _policy(bf16)
     model = keras.applications.ResNet50(weights=None, classes=1000)
-    # With XLA, Keras' choice by itself, a step on a CPU takes several times as long.
+    # Without XLA, as ours; Keras would choose XLA by itself.
     model.compile(
         optimizer=keras.optimizers.SGD(0.001, momentum=0.9, nesterov=True),
         loss=keras.losses.SparseCategoricalCrossentropy(),

@@ -18,7 +18,7 @@ from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.train import build
 from trainbench.ncf.weights import keras_model
 
-# Pairs that Keras scores at a time: its users' choice, and on a CPU no matter.
+# Pairs that Keras scores at a time: its users' choice.
 PAIRS_AT_ONCE = 32_768
 
 

@@ -15,7 +15,7 @@ from trainbench.bench.peers.rounds import Turn, timed
 from trainbench.machine import allotment
 from trainbench.ncf.config import NcfConfig
 
-# Users whose candidates are scored at a time; more are slower on a CPU, as are fewer.
+# Users whose candidates are scored at a time: as many as ours takes on a CPU.
 USERS_AT_ONCE = 32
 
 
