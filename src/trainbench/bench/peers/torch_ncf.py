@@ -15,7 +15,7 @@ from trainbench.bench.peers.rounds import Turn, timed
 from trainbench.machine import allotment
 from trainbench.ncf.config import NcfConfig
 
-# Users whose candidates are scored at a time: as many as ours takes on a CPU.
+# Users whose candidates are scored at a time, a few as in ours, so that they stay in the cache.
 USERS_AT_ONCE = 32
 
 
