@@ -156,7 +156,7 @@ def measured(folder: Path, step: str, pairs: int, train_steps: int) -> Cost:
             last = (_text(errors).strip().splitlines() or ["nothing"])[-1]
             raise MachineError(
                 f"{step} at {pairs:,} pairs ended with {process.returncode}: {last}; correct what "
-                "this says, or choose other --pairs"
+                "this says, or give bench scale other --pairs"
             )
         cost = Cost(
             pairs=pairs,

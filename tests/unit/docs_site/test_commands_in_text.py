@@ -51,7 +51,8 @@ def fault(words: list[str]) -> str:
             return f"no command {name}"
         context = click.Context(inner, parent=context, **cli.context_settings)
         command = inner
-    if command.context_settings.get("ignore_unknown_options") or command.name == "cnn":
+    harness = command is cli.get_command(context, "cnn")
+    if command.context_settings.get("ignore_unknown_options") or harness:
         return unknown_flag(words)
     try:
         command.make_parser(context).parse_args(list(words))
