@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import socket
 import subprocess
 import sys
@@ -25,6 +24,7 @@ import numpy as np
 
 from trainbench.errors import MachineError
 from trainbench.machine import allotment
+from trainbench.machine.system import held_bytes
 from trainbench.ncf.config import NcfConfig, reference, with_settings
 
 JOIN_TIMEOUT_S = 120.0
@@ -165,7 +165,7 @@ def _timed(case: Case, trainer: Any, index: int) -> dict[str, Any]:
         "samples_per_s": samples / seconds,
         "ms_per_step": 1e3 * seconds * case.batch / samples,
         "cpu_share": busy / seconds,
-        "peak_rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+        "peak_rss_bytes": held_bytes(os.getpid()),
         "traffic": trainer.step.traffic.record() if divided else None,
     }
 
