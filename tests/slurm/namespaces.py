@@ -22,14 +22,17 @@ def _ip(*words: str, check: bool = True) -> bool:
 
 
 class Network:
-    """A bridge with ``count`` namespaces, 10.203.7.1 and up; all of it goes with ``close``."""
+    """A bridge with ``count`` namespaces, 10.203.7.1 and up; all of it goes with ``close``.
+
+    The bridge has a namespace of its own: Docker's rules for the host's drop what crosses it there.
+    """
 
     def __init__(self, count: int) -> None:
-        self.count, self.bridge = count, f"{PREFIX}{os.getpid() % 10_000}"
+        self.count, self.switch = count, f"{PREFIX}{os.getpid() % 10_000}"
 
     def name(self, index: int) -> str:
         """The namespace of worker ``index``."""
-        return f"{self.bridge}n{index}"
+        return f"{self.switch}n{index}"
 
     def address(self, index: int) -> str:
         """Where it listens."""
@@ -37,15 +40,16 @@ class Network:
 
     def open(self) -> bool:
         """Whether namespaces can be made here."""
-        if not _ip("link", "add", self.bridge, "type", "bridge", check=False):
+        if not _ip("netns", "add", self.switch, check=False):
             return False
-        _ip("link", "set", self.bridge, "up")
+        inside = ("-n", self.switch, "link")
+        _ip(*inside, "add", "bridge0", "type", "bridge")
+        _ip(*inside, "set", "bridge0", "up")
         for index in range(self.count):
-            name, port = self.name(index), f"{self.bridge}v{index}"
-            if not _ip("netns", "add", name, check=False):
-                return False
-            _ip("link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
-            _ip("link", "set", port, "master", self.bridge, "up")
+            name, port = self.name(index), f"port{index}"
+            _ip("netns", "add", name)
+            _ip(*inside, "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
+            _ip(*inside, "set", port, "master", "bridge0", "up")
             _ip("-n", name, "address", "add", f"10.203.7.{index + 1}/24", "dev", "eth0")
             _ip("-n", name, "link", "set", "eth0", "up")
             _ip("-n", name, "link", "set", "lo", "up")
@@ -58,14 +62,13 @@ class Network:
 
     def cut(self, index: int) -> None:
         """Let nothing through to worker ``index`` or from it, as a switch that fails does."""
-        _ip("link", "set", f"{self.bridge}v{index}", "down")
+        _ip("-n", self.switch, "link", "set", f"port{index}", "down")
 
     def close(self) -> None:
         """Take it away."""
         for index in range(self.count):
             _ip("netns", "delete", self.name(index), check=False)
-            _ip("link", "delete", f"{self.bridge}v{index}", check=False)
-        _ip("link", "delete", self.bridge, check=False)
+        _ip("netns", "delete", self.switch, check=False)
 
 
 def train(net: Network, data: Path, logs: Path, *, epochs: int, cut: int | None = None) -> None:
