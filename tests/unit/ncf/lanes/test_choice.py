@@ -140,9 +140,9 @@ def test_a_continued_run_and_a_replay_keep_the_choice(
     run = RunDir(tmp_path / "run")
     run.root.mkdir()
     run.run_file.write_text(json.dumps({"choice": {"lanes": "7x1"}}))
-    assert trial_set._choice(asked(tmp_path), run) == {"lanes": "7x1"}
+    assert trial_set.choice_of(asked(tmp_path), run) == {"lanes": "7x1"}
     replayed = asked(tmp_path, choice={"lanes": "5x1"})
-    assert trial_set._choice(replayed, None) == {"lanes": "5x1"}
+    assert trial_set.choice_of(replayed, None) == {"lanes": "5x1"}
     assert not ratings.asked
     spec = TrialSpec.of(replayed, run, index=0, seed=1)
     assert TrialSpec.from_json(json.loads(json.dumps(spec.to_json()))).choice == {"lanes": "5x1"}
