@@ -6,15 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-
-@dataclass(frozen=True)
-class RandomBatches:
-    """Batches with MovieLens' skew: a few active users, popular positives, uniform negatives."""
-
-    users: np.ndarray
-    items: np.ndarray
-    labels: np.ndarray
-    epoch: int = 0
+from trainbench.ncf.input.batches import MemoryBatches
 
 
 @dataclass(frozen=True)
@@ -24,8 +16,11 @@ class RandomCandidates:
     items: np.ndarray
 
 
-def random_batches(geometry: tuple[int, int], *, steps: int, batch: int) -> RandomBatches:
-    """``steps`` batches of one positive to four negatives, the same at every call."""
+def random_batches(geometry: tuple[int, int], *, steps: int, batch: int) -> MemoryBatches:
+    """``steps`` batches with MovieLens' skew, the same at every call.
+
+    A few active users, and one popular positive to four uniform negatives.
+    """
     rng = np.random.default_rng(0)
     users, items = geometry
     activity = rng.gamma(0.7, size=users)
@@ -33,7 +28,7 @@ def random_batches(geometry: tuple[int, int], *, steps: int, batch: int) -> Rand
     shape = (steps, batch)
     positive = rng.random(shape) < 0.2
     liked = rng.choice(items, shape, p=popularity / popularity.sum())
-    return RandomBatches(
+    return MemoryBatches(
         users=rng.choice(users, shape, p=activity / activity.sum()).astype(np.int32),
         items=np.where(positive, liked, rng.integers(0, items, shape)).astype(np.int32),
         labels=positive.astype(np.uint8),

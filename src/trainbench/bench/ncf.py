@@ -21,13 +21,14 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from trainbench.bench.batches import RandomBatches, random_batches, random_candidates
+from trainbench.bench.batches import random_batches, random_candidates
 from trainbench.errors import ConfigError
 from trainbench.machine import allotment
 from trainbench.machine.system import has_bfloat16
 from trainbench.ncf import config as configs
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluator
+from trainbench.ncf.input.batches import MemoryBatches
 from trainbench.ncf.model import first_layer, logits
 from trainbench.ncf.roofline.limits import MachineLimits, machine_limits
 from trainbench.ncf.roofline.work import Work, evaluation_work, work_of
@@ -155,7 +156,7 @@ def training_pair(case: Case) -> tuple[Timed, Timed, Work]:
     return compared, _training(ours, data), work_of(ours, data)
 
 
-def _ready(config: NcfConfig, case: Case, data: RandomBatches, form: str) -> Trainer:
+def _ready(config: NcfConfig, case: Case, data: MemoryBatches, form: str) -> Trainer:
     trainer = build(config, *case.geometry, seed=1, form=form)
     trainer.step.count_from(MID_EPOCH_STEP)
     trainer.warm_up()
@@ -163,7 +164,7 @@ def _ready(config: NcfConfig, case: Case, data: RandomBatches, form: str) -> Tra
     return trainer
 
 
-def _training(trainer: Trainer, data: RandomBatches) -> Timed:
+def _training(trainer: Trainer, data: MemoryBatches) -> Timed:
     return lambda: trainer.train_epoch(data).samples
 
 

@@ -26,6 +26,7 @@ from trainbench.errors import MachineError
 from trainbench.machine import allotment
 from trainbench.machine.system import held_bytes
 from trainbench.ncf.config import NcfConfig, reference, with_settings
+from trainbench.ncf.input.batches import MemoryBatches
 
 JOIN_TIMEOUT_S = 120.0
 _TIMEOUT_S = 600.0
@@ -66,24 +67,14 @@ class Case:
         return with_settings(config, self.settings)
 
 
-@dataclass(frozen=True)
-class Batches:
-    """Random samples; each array is [steps, columns]."""
-
-    users: np.ndarray
-    items: np.ndarray
-    labels: np.ndarray
-    epoch: int = 0
-
-
-def some_batches(case: Case, steps: int, columns: int, seed: int) -> Batches:
+def some_batches(case: Case, steps: int, columns: int, seed: int) -> MemoryBatches:
     """One sample of five has a popular item, the others any: as an epoch's have."""
     rng, shape = np.random.default_rng(seed), (steps, columns)
     rated = rng.random(shape) * (1 + _NEGATIVES) < 1
     popular = (rng.random(shape) ** 3 * case.items).astype(np.int32)
     items = np.where(rated, popular, rng.integers(0, case.items, shape, np.int32))
     users = (rng.random(shape) ** 1.5 * case.users).astype(np.int32)
-    return Batches(users, items, rated.astype(np.uint8))
+    return MemoryBatches(users, items, rated.astype(np.uint8))
 
 
 def measured(case: Case) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from trainbench.ncf.input.stream.pieces import EpochRecord
 from trainbench.ncf.lanes.step import LaneStep, use_threads
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
+from trainbench.ncf.sharded.plan import with_room
 from trainbench.ncf.sharded.step import ShardedStep, padded_shard
 from trainbench.ncf.step import FORMS, Step
 from trainbench.ncf.weights import read_weights, save_weights
@@ -196,7 +197,9 @@ class Trainer:
 
     def _padded(self, part: Any) -> Any:
         # One constant shape, so one compilation: the steps beyond ``count`` are never run.
-        return part if tf.is_tensor(part) else tf.constant(filled(part, self.config.steps_per_call))
+        if tf.is_tensor(part):
+            return part
+        return tf.constant(with_room(part, self.config.steps_per_call))
 
     @property
     def _widths(self) -> tuple[int, ...]:
@@ -254,10 +257,8 @@ class Handed:
         self._end, self.uploads = first + self._stretch, self.uploads + 1
         parts = (array[first : self._end] for array in self._arrays)
         # TensorFlow keeps int32 on the host even where a GPU is named, and uint32 not.
-        return tuple(
-            tf.constant(filled(part if part.itemsize == 1 else part.view(np.uint32), self._stretch))
-            for part in parts
-        )
+        wide = (part if part.itemsize == 1 else part.view(np.uint32) for part in parts)
+        return tuple(tf.constant(with_room(part, self._stretch)) for part in wide)
 
 
 @cache
@@ -268,12 +269,6 @@ def _cut(size: int) -> Callable[..., Any]:
 
     made: Callable[..., Any] = tf.function(cut, jit_compile=True, autograph=False)
     return made
-
-
-def filled(part: np.ndarray, steps: int) -> np.ndarray:
-    """``part`` [steps or fewer, batch] with as many steps of zeros as it lacks."""
-    missing = steps - len(part)
-    return np.pad(part, ((0, missing), (0, 0))) if missing else part
 
 
 def build(

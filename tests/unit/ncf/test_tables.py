@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from small_ncf import BATCH, SMALL, Epoch
+from small_ncf import BATCH, SMALL
 
+from trainbench.ncf.input.batches import MemoryBatches
 from trainbench.ncf.model import Weights
 from trainbench.ncf.tables import RowTables
 from trainbench.ncf.train import build
@@ -12,13 +13,13 @@ from trainbench.ncf.train import build
 USERS, ITEMS = 200, 150
 
 
-def epoch_of(users: np.ndarray) -> Epoch:
+def epoch_of(users: np.ndarray) -> MemoryBatches:
     rng = np.random.default_rng(0)
     items = rng.integers(0, ITEMS, users.shape).astype(np.int32)
-    return Epoch(users.astype(np.int32), items, ((users + items) % 2).astype(np.uint8))
+    return MemoryBatches(users.astype(np.int32), items, ((users + items) % 2).astype(np.uint8))
 
 
-def weights_after(data: Epoch, *, form: str) -> Weights:
+def weights_after(data: MemoryBatches, *, form: str) -> Weights:
     trainer = build(SMALL, USERS, ITEMS, seed=3, form=form)
     if form == "fast":
         assert all(isinstance(tables, RowTables) for tables in trainer.step.tables)

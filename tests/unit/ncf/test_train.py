@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_ncf import BATCH, ITEMS, SMALL, USERS, Epoch, some_epoch
+from small_ncf import BATCH, ITEMS, SMALL, USERS, some_epoch
 
 from trainbench.errors import DataIntegrityError, MachineError, TrainbenchError
 from trainbench.ncf.config import MASKED, NcfConfig
+from trainbench.ncf.input.batches import MemoryBatches
 from trainbench.ncf.model import Geometry, Weights
 from trainbench.ncf.step import Step
 from trainbench.ncf.tables import Own, RowTables, SweptTables
@@ -20,7 +21,7 @@ from trainbench.ncf.train import Handed, Trainer, build
 from trainbench.ncf.weights import read_weights
 
 
-def trained(config: NcfConfig, data: Epoch, *, form: str = "fast") -> tuple[Trainer, float]:
+def trained(config: NcfConfig, data: MemoryBatches, *, form: str = "fast") -> tuple[Trainer, float]:
     trainer = build(config, USERS, ITEMS, seed=4, form=form)
     return trainer, trainer.train_epoch(data).mean_loss
 
@@ -31,7 +32,7 @@ def assert_same(found: Weights, expected: Weights, *, relative: float) -> None:
         np.testing.assert_allclose(found[name], values, rtol=0, atol=relative * size, err_msg=name)
 
 
-def numpy_training(config: NcfConfig, start: Weights, data: Epoch) -> tuple[Weights, float]:
+def numpy_training(config: NcfConfig, start: Weights, data: MemoryBatches) -> tuple[Weights, float]:
     """Back-propagation and dense Adam written out in float64."""
     weights = {name: values.astype(np.float64) for name, values in start.items()}
     moments = {name: np.zeros((2, *values.shape)) for name, values in weights.items()}
@@ -82,19 +83,19 @@ def numpy_gradients(
 
 
 @pytest.fixture(scope="module")
-def epoch() -> Epoch:
+def epoch() -> MemoryBatches:
     return some_epoch(200)
 
 
 @pytest.fixture(scope="module")
-def plain(epoch: Epoch) -> tuple[Weights, float]:
+def plain(epoch: MemoryBatches) -> tuple[Weights, float]:
     trainer, loss = trained(SMALL, epoch, form="plain")
     assert all(isinstance(t, SweptTables) and not t.project for t in trainer.step.tables)
     return trainer.weights(), loss
 
 
 def test_plain_form_equals_written_out_backpropagation_and_adam(
-    epoch: Epoch, plain: tuple[Weights, float]
+    epoch: MemoryBatches, plain: tuple[Weights, float]
 ) -> None:
     start = build(SMALL, USERS, ITEMS, seed=4).weights()
     expected, loss = numpy_training(SMALL, start, epoch)
@@ -105,7 +106,7 @@ def test_plain_form_equals_written_out_backpropagation_and_adam(
 
 @pytest.mark.parametrize("xla", [False, True], ids=["graph", "xla"])
 def test_exact_lazy_adam_equals_dense_adam_after_200_steps(
-    epoch: Epoch, plain: tuple[Weights, float], xla: bool
+    epoch: MemoryBatches, plain: tuple[Weights, float], xla: bool
 ) -> None:
     trainer, loss = trained(replace(SMALL, xla=xla), epoch)
     user_tables, item_tables = trainer.step.tables
@@ -115,16 +116,20 @@ def test_exact_lazy_adam_equals_dense_adam_after_200_steps(
     assert_same(trainer.weights(), plain[0], relative=1e-5)
 
 
-def short_batch(epoch: Epoch, real: int) -> tuple[Epoch, Epoch]:
+def short_batch(epoch: MemoryBatches, real: int) -> tuple[MemoryBatches, MemoryBatches]:
     """The first batch with a rest that is masked, and its first ``real`` samples alone."""
     users, items, labels = (part[:1].copy() for part in (epoch.users, epoch.items, epoch.labels))
     for part in (users, items):
         part[:, real:] = part[:, real - 1]
     labels[:, real:] = MASKED
-    return Epoch(users, items, labels), Epoch(*(p[:, :real] for p in (users, items, labels)))
+    return MemoryBatches(users, items, labels), MemoryBatches(
+        *(p[:, :real] for p in (users, items, labels))
+    )
 
 
-def gradients(config: NcfConfig, data: Epoch, own: Own = tf.identity) -> tuple[float, Weights]:
+def gradients(
+    config: NcfConfig, data: MemoryBatches, own: Own = tf.identity
+) -> tuple[float, Weights]:
     """The loss of one batch, and the gradients of all rows of tables and of all other weights."""
     trainer = build(config, USERS, ITEMS, seed=4, form="plain")
     ids = (tf.constant(data.users[0]), tf.constant(data.items[0]))
@@ -136,7 +141,7 @@ def gradients(config: NcfConfig, data: Epoch, own: Own = tf.identity) -> tuple[f
 
 @pytest.mark.parametrize("real", [1, 19, BATCH])
 def test_a_masked_batch_has_the_loss_and_the_gradient_of_the_short_batch(
-    epoch: Epoch, real: int
+    epoch: MemoryBatches, real: int
 ) -> None:
     masked, short = short_batch(epoch, real)
     loss, found = gradients(replace(SMALL, last_batch="mask"), masked)
@@ -146,7 +151,7 @@ def test_a_masked_batch_has_the_loss_and_the_gradient_of_the_short_batch(
     assert any(np.abs(part).max() > 0 for part in expected.values())
 
 
-def test_replicas_of_a_masked_batch_have_its_gradient_in_the_mean(epoch: Epoch) -> None:
+def test_replicas_of_a_masked_batch_have_its_gradient_in_the_mean(epoch: MemoryBatches) -> None:
     masked, _ = short_batch(epoch, 5)  # the second half has nothing that trains
     config = replace(SMALL, last_batch="mask")
     half = BATCH // 2
@@ -161,7 +166,7 @@ def test_replicas_of_a_masked_batch_have_its_gradient_in_the_mean(epoch: Epoch) 
 
 @pytest.mark.parametrize("optimizer", ["adam", "lazy_adam"])
 def test_training_on_a_masked_batch_is_training_on_the_short_one(
-    epoch: Epoch, optimizer: str
+    epoch: MemoryBatches, optimizer: str
 ) -> None:
     masked, short = short_batch(epoch, 19)
     config = replace(SMALL, optimizer=optimizer)
@@ -171,7 +176,7 @@ def test_training_on_a_masked_batch_is_training_on_the_short_one(
     assert_same(found.weights(), expected.weights(), relative=1e-4)
 
 
-def test_first_layer_projected_per_table_row_gives_the_same_numbers(epoch: Epoch) -> None:
+def test_first_layer_projected_per_table_row_gives_the_same_numbers(epoch: MemoryBatches) -> None:
     few_items = replace(epoch, items=epoch.items % 20)
     fast, fast_loss = (t := build(SMALL, USERS, 20, seed=4)), t.train_epoch(few_items).mean_loss
     assert isinstance(fast.step.tables[1], SweptTables)
@@ -201,7 +206,7 @@ def test_lazy_adam_leaves_the_rows_alone_that_no_batch_touched() -> None:
         np.testing.assert_array_equal(np.flatnonzero(moved), np.unique(data.users))
 
 
-def test_lazy_adam_is_its_own_optimizer(epoch: Epoch, plain: tuple[Weights, float]) -> None:
+def test_lazy_adam_is_its_own_optimizer(epoch: MemoryBatches, plain: tuple[Weights, float]) -> None:
     trainer, _ = trained(replace(SMALL, optimizer="lazy_adam"), epoch)
     assert all(isinstance(t, RowTables) for t in trainer.step.tables)
     assert np.abs(trainer.weights()["user_mf"] - plain[0]["user_mf"]).max() > 1e-4
@@ -212,7 +217,9 @@ def test_betas_without_a_closed_form_are_trained_densely() -> None:
     assert all(isinstance(t, SweptTables) for t in trainer.step.tables)
 
 
-def test_bf16_products_train_as_fp32_does(epoch: Epoch, plain: tuple[Weights, float]) -> None:
+def test_bf16_products_train_as_fp32_does(
+    epoch: MemoryBatches, plain: tuple[Weights, float]
+) -> None:
     trainer, loss = trained(replace(SMALL, precision="bf16"), epoch)
     assert loss == pytest.approx(plain[1], rel=0.01)
     assert all(values.dtype == np.float32 for values in trainer.weights().values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from trainbench.files import write_json
 from trainbench.ncf.config import NcfConfig, from_json
+from trainbench.ncf.input.batches import MemoryBatches
 from trainbench.ncf.lanes.choice import chosen
 from trainbench.ncf.train import build
 
@@ -20,16 +21,6 @@ CALLS = 4
 BUDGET_S = 0.5
 # Past the first steps, whose bias correction costs more terms.
 STEPS_BEFORE = 10_000
-
-
-@dataclass(frozen=True)
-class RandomBatches:
-    """Samples of a few active users and of all items."""
-
-    users: np.ndarray
-    items: np.ndarray
-    labels: np.ndarray
-    epoch: int = 0
 
 
 def run(arguments: Mapping[str, Any]) -> int:
@@ -64,11 +55,11 @@ def rate(config: NcfConfig, users: int, items: int) -> float:
     return best
 
 
-def random_batches(users: int, items: int, *, steps: int, batch: int) -> RandomBatches:
-    """``steps`` batches, the same at every call."""
+def random_batches(users: int, items: int, *, steps: int, batch: int) -> MemoryBatches:
+    """``steps`` batches of a few active users and of all items, the same at every call."""
     rng = np.random.default_rng(0)
     shape = (steps, batch)
-    return RandomBatches(
+    return MemoryBatches(
         users=(rng.random(shape) ** 2 * users).astype(np.int32),
         items=rng.integers(0, items, shape, np.int32),
         labels=(rng.random(shape) < 0.2).astype(np.uint8),

@@ -29,7 +29,9 @@ def rows_of(total: int, owners: int) -> int:
 
 
 def with_room(table: npt.NDArray[Any], rows: int) -> npt.NDArray[Any]:
-    """``table`` with ``rows`` rows; the new ones are 0."""
+    """``table`` with ``rows`` rows; the new ones are 0. Itself where it has them all."""
+    if len(table) == rows:
+        return table
     room = np.zeros((rows, *table.shape[1:]), table.dtype)
     room[: len(table)] = table
     return room

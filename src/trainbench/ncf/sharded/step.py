@@ -48,12 +48,9 @@ class _Plan:
     def tensors(self, steps: int) -> list[tuple[Any, ...]]:
         """Of each local replica; padded to ``steps``, of which the last ones are never run."""
 
-        def padded(array: np.ndarray) -> Any:
-            missing = steps - len(array)
-            return tf.constant(np.pad(array, ((0, missing), (0, 0))) if missing else array)
-
         parts = (self.users, self.places, self.labels, self.weights, self.asked)
-        return [tuple(padded(part) for part in each) for each in zip(*parts, strict=True)]
+        each_replica = zip(*parts, strict=True)
+        return [tuple(tf.constant(with_room(p, steps)) for p in each) for each in each_replica]
 
 
 class ShardedStep:

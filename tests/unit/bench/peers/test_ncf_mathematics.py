@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainbench.bench.batches import RandomBatches, random_batches
+from trainbench.bench.batches import random_batches
 from trainbench.bench.peers.tensorflow_ncf import compiled_model
 from trainbench.ncf import config as configs
 from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.input.batches import MemoryBatches
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.train import build
 
@@ -35,24 +36,24 @@ Losses = Callable[[np.ndarray, np.ndarray, np.ndarray], float]
 TOLERANCE = 2e-5
 
 
-def our_losses(data: RandomBatches = DATA, config: NcfConfig = CONFIG) -> list[float]:
+def our_losses(data: MemoryBatches = DATA, config: NcfConfig = CONFIG) -> list[float]:
     trainer = build(config, *GEOMETRY, seed=SEED)
-    steps = [RandomBatches(*(a[i : i + 1] for a in arrays(data))) for i in range(STEPS)]
+    steps = [MemoryBatches(*(a[i : i + 1] for a in arrays(data))) for i in range(STEPS)]
     return [trainer.train_epoch(step).mean_loss for step in steps]
 
 
-def arrays(data: RandomBatches = DATA) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def arrays(data: MemoryBatches = DATA) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return data.users, data.items, data.labels
 
 
-def without_repeats() -> RandomBatches:
+def without_repeats() -> MemoryBatches:
     """The same labels, for batches in which no user and no item stands twice."""
     rng = np.random.default_rng(0)
     ids = [
         np.stack([rng.permutation(rows)[: CONFIG.batch_size] for _ in range(STEPS)])
         for rows in GEOMETRY
     ]
-    return RandomBatches(*(side.astype(np.int32) for side in ids), DATA.labels)
+    return MemoryBatches(*(side.astype(np.int32) for side in ids), DATA.labels)
 
 
 def our_weights() -> Weights:
@@ -70,7 +71,7 @@ def our_logits(users: np.ndarray, items: np.ndarray) -> np.ndarray:
     return np.asarray((both @ weights["final_kernel"] + weights["final_bias"])[:, 0])
 
 
-def keras_losses(data: RandomBatches) -> list[float]:
+def keras_losses(data: MemoryBatches) -> list[float]:
     model, losses = compiled_model(CONFIG, SHAPE, our_weights()), []
     for users, items, labels in zip(*arrays(data), strict=True):
         truth = labels.astype(np.float32)[:, None]

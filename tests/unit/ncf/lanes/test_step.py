@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
-from small_ncf import BATCH, ITEMS, SMALL, USERS, Epoch, some_epoch
+from small_ncf import BATCH, ITEMS, SMALL, USERS, some_epoch
 
 from trainbench.ncf.config import MASKED, Lanes, NcfConfig
+from trainbench.ncf.input.batches import MemoryBatches
 from trainbench.ncf.lanes.numbers import narrowed, through_rectifier, widened
 from trainbench.ncf.lanes.step import LaneStep
 from trainbench.ncf.model import Weights
@@ -20,7 +21,7 @@ HALVES = replace(SMALL, lanes=Lanes(chunk=BATCH // 2, threads=1))
 UNEVEN = replace(SMALL, lanes=Lanes(chunk=7, threads=2))
 
 
-def trained(config: NcfConfig, data: Epoch, *, form: str = "fast") -> tuple[Trainer, float]:
+def trained(config: NcfConfig, data: MemoryBatches, *, form: str = "fast") -> tuple[Trainer, float]:
     trainer = build(config, USERS, ITEMS, seed=4, form=form)
     assert isinstance(trainer.step, LaneStep) == (form == "fast" and config.lanes is not None)
     return trainer, trainer.train_epoch(data).mean_loss
@@ -33,12 +34,12 @@ def assert_same(found: Weights, expected: Weights, *, relative: float) -> None:
 
 
 @pytest.fixture(scope="module")
-def epoch() -> Epoch:
+def epoch() -> MemoryBatches:
     return some_epoch(200)
 
 
 @pytest.fixture(scope="module")
-def plain(epoch: Epoch) -> tuple[Weights, float]:
+def plain(epoch: MemoryBatches) -> tuple[Weights, float]:
     trainer, loss = trained(SMALL, epoch, form="plain")
     return trainer.weights(), loss
 
@@ -49,7 +50,7 @@ def plain(epoch: Epoch) -> tuple[Weights, float]:
     ids=["halves", "uneven chunks", "compiled"],
 )
 def test_lanes_equal_dense_adam_on_whole_batches_after_200_steps(
-    config: NcfConfig, epoch: Epoch, plain: tuple[Weights, float]
+    config: NcfConfig, epoch: MemoryBatches, plain: tuple[Weights, float]
 ) -> None:
     trainer, loss = trained(config, epoch)
     user_tables, item_tables = trainer.step.tables
@@ -61,7 +62,7 @@ def test_lanes_equal_dense_adam_on_whole_batches_after_200_steps(
 
 @pytest.mark.parametrize("config", [HALVES, UNEVEN], ids=["halves", "uneven chunks"])
 def test_lanes_in_bf16_train_as_fp32_does(
-    config: NcfConfig, epoch: Epoch, plain: tuple[Weights, float]
+    config: NcfConfig, epoch: MemoryBatches, plain: tuple[Weights, float]
 ) -> None:
     trainer, loss = trained(replace(config, precision="bf16"), epoch)
     assert loss == pytest.approx(plain[1], rel=0.01)
@@ -82,7 +83,7 @@ def test_one_step_in_bf16_is_that_of_the_form_without_lanes() -> None:
         assert (moved == wanted).mean() > 0.98, name
 
 
-def test_lanes_train_with_lazy_adam_too(epoch: Epoch) -> None:
+def test_lanes_train_with_lazy_adam_too(epoch: MemoryBatches) -> None:
     lazy = replace(SMALL, optimizer="lazy_adam", lanes=None)
     expected, loss = trained(lazy, epoch)
     found, in_lanes = trained(replace(lazy, lanes=UNEVEN.lanes), epoch)
