@@ -2,7 +2,8 @@
 
 Every step runs as a process of its own, as in a workflow, so its peak memory is its own; the start
 of Python is part of its time. Ratings are generated with ml-20m's items and ratings per user, and
-grow by users. A cost per pair that stays flat is a pipeline that scales.
+grow by users; the largest size is an expansion of them, as ml-20mx16x32 is of ml-20m. A cost per
+pair that stays flat is a pipeline that scales.
 """
 
 from __future__ import annotations
@@ -21,21 +22,22 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
 
+from trainbench import configuration
 from trainbench.bench.data import ITEMS, PAIRS, USERS
 from trainbench.errors import ConfigError, MachineError
 from trainbench.machine import allotment
 from trainbench.machine.system import cpu
 from trainbench.movielens.cache import find_cache, open_cache
-from trainbench.movielens.datasets import SyntheticSize
-from trainbench.ncf.config import NcfConfig, mlperf
+from trainbench.movielens.datasets import Expansion, SyntheticSize, read_manifest
+from trainbench.ncf.config import NcfConfig, from_json, mlperf, rehearsal
 from trainbench.ncf.input.epochs import EpochMaker
 from trainbench.ncf.input.flagfile import GenerationOptions
 from trainbench.progress import heartbeat
 from trainbench.trials.paths import DataDir
 
 SIZES = (1_000_000, 10_000_000, 60_000_000)
-FULL = 1_223_962_043
-"""Training pairs of ml-20mx16x32."""
+FULL = Expansion(16, 32)
+"""By what ml-20mx16x32 is an expansion of ml-20m: to 1.22 billion pairs."""
 
 FEWEST_PAIRS = 2_000
 STEPS = ("download", "preprocess", "candidates", "epoch", "train")
@@ -88,6 +90,7 @@ HEADING = (
 def run(
     sizes: Sequence[int] = SIZES,
     *,
+    full: bool = False,
     steps: Sequence[str] = STEPS,
     train_steps: int = TRAIN_STEPS,
     folder: Path | None = None,
@@ -95,12 +98,13 @@ def run(
 ) -> list[Cost]:
     """Measure ``steps`` at every size and print the table, or JSON, to stdout.
 
-    The steps need each other in their order, so the ones before the last wanted run too.
+    The steps need each other in their order, so the ones before the last wanted run too. ``full``:
+    at the size of ml-20mx16x32 as well.
 
     Raises:
         ConfigError: a size that is too small. MachineError: a step failed; its last line is told.
     """
-    if min(sizes) < FEWEST_PAIRS:
+    if min(sizes, default=FEWEST_PAIRS) < FEWEST_PAIRS:
         raise ConfigError(f"pairs={min(sizes):,}: wanted at least {FEWEST_PAIRS:,}")
     until = max(STEPS.index(step) for step in steps)
     machine = cpu()
@@ -108,11 +112,11 @@ def run(
         cores = allotment.cpus()
         print(f"pipeline by size, {machine['model']}, {cores} threads\n{HEADING}", flush=True)
     costs = []
-    for pairs in sizes:
+    for config in [*map(config_of, sizes), *([expansion_of(rehearsal(), FULL)] if full else [])]:
         with tempfile.TemporaryDirectory(dir=folder, prefix="bench-scale-") as name:
             for step in STEPS[: until + 1]:
-                with heartbeat(f"measuring {step} at {pairs / 1e6:g} M pairs"):
-                    cost = measured(Path(name), step, pairs, train_steps)
+                with heartbeat(f"measuring {step} of {_told(config)}"):
+                    cost = measured(Path(name), step, config, train_steps)
                 if step in steps:
                     costs.append(cost)
                     if not as_json:
@@ -135,15 +139,27 @@ def config_of(pairs: int) -> NcfConfig:
         mlperf(),
         dataset="synthetic",
         synthetic=SyntheticSize(users, items, ratings),
+        target_hit_rate=None,
         tie_break="stable",
     )
 
 
-def measured(folder: Path, step: str, pairs: int, train_steps: int) -> Cost:
+def expansion_of(config: NcfConfig, factor: Expansion) -> NcfConfig:
+    """``config`` on the expansion of its generated ratings; the rates say how many pairs it has."""
+    return replace(config, expand=factor, target_hit_rate=None)
+
+
+def _told(config: NcfConfig) -> str:
+    size, by = config.synthetic, config.expand
+    assert size is not None
+    return f"{size.ratings / 1e6:g} M ratings" + (f" expanded by {by.text}" if by else "")
+
+
+def measured(folder: Path, step: str, config: NcfConfig, train_steps: int) -> Cost:
     """The cost of ``step`` in the data directory ``folder``, whose earlier steps are done."""
     before, started = _bytes_below(folder), time.perf_counter()
     with TemporaryFile() as out, TemporaryFile() as errors, _fullest(folder) as fullest:
-        command = _command(folder, step, pairs, train_steps)
+        command = _command(folder, step, config, train_steps)
         process = subprocess.Popen(command, stdout=out, stderr=errors)
         try:
             _, status, used = os.wait4(process.pid, 0)
@@ -155,11 +171,11 @@ def measured(folder: Path, step: str, pairs: int, train_steps: int) -> Cost:
         if process.returncode:
             last = (_text(errors).strip().splitlines() or ["nothing"])[-1]
             raise MachineError(
-                f"{step} at {pairs:,} pairs ended with {process.returncode}: {last}; correct what "
+                f"{step} of {_told(config)} ended with {process.returncode}: {last}; correct what "
                 "this says, or give bench scale other --pairs"
             )
         cost = Cost(
-            pairs=pairs,
+            pairs=_pairs(folder, config),
             step=step,
             seconds=seconds,
             cpu_s=used.ru_utime + used.ru_stime,
@@ -176,19 +192,28 @@ def _text(file: IO[bytes]) -> str:
     return file.read().decode(errors="replace")
 
 
-def _command(folder: Path, step: str, pairs: int, train_steps: int) -> list[str]:
+def _pairs(folder: Path, config: NcfConfig) -> int:
+    """Training pairs of what was downloaded: of each user's ratings one is held out."""
+    manifest = read_manifest(DataDir(folder).manifest(config.split_spec.raw))
+    assert manifest is not None, "the download is the first step"
+    assert manifest.counts is not None, "of generated ratings they are known"
+    return manifest.counts.ratings - (0 if config.expand else manifest.counts.users)
+
+
+def _command(folder: Path, step: str, config: NcfConfig, train_steps: int) -> list[str]:
     if step not in ("download", "preprocess"):
-        part = [step, str(folder), str(pairs), str(train_steps)]
+        part = [step, str(folder), str(train_steps), configuration.to_json(config)]
         return [sys.executable, "-m", "trainbench.bench.scale", *part]
-    config = config_of(pairs)
     size = config.synthetic
     assert size is not None
     words = [sys.executable, "-m", "trainbench", step, "--preset", config.preset]
-    settings = (
+    settings = [
         f"dataset={config.dataset}",
         f"synthetic={size.users}x{size.items}x{size.ratings}",
         f"tie_break={config.tie_break}",
-    )
+    ]
+    if config.expand:
+        settings.append(f"expand={config.expand.text}x{config.expand.seed}")
     for setting in settings:
         words += ["--set", setting]
     return [*words, "--data-dir", str(folder)]
@@ -223,9 +248,8 @@ def _bytes_below(folder: Path) -> int:
     return total
 
 
-def _part(step: str, folder: Path, pairs: int, train_steps: int) -> None:
+def _part(step: str, folder: Path, train_steps: int, config: NcfConfig) -> None:
     """One of the steps that have no command of their own."""
-    config = config_of(pairs)
     cache = open_cache(find_cache(config.split_spec, DataDir(folder)), verify=False)
     if step == "train":
         _train(config, (cache.num_users, cache.num_items), train_steps)
@@ -262,4 +286,4 @@ def _train(config: NcfConfig, geometry: tuple[int, int], steps: int) -> None:
 
 
 if __name__ == "__main__":
-    _part(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    _part(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), from_json(sys.argv[4]))

@@ -1,4 +1,6 @@
-"""Several workers on this machine, a core each, against one with one core: one case, as JSON.
+"""Several workers on this machine, a core each, against one with one core.
+
+``trainbench bench scale --workers`` prints a table. One case of it, as JSON, with other settings:
 
     python -m trainbench.bench.workers --workers 2 --tables sharded --batch 65536
 
@@ -12,22 +14,26 @@ import argparse
 import json
 import os
 import socket
+import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
-from trainbench.errors import MachineError
+from trainbench.errors import ConfigError, MachineError
 from trainbench.machine import allotment
-from trainbench.machine.system import held_bytes
-from trainbench.ncf.config import NcfConfig, reference, with_settings
+from trainbench.machine.system import cpu, held_bytes
+from trainbench.ncf.config import NcfConfig, indivisible, reference, with_settings
 from trainbench.ncf.input.batches import MemoryBatches
+from trainbench.progress import heartbeat, scaled
 
+BATCHES = (65_536, 2_048)
+TABLES = ("sharded", "mirrored")
 JOIN_TIMEOUT_S = 120.0
 _TIMEOUT_S = 600.0
 _SAMPLES_PER_CALL = 524_288
@@ -65,6 +71,101 @@ class Case:
             division="open",
         )
         return with_settings(config, self.settings)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: ``workers`` with ``tables`` against one with one core.
+
+    Attributes:
+        tables: of several workers; one has whole ones.
+        times: as many samples per second as the one worker. efficiency: of that, per worker.
+        sent_bytes: what worker 0 sends in a step. peak_bytes: of the process that held most.
+        shared_cores: there are more workers than cores, so this is no speed of machines.
+    """
+
+    batch: int
+    workers: int
+    tables: str | None
+    samples_per_s: float
+    times: float
+    efficiency: float
+    sent_bytes: int
+    peak_bytes: int
+    shared_cores: bool
+
+    def text(self) -> str:
+        """The line."""
+        sent = scaled(self.sent_bytes, "B") if self.sent_bytes else "-"
+        shared = "  shared cores" if self.shared_cores else ""
+        return (
+            f"{self.batch:>11,}{self.workers:>9}  {self.tables or '-':10}"
+            f"{self.samples_per_s:>13,.0f}"
+            f"{self.times:>8.2f}{self.efficiency:>11.0%}{sent:>12}"
+            f"{self.peak_bytes / 2**30:>9.2f} GiB{shared}"
+        )
+
+
+HEADING = (
+    f"{'batch':>11}{'workers':>9}  {'tables':10}{'samples/s':>13}{'times':>8}{'efficiency':>11}"
+    f"{'sent a step':>12}{'memory':>13}"
+)
+
+
+def run(
+    workers: int, *, batches: Sequence[int] = BATCHES, repeats: int = 1, as_json: bool = False
+) -> list[Row]:
+    """Measure ``workers`` against one, and print the table, or JSON, to stdout.
+
+    Raises:
+        ConfigError: a batch that they cannot share. MachineError: a worker failed.
+    """
+    for batch in batches:
+        if batch % workers:
+            raise ConfigError(indivisible(batch, workers))
+    case, machine, cores = Case(workers), cpu(), allotment.cpus()
+    if not as_json:
+        print(
+            f"{workers} workers, a core each, against one with one core; {machine['model']}, "
+            f"{cores} threads\n{case.users:,} users, {case.items:,} items, {case.precision}, "
+            f"without input; median of {repeats}\n{HEADING}"
+        )
+    rows: list[Row] = []
+    for batch in batches:
+        for row in rows_of(replace(case, batch=batch), repeats):
+            rows.append(row)
+            if not as_json:
+                print(row.text(), flush=True)
+    if as_json:
+        print(json.dumps({"cpu": machine, "rows": [asdict(row) for row in rows]}, indent=2))
+    return rows
+
+
+def rows_of(case: Case, repeats: int) -> Iterator[Row]:
+    """One worker, and the workers of ``case`` with either kind of tables; by turns."""
+    cases = [replace(case, workers=1), *(replace(case, tables=tables) for tables in TABLES)]
+    found: list[list[dict[str, Any]]] = [[] for _ in cases]
+    for _ in range(repeats):
+        for one, results in zip(cases, found, strict=True):
+            what = f"{one.workers} workers, {one.tables}" if one.workers > 1 else "one worker"
+            with heartbeat(f"measuring {what}, batch {one.batch:,}"):
+                results.append(measured(one))
+    alone = 0.0
+    for one, results in zip(cases, found, strict=True):
+        speed = statistics.median(result["samples_per_s"] for result in results)
+        alone = alone or speed
+        traffic = results[0]["traffic"]
+        yield Row(
+            batch=one.batch,
+            workers=one.workers,
+            tables=one.tables if one.workers > 1 else None,
+            samples_per_s=speed,
+            times=speed / alone,
+            efficiency=speed / alone / one.workers,
+            sent_bytes=traffic["bytes_per_step"] if traffic else 0,
+            peak_bytes=max(part["peak_rss_bytes"] for r in results for part in r["each"]),
+            shared_cores=results[0]["shared_cores"],
+        )
 
 
 def some_batches(case: Case, steps: int, columns: int, seed: int) -> MemoryBatches:
@@ -157,8 +258,18 @@ def _timed(case: Case, trainer: Any, index: int) -> dict[str, Any]:
         "ms_per_step": 1e3 * seconds * case.batch / samples,
         "cpu_share": busy / seconds,
         "peak_rss_bytes": held_bytes(os.getpid()),
-        "traffic": trainer.step.traffic.record() if divided else None,
+        "traffic": _traffic(case, trainer.step),
     }
+
+
+def _traffic(case: Case, step: Any) -> dict[str, Any] | None:
+    """What this worker sends in a step; of whole tables all is summed in a ring."""
+    if hasattr(step, "traffic"):
+        found: dict[str, Any] | None = step.traffic.record()
+        return found
+    if case.workers == 1:
+        return None
+    return {"bytes_per_step": 2 * (case.workers - 1) * step.summed_bytes // case.workers}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

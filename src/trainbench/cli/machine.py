@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from trainbench.cli.options import DATA_DIR, Group, needs
 from trainbench.ncf import config as configs
@@ -134,7 +135,28 @@ class Sizes(click.ParamType[list[int]]):
             self.fail(f"{value!r}: wanted numbers such as 500K,1M,1.2G", param, ctx)
 
 
-@bench.command("scale", epilog="Example: trainbench bench scale --pairs 1M,10M --json")
+class WorkerCount(click.ParamType[int]):
+    """A number of workers, or ``cores``: as many as there are cores."""
+
+    name = "workers"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        """The number, two at least, or a usage error."""
+        if value == "cores":
+            from trainbench.machine import allotment
+
+            cores = allotment.cpus()
+            if cores < 2:
+                self.fail("cores: there is one alone; wanted a number: 2 share it", param, ctx)
+            return cores
+        return click.IntRange(2, 64).convert(value, param, ctx)
+
+
+@bench.command(
+    "scale",
+    epilog="Example: trainbench bench scale --pairs 1M,10M --json; "
+    "trainbench bench scale --workers cores",
+)
 @click.option(
     "--pairs",
     type=Sizes(),
@@ -142,7 +164,9 @@ class Sizes(click.ParamType[list[int]]):
     show_default=True,
     help="Training pairs of each size.",
 )
-@click.option("--full", is_flag=True, help="Measure ml-20mx16x32's 1.22 billion pairs too: hours.")
+@click.option(
+    "--full", is_flag=True, help="Also expand ratings as ml-20mx16x32: 1.2 billion pairs, hours."
+)
 @click.option(
     "--step",
     "steps",
@@ -158,24 +182,57 @@ class Sizes(click.ParamType[list[int]]):
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Write the data below this folder. Default: the temporary one.",
 )
+@click.option(
+    "--workers",
+    type=WorkerCount(),
+    help="Measure so many workers, a core each, against one with one core instead; "
+    "cores: as many as there are.",
+)
+@click.option(
+    "--batch",
+    "batches",
+    multiple=True,
+    default=(65_536, 2_048),
+    show_default=True,
+    type=click.IntRange(2),
+    help="With --workers: samples of a step; repeatable.",
+)
+@click.option(
+    "--repeats",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="With --workers: times of which the median is shown.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
 @needs("tensorflow")
-def bench_scale(
-    pairs: list[int],
-    full: bool,
-    steps: tuple[str, ...],
-    train_steps: int,
-    folder: Path | None,
-    as_json: bool,
-) -> None:
-    """Measure time, memory and disk of each step of the pipeline as the ratings grow."""
+def bench_scale(ctx: click.Context, workers: int | None, as_json: bool, **options: Any) -> None:
+    """Measure what growth costs: each step of the pipeline by ratings, or training by workers."""
+    of_workers = ("batches", "repeats")
+    for name in options:
+        given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if given and (name in of_workers) != (workers is not None):
+            flag = {"batches": "batch", "steps": "step"}.get(name, name).replace("_", "-")
+            raise click.UsageError(
+                f"--{flag} needs --workers; add it"
+                if name in of_workers
+                else f"--workers measures no pipeline; leave out --{flag}"
+            )
+    if workers is not None:
+        from trainbench.bench import workers as bench_workers
+
+        chosen = {name: options[name] for name in of_workers}
+        bench_workers.run(workers, **chosen, as_json=as_json)
+        return
     from trainbench.bench import scale
 
     scale.run(
-        [*pairs, scale.FULL] if full else pairs,
-        steps=steps or scale.STEPS,
-        train_steps=train_steps,
-        folder=folder,
+        options["pairs"],
+        full=options["full"],
+        steps=options["steps"] or scale.STEPS,
+        train_steps=options["train_steps"],
+        folder=options["folder"],
         as_json=as_json,
     )
 

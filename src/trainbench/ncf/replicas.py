@@ -141,6 +141,8 @@ class ReplicatedStep:
         self.replicas = replicas
         self.steps: list[Step] = replicas.each(make)
         self._parts = [_Part(step, replicas.count, xla=xla) for step in self.steps]
+        # Of the gradients that a step sums over all replicas; known once it is traced.
+        self.summed_bytes = 0
         self.run = tf.function(self._run, autograph=False)
 
     def tensors(self) -> dict[str, Any]:
@@ -184,6 +186,9 @@ class ReplicatedStep:
             number = int(tf.get_static_value(number))
         part = self._parts[self.replicas.place(number)]
         start, found = part.before(number, users, items, labels)
+        self.summed_bytes = sum(
+            t.shape.num_elements() * t.dtype.size for t in tf.nest.flatten(found)
+        )
         loss, gradients = context.all_reduce(MEAN, found)
         part.after(start, users, items, gradients)
         return loss

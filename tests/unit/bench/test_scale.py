@@ -11,11 +11,14 @@ from click.testing import CliRunner
 from trainbench.bench import scale
 from trainbench.cli.machine import SCALE_STEPS, bench
 from trainbench.errors import ConfigError, MachineError
+from trainbench.movielens.datasets import Expansion, read_manifest
 from trainbench.movielens.synthetic import validated
+from trainbench.ncf.config import rehearsal
 from trainbench.ncf.config import validated as valid_config
+from trainbench.trials.paths import DataDir
 
 
-@pytest.mark.parametrize("pairs", [2_000, 1_000_000, scale.FULL])
+@pytest.mark.parametrize("pairs", [2_000, 1_000_000, 1_223_962_043])
 def test_every_size_is_one_that_can_be_generated(pairs: int) -> None:
     config = valid_config(scale.config_of(pairs))
     assert config.synthetic is not None
@@ -40,9 +43,32 @@ def test_each_step_has_its_time_memory_and_disk_and_no_file_is_left(tmp_path: Pa
     assert list(tmp_path.iterdir()) == []
 
 
+def test_the_full_size_is_an_expansion_of_the_benchmarks_own_geometry() -> None:
+    config = valid_config(scale.expansion_of(rehearsal(), scale.FULL))
+    size = config.synthetic
+    assert size is not None
+    assert config.expand is not None
+    assert (size.items * config.expand.items, config.expand.text) == (855_808, "16x32")
+    assert size.users * config.expand.users == 2_215_888
+
+
+def test_an_expansion_is_measured_by_the_pairs_that_it_has(tmp_path: Path) -> None:
+    config = scale.expansion_of(scale.config_of(4_000), Expansion(2, 3, seed=5))
+    costs = [scale.measured(tmp_path, step, config, 1) for step in scale.STEPS[:-1]]
+    manifest = read_manifest(DataDir(tmp_path).manifest("synthetic-by-2x3"))
+    assert manifest is not None
+    assert manifest.counts is not None
+    assert manifest.expanded is not None
+    assert manifest.expanded.factor == Expansion(2, 3, 5)
+    assert {cost.pairs for cost in costs} == {manifest.counts.ratings}
+    assert [cost.step for cost in costs] == ["download", "preprocess", "candidates", "epoch"]
+    # Of a download the ratings and their expansion.
+    assert costs[0].disk_bytes > 8 * manifest.counts.ratings
+
+
 def test_a_step_that_fails_is_named_with_its_last_line(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=r"preprocess at 4,000 pairs ended with 6: .*not found"):
-        scale.measured(tmp_path, "preprocess", 4_000, 1)
+    with pytest.raises(MachineError, match=r"preprocess of 0.004028 M ratings ended with 6: .*not "):
+        scale.measured(tmp_path, "preprocess", scale.config_of(4_000), 1)
 
 
 @pytest.mark.parametrize("text", ["1X", "", "1M,,2M", "nan", "many"])

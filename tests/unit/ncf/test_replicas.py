@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkout import FIXTURES
+from small_ncf import ITEMS, SMALL
 
 from trainbench.errors import ConfigError
 from trainbench.ncf.config import NcfConfig, reference, validated, with_settings
@@ -106,6 +107,20 @@ def test_several_devices_count_the_hits_that_one_counts(
     assert found[several]["users"] == found["one"]["users"] == 397
     assert found[several]["hits"] == found["one"]["hits"] > 0
     assert found[several]["ndcg"] == pytest.approx(found["one"]["ndcg"], rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("several", "rows"),
+    # Few items are swept as a whole, and lazy Adam takes each sample's row.
+    [("mirrored", SMALL.batch_size + ITEMS), ("mirrored, lazy", 2 * SMALL.batch_size)],
+)
+def test_whole_tables_sum_the_gradients_of_all_rows_of_a_batch(
+    found: dict[str, Any], several: str, rows: int
+) -> None:
+    parameters = found[several]["copies"][0]
+    dense = sum(np.size(v) for name, v in parameters.items() if name[:4] not in ("user", "item"))
+    loss, width = 1, 2 * SMALL.mf_dim
+    assert found[several]["summed_bytes"] == 4 * (loss + dense + rows * width)
 
 
 def test_evaluation_ends_where_the_process_is_asked_to_stop(found: dict[str, Any]) -> None:
