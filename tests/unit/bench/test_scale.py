@@ -67,7 +67,7 @@ def test_an_expansion_is_measured_by_the_pairs_that_it_has(tmp_path: Path) -> No
 
 
 def test_a_step_that_fails_is_named_with_its_last_line(tmp_path: Path) -> None:
-    with pytest.raises(MachineError, match=r"preprocess of 0.004028 M ratings ended with 6: .*not "):
+    with pytest.raises(MachineError, match=r"preprocess of 0.004028 M ratings ended with 6: .*not"):
         scale.measured(tmp_path, "preprocess", scale.config_of(4_000), 1)
 
 
