@@ -94,8 +94,8 @@ def run(
     with tempfile.TemporaryDirectory(dir=folder, prefix="bench-data-") as name:
         for size in sizes:
             with heartbeat(f"measuring {size / 1e6:.0f} M ratings"):
-                cache = _in_process(_write_ratings, Path(name) / str(size), size)
-                costs.append(_in_process(_measured, cache, workers, repeats))
+                own = Path(name) / str(size)
+                costs.append(cost_of(size, workers=workers, repeats=repeats, folder=own))
             print(costs[-1].row(), flush=True)
         _print_waits(_in_process(_write_ratings, Path(name) / "waits", waits_size), workers)
     print(
@@ -103,6 +103,12 @@ def run(
         "< 10 s, one epoch < 15 s, peak memory < 3 GiB"
     )
     return costs
+
+
+def cost_of(pairs: int, *, workers: int, repeats: int, folder: Path) -> Cost:
+    """The costs of ``pairs`` ratings, which are written into ``folder``."""
+    cache = _in_process(_write_ratings, folder, pairs)
+    return _in_process(_measured, cache, workers, repeats)
 
 
 def _in_process(work: Callable[..., _Out], *arguments: object) -> _Out:
