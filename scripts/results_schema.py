@@ -133,6 +133,7 @@ SAID: dict[str, dict[str, str]] = {
         "candidates_sha256": "Hash of all users' evaluation candidates.",
         "epoch_sha256": "Hash of all batches as the trainer received them.",
         "first_batch_sha256": "Hash of the first batch.",
+        "traffic": "What the chief sent to other workers; null where one machine trained.",
         "elapsed_s": "Seconds since run_start.",
     },
     "NcfStatus": {"initial_hit_rate": "HR@10 of the untrained model."},
@@ -233,6 +234,14 @@ SAID: dict[str, dict[str, str]] = {
     "Status": {
         "state": "running, converged, not_converged, completed, failed, aborted or interrupted.",
         "time_to_train_s": "The trial's own measurement; the log decides.",
+    },
+    "Traffic": {
+        "bytes_per_step": "On average over the steps of the epoch, as are all fields.",
+        "rows_per_step": "Rows of items asked of other workers, distinct in each step.",
+        "row_bytes_per_step": "Of these rows as they come and of their gradients as they go.",
+        "slot_bytes_per_step": "The same with slots that hold none, which is what is sent.",
+        "sample_bytes_per_step": "Of samples and requests.",
+        "dense_bytes_per_step": "Of the layers that all workers have.",
     },
     "Trial": {
         "limits": "What the machine does at best; null when the trial did not measure it.",
@@ -361,6 +370,7 @@ def definitions() -> dict[str, Any]:
         "Startup": definition(images_report.Startup),
         "NcfEpoch": definition(ncf_report.Epoch, "NcfEpoch"),
         "Proof": definition(ncf_report.Proof),
+        "Traffic": definition(ncf_report.Traffic),
         "Status": {
             "description": "How a trial ended, beside the fields of its benchmark.",
             **status,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from checkout import CHECKOUT
-from run_dir import build_run, seal
+from run_dir import build_run, seal, send
 
 from trainbench.ncf.benchmark import NCF
 from trainbench.reporting.page.render import write_report
@@ -27,7 +27,9 @@ def texts(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def written(folder: Path) -> dict[str, str]:
     """The files by name. The list of rules is left out: docs/rules.md and its tests hold it."""
-    run = seal(build_run(folder / "a", trials=2))
+    run = build_run(folder / "a", trials=2)
+    send(run.trial(1))
+    run = seal(run)
     other = build_run(folder / "b", trials=1, run_id="20261117-080000-ml-1m")
     report = write_report(run, compare=[other], benchmark=NCF).html.parent
     texts = {name: (report / name).read_text() for name in NAMES}

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,15 @@ import pytest
 from checkout import CHECKOUT
 from processes import DEAD_PROXY, PATIENCE_S, free_addresses, wait_until
 
+from trainbench.ncf.benchmark import NCF
+from trainbench.ncf.proof.prove import prove
+from trainbench.reporting.collect import collect
+from trainbench.reporting.page.render import markdown
 from trainbench.trials.paths import DataDir, RunDir
 
 SCRIPT = CHECKOUT / "examples" / "multi_machine" / "run.sh"
 SMALL = {
-    "synthetic": "200x120x6000",
+    "synthetic": "203x121x6000",
     "eval_negatives": "30",
     "mf_dim": "8",
     "mlp_layer_sizes": "16,8",
@@ -34,7 +39,8 @@ SMALL = {
     "target_hit_rate": "0.999",
     "max_epochs": "2",
 }
-TRAINED, NOT_REACHED, MACHINE = 0, 4, 6
+TRAINED, USAGE, NOT_REACHED, MACHINE = 0, 2, 4, 6
+READ: dict[str, Any] = {"capture_output": True, "text": True}
 
 
 def words(data: Path, command: str, *more: str, **settings: str) -> list[str]:
@@ -93,8 +99,50 @@ def one(data: Path) -> RunDir:
     return RunDir(DataDir(data).latest.resolve())
 
 
+def kill_trial(parent: subprocess.Popen[bytes]) -> None:
+    """Kill the process that trains for ``parent``, as the kernel does when memory is short."""
+    (trial,) = psutil.Process(parent.pid).children()
+    trial.send_signal(signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class CutOff:
+    """How a worker ended whose peer, at ``address``, was killed."""
+
+    code: int
+    text: str
+    address: str
+    run: RunDir
+
+
 @pytest.fixture(scope="module")
-def two(data: Path, logs: Path, one: RunDir) -> RunDir:
+def cut_off(data: Path, logs: Path) -> dict[int, CutOff]:
+    """By the worker that was killed in the middle of training."""
+    return {killed: cut_off_by(data, logs, killed) for killed in (0, 1)}
+
+
+def cut_off_by(data: Path, logs: Path, killed: int) -> CutOff:
+    addresses = free_addresses(2)
+    log = [logs / f"killed_{killed}_{index}" for index in (0, 1)]
+    workers = [
+        start_worker(data, log[index], addresses, index, "--seed=5", max_epochs="1000000")
+        for index in (0, 1)
+    ]
+    try:
+        wait_until(lambda: "epoch 1/" in log[0].read_text(), process=workers[0])
+        kill_trial(workers[killed])
+        code = workers[1 - killed].wait(timeout=PATIENCE_S)
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.wait(timeout=PATIENCE_S)
+    run = RunDir(DataDir(data).latest.resolve())
+    return CutOff(code, log[1 - killed].read_text(), addresses[killed], run)
+
+
+@pytest.fixture(scope="module")
+def two(data: Path, logs: Path, one: RunDir, cut_off: dict[int, CutOff]) -> RunDir:
+    """Two workers in the folders of two that were cut off before."""
     addresses = free_addresses(2)
     workers = [
         start_worker(data, logs / f"{index}", addresses, index, "--seed=5") for index in (0, 1)
@@ -114,7 +162,7 @@ def test_two_machines_train_as_one_does(one: RunDir, two: RunDir) -> None:
         assert found["epoch_sha256"] == expected["epoch_sha256"]
         assert found["mean_loss"] == pytest.approx(expected["mean_loss"], rel=1e-5)
         assert found["hits"] == expected["hits"]
-        assert found["users"] == expected["users"] == 200
+        assert found["users"] == expected["users"] == 203
         assert found["first_batch_sha256"] == expected["first_batch_sha256"]
         assert expected["traffic"] is None
         assert found["traffic"]["rows_per_step"] > 0
@@ -130,19 +178,31 @@ def test_the_weights_of_divided_tables_are_those_of_one_machine(one: RunDir, two
         )
 
 
+def test_the_hits_of_divided_tables_are_proved(data: Path, two: RunDir) -> None:
+    proof = prove(two, two.trial(0), DataDir(data))
+    assert (proof.proved, proof.hits) == (True, epochs(two)[-1]["hits"])
+
+
+def test_what_two_workers_sent_is_in_the_report(two: RunDir) -> None:
+    page = markdown(collect(two, NCF))
+    assert "Sent to other workers in a step" in page
+    sent = {epoch["traffic"]["dense_bytes_per_step"] for epoch in epochs(two)}
+    # Parameters of two layers with the last one, and their gradients with the loss: half of each.
+    layers = 16 * 8 + 8 + (8 + 8) + 1
+    assert sent == {4 * (2 * -(-layers // 2) + 1)}
+
+
 def test_a_worker_makes_the_half_of_every_batch(two: RunDir) -> None:
     flags = (two.trial(0).generator_log).read_text()
     assert "first_slice=0, num_slices=32" in flags
 
 
 def test_only_the_chief_writes_results_and_the_worker_its_spec_and_log(
-    data: Path, one: RunDir, two: RunDir
+    data: Path, one: RunDir, two: RunDir, cut_off: dict[int, CutOff]
 ) -> None:
-    assert {path.name for path in DataDir(data).runs.iterdir()} == {
-        one.root.name,
-        two.root.name,
-        "latest",
-    }
+    runs = [one, two, *(found.run for found in cut_off.values())]
+    made = {path.name for path in DataDir(data).runs.iterdir()}
+    assert made == {"latest", *(run.root.name for run in runs)}
     status = json.loads(two.trial(0).status.read_text())
     assert status["device"] == "2 x CPU, 2 workers"
     assert json.loads(two.trial(0).system.read_text())["workers"] == 2
@@ -151,36 +211,17 @@ def test_only_the_chief_writes_results_and_the_worker_its_spec_and_log(
     assert "epoch 2  hr@10" in (data / "workers" / "worker_1.log").read_text()
 
 
-def kill_trial(parent: subprocess.Popen[bytes]) -> None:
-    """Kill the process that trains for ``parent``, as the kernel does when memory is short."""
-    (trial,) = psutil.Process(parent.pid).children()
-    trial.send_signal(signal.SIGKILL)
-
-
 @pytest.mark.parametrize("killed", [0, 1])
 def test_a_worker_that_is_killed_ends_the_other_with_its_name(
-    data: Path, logs: Path, killed: int
+    cut_off: dict[int, CutOff], killed: int
 ) -> None:
-    addresses = free_addresses(2)
-    log = [logs / f"killed_{killed}_{index}" for index in (0, 1)]
-    workers = [
-        start_worker(data, log[index], addresses, index, "--seed=5", max_epochs="1000000")
-        for index in (0, 1)
-    ]
-    try:
-        wait_until(lambda: "epoch 1/" in log[0].read_text(), process=workers[0])
-        kill_trial(workers[killed])
-        code = workers[1 - killed].wait(timeout=PATIENCE_S)
-    finally:
-        for worker in workers:
-            worker.terminate()
-            worker.wait(timeout=PATIENCE_S)
-    text = log[1 - killed].read_text()
-    assert code == MACHINE, text[-3_000:]
-    said = f"worker {1 - killed}: worker {killed} ({addresses[killed]}) is gone"
-    assert [line for line in text.splitlines() if line.startswith(f"error: {said}")], text[-3_000:]
+    found = cut_off[killed]
+    assert found.code == MACHINE, found.text[-3_000:]
+    said = f"worker {1 - killed}: worker {killed} ({found.address}) is gone"
+    told = [line for line in found.text.splitlines() if line.startswith(f"error: {said}")]
+    assert told, found.text[-3_000:]
     if killed == 1:
-        status = json.loads(RunDir(DataDir(data).latest.resolve()).trial(0).status.read_text())
+        status = json.loads(found.run.trial(0).status.read_text())
         assert (status["state"], status["exit_code"]) == ("failed", MACHINE)
         assert status["message"].startswith(said)
 
@@ -195,6 +236,23 @@ def test_a_worker_that_never_comes_is_named_after_the_stated_time(data: Path, lo
     status = json.loads(RunDir(DataDir(data).latest.resolve()).trial(0).status.read_text())
     assert (status["state"], status["exit_code"]) == ("failed", MACHINE)
     assert status["message"].startswith(said)
+
+
+def test_a_replay_on_divided_tables_is_the_run(data: Path, two: RunDir) -> None:
+    changed = {"devices": "all", "cpu_devices": "2", "max_epochs": "1"}
+    done = subprocess.run(
+        words(data, "train", "--seed=5", **changed), check=False, capture_output=True, text=True
+    )
+    assert done.returncode == NOT_REACHED, done.stderr[-3_000:]
+    run = RunDir(DataDir(data).latest.resolve())
+    (first,), others = epochs(run), epochs(two)
+    assert first["mean_loss"] == pytest.approx(others[0]["mean_loss"], rel=1e-5)
+    line = [sys.executable, "-m", "trainbench", "replay", str(run.root), "--data-dir", str(data)]
+    again = subprocess.run(line, check=False, capture_output=True, text=True)
+    assert again.returncode == TRAINED, again.stdout[-2_000:] + again.stderr[-2_000:]
+    refused = subprocess.run([*line[:4], str(two.root), *line[5:]], check=False, **READ)
+    assert refused.returncode == USAGE
+    assert "ran on 2 machines; only trials of one machine are replayed" in refused.stderr
 
 
 @pytest.fixture

@@ -303,14 +303,20 @@ def _check_devices(config: NcfConfig) -> None:
 
 
 def _check_lanes(config: NcfConfig, lanes: Lanes) -> None:
-    shown = f"lanes={lanes}"
     if min(lanes.chunk, lanes.threads) <= 0:
-        raise ConfigError(f"{shown}: wanted two numbers above 0, CHUNKxTHREADS")
+        raise ConfigError(f"lanes={lanes}: wanted two numbers above 0, CHUNKxTHREADS")
     if config.tpu or config.devices in ("gpu", "all"):
         raise ConfigError(
-            f"{shown}: lanes are for one CPU; leave it out, or use --set lanes=none, with "
-            f"{'--tpu' if config.tpu else f'devices={config.devices}'}"
+            lanes_refused(lanes, "--tpu" if config.tpu else f"devices={config.devices}")
         )
+
+
+def lanes_refused(lanes: Lanes, beside: str) -> str:
+    """The message for ``lanes`` with something that is not one CPU alone."""
+    return (
+        f"lanes={lanes}: lanes are for one CPU; leave it out, or use --set lanes=none, with "
+        f"{beside}"
+    )
 
 
 def indivisible(batch_size: int, replicas: int) -> str:

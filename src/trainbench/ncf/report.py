@@ -49,6 +49,18 @@ class NcfStatus(Status):
 
 
 @dataclass(frozen=True)
+class Traffic:
+    """What the chief sent to other workers in a step of an epoch, on average."""
+
+    bytes_per_step: float | None
+    rows_per_step: float | None
+    row_bytes_per_step: float | None
+    slot_bytes_per_step: float | None
+    sample_bytes_per_step: float | None
+    dense_bytes_per_step: float | None
+
+
+@dataclass(frozen=True)
 class Epoch:
     """One line of epochs.jsonl; ``elapsed_s`` counts from ``run_start``."""
 
@@ -68,6 +80,7 @@ class Epoch:
     candidates_sha256: str | None
     epoch_sha256: str | None
     first_batch_sha256: str | None
+    traffic: Traffic | None
     elapsed_s: float | None
 
     @property
@@ -220,14 +233,34 @@ def _speeds(trials: Iterable[Trial]) -> Table:
     return Table(columns, rows)
 
 
-def _proofs(results: Results) -> dict[str, Table]:
+def _tables(results: Results) -> dict[str, Table]:
+    sent = [(t, [e.traffic for e in _epochs([t]) if e.traffic]) for t in results.trials]
+    rows = tuple(_traffic_row(trial, found) for trial, found in sent if found)
+    told = {"Sent to other workers in a step": Table(_TRAFFIC_COLUMNS, rows)} if rows else {}
+    return told | {"Hits computed a second time": _proofs(results)}
+
+
+_TRAFFIC_COLUMNS = (
+    *("Trial", "Bytes in all", "Rows of items", "Bytes of rows", "With empty slots"),
+    *("Samples and requests", "Dense layers"),
+)
+
+
+def _traffic_row(trial: Trial, sent: Sequence[Traffic]) -> tuple[str, ...]:
+    """Means over the epochs."""
+    kinds = ("bytes", "rows", "row_bytes", "slot_bytes", "sample_bytes", "dense_bytes")
+    means = (mean(getattr(t, f"{kind}_per_step") for t in sent) for kind in kinds)
+    return (str(trial.index), *map(scaled, means))
+
+
+def _proofs(results: Results) -> Table:
     """The hits of each trial beside those of ``prove``."""
     columns = (
         *("Trial", "Proved", "Hits recorded", "In float64", "Ranks equal", "Within rounding"),
         "Hits undecided",
     )
     rows = tuple(_proof_row(trial) for trial in results.trials)
-    return {"Hits computed a second time": Table(columns, rows, numeric_from=2)}
+    return Table(columns, rows, numeric_from=2)
 
 
 def _proof_row(trial: Trial) -> tuple[str, ...]:
@@ -336,7 +369,7 @@ NCF = Sections(
     curve=reference_curve,
     speed=_speed,
     rates=_rates,
-    tables=_proofs,
+    tables=_tables,
     figures=_figures,
     trial_columns=_trial_columns,
     outcomes=(

@@ -22,7 +22,7 @@ from trainbench.movielens.large.expand import BYTES_PER_PAIR, expand
 from trainbench.movielens.own import bring
 from trainbench.movielens.own.options import Request
 from trainbench.movielens.own.options import request as own_request
-from trainbench.ncf.config import TOP, NcfConfig, few_candidates, indivisible
+from trainbench.ncf.config import TOP, Lanes, NcfConfig, few_candidates, indivisible, lanes_refused
 from trainbench.ncf.input.epochs import piece_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions
 from trainbench.ncf.input.stream.sliced import PASS_SAMPLES
@@ -211,6 +211,8 @@ def _check_config(config: NcfConfig, cluster: Cluster) -> None:
         raise ConfigError(
             "generator=external is for one trainer; of several machines each makes its own input"
         )
+    if isinstance(config.lanes, Lanes):
+        raise ConfigError(lanes_refused(config.lanes, "several machines"))
     if config.batch_size % cluster.num_workers:
         raise ConfigError(indivisible(config.batch_size, cluster.num_workers))
 

@@ -24,6 +24,7 @@ from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.replicas import Replicas, ReplicatedStep
 from trainbench.ncf.sharded.plan import with_room
 from trainbench.ncf.sharded.step import ShardedStep, padded_shard
+from trainbench.ncf.sharded.traffic import Traffic
 from trainbench.ncf.step import FORMS, Step
 from trainbench.ncf.weights import read_weights, save_weights
 from trainbench.progress import duration, log_line, scaled
@@ -62,8 +63,8 @@ class EpochTrain:
     mean_loss: float
     samples: int
     seconds: float
-    # Of divided tables: what this worker sent in a step (``sharded.traffic``).
-    traffic: dict[str, Any] | None = None
+    # Of divided tables: what this worker sent to others.
+    traffic: Traffic | None = None
 
     @classmethod
     def joined(cls, parts: Sequence[EpochTrain]) -> EpochTrain:
@@ -72,7 +73,9 @@ class EpochTrain:
             return parts[0]
         samples = sum(part.samples for part in parts)
         loss = sum(part.mean_loss * part.samples for part in parts) / samples
-        return cls(loss, samples, sum(part.seconds for part in parts), parts[-1].traffic)
+        sent = [part.traffic for part in parts if part.traffic]
+        traffic = sum(sent[1:], sent[0]) if sent else None
+        return cls(loss, samples, sum(part.seconds for part in parts), traffic)
 
 
 @dataclass
@@ -112,6 +115,8 @@ class Trainer:
         """
         steps, batch = len(data.users), self.config.batch_size
         self._check_shapes(data)
+        divided = self.step if isinstance(self.step, ShardedStep) else None
+        sent = divided.traffic if divided else None
         started = told = time.perf_counter()
         losses: list[float] = []
         calls = _ranges(steps, self.config.steps_per_call)
@@ -133,8 +138,8 @@ class Trainer:
                 told = now
                 on_progress(last * batch, steps * batch, losses[-1] / (last - first))
         seconds = time.perf_counter() - started
-        sent = self.step.traffic.record() if isinstance(self.step, ShardedStep) else None
-        return EpochTrain(sum(losses) / steps, steps * batch, seconds, sent)
+        traffic = divided.traffic - sent if divided and sent else None
+        return EpochTrain(sum(losses) / steps, steps * batch, seconds, traffic)
 
     def weights(self) -> Weights:
         """The current parameters as float32 arrays, named as in ``weights.npz``.

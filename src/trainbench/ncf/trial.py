@@ -365,7 +365,7 @@ class _Recorder(Recorder, Observer):
             "candidates_sha256": self._candidates_sha256,
             "epoch_sha256": record.epoch_sha256,
             "first_batch_sha256": record.first_batch_sha256,
-            "traffic": trained.traffic,
+            "traffic": trained.traffic.record() if trained.traffic else None,
             "elapsed_s": self.clock.elapsed_s,
             "end_unix_s": time.time(),
         }
@@ -383,8 +383,8 @@ class _Recorder(Recorder, Observer):
             )
         write_status(self.status, self.trial.status)
         log_line(epoch_line(line, self.config))
-        if trained.traffic:
-            log_line(traffic_line(trained.traffic))
+        if line["traffic"]:
+            log_line(traffic_line(line["traffic"]))
 
     def stops(self, converged: bool) -> float:
         """The trial has ended; its time to train in seconds."""

@@ -108,6 +108,7 @@ def test_workers_that_differ_are_told_who_has_what() -> None:
         (["--seed=1", "--set=batch_size=2049"], "2049 cannot be divided among 2 replicas"),
         (["--seed=1", "--tpu=local"], "tpu is for one machine"),
         (["--seed=1", "--devices=all", "--set=cpu_devices=2"], "cpu_devices is for one machine"),
+        (["--seed=1", "--set=lanes=1024x1"], "lanes=1024x1: lanes are for one CPU"),
     ],
 )
 def test_what_several_machines_cannot_do_is_refused_before_any_work(

@@ -222,3 +222,36 @@ def test_a_log_that_names_another_benchmark_is_judged_and_does_not_stop_the_repo
     found = results.trials[0].log
     assert found is not None
     assert "nfc" in {finding.found for finding in found.findings}
+
+
+def change_cpu(run: RunDir, index: int, **cpu: object) -> None:
+    """Have a trial say that it ran on another CPU."""
+    found = json.loads(run.trial(index).system.read_text())
+    change(run.trial(index).system, cpu={**found["cpu"], **cpu})
+
+
+def test_in_what_the_machines_of_a_set_differ_is_said_with_the_trials(run: RunDir) -> None:
+    change_cpu(run, 1, model="EPYC Example", threads=64)
+    change(run.trial(2).system, memory_bytes=32 * 2**30)
+    (told,) = (text for text in collect(run, NCF).degraded if "machines that differ" in text)
+    assert told == (
+        "the trials ran on machines that differ: "
+        "cpu model: Xeon Example 2.5 GHz in trial 0, 2; EPYC Example in trial 1, and "
+        "cpu threads: 2 in trial 0, 2; 64 in trial 1, and "
+        f"memory: {16 * 2**30} in trial 0, 1; {32 * 2**30} in trial 2"
+    )
+    assert told.partition(":")[0] in markdown(collect(run, NCF))
+
+
+def test_machines_of_one_kind_are_no_degradation(run: RunDir) -> None:
+    # Neither decides times or last digits.
+    for index in range(3):
+        change(run.trial(index).system, kernel=f"6.1.{index}", container=bool(index % 2))
+    assert not [text for text in collect(run, NCF).degraded if "machines" in text]
+
+
+def test_of_machines_that_are_not_known_nothing_is_said(run: RunDir) -> None:
+    change_cpu(run, 1, model="EPYC Example")
+    for index in (0, 2):
+        run.trial(index).system.unlink()
+    assert not [text for text in collect(run, NCF).degraded if "machines" in text]

@@ -9,6 +9,7 @@ from typing import Any
 from trainbench.progress import scaled
 
 _FLOAT_BYTES = 4
+_COUNTS = ("steps", "rows", "row_bytes", "slot_bytes", "sample_bytes", "dense_bytes")
 
 
 @dataclass(frozen=True)
@@ -17,8 +18,8 @@ class Traffic:
 
     rows: of items asked for, distinct in each step, that others own. row_bytes: of these rows, as
     they come, and of their gradients, as they go back; slot_bytes: the same for the slots that
-    hold them, which is what travels. sample_bytes: of samples and requests. dense_bytes: of the
-    dense gradients, summed in a ring.
+    hold them, which is what travels. sample_bytes: of samples and requests. dense_bytes: of parts
+    of the dense parameters and of their gradients.
     """
 
     workers: int
@@ -53,10 +54,9 @@ class Traffic:
             slots: for them in one step.
             width: numbers in a row.
             sample_bytes: of samples sent in all steps.
-            dense: numbers that are summed over all workers.
+            dense: numbers of the dense parameters and their gradients in one step.
         """
         requests = _FLOAT_BYTES * slots * steps
-        ring = 2 * (workers - 1) * _FLOAT_BYTES * dense // workers
         both = 2 * _FLOAT_BYTES * width
         return cls(
             workers,
@@ -65,12 +65,14 @@ class Traffic:
             both * rows,
             both * slots * steps,
             sample_bytes + requests,
-            ring * steps,
+            _FLOAT_BYTES * dense * steps,
         )
 
     def __add__(self, other: Traffic) -> Traffic:
-        names = ("steps", "rows", "row_bytes", "slot_bytes", "sample_bytes", "dense_bytes")
-        return Traffic(self.workers, *(getattr(self, n) + getattr(other, n) for n in names))
+        return Traffic(self.workers, *(getattr(self, n) + getattr(other, n) for n in _COUNTS))
+
+    def __sub__(self, other: Traffic) -> Traffic:
+        return Traffic(self.workers, *(getattr(self, n) - getattr(other, n) for n in _COUNTS))
 
     @property
     def bytes_per_step(self) -> float:
@@ -99,5 +101,5 @@ def traffic_line(record: Mapping[str, Any]) -> str:
     of_rows, dense = (scaled(record[f"{part}_bytes_per_step"], "B") for part in ("slot", "dense"))
     return (
         f"each step sends {sent} to other workers: {of_rows} for {rows:,.0f} rows of items and "
-        f"their gradients, {dense} of dense gradients"
+        f"their gradients, {dense} of dense layers"
     )

@@ -12,10 +12,11 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_type_hints
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
@@ -33,7 +34,7 @@ from trainbench.reporting.junit import junit
 from trainbench.reporting.page import answers, links, plots, published, roofline, tables
 from trainbench.reporting.published.beside import beside
 from trainbench.reporting.published.convergence import convergence
-from trainbench.reporting.records import SCHEMA_VERSION, Results, Trial
+from trainbench.reporting.records import SCHEMA_VERSION, Epoch, Results, Trial
 from trainbench.reporting.summary import summary
 from trainbench.reporting.verdict import found_by, grouped, judge, trials_of
 from trainbench.trials.paths import RunDir
@@ -231,7 +232,27 @@ def results_csv(results: Results) -> str:
 
 def epochs_csv(results: Results) -> str:
     """One row per epoch of every trial."""
-    return csv_text([{"trial": t.index, **vars(e)} for t in results.trials for e in t.epochs])
+    return csv_text([{"trial": t.index, **_columns(e)} for t in results.trials for e in t.epochs])
+
+
+def _columns(epoch: Epoch) -> dict[str, Any]:
+    """The fields of ``epoch``; a record in it has a column for each of its own, also without it."""
+    found: dict[str, Any] = {}
+    for name, kind in _records_in(type(epoch)).items():
+        value = getattr(epoch, name)
+        if kind is None:
+            found[name] = value
+        else:
+            found |= {f"{name}_{f.name}": getattr(value, f.name, None) for f in fields(kind)}
+    return found
+
+
+@cache
+def _records_in(kind: Any) -> dict[str, Any]:
+    """Field of a dataclass -> the dataclass that it may hold, or ``None``."""
+    hints = get_type_hints(kind)
+    holds = {f.name: get_args(hints[f.name]) for f in fields(kind)}
+    return {n: next((k for k in kinds if is_dataclass(k)), None) for n, kinds in holds.items()}
 
 
 def csv_text(rows: Sequence[Mapping[str, Any]]) -> str:

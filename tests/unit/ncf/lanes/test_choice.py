@@ -61,6 +61,13 @@ def test_where_lanes_cannot_be_used_nothing_is_measured(
     assert not ratings.asked
 
 
+def test_for_several_machines_nothing_is_measured(tmp_path: Path, ratings: SimpleNamespace) -> None:
+    workers = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 0}}
+    spec = asked(tmp_path, options={"tf_config": json.dumps(workers)})
+    assert choice.choose(spec) == {"lanes": "none"}
+    assert not ratings.asked
+
+
 def test_for_a_short_epoch_nothing_is_measured(tmp_path: Path, ratings: SimpleNamespace) -> None:
     ratings.record["counts"]["train"] = 100_000
     assert choice.choose(asked(tmp_path)) == {"lanes": "none"}
