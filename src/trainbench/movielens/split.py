@@ -245,9 +245,8 @@ def _build_in_memory(
 def _of_pairs(path: Path, manifest: Manifest, files: CacheFiles, scratch: Path) -> Outcome:
     with heartbeat(f"comparing {path.name} with its manifest"):
         _require_sha256(path, sha256_of(path), manifest)
-    pairs = manifest.counts.ratings + manifest.counts.users if manifest.counts else 0
-    with Progress(pairs or None, unit="pairs", label=f"read {path.name}") as progress:
-        outcome = outside.of_pairs(path, files, scratch, on_pairs=progress.advance)
+    pairs = manifest.counts.ratings + manifest.counts.users if manifest.counts else None
+    outcome = outside.of_pairs(path, files, scratch, expected=pairs)
     if manifest.counts:
         users, items = len(outcome.user_ids), len(outcome.item_ids)
         found = Counts(users, items, int(outcome.row_starts[-1]))

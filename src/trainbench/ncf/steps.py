@@ -25,7 +25,7 @@ from trainbench.movielens.own.options import request as own_request
 from trainbench.ncf.config import TOP, Lanes, NcfConfig, few_candidates, indivisible, lanes_refused
 from trainbench.ncf.input.epochs import piece_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.stream.sliced import PASS_SAMPLES
+from trainbench.ncf.input.stream.sliced import expected_pieces
 from trainbench.ncf.input.workdir import COME_WITHIN_S
 from trainbench.progress import heartbeat, log_line
 from trainbench.trials import child, trial_set
@@ -43,7 +43,7 @@ def download(config: NcfConfig, data: DataDir, source: Source = PUBLISHER) -> No
 def _later(config: NcfConfig, users: int, pairs: int) -> dict[str, int]:
     """Bytes that the steps after the download write of so many users and training pairs."""
     options = GenerationOptions.of(config, cache_folder=Path(), compliance_file=Path(), seed=0)
-    pieces = -(-pairs * (1 + config.train_negatives) // PASS_SAMPLES)
+    pieces = expected_pieces(pairs, options)
     held = options.cycles_ahead + 1
     return {
         "cache": pairs * BYTES_PER_PAIR,

@@ -19,6 +19,7 @@ from trainbench.errors import DataIntegrityError
 from trainbench.movielens.cache import CacheFiles
 from trainbench.movielens.large.buckets import USERS_PER_BUCKET, Buckets
 from trainbench.movielens.large.shards import KINDS, read_shard, shards_of
+from trainbench.progress import Progress
 
 PAIR = np.dtype([("user", "<i4"), ("item", "<i4")])
 RATING = np.dtype([("user", "<i4"), ("item", "<i4"), ("time", "<i8")])
@@ -44,26 +45,28 @@ def of_pairs(
     out: CacheFiles,
     scratch: Path,
     *,
-    on_pairs: Callable[[int], object] = lambda pairs: None,
+    expected: int | None = None,
     users_per_bucket: int = USERS_PER_BUCKET,
 ) -> Outcome:
     """Write the pairs of the shards in the tar at ``path``; users by their ids, items as they are.
 
-    Within a user, pairs stay in the order of the shards. ``scratch`` is a folder to make and use.
+    Within a user, pairs stay in the order of the shards. ``scratch`` is a folder to make and use,
+    ``expected`` the number of pairs, held-out ones included, where it is known.
 
     Raises:
         DataIntegrityError: damage, a pair that is there twice, a user with another number of
             held-out items than one, or with no pair to train on.
     """
     buckets = Buckets(scratch, PAIR, users_per_bucket)
-    counts, test, items = _gathered(path, buckets, on_pairs)
+    with Progress(expected, unit="pairs", label=f"read {path.name}") as progress:
+        counts, test, items = _gathered(path, buckets, progress.advance)
     user_ids = np.flatnonzero(counts)
     test = test[np.argsort(test[:, 0], kind="stable")]
     _require_one_each(path, user_ids, test[:, 0])
     starts = np.concatenate(([0], np.cumsum(counts[user_ids])))
     test_items = test[:, 1].astype(np.int32)
     with _arrays(out, int(starts[-1])) as (put_users, put_items):
-        for rows in buckets.sorted():
+        for rows in _told(buckets.sorted(), int(starts[-1])):
             users = np.searchsorted(user_ids, rows["user"])
             _require_new(path, rows, users, test_items, items)
             put_users(users)
@@ -82,7 +85,7 @@ def of_pairs(
 
 
 def _gathered(
-    path: Path, buckets: Buckets, on_pairs: Callable[[int], object]
+    path: Path, buckets: Buckets, on_pairs: Callable[[float], object]
 ) -> tuple[Ints, Ints, int]:
     """Put the training pairs into ``buckets``; pairs by user id, the test set, how many items."""
     counts, tests, items = np.zeros(0, dtype=np.int64), [np.empty((0, 2), dtype=np.int64)], 0
@@ -98,6 +101,14 @@ def _gathered(
             counts = _added(counts, np.bincount(block[:, 0]))
             buckets.add(_rows(PAIR, block[:, 0], block[:, 1]))
     return counts, np.concatenate(tests), items
+
+
+def _told(ranges: Iterator[npt.NDArray[Any]], total: int) -> Iterator[npt.NDArray[Any]]:
+    """The ``ranges`` of rows, with a progress that counts those that are worked up."""
+    with Progress(total, unit="pairs", label="sort and write the cache") as progress:
+        for rows in ranges:
+            yield rows
+            progress.advance(len(rows))
 
 
 def _added(counts: Ints, more: Ints) -> Ints:
@@ -240,7 +251,7 @@ def of_ratings(
     starts = np.concatenate(([0], np.cumsum(per_user[kept] - 1)))
     pairs = _Pairs(len(item_of.ids))
     with _arrays(out, int(starts[-1])) as put:
-        test_items, tied = _written(buckets, kept, new_item, pairs, put)
+        test_items, tied = _written(buckets, kept, new_item, pairs, put, read)
     if pairs.repeated:
         user, item = pairs.first
         raise repeated(int(user_of.ids[user]), int(item_of.ids[item]), pairs.repeated)
@@ -263,11 +274,12 @@ def _written(
     new_item: Ints,
     pairs: _Pairs,
     put: tuple[Callable[[Any], object], Callable[[Any], object]],
+    total: int,
 ) -> tuple[npt.NDArray[np.int32], int]:
     """Write the training pairs of the users that are kept; held-out items, and users with a tie."""
     test_items, tied = np.empty(int(kept.sum()), dtype=np.int32), 0
     number = np.cumsum(kept) - 1
-    for rows in buckets.sorted():
+    for rows in _told(buckets.sorted(), total):
         pairs.look(rows)
         rows = rows[kept[rows["user"]]]
         if not len(rows):

@@ -18,6 +18,7 @@ from trainbench.movielens import archive, split
 from trainbench.movielens.cache import open_cache
 from trainbench.movielens.datasets import SplitSpec, dataset, read_manifest
 from trainbench.movielens.large import shards
+from trainbench.progress import scaled
 from trainbench.trials.paths import DataDir
 
 NAME = "ml-20mx16x32"
@@ -97,12 +98,22 @@ def test_the_order_of_pairs_in_the_shards_matters_within_a_user_alone(
     cut = np.sort(rng.integers(0, len(mixed), 2))
     arrays |= dict(zip(train, np.split(mixed.astype(np.int32), cut), strict=True))
     monkeypatch.setattr(shards, "BLOCK_ROWS", 37)
-    monkeypatch.setattr(split.outside.of_pairs, "__kwdefaults__", {"users_per_bucket": 7, **ON})
+    monkeypatch.setattr(
+        split.outside.of_pairs, "__kwdefaults__", {"users_per_bucket": 7, "expected": None}
+    )
     again = open_cache(cache_of(tmp_path / "b", a_tar(tmp_path / "b.tar", arrays)), verify=True)
     assert again.record["arrays"] == whole.record["arrays"]
 
 
-ON = {"on_pairs": lambda pairs: None}
+def test_both_passes_over_the_pairs_say_how_far_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arrays = some_arrays()
+    cache = open_cache(cache_of(tmp_path, a_tar(tmp_path / "a.tar", arrays)), verify=True)
+    told = capsys.readouterr().err
+    every = cache.num_train + cache.num_users
+    assert f"read {NAME}.tar: done, {scaled(every, 'pairs')} in" in told
+    assert f"sort and write the cache: done, {scaled(cache.num_train, 'pairs')} in" in told
 
 
 def test_nothing_is_unpacked_and_another_archive_is_marked(tmp_path: Path) -> None:

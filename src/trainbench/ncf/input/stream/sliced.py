@@ -7,6 +7,7 @@ passes, threads, workers or machine.
 
 from __future__ import annotations
 
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -30,7 +31,7 @@ from trainbench.ncf.input.stream.pieces import (
     SliceHashes,
     fields_of,
 )
-from trainbench.ncf.input.stream.sampling import Purpose, chunk_bounds, stream
+from trainbench.ncf.input.stream.sampling import CHUNK_PAIRS, Purpose, chunk_bounds, stream
 from trainbench.ncf.input.stream.shuffle import ordered
 from trainbench.ncf.input.stream.slices import SLICES, Layout, dealt, slice_bounds
 
@@ -38,6 +39,8 @@ from trainbench.ncf.input.stream.slices import SLICES, Layout, dealt, slice_boun
 PASS_SAMPLES = 1 << 27
 # Chunks after which what was read of the cache is let go: 80 MB.
 FORGET_EVERY = 500
+# More chunks than pairs that fill each to the brim: what the next user has no room in stays empty.
+_MORE_CHUNKS = 1.1
 _NONE: Samples = np.empty(0, dtype=np.uint64)
 
 
@@ -57,6 +60,19 @@ class _Epoch:
     repeats_by_place: npt.NDArray[np.int64]
     opening: Samples
     hashes: SliceHashes
+
+
+def expected_pieces(pairs: int, options: GenerationOptions) -> int:
+    """In how many pieces an epoch of so many training pairs comes, before there is a cache.
+
+    Seldom more than there will be, so what a piece then takes on disk is not more than expected.
+    """
+    chunks = math.ceil(_MORE_CHUNKS * pairs / CHUNK_PAIRS)
+    samples = max(pairs * (1 + options.train_negatives), options.batch_size)
+    layout = Layout.of(
+        samples, options.batch_size, last_batch=options.last_batch, chunks=max(1, chunks)
+    )
+    return len(layout.passes(PASS_SAMPLES))
 
 
 class SlicedMaker:
