@@ -15,7 +15,7 @@ import io
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import median
 from typing import Any, TextIO
@@ -24,13 +24,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from trainbench.bench.trained import trained_normalization
 from trainbench.cnn.benchmark import BenchmarkCNN
 from trainbench.cnn.flags.params import make_params
 from trainbench.cnn.measure import results
 from trainbench.cnn.measure.peak import compute_dtype, measured_peak_flops, reason_above
 from trainbench.errors import ConfigError
 from trainbench.machine import allotment
-from trainbench.machine.system import BF16_FLAGS, has_bfloat16
+from trainbench.machine.system import bfloat16_obstacle
 from trainbench.progress import heartbeat
 
 STEPS, OVERHEAD_STEPS, REPEATS = 9, 400, 5
@@ -116,7 +117,7 @@ def cases() -> list[Case]:
             381,
         ),
     ]
-    if has_bfloat16():
+    if bfloat16_obstacle() is None:
         half = {**resnet50, "use_bf16": True}
         rows.append(Case("resnet50, batch 8, training, bfloat16", half, "float32", 1.6))
     return rows
@@ -130,11 +131,12 @@ def run(
     Raises:
         ConfigError: no row has such a name.
     """
-    out = stream or sys.stdout
+    out, obstacle = stream or sys.stdout, bfloat16_obstacle()
     chosen = [case for case in cases() if not names or any(name in case.name for name in names)]
     overhead = not names or any(name in "harness overhead" for name in names)
     if not chosen and not overhead:
-        raise ConfigError(f"no row is called {', '.join(names)}; see trainbench bench cnn")
+        left = f" (none in bfloat16, as {obstacle})" if obstacle else ""
+        raise ConfigError(f"no row is called {', '.join(names)}{left}; see trainbench bench cnn")
     results = []
     print(HEADER, file=out, flush=True)
     for case in chosen:
@@ -144,9 +146,8 @@ def run(
         above = reason_above(results[-1].percent_of_peak, os.getloadavg()[0], allotment.cpus())
         if above:
             print(f"  {above}", file=out, flush=True)
-    if not names and not has_bfloat16():
-        flags = " or ".join(BF16_FLAGS)
-        print(f"bfloat16: not measured, as this CPU has no {flags}", file=out)
+    if obstacle and not names:
+        print(f"bfloat16: not measured: {obstacle}", file=out)
     if overhead:
         value = overhead_us()
         print(f"harness overhead, trivial, batch 1: {value:.0f} us a step (goal < 300)", file=out)
@@ -218,6 +219,7 @@ def counted_step(flags: dict[str, Any]) -> tuple[Step, int | None]:
     """One step of the harness, waiting for its numbers, and its operations for each image."""
     benchmark = BenchmarkCNN(make_params(device="cpu", weight_decay=0, **flags))
     session = benchmark.build()
+    as_if_trained(session.network.named(session.step.copies[0]))
     executor, source = session.executor, session.batches("train")
     forward = results.flops_per_image(executor.infer, source.next())
     if flags.get("forward_only"):
@@ -227,9 +229,17 @@ def counted_step(flags: dict[str, Any]) -> tuple[Step, int | None]:
     return lambda: float(executor.train(source.next(), rate)["loss"]), forward and 3 * forward
 
 
+def as_if_trained(variables: Mapping[str, Any]) -> None:
+    """Give normalizations and biases, by their paths, values such as training leaves."""
+    for path, variable in variables.items():
+        values = trained_normalization(path.rpartition("/")[2], variable.shape)
+        if values is not None:
+            variable.assign(values)
+
+
 def stock_step(batch: int, *, training: bool) -> Step:
     """One compiled step of ``keras.applications.ResNet50`` as its users write it."""
-    model = keras.applications.ResNet50(weights=None, classes=1000)
+    model = stock_model()
     optimizer = keras.optimizers.SGD(0.001, momentum=0.9, nesterov=True)
     images = tf.random.stateless_normal((batch, 224, 224, 3), (1, 2))
     labels = tf.constant(np.arange(batch) % 1000)
@@ -247,6 +257,13 @@ def stock_step(batch: int, *, training: bool) -> Step:
 
     step = tf.function(train if training else forward)
     return lambda: float(step())
+
+
+def stock_model() -> keras.Model:
+    """``keras.applications.ResNet50`` with offsets and statistics as if trained."""
+    model = keras.applications.ResNet50(weights=None, classes=1000)
+    as_if_trained({variable.path: variable for variable in model.variables})
+    return model
 
 
 def overhead_us(steps: int = OVERHEAD_STEPS) -> float:

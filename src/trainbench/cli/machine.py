@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,11 @@ def compared(command: Any) -> Any:
             help="Measure PyTorch, Keras and plain TensorFlow in turn with ours instead: minutes.",
         ),
         click.option("--without-torch", is_flag=True, help="With --peers: leave PyTorch out."),
+        click.option(
+            "--forms",
+            default="",
+            help="With --peers: beside ours, measure only the forms whose name contains this.",
+        ),
         click.option("--json", "as_json", is_flag=True, help="With --peers: print JSON."),
     )
     for option in reversed(options):
@@ -72,10 +78,25 @@ def compared(command: Any) -> Any:
     return command
 
 
-def _only_with_peers(**options: object) -> None:
-    for name, given in options.items():
+def _only_with_peers(*, as_json: bool, **options: object) -> None:
+    for name, given in {**options, "json": as_json}.items():
         if given:
             raise click.UsageError(f"--{name.replace('_', '-')} needs --peers; add it")
+
+
+def _measure_peers(
+    rows: Any,
+    names: Sequence[str],
+    repeats: int,
+    *,
+    without_torch: bool,
+    forms: str,
+    as_json: bool,
+) -> None:
+    from trainbench.bench.peers import table
+
+    left_out = ("torch",) if without_torch else ()
+    table.run(rows, names=names, repeats=repeats, without=left_out, forms=forms, as_json=as_json)
 
 
 @bench.command(
@@ -95,22 +116,18 @@ def _only_with_peers(**options: object) -> None:
 )
 @compared
 @needs("tensorflow")
-def bench_ncf(
-    only: str, repeats: int, devices: str, peers: bool, without_torch: bool, as_json: bool
-) -> None:
+def bench_ncf(only: str, repeats: int, devices: str, peers: bool, **compared: Any) -> None:
     """Time NCF's training and evaluation against a plain form of the same computation."""
     # TensorFlow reads it when imported: its start-up notes would bury the table.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if peers:
-        from trainbench.bench.peers import ncf_rows, table
+        from trainbench.bench.peers import ncf_rows
 
         if devices not in ("auto", "cpu"):
             raise click.UsageError(f"--peers measures on the CPU; leave out --devices {devices}")
-        left_out = ("torch",) if without_torch else ()
-        names = (only,) if only else ()
-        table.run(ncf_rows.rows(), names=names, repeats=repeats, without=left_out, as_json=as_json)
+        _measure_peers(ncf_rows.rows(), (only,) if only else (), repeats, **compared)
         return
-    _only_with_peers(without_torch=without_torch, json=as_json)
+    _only_with_peers(**compared)
     from trainbench.bench import ncf
 
     ncf.run(repeats=repeats, only=only, devices=devices)
@@ -269,21 +286,18 @@ def bench_all_reduce(flags: tuple[str, ...]) -> None:
 @click.option("--repeats", default=5, type=click.IntRange(1), help="With --peers: rounds.")
 @compared
 @needs("absl", "tensorflow")
-def bench_cnn(
-    rows: tuple[str, ...], repeats: int, peers: bool, without_torch: bool, as_json: bool
-) -> None:
+def bench_cnn(rows: tuple[str, ...], repeats: int, peers: bool, **compared: Any) -> None:
     """Time training against stock Keras, and the overhead of trainbench cnn per step.
 
     ROWS are parts of the names of rows; all are measured without any.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     if peers:
-        from trainbench.bench.peers import cnn_rows, table
+        from trainbench.bench.peers import cnn_rows
 
-        left_out = ("torch",) if without_torch else ()
-        table.run(cnn_rows.rows(), names=rows, repeats=repeats, without=left_out, as_json=as_json)
+        _measure_peers(cnn_rows.rows(), rows, repeats, **compared)
         return
-    _only_with_peers(without_torch=without_torch, json=as_json)
+    _only_with_peers(**compared)
     from trainbench.bench import cnn
 
     cnn.run(rows)

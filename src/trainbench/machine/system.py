@@ -25,6 +25,17 @@ CPU_INFO = Path("/proc/cpuinfo")
 BF16_FLAGS = ("avx512_bf16", "amx_bf16")
 # By which libraries choose how they add and multiply. A virtual machine may hide some of its CPU's.
 INSTRUCTION_SETS = ("avx", "avx2", "fma", "avx512f", "avx512_vnni", *BF16_FLAGS)
+# What keeps oneDNN, and so the products of every framework here, from instructions of the CPU.
+_ISA_LIMITS = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
+_ISAS_WITHOUT_BF16 = (
+    "sse41",
+    "avx",
+    "avx2",
+    "avx2_vnni",
+    "avx2_vnni_2",
+    "avx512_core",
+    "avx512_core_vnni",
+)
 PACKAGES = (
     "tensorflow",
     "keras",
@@ -116,7 +127,18 @@ def host() -> dict[str, Any]:
 
 def has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 by itself."""
-    return bool(set(BF16_FLAGS) & set(text_or_empty(CPU_INFO).split()))
+    return bfloat16_obstacle() is None
+
+
+def bfloat16_obstacle() -> str | None:
+    """Why products in bfloat16 are emulated here; ``None`` where the CPU computes them itself."""
+    if not set(BF16_FLAGS) & set(text_or_empty(CPU_INFO).split()):
+        return f"this CPU has no {' or '.join(BF16_FLAGS)}"
+    for name in _ISA_LIMITS:
+        limit = os.environ.get(name, "")
+        if limit.lower() in _ISAS_WITHOUT_BF16:
+            return f"{name}={limit} leaves out this CPU's bfloat16 instructions: unset it"
+    return None
 
 
 def nvidia_gpus() -> list[dict[str, Any]]:

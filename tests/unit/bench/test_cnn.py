@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
+import keras
+import numpy as np
 import pytest
 
 from trainbench.bench import cnn as bench
+from trainbench.bench.trained import trained_normalization
 from trainbench.errors import ConfigError
 
 
@@ -43,6 +48,33 @@ def test_a_step_is_counted_by_its_passes(forward_only: bool, passes: int) -> Non
 def test_bfloat16_has_a_row_only_where_the_processor_multiplies_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for there in (True, False):
-        monkeypatch.setattr(bench, "has_bfloat16", lambda there=there: there)
-        assert any("bfloat16" in case.name for case in bench.cases()) == there
+    for obstacle in (None, "this CPU has none"):
+        monkeypatch.setattr(bench, "bfloat16_obstacle", lambda obstacle=obstacle: obstacle)
+        assert any("bfloat16" in case.name for case in bench.cases()) == (obstacle is None)
+    with pytest.raises(ConfigError, match="none in bfloat16, as this CPU has none"):
+        bench.run(["bfloat16"])
+
+
+def test_a_step_is_measured_with_offsets_and_statistics_of_a_trained_network(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    variables: dict[str, Any] = {}
+    given = bench.as_if_trained
+
+    def kept(named: Mapping[str, Any]) -> None:
+        variables.update(named)
+        given(named)
+
+    monkeypatch.setattr(bench, "as_if_trained", kept)
+    bench.counted_step({"model": "trivial", "data_name": "cifar10", "batch_size": 2})
+    norm = keras.layers.BatchNormalization()
+    norm.build((None, 8))
+    kept({variable.path: variable for variable in norm.variables})
+    biases = [variable for path, variable in variables.items() if path.endswith("bias")]
+    assert biases
+    for values in map(keras.ops.convert_to_numpy, [*biases, *norm.variables]):
+        assert not np.isin(values, (0, 1)).any()
+
+
+def test_what_is_no_normalization_keeps_its_values() -> None:
+    assert trained_normalization("kernel", (3, 3)) is None

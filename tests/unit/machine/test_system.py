@@ -8,6 +8,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from trainbench.machine import system
 
 
@@ -47,3 +49,27 @@ def test_slug_names_the_processor_or_the_accelerators() -> None:
     assert system.slug({"cpu": cpu, "gpus": []}) == "intel-xeon-platinum-8180-56c"
     gpu = {"name": "NVIDIA A100-SXM4-40GB"}
     assert system.slug({"cpu": cpu, "gpus": [gpu] * 8, "device": "GPU:0"}) == "a100-sxm4-40gb-x8"
+
+
+@pytest.mark.parametrize(
+    ("flags", "limit", "told"),
+    [
+        ("fpu avx512f avx512_bf16", "", None),
+        ("fpu amx_bf16", "DEFAULT", None),
+        ("fpu avx512_bf16", "AVX512_CORE_BF16", None),
+        ("fpu avx512f", "", "this CPU has no avx512_bf16 or amx_bf16"),
+        ("fpu avx512_bf16", "AVX512_CORE", "ONEDNN_MAX_CPU_ISA=AVX512_CORE leaves out"),
+        ("fpu avx512_bf16", "avx2", "ONEDNN_MAX_CPU_ISA=avx2 leaves out"),
+    ],
+)
+def test_bfloat16_is_the_cpus_own_where_it_has_it_and_onednn_may_use_it(
+    flags: str, limit: str, told: str | None, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    info = tmp_path / "cpuinfo"
+    info.write_text(f"flags\t\t: {flags}\n")
+    monkeypatch.setattr(system, "CPU_INFO", info)
+    monkeypatch.delenv("DNNL_MAX_CPU_ISA", raising=False)
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit)
+    found = system.bfloat16_obstacle()
+    assert (found or "").startswith(told or "")
+    assert system.has_bfloat16() == (told is None) == (found is None)

@@ -16,7 +16,12 @@ _TF, _TORCH = "trainbench.bench.peers.tensorflow_cnn", "trainbench.bench.peers.t
 def rows() -> list[Row]:
     """Every row, in the order of the table."""
     return [
-        Row(f"resnet50, batch 8, {what} {precision}", "images/s", forms(what, precision))
+        Row(
+            f"resnet50, batch 8, {what} {precision}",
+            "images/s",
+            forms(what, precision),
+            bf16=precision == "bf16",
+        )
         for what in ("training", "forward")
         for precision in ("fp32", "bf16")
     ]

@@ -26,12 +26,22 @@ def rows() -> list[Row]:
         ("ml-20m 65,536", ML_20M, configs.mlperf()),
     )
     trained = [
-        Row(f"train {name} {precision}", "samples/s", training_forms(config, geometry, precision))
+        Row(
+            f"train {name} {precision}",
+            "samples/s",
+            training_forms(config, geometry, precision),
+            bf16=precision == "bf16",
+        )
         for name, geometry, config in geometries
         for precision in ("fp32", "bf16")
     ]
     evaluated = [
-        Row(f"eval ml-20m {precision}", "pairs/s", evaluation_forms(precision))
+        Row(
+            f"eval ml-20m {precision}",
+            "pairs/s",
+            evaluation_forms(precision),
+            bf16=precision == "bf16",
+        )
         for precision in ("fp32", "bf16")
     ]
     return [*trained, *evaluated]
@@ -45,7 +55,7 @@ def training_forms(
     steps = steps or max(2, SAMPLES_PER_TURN // config.batch_size)
     every = {"config": config, "geometry": geometry, "steps": steps}
     make, row_by_row = f"{_TF}:training", geometry == ML_20M
-    forms = [Form("ours", make, every, own=True), *_in_lanes(every)]
+    forms = [Form("ours", make, every, own=True), *_in_lanes(make, every)]
     if precision == "bf16":
         single = {**every, "config": replace(config, precision="fp32")}
         forms.append(Form("ours, fp32", make, single, other="float32"))
@@ -59,7 +69,7 @@ def training_forms(
     return tuple(forms)
 
 
-def _in_lanes(every: dict[str, Any]) -> list[Form]:
+def _in_lanes(make: str, every: dict[str, Any]) -> list[Form]:
     """Ours in lanes of one thread; in bfloat16 of a thread per CPU too."""
     config: NcfConfig = every["config"]
     chunk = min(LARGEST_CHUNK, config.batch_size // 2)
@@ -68,7 +78,7 @@ def _in_lanes(every: dict[str, Any]) -> list[Form]:
     return [
         Form(
             f"ours, lanes={one.chunk}x{one.threads}",
-            f"{_TF}:training",
+            make,
             {**every, "config": replace(config, lanes=one)},
             own=True,
         )
@@ -97,15 +107,18 @@ def evaluation_forms(
     users: int = EVALUATED_USERS,
 ) -> tuple[Form, ...]:
     """Ours and the others' scores of every candidate of ``users`` users."""
-    config = replace(config or configs.reference(), precision=precision, devices="cpu")
+    config = config or configs.reference()
+    config = replace(config, precision=precision, devices="cpu", lanes=None)
     every = {"config": config, "geometry": geometry, "users": users}
     make, torch = f"{_TORCH}:evaluation", ("torch",)
     single = {**every, "config": replace(config, precision="fp32")}
-    alone = [Form("ours, fp32", f"{_TF}:evaluation", single, other="float32")]
-    alone = alone if precision == "bf16" else []
+    own = [Form("ours", f"{_TF}:evaluation", every, own=True)]
+    if precision == "bf16":
+        # float32 is evaluated without lanes.
+        own += _in_lanes(f"{_TF}:evaluation", every)
+        own.append(Form("ours, fp32", f"{_TF}:evaluation", single, other="float32"))
     return (
-        Form("ours", f"{_TF}:evaluation", every, own=True),
-        *alone,
+        *own,
         # It has one form: scores in float32.
         Form("plain TF, XLA", f"{_TF}:evaluation", {**single, "form": "plain"}),
         Form("Keras predict", f"{_TF}:keras_evaluation", every),

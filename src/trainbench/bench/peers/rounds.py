@@ -68,11 +68,16 @@ class Form:
 
 @dataclass(frozen=True)
 class Row:
-    """One line of work and the forms to do it in; the first is ours."""
+    """One line of work and the forms to do it in; the first is ours.
+
+    Attributes:
+        bf16: whether its products are in bfloat16.
+    """
 
     name: str
     unit: str
     forms: tuple[Form, ...]
+    bf16: bool = False
 
 
 @dataclass

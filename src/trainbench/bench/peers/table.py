@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from statistics import median
 from typing import Any, TextIO
 
@@ -26,31 +27,39 @@ def run(
     names: Sequence[str] = (),
     repeats: int,
     without: Sequence[str] = (),
+    forms: str = "",
     as_json: bool = False,
     out: TextIO | None = None,
 ) -> list[Measured]:
     """Measure the rows whose name contains one of ``names`` and print them to ``out`` (stdout).
 
+    Where the CPU has no bfloat16 instructions, rows in bfloat16 are named and not measured: what
+    emulates them says nothing of one framework or another.
+
     Args:
         names: all rows without any.
         without: modules whose forms are not wanted.
+        forms: of the others' forms, those whose name contains this.
         as_json: one document at the end instead of tables.
 
     Raises:
         ConfigError: no row has such a name.
-        MachineError: a form was left out, after all others were measured.
+        MachineError: a form was left out, after all others were measured; or there is no row that
+            this CPU can measure.
         KeyboardInterrupt: after what was measured is printed.
     """
-    chosen = [wanted(row, without) for row in rows if _named(row, names)]
+    chosen = [wanted(row, without, forms) for row in rows if _named(row, names)]
     if not chosen:
         known = ", ".join(row.name for row in rows)
         raise ConfigError(
             f"no row of the peers contains {' or '.join(names)}; name one of: {known}"
         )
+    emulated = _emulated(chosen)
+    chosen = [row for row in chosen if row.name not in emulated]
     stream, found = out or sys.stdout, []
     machine = machine_record()
     if not as_json:
-        print(*machine_lines(machine), sep="\n", file=stream, flush=True)
+        print(*machine_lines(machine), *_told(emulated), sep="\n", file=stream, flush=True)
     interrupted = True
     try:
         for measured in measure(chosen, repeats=repeats):
@@ -65,16 +74,26 @@ def run(
                 "machine": machine,
                 "interrupted": interrupted,
                 "rows": [one.as_json() for one in found],
+                "not_measured": emulated,
             }
             print(json.dumps(document, indent=2), file=stream, flush=True)
     _require_complete(found)
+    if not chosen:
+        raise MachineError(f"nothing was measured: {'; '.join(_told(emulated))}")
     return found
 
 
-def wanted(row: Row, without: Sequence[str]) -> Row:
-    """The row without the forms that need one of the modules ``without``."""
+def wanted(row: Row, without: Sequence[str] = (), part: str = "") -> Row:
+    """The row with ours, and of the others what ``part`` is in and that needs no ``without``.
+
+    Raises:
+        ConfigError: no form has such a name.
+    """
     forms = tuple(form for form in row.forms if not set(form.modules) & set(without))
-    return Row(row.name, row.unit, forms)
+    if not any(part in form.name for form in forms):
+        known = ", ".join(form.name for form in forms)
+        raise ConfigError(f"no form of {row.name} contains {part}; name one of: {known}")
+    return replace(row, forms=tuple(one for one in forms if one.own or part in one.name))
 
 
 def machine_record() -> dict[str, Any]:
@@ -92,15 +111,11 @@ def machine_lines(machine: dict[str, Any]) -> list[str]:
     cpu = machine["cpu"]
     sets = ", ".join(cpu["instruction_sets"]) or "none that is known"
     versions = ", ".join(f"{k} {v}" for k, v in machine["packages"].items() if v)
-    lines = [
+    return [
         f"{cpu['model']}, {machine['threads']} threads for every form, load {machine['load']:.1f}",
         f"instructions: {sets}",
         versions,
     ]
-    if not system.has_bfloat16():
-        flags = " or ".join(system.BF16_FLAGS)
-        lines.append(f"bf16: emulated by every form, as this CPU has no {flags}")
-    return lines
 
 
 def lines(measured: Measured) -> list[str]:
@@ -131,6 +146,16 @@ def _line(measured: Measured, form: Form) -> str:
         return line
     line += f"{median(ratios):8.2f}x  {min(ratios):.2f} to {max(ratios):.2f}"
     return f"{line}  *{form.other}" if form.other else line
+
+
+def _emulated(rows: Sequence[Row]) -> dict[str, str]:
+    """The names of the rows that this CPU would emulate, and why."""
+    obstacle = system.bfloat16_obstacle()
+    return {row.name: obstacle for row in rows if row.bf16 and obstacle}
+
+
+def _told(emulated: Mapping[str, str]) -> list[str]:
+    return [f"{name}: not measured: {why}" for name, why in emulated.items()]
 
 
 def _named(row: Row, names: Sequence[str]) -> bool:

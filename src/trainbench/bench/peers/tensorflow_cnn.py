@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from trainbench.bench.cnn import counted_step, stock_step
+from trainbench.bench.cnn import counted_step, stock_model, stock_step
 from trainbench.bench.peers.rounds import Turn, timed
 
 
@@ -40,7 +40,7 @@ def stock(*, batch: int, steps: int, training: bool, bf16: bool) -> Turn:
 def keras_loop(*, batch: int, steps: int, training: bool, bf16: bool) -> Turn:
     """Turns of ``fit`` or ``predict`` of the stock network over ``steps`` batches."""
     _policy(bf16)
-    model = keras.applications.ResNet50(weights=None, classes=1000)
+    model = stock_model()
     # Without XLA, as ours; Keras would choose XLA by itself.
     model.compile(
         optimizer=keras.optimizers.SGD(0.001, momentum=0.9, nesterov=True),

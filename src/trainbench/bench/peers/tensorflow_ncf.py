@@ -37,7 +37,8 @@ def evaluation(
     *, config: NcfConfig, geometry: tuple[int, int], users: int, form: str = "fast"
 ) -> Turn:
     """Turns that rank every user's last candidate; the plain form scores them alone."""
-    trainer = build(config, *geometry, seed=1, form="plain")
+    # In lanes the step decides how it is evaluated; otherwise the smallest one does.
+    trainer = build(config, *geometry, seed=1, form=form if config.lanes else "plain")
     candidates = random_candidates(geometry[1], users=users, negatives=config.eval_negatives)
     if form == "plain":
         return timed(plain_evaluation(trainer, candidates.items))

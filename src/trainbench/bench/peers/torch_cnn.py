@@ -10,10 +10,18 @@ import torch
 from torch import nn
 
 from trainbench.bench.peers.rounds import Turn, timed
+from trainbench.bench.trained import trained_normalization
 from trainbench.machine import allotment
 
 COUNTS, CLASSES, IMAGE_SIZE = (3, 4, 6, 3), 1001, 224
 MOMENTUM, LEARNING_RATE = 0.9, 0.001
+# PyTorch's names of a normalization's parameters, and ours.
+_KINDS = {
+    "weight": "gamma",
+    "bias": "beta",
+    "running_mean": "moving_mean",
+    "running_var": "moving_variance",
+}
 
 
 class ConvNorm(nn.Module):
@@ -133,9 +141,9 @@ def forward(
     network, images = _placed(batch, channels_last=channels_last)
     network.eval()
     if frozen:
-        import torch._inductor.config
+        from torch._inductor import config
 
-        torch._inductor.config.freezing = True
+        config.freezing = True
     run = torch.compile(network) if compiled else network
 
     def work() -> int:
@@ -147,10 +155,22 @@ def forward(
     return timed(work)
 
 
+def as_if_trained(network: ResNet) -> None:
+    """Give normalizations and the bias values such as training leaves, as ours get them."""
+    named = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    with torch.no_grad():
+        for path, values in named.items():
+            kind = "bias" if path == "final.bias" else _KINDS.get(path.rpartition("norm.")[2], "")
+            trained = trained_normalization(kind, values.shape)
+            if trained is not None:
+                values.copy_(torch.from_numpy(trained))
+
+
 def _placed(batch: int, *, channels_last: bool) -> tuple[Any, Any]:
     torch.manual_seed(0)
     torch.set_num_threads(allotment.cpus())
     network, images = ResNet(), torch.randn(batch, 3, IMAGE_SIZE, IMAGE_SIZE)
+    as_if_trained(network)
     if not channels_last:
         return network, images
     return tuple(one.to(memory_format=torch.channels_last) for one in (network, images))

@@ -41,11 +41,19 @@ class NeuMF(nn.Module):
 
     def forward(self, users: Any, items: Any) -> Any:
         """Logits [batch] of int64 [batch] users and items."""
-        hidden = torch.cat((self.user_mlp(users), self.item_mlp(items)), dim=1)
+        return self.of_rows(*self.rows(users, items))
+
+    def rows(self, users: Any, items: Any) -> tuple[Any, ...]:
+        """The rows of ``tables`` that the pairs name, [batch, width] each."""
+        pairs = zip(self.tables(), (users, items, users, items), strict=True)
+        return tuple(table(numbers) for table, numbers in pairs)
+
+    def of_rows(self, user_mf: Any, item_mf: Any, user_mlp: Any, item_mlp: Any) -> Any:
+        """Logits [batch] of the rows of its pairs."""
+        hidden = torch.cat((user_mlp, item_mlp), dim=1)
         for layer in self.mlp:
             hidden = torch.relu(layer(hidden))
-        both = torch.cat((self.user_mf(users) * self.item_mf(items), hidden), dim=1)
-        return self.final(both)[:, 0]
+        return self.final(torch.cat((user_mf * item_mf, hidden), dim=1))[:, 0]
 
     def take(self, weights: Mapping[str, np.ndarray]) -> None:
         """Take parameters by their names in ``weights.npz``, as the current ones."""
@@ -64,7 +72,8 @@ class Training:
 
     Args:
         sparse: SparseAdam for the tables, which moves the rows of a batch alone.
-        compiled: forward and backward pass by ``torch.compile`` with its defaults.
+        compiled: forward and backward pass by ``torch.compile`` with its defaults. With ``sparse``
+            without the tables: inductor has no sparse gradients.
     """
 
     def __init__(
@@ -83,7 +92,11 @@ class Training:
         if sparse:
             self.optimizers.append(torch.optim.SparseAdam(tables, **options))
         self._bf16 = config.precision == "bf16"
-        self._loss = torch.compile(self._eager_loss) if compiled else self._eager_loss
+        self._of_rows, self._loss = self._loss_of_rows, self._whole_loss
+        if compiled and sparse:
+            self._of_rows = torch.compile(self._loss_of_rows)
+        elif compiled:
+            self._loss = torch.compile(self._whole_loss)
 
     def step(self, users: Any, items: Any, labels: Any) -> Any:
         """The mean loss before the step, over int64 [batch] ids and float32 [batch] labels."""
@@ -95,9 +108,12 @@ class Training:
             optimizer.step()
         return loss.detach()
 
-    def _eager_loss(self, users: Any, items: Any, labels: Any) -> Any:
+    def _whole_loss(self, users: Any, items: Any, labels: Any) -> Any:
+        return self._of_rows(self.model.rows(users, items), labels)
+
+    def _loss_of_rows(self, rows: tuple[Any, ...], labels: Any) -> Any:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self._bf16):
-            logits = self.model(users, items)
+            logits = self.model.of_rows(*rows)
             return nn.functional.binary_cross_entropy_with_logits(logits, labels)
 
 

@@ -112,12 +112,13 @@ def test_pytorch_has_our_logits_and_trains_with_our_losses(compiled: bool) -> No
     assert losses == pytest.approx(our_losses(), abs=TOLERANCE)
 
 
-def test_sparse_adam_of_pytorch_trains_with_the_losses_of_our_lazy_adam() -> None:
+@pytest.mark.parametrize("compiled", [False, True])
+def test_sparse_adam_of_pytorch_trains_with_the_losses_of_our_lazy_adam(compiled: bool) -> None:
     torch = pytest.importorskip("torch", reason="PyTorch is not installed")
     from trainbench.bench.peers.torch_ncf import Training
 
     ours = our_losses(config=replace(CONFIG, optimizer="lazy_adam"))
-    trainer = Training(CONFIG, GEOMETRY, sparse=True, compiled=False)
+    trainer = Training(CONFIG, GEOMETRY, sparse=True, compiled=compiled)
     trainer.model.take(our_weights())
     users, items, labels = (torch.from_numpy(a.astype(np.int64)) for a in arrays())
     batches = zip(users, items, labels.float(), strict=True)

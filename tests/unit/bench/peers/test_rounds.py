@@ -107,20 +107,35 @@ def test_json_holds_the_machine_and_every_rate() -> None:
     assert document["interrupted"] is False
 
 
-def test_the_table_names_the_cpu_its_instructions_and_whether_bfloat16_is_emulated(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_the_table_names_the_cpu_and_its_instructions() -> None:
     machine = {
         "cpu": {"model": "A CPU", "instruction_sets": ["avx2", "avx512f"]},
         "threads": 2,
         "load": 0.5,
         "packages": {"tensorflow": "2.21", "torch": None},
     }
-    monkeypatch.setattr(table.system, "has_bfloat16", lambda: False)
-    lines = table.machine_lines(machine)
-    assert lines[0] == "A CPU, 2 threads for every form, load 0.5"
-    assert lines[1:3] == ["instructions: avx2, avx512f", "tensorflow 2.21"]
-    assert "emulated" in lines[3]
+    assert table.machine_lines(machine) == [
+        "A CPU, 2 threads for every form, load 0.5",
+        "instructions: avx2, avx512f",
+        "tensorflow 2.21",
+    ]
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_rows_in_bfloat16_are_not_measured_where_it_would_be_emulated(
+    as_json: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table.system, "bfloat16_obstacle", lambda: "this CPU has no amx_bf16")
+    half, out = Row("toy bf16", "things/s", (OURS,), bf16=True), io.StringIO()
+    (found,) = table.run([row(OURS), half], repeats=1, as_json=as_json, out=out)
+    assert found.row.name == "toy row"
+    if as_json:
+        told = json.loads(out.getvalue())["not_measured"]
+        assert told == {"toy bf16": "this CPU has no amx_bf16"}
+    else:
+        assert "toy bf16: not measured: this CPU has no amx_bf16\n" in out.getvalue()
+    with pytest.raises(MachineError, match="nothing was measured: toy bf16: not measured: this"):
+        table.run([half], repeats=1, as_json=as_json, out=out)
 
 
 def test_every_geometry_has_a_row_in_both_precisions_and_so_has_evaluation() -> None:
@@ -129,6 +144,7 @@ def test_every_geometry_has_a_row_in_both_precisions_and_so_has_evaluation() -> 
         assert {f"{start} fp32", f"{start} bf16"} <= set(names)
     assert len(cnn_rows.rows()) == 4
     for found in [*ncf_rows.rows(), *cnn_rows.rows()]:
+        assert found.bf16 == ("bf16" in found.name)
         assert found.forms[0].own
         assert sum("PyTorch" in form.name for form in found.forms) >= 2
         assert any("Keras" in form.name for form in found.forms)
@@ -139,6 +155,13 @@ def test_forms_of_a_framework_that_is_not_wanted_are_not_missed() -> None:
     left = table.wanted(ncf_rows.rows()[0], ["torch"])
     assert left.forms
     assert not any("PyTorch" in form.name for form in left.forms)
+
+
+def test_of_the_others_only_forms_that_are_asked_for_are_measured_beside_ours() -> None:
+    (found,) = table.run([row(OURS, SLOW, DEAD)], forms="slow", repeats=1, out=io.StringIO())
+    assert set(found.rates) == {"ours", "slow"}
+    with pytest.raises(ConfigError, match="no form of toy row contains fast; name one of: ours"):
+        table.run([row(OURS, SLOW)], forms="fast", repeats=1)
 
 
 def test_an_unknown_row_names_those_there_are() -> None:
