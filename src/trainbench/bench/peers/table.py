@@ -33,8 +33,7 @@ def run(
 ) -> list[Measured]:
     """Measure the rows whose name contains one of ``names`` and print them to ``out`` (stdout).
 
-    Where the CPU has no bfloat16 instructions, rows in bfloat16 are named and not measured: what
-    emulates them says nothing of one framework or another.
+    Where bfloat16 would be emulated, its rows are named and not measured: they would say nothing.
 
     Args:
         names: all rows without any.
@@ -44,16 +43,10 @@ def run(
 
     Raises:
         ConfigError: no row has such a name.
-        MachineError: a form was left out, after all others were measured; or there is no row that
-            this CPU can measure.
+        MachineError: a form was left out, after all others were measured; or every row was.
         KeyboardInterrupt: after what was measured is printed.
     """
-    chosen = [wanted(row, without, forms) for row in rows if _named(row, names)]
-    if not chosen:
-        known = ", ".join(row.name for row in rows)
-        raise ConfigError(
-            f"no row of the peers contains {' or '.join(names)}; name one of: {known}"
-        )
+    chosen = _chosen(rows, names, without, forms)
     emulated = _emulated(chosen)
     chosen = [row for row in chosen if row.name not in emulated]
     stream, found = out or sys.stdout, []
@@ -69,18 +62,25 @@ def run(
         interrupted = False
     finally:
         if as_json:
-            document = {
-                "schema": 1,
-                "machine": machine,
-                "interrupted": interrupted,
-                "rows": [one.as_json() for one in found],
-                "not_measured": emulated,
-            }
+            document = {"schema": 1, "machine": machine, "interrupted": interrupted}
+            document |= {"rows": [one.as_json() for one in found], "not_measured": emulated}
             print(json.dumps(document, indent=2), file=stream, flush=True)
     _require_complete(found)
     if not chosen:
         raise MachineError(f"nothing was measured: {'; '.join(_told(emulated))}")
     return found
+
+
+def _chosen(
+    rows: Sequence[Row], names: Sequence[str], without: Sequence[str], forms: str
+) -> list[Row]:
+    chosen = [wanted(row, without, forms) for row in rows if _named(row, names)]
+    if not chosen:
+        known = ", ".join(row.name for row in rows)
+        raise ConfigError(
+            f"no row of the peers contains {' or '.join(names)}; name one of: {known}"
+        )
+    return chosen
 
 
 def wanted(row: Row, without: Sequence[str] = (), part: str = "") -> Row:
