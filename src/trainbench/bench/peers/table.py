@@ -67,7 +67,8 @@ def run(
             print(json.dumps(document, indent=2), file=stream, flush=True)
     _require_complete(found)
     if not chosen:
-        raise MachineError(f"nothing was measured: {'; '.join(_told(emulated))}")
+        told = ", ".join(_told(emulated))
+        raise MachineError(f"nothing was measured: {told}; name rows in fp32")
     return found
 
 
