@@ -7,12 +7,18 @@ import sys
 
 
 def trainbench(*arguments: str) -> str:
-    """What the command printed, on both streams; it goes to the log of the claim too."""
-    done = subprocess.run(
+    """What the command printed, on both streams; each line goes to the log of the claim at once."""
+    print(f"$ trainbench {' '.join(arguments)}", flush=True)
+    process = subprocess.Popen(
         [sys.executable, "-m", "trainbench", *arguments],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
     )  # fmt: skip
-    print(f"$ trainbench {' '.join(arguments)}\n{done.stdout}", flush=True)
-    tail = " | ".join(done.stdout.splitlines()[-3:])
-    assert done.returncode == 0, f"trainbench {arguments[0]} ended with {done.returncode}: {tail}"
-    return done.stdout
+    lines = []
+    assert process.stdout
+    for line in process.stdout:
+        print(line, end="", flush=True)
+        lines.append(line)
+    code = process.wait()
+    tail = " | ".join(line.strip() for line in lines[-3:])
+    assert code == 0, f"trainbench {arguments[0]} ended with {code}: {tail}"
+    return "".join(lines)

@@ -153,7 +153,7 @@ def _found(path: Path, code: int | None, log: Path, limit_s: float) -> dict[str,
             return dict(json.loads(path.read_text()))
         text = f"ended with {code}"
     last = " | ".join(log.read_text(errors="replace").splitlines()[-2:])
-    return {"result": FAILED, "text": f"{text}: {last}", "figures": {}}
+    return {"result": FAILED, "text": f"{text}: {last}" if last else text, "figures": {}}
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
