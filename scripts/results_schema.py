@@ -241,7 +241,7 @@ SAID: dict[str, dict[str, str]] = {
         "row_bytes_per_step": "Of these rows as they come and of their gradients as they go.",
         "slot_bytes_per_step": "The same with slots that hold none, which is what is sent.",
         "sample_bytes_per_step": "Of samples and requests.",
-        "dense_bytes_per_step": "Of the layers that all workers have.",
+        "dense_bytes_per_step": "Of the gradients of the layers.",
     },
     "Trial": {
         "limits": "What the machine does at best; null when the trial did not measure it.",

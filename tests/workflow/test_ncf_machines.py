@@ -187,9 +187,9 @@ def test_what_two_workers_sent_is_in_the_report(two: RunDir) -> None:
     page = markdown(collect(two, NCF))
     assert "Sent to other workers in a step" in page
     sent = {epoch["traffic"]["dense_bytes_per_step"] for epoch in epochs(two)}
-    # Parameters of two layers with the last one, and their gradients with the loss: half of each.
+    # The gradients of two layers and the loss, summed in a ring of two.
     layers = 16 * 8 + 8 + (8 + 8) + 1
-    assert sent == {4 * (2 * -(-layers // 2) + 1)}
+    assert sent == {4 * (layers + 1)}
 
 
 def test_a_worker_makes_the_half_of_every_batch(two: RunDir) -> None:

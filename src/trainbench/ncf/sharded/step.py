@@ -2,8 +2,7 @@
 
 A call's samples are first sent to the owners of their users, and the owners of items are told which
 rows each step will ask of them. Then, step by step, rows come, are trained on, and their gradients
-go back to the owner, who sums them in the order of the replicas. The dense parameters are divided
-too, and travel in the same two messages.
+go back to the owner, who sums them in the order of the replicas.
 """
 
 from __future__ import annotations
@@ -55,7 +54,7 @@ class _Plan:
 
 
 class ShardedStep:
-    """``Step`` whose parameters are divided over all replicas.
+    """``Step`` whose tables are divided over all replicas; the dense parameters are copies.
 
     ``shards`` gives the weights of replica number i.
     """
@@ -76,14 +75,7 @@ class ShardedStep:
         for number, device in enumerate(replicas.devices, start=replicas.first):
             with tf.device(device):
                 self.steps.append(
-                    Owner(
-                        config,
-                        self.shard,
-                        shards(number),
-                        number=number,
-                        owners=self.owners,
-                        form=form,
-                    )
+                    Owner(config, self.shard, shards(number), owners=self.owners, form=form)
                 )
         self._sample_rooms = [Room() for _ in self.steps]
         self._sent_room, self._row_room = Room(), Room()
@@ -148,16 +140,14 @@ class ShardedStep:
         first = self.replicas.first
         own = np.zeros(self.owners, bool)
         own[first : first + len(self.steps)] = True
-        pairs = len(self.steps) * int((~own).sum())
         return Traffic.of_call(
             workers=self.wire.workers,
             steps=sent.shape[1],
             rows=sum(int(part.counts[:, ~own].sum()) for part in requests),
-            slots=rows * pairs,
+            slots=rows * len(self.steps) * int((~own).sum()),
             width=self.geometry.mf_dim + self.geometry.mlp_dim,
             sample_bytes=sent.nbytes // self.owners * int((~own).sum()),
-            # Parameters as they come, and their gradients with the loss.
-            dense=(2 * self.steps[0].dense.part + 1) * pairs,
+            dense=sum(int(np.prod(s)) for s in self.geometry.dense_shapes.values()) + 1,
         )
 
     def _run(self, plans: list[tuple[Any, ...]], count: Any) -> Any:
@@ -166,39 +156,34 @@ class ShardedStep:
     def _one_step(self, plans: list[tuple[Any, ...]], index: Any) -> Any:
         # Every part is on its own device and starts when what it needs is there.
         parts = list(zip(self.replicas.devices, self.steps, plans, strict=True))
-        answers, kept, ready, found = [], [], [], []
+        answers, kept, found = [], [], []
         for device, step, plan in parts:
             with tf.device(device):
                 rows, keep = step.answer(plan[4][index])
-                answers.append(rows)
+                answers.append(tf.reshape(rows, [self.owners, -1, rows.shape[1]]))
                 kept.append(keep)
-                ready.append(step.ready(plan[0][index]))
         received = self.wire.swap(answers, what="rows")
-        for (device, step, plan), own, rows in zip(parts, ready, received, strict=True):
+        for (device, step, plan), rows in zip(parts, received, strict=True):
             with tf.device(device):
-                found.append(step.learn(own, *(part[index] for part in plan[:4]), rows))
-                if own:
-                    step.settle(own, found[-1][1])
-        back = self.wire.swap([message for message, _ in found], what="gradients")
+                flat = tf.reshape(rows, [-1, rows.shape[2]])
+                found.append(step.learn(*(part[index] for part in plan[:4]), flat))
+        gradients = [tf.reshape(g, r.shape) for (_, g), r in zip(found, received, strict=True)]
+        back = self.wire.swap(gradients, what="gradients")
+        total = self.wire.total([vector for vector, _ in found], what="dense")
         losses = []
-        for (device, step, plan), keep, gradients in zip(parts, kept, back, strict=True):
+        for (device, step, plan), keep, sent in zip(parts, kept, back, strict=True):
             with tf.device(device):
-                losses.append(step.finish(plan[4][index], keep, gradients))
+                flat = tf.reshape(sent, [-1, sent.shape[2]])
+                losses.append(step.finish(plan[4][index], keep, flat, total))
         return losses[0]
 
     def local_tensors(self) -> list[dict[str, Any]]:
-        """Of each local replica its rows, and the dense parameters; every worker must ask."""
-        dense, found = self._dense(), []
+        """The parameters that each local replica keeps: its rows, and the dense ones."""
+        found = []
         for device, step in zip(self.replicas.devices, self.steps, strict=True):
             with tf.device(device):
-                own = {name: tf.constant(value) for name, value in dense.items()}
-                found.append(step.tables() | own)
+                found.append(step.parts.tensors())
         return found
-
-    def _dense(self) -> Weights:
-        mine = np.stack([np.asarray(step.stored[0]) for step in self.steps])
-        parts = self.wire.gathered(mine, what="dense")
-        return {name: np.asarray(v) for name, v in self.steps[0].dense.joined(parts).items()}
 
     def tensors(self) -> dict[str, Any]:
         """The whole parameters by their names in ``weights.npz``; every worker must ask."""
@@ -229,12 +214,12 @@ class ShardedStep:
             zip(self.replicas.devices, self.steps, strict=True), start=self.replicas.first
         ):
             with tf.device(device):
-                step.assign(shard_of(weights, self.geometry, number, self.owners))
+                step.parts.assign(shard_of(weights, self.geometry, number, self.owners))
 
     def count_from(self, step: int) -> None:
         """Take ``step`` as the number of steps done."""
-        for owner in self.steps:
-            owner.step.assign(step)
+        for part in self.steps:
+            part.parts.count_from(step)
 
 
 def shard_of(weights: Weights, geometry: Geometry, number: int, owners: int) -> Weights:

@@ -18,8 +18,8 @@ class Traffic:
 
     rows: of items asked for, distinct in each step, that others own. row_bytes: of these rows, as
     they come, and of their gradients, as they go back; slot_bytes: the same for the slots that
-    hold them, which is what travels. sample_bytes: of samples and requests. dense_bytes: of parts
-    of the dense parameters and of their gradients.
+    hold them, which is what travels. sample_bytes: of samples and requests. dense_bytes: of the
+    dense gradients, summed in a ring.
     """
 
     workers: int
@@ -54,9 +54,10 @@ class Traffic:
             slots: for them in one step.
             width: numbers in a row.
             sample_bytes: of samples sent in all steps.
-            dense: numbers of the dense parameters and their gradients in one step.
+            dense: numbers that are summed over all workers.
         """
         requests = _FLOAT_BYTES * slots * steps
+        ring = 2 * (workers - 1) * _FLOAT_BYTES * dense // workers
         both = 2 * _FLOAT_BYTES * width
         return cls(
             workers,
@@ -65,7 +66,7 @@ class Traffic:
             both * rows,
             both * slots * steps,
             sample_bytes + requests,
-            _FLOAT_BYTES * dense * steps,
+            ring * steps,
         )
 
     def __add__(self, other: Traffic) -> Traffic:
@@ -101,5 +102,5 @@ def traffic_line(record: Mapping[str, Any]) -> str:
     of_rows, dense = (scaled(record[f"{part}_bytes_per_step"], "B") for part in ("slot", "dense"))
     return (
         f"each step sends {sent} to other workers: {of_rows} for {rows:,.0f} rows of items and "
-        f"their gradients, {dense} of dense layers"
+        f"their gradients, {dense} of dense gradients"
     )

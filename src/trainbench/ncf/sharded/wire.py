@@ -51,6 +51,23 @@ class Wire:
             return [tf.reshape(got, parts[0].shape)]
         return [tf.reshape(got[:, :, place], parts[0].shape) for place in own]
 
+    def total(self, values: Sequence[Any], *, what: str) -> Any:
+        """In a graph: the sum of the local replicas' ``values`` and all others', on the host."""
+        with tf.device(_HOST):
+            mine = tf.add_n([tf.identity(value) for value in values])
+            if self.workers == 1:
+                return mine
+            return tf.raw_ops.CollectiveReduceV2(
+                input=mine,
+                group_size=self.workers,
+                group_key=_GROUP,
+                instance_key=self._number(what, mine),
+                ordering_token=[],
+                merge_op="Add",
+                final_op="Id",
+                communication_hint="auto",
+            )
+
     def exchange(self, parts: np.ndarray, *, what: str) -> np.ndarray:
         """What every worker has for this one, from ``parts`` [workers, ...], which go to each."""
         if self.workers == 1:

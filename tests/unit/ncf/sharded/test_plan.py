@@ -149,7 +149,7 @@ def test_traffic_is_counted_by_rows_and_not_by_tables() -> None:
     few, many = (Traffic.of_call(rows=n * 4, slots=n, **sent) for n in (10, 20))
     assert few.row_bytes == few.slot_bytes == 4 * 10 * 192 * 4 * 2
     assert many.row_bytes == 2 * few.row_bytes
-    assert few.dense_bytes == 4 * 4 * 100
+    assert few.dense_bytes == 4 * 400
     record = (few + many).record()
     assert record is not None
     assert record["rows_per_step"] == 15
