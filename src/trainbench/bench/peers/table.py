@@ -67,7 +67,7 @@ def run(
             print(json.dumps(document, indent=2), file=stream, flush=True)
     _require_complete(found)
     if not chosen:
-        told = ", ".join(_told(emulated))
+        told = f"{', '.join(emulated)}: {next(iter(emulated.values()))}"
         raise MachineError(f"nothing was measured: {told}; name rows in fp32")
     return found
 
