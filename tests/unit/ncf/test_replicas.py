@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from checkout import FIXTURES
-from small_ncf import ITEMS, SMALL
+from small_ncf import ODD_ITEMS, SMALL
 
 from trainbench.errors import ConfigError
 from trainbench.ncf.config import NcfConfig, reference, validated, with_settings
@@ -112,7 +112,7 @@ def test_several_devices_count_the_hits_that_one_counts(
 @pytest.mark.parametrize(
     ("several", "rows"),
     # Few items are swept as a whole, and lazy Adam takes each sample's row.
-    [("mirrored", SMALL.batch_size + ITEMS), ("mirrored, lazy", 2 * SMALL.batch_size)],
+    [("mirrored", SMALL.batch_size + ODD_ITEMS), ("mirrored, lazy", 2 * SMALL.batch_size)],
 )
 def test_whole_tables_sum_the_gradients_of_all_rows_of_a_batch(
     found: dict[str, Any], several: str, rows: int
