@@ -21,14 +21,14 @@ import numpy as np
 import psutil
 import tensorflow as tf
 
-from trainbench.bench.batches import random_batches, random_candidates
+from trainbench.bench.batches import random_candidates
 from trainbench.errors import ConfigError
 from trainbench.machine import allotment
 from trainbench.machine.system import has_bfloat16
 from trainbench.ncf import config as configs
 from trainbench.ncf.config import NcfConfig
 from trainbench.ncf.evaluate import Evaluator
-from trainbench.ncf.input.batches import MemoryBatches
+from trainbench.ncf.input.batches import MemoryBatches, random_batches
 from trainbench.ncf.model import first_layer, logits
 from trainbench.ncf.roofline.limits import MachineLimits, machine_limits
 from trainbench.ncf.roofline.work import Work, evaluation_work, work_of

@@ -271,7 +271,7 @@ def _part(step: str, folder: Path, train_steps: int, config: NcfConfig) -> None:
 
 def _train(config: NcfConfig, geometry: tuple[int, int], steps: int) -> None:
     # Only here: the other steps need no TensorFlow, and their memory would be its.
-    from trainbench.bench.batches import random_batches
+    from trainbench.ncf.input.batches import random_batches
     from trainbench.ncf.train import build
 
     trainer = build(config, *geometry, seed=1)

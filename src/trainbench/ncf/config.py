@@ -15,6 +15,9 @@ from trainbench.errors import ConfigError
 from trainbench.movielens.datasets import DATASETS, Expansion, SplitSpec, SyntheticSize, dataset
 from trainbench.ncf.input.former import refuse_former
 
+LANES = 2
+"""Lanes that run at a time: chains of chunks, each on threads of its own."""
+
 
 @dataclass(frozen=True)
 class Lanes:

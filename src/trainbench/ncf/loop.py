@@ -11,6 +11,7 @@ starts, the producer may touch data, and everything that depends on the data or 
 from __future__ import annotations
 
 import contextlib
+import gc
 import hashlib
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -124,6 +125,9 @@ class Course:
         with self.observer.phase("drop_caches"):
             drop = caches_dropped(self.config, self.drop_cache_location, self.replicas)
             self.observer.caches_dropped(drop)
+        # What was imported stays: collections of garbage, which tracing sets off, need not search
+        # its half a million objects again and again.
+        gc.freeze()
         self.observer.starts()
         if self.replicas:
             # All wait here, so that no producer reads before the chief's clock has started.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -31,6 +31,14 @@ State = tuple[Any, Any, Any]
 """Value, m and v of a table or of rows of it, float32, each of one shape."""
 
 
+class Now(NamedTuple):
+    """A step: its number t, lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t)."""
+
+    step: Any
+    rate: Any
+    root: Any
+
+
 @dataclass(frozen=True)
 class Adam:
     """The hyperparameters; the learning rate is constant, as the closed division asks."""
@@ -45,21 +53,22 @@ class Adam:
         """The hyperparameters of ``config``."""
         return cls(config.learning_rate, config.beta1, config.beta2, config.epsilon)
 
-    def scales(self, step: Any) -> tuple[Any, Any]:
-        """Bias corrections of step ``step`` (from 1): lr / (1 - beta1^t) and 1 / sqrt(1 - beta2^t).
+    def now(self, step: Any) -> Now:
+        """What all updates of step ``step`` (from 1) have in common.
 
-        In float64, because 1 - 0.999 has four digits left in float32.
+        The bias corrections are computed in float64, because 1 - 0.999 has four digits left in
+        float32.
         """
         time = tf.cast(step, tf.float64)
         first = self.learning_rate / -tf.math.expm1(time * _log(self.beta1))
         second = tf.math.rsqrt(-tf.math.expm1(time * _log(self.beta2)))
-        return tf.cast(first, tf.float32), tf.cast(second, tf.float32)
+        return Now(step, tf.cast(first, tf.float32), tf.cast(second, tf.float32))
 
-    def update(self, scales: tuple[Any, Any], value: Any, m: Any, v: Any, grad: Any) -> Any:
+    def update(self, now: Now, value: Any, m: Any, v: Any, grad: Any) -> State:
         """New (value, m, v) after one step with gradient ``grad``; all float32 of one shape."""
         m = self.beta1 * m + (1 - self.beta1) * grad
         v = self.beta2 * v + (1 - self.beta2) * grad * grad
-        value -= scales[0] * m / (tf.sqrt(v) * scales[1] + self.epsilon)
+        value -= now.rate * m / (tf.sqrt(v) * now.root + self.epsilon)
         return value, m, v
 
 

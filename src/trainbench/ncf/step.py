@@ -11,7 +11,7 @@ import tensorflow as tf
 from trainbench.ncf.config import MASKED, NcfConfig
 from trainbench.ncf.model import Geometry, Weights, first_sums, logits, mean_loss
 from trainbench.ncf.optimizer import Adam, CatchUp, catch_up
-from trainbench.ncf.tables import Own, RowTables, SweptTables, Tables, zero_state
+from trainbench.ncf.tables import DenseParameters, Own, RowTables, SweptTables, Tables
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,20 @@ class Step:
         self.tables = [
             tables_for(config, geometry, side, weights, form=form) for side in ("user", "item")
         ]
-        self.dense = {name: zero_state(weights[name]) for name in geometry.dense_shapes}
+        self.dense = DenseParameters(geometry, self.adam, weights)
         self.step = tf.Variable(0, dtype=tf.int64)
         self.run = tf.function(self._run, jit_compile=config.xla, autograph=False)
 
     def tensors(self) -> dict[str, Any]:
         """The current parameters by their names in ``weights.npz``."""
-        tensors = {name: state[0].read_value() for name, state in self.dense.items()}
+        tensors = self.dense.named(self.dense.stored[0].read_value())
         for tables in self.tables:
             tensors |= tables.values(self.step.read_value())
         return tensors
 
     def assign(self, weights: Weights) -> None:
         """Take ``weights`` as the current parameters; the moments stay."""
-        for name, state in self.dense.items():
-            state[0].assign(weights[name])
+        self.dense.assign(weights)
         for tables in self.tables:
             tables.values(self.step.read_value())
             tables.assign(weights)
@@ -88,15 +87,14 @@ class Step:
         """Count one step more; the states of the dense parameters and of the tables' rows."""
         self.step.assign_add(1)
         step = self.step.read_value()
-        dense = {n: tuple(part.read_value() for part in s) for n, s in self.dense.items()}
-        return dense, [t.read(i, step) for t, i in zip(self.tables, ids, strict=True)]
+        return self.dense.read(), [t.read(i, step) for t, i in zip(self.tables, ids, strict=True)]
 
     def differentiate(
         self, start: tuple[Any, Any], ids: tuple[Any, Any], labels: Any, own: Own = tf.identity
     ) -> tuple[Any, Any]:
         """The mean loss over the own samples, and its gradients in the states of ``begin``."""
         dense, reads = start
-        parameters = {n: state[0] for n, state in dense.items()}
+        parameters = self.dense.named(dense[0])
         values = [read.values for read in reads]
         places = [own(read.places) for read in reads]
         with tf.GradientTape() as tape:
@@ -108,10 +106,10 @@ class Step:
     def finish(self, start: tuple[Any, Any], ids: tuple[Any, Any], gradients: Any) -> None:
         """Apply the step that ``begin`` counted."""
         del ids
-        (dense, reads), step = start, self.step.read_value()
+        (dense, reads), now = start, self.adam.now(self.step.read_value())
         for tables, read, parts in zip(self.tables, reads, gradients[1], strict=True):
-            tables.write(read, step, parts)
-        self._write_dense(step, dense, gradients[0])
+            tables.write(read, now, parts)
+        self.dense.write(dense, now, self.dense.joined(gradients[0]))
 
     def _loss(self, parameters: tuple[Any, Any], places: Any, labels: Any, weights: Any) -> Any:
         dense, values = parameters
@@ -123,22 +121,16 @@ class Step:
         sums = first_sums(kernel, user, item)
         return mean_loss(logits(dense, (user.mf, item.mf), sums), labels, weights)
 
-    def _write_dense(self, step: Any, dense: Any, gradients: Any) -> None:
-        scales = self.adam.scales(step)
-        for name, (value, m, v) in dense.items():
-            after = self.adam.update(scales, value, m, v, gradients[name])
-            for variable, part in zip(self.dense[name], after, strict=True):
-                variable.assign(part)
-
 
 def training_weights(labels: Any) -> Any:
     """Weights, float32 [batch], with which a batch's mean loss is that of its samples that train.
 
     Masked ones have 0. With several replicas each has its part of these weights, so that the mean
-    over the replicas is right also where one of them has nothing but masked samples.
+    over the replicas is right also where one of them has nothing but masked samples. All are 0
+    where none trains.
     """
     trains = tf.cast(tf.not_equal(labels, MASKED), tf.float32)
-    return trains * (trains.shape[0] / tf.reduce_sum(trains))
+    return trains * tf.math.divide_no_nan(float(trains.shape[0]), tf.reduce_sum(trains))
 
 
 def sum_of_losses(count: Any, step: Callable[[Any], Any]) -> Any:

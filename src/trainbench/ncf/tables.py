@@ -8,13 +8,14 @@ rows than a batch has samples.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 
 from trainbench.ncf.model import Geometry, Inputs, Weights, first_layer
-from trainbench.ncf.optimizer import Adam, CatchUp, State
+from trainbench.ncf.optimizer import Adam, CatchUp, Now, State
 
 Own = Callable[[Any], Any]
 """What a replica keeps of a tensor [batch, ...]: the samples whose gradients it computes."""
@@ -53,11 +54,11 @@ class Tables(Protocol):
     def inputs(self, values: list[Any], places: Any, kernel: Any, dtype: Any) -> Inputs:
         """What the samples at ``places`` read of ``values``, which ``read`` gave."""
 
-    def write(self, read: Read, step: Any, gradients: list[Any]) -> None:
-        """Apply step ``step`` to what ``read`` gave, with the gradients of its values."""
+    def write(self, read: Read, now: Now, gradients: list[Any]) -> None:
+        """Apply step ``now`` to what ``read`` gave, with the gradients of its values."""
 
-    def write_part(self, part: int, read: Read, step: Any, gradients: tuple[Any, Any]) -> None:
-        """Apply step ``step`` to one part; ``read`` gave the places.
+    def write_part(self, part: int, read: Read, now: Now, gradients: tuple[Any, Any]) -> None:
+        """Apply step ``now`` to one part; ``read`` gave the places.
 
         Args:
             gradients: of the batch's MF rows and MLP rows, float32 [batch, width], one a sample.
@@ -101,12 +102,12 @@ class SweptTables:
         first = tf.cast(tf.gather(tf.cast(product, tf.float32), places), dtype)
         return Inputs(tf.gather(mf, places), first, True)
 
-    def write(self, read: Read, step: Any, gradients: list[Any]) -> None:
+    def write(self, read: Read, now: Now, gradients: list[Any]) -> None:
         """One step of dense Adam."""
         for stored, state, gradient in zip(self._states, read.states, gradients, strict=True):
-            self._write(stored, state, step, gradient)
+            self._write(stored, state, now, gradient)
 
-    def write_part(self, part: int, read: Read, step: Any, gradients: tuple[Any, Any]) -> None:
+    def write_part(self, part: int, read: Read, now: Now, gradients: tuple[Any, Any]) -> None:
         """One step of dense Adam on the MF table (``part`` 0) or the MLP table (1).
 
         Nothing of the other is read or written.
@@ -114,13 +115,10 @@ class SweptTables:
         stored, gradient = self._states[part], gradients[part]
         state = tuple(v.read_value() for v in stored)
         summed = tf.math.unsorted_segment_sum(gradient, read.places, state[0].shape[0])
-        self._write(stored, state, step, summed)
+        self._write(stored, state, now, summed)
 
-    def _write(self, stored: State, state: State, step: Any, gradient: Any) -> None:
-        scales = self.adam.scales(step)
-        after = self.adam.update(scales, *state, tf.convert_to_tensor(gradient))
-        for variable, part in zip(stored, after, strict=True):
-            variable.assign(part)
+    def _write(self, stored: State, state: State, now: Now, gradient: Any) -> None:
+        assign(stored, self.adam.update(now, *state, tf.convert_to_tensor(gradient)))
 
     def values(self, step: Any) -> dict[str, Any]:
         """The tables by name."""
@@ -188,21 +186,21 @@ class RowTables:
         rows = tf.gather(values[0], places)
         return Inputs(rows[:, : self.mf_dim], tf.cast(rows[:, self.mf_dim :], dtype), False)
 
-    def write(self, read: Read, step: Any, gradients: list[Any]) -> None:
+    def write(self, read: Read, now: Now, gradients: list[Any]) -> None:
         """One step of Adam on the batch's rows."""
         gradient = tf.convert_to_tensor(gradients[0])
-        after = self.adam.update(self.adam.scales(step), *read.states[0], gradient)
+        after = self.adam.update(now, *read.states[0], gradient)
         for variable, part in zip(self.stored, after, strict=True):
             variable.scatter_update(tf.IndexedSlices(part, read.rows))
-        now = tf.fill(read.rows.shape, tf.cast(step, tf.int32))
-        self.last.scatter_update(tf.IndexedSlices(now, read.rows))
+        last = tf.fill(read.rows.shape, tf.cast(now.step, tf.int32))
+        self.last.scatter_update(tf.IndexedSlices(last, read.rows))
 
-    def write_part(self, part: int, read: Read, step: Any, gradients: tuple[Any, Any]) -> None:
+    def write_part(self, part: int, read: Read, now: Now, gradients: tuple[Any, Any]) -> None:
         """One step of Adam on the batch's rows; they are one part."""
         del part
         joined = tf.concat(gradients, axis=1)
         self.write(
-            read, step, [tf.math.unsorted_segment_sum(joined, read.places, read.places.shape[0])]
+            read, now, [tf.math.unsorted_segment_sum(joined, read.places, read.places.shape[0])]
         )
 
     def values(self, step: Any) -> dict[str, Any]:
@@ -227,6 +225,46 @@ class RowTables:
         for variable, part in zip(self.stored, caught_up, strict=True):
             variable.assign(part)
         self.last.assign(tf.fill(self.last.shape, now))
+
+
+class DenseParameters:
+    """The parameters that every sample reads, as one array: Adam is one update, not one of each.
+
+    Each update costs three kernels to compile, which is on the clock of a trial.
+    """
+
+    def __init__(self, geometry: Geometry, adam: Adam, weights: Weights):
+        self.adam, self.shapes = adam, geometry.dense_shapes
+        self.stored = zero_state(self.joined(weights))
+
+    def read(self) -> State:
+        """Value, m and v, float32 [number of parameters] each."""
+        value, m, v = (part.read_value() for part in self.stored)
+        return value, m, v
+
+    def named(self, values: Any) -> dict[str, Any]:
+        """The parameters by name, of a value as ``read`` gives it (of any dtype)."""
+        parts = tf.split(values, [math.prod(shape) for shape in self.shapes.values()])
+        shaped = zip(self.shapes.items(), parts, strict=True)
+        return {name: tf.reshape(part, shape) for (name, shape), part in shaped}
+
+    def joined(self, parts: Mapping[str, Any]) -> Any:
+        """Parameters by name, or their gradients, as one array."""
+        return tf.concat([tf.reshape(parts[name], [-1]) for name in self.shapes], 0)
+
+    def write(self, state: State, now: Now, gradients: Any) -> None:
+        """Step ``now`` of Adam on what ``read`` gave, with gradients as ``joined`` gives them."""
+        assign(self.stored, self.adam.update(now, *state, gradients))
+
+    def assign(self, weights: Weights) -> None:
+        """Take the values from ``weights``; the moments stay."""
+        self.stored[0].assign(self.joined(weights))
+
+
+def assign(stored: State, after: State) -> None:
+    """Take ``after`` as the values of the variables ``stored``."""
+    for variable, part in zip(stored, after, strict=True):
+        variable.assign(part)
 
 
 def zero_state(value: Any) -> State:

@@ -91,7 +91,12 @@ class Trainer:
     """How much of an epoch may lie on the device at a time; None: found from its memory."""
 
     def warm_up(self) -> None:
-        """Compile the step on its real shapes by running zero steps: no parameter changes."""
+        """Compile the step on its real shapes: no parameter changes."""
+        if isinstance(self.step, LaneStep):
+            with self._memory_told(), self.scope():
+                self.step.warm_up(self.config.steps_per_call)
+            return
+        # Zero steps are run.
         shape = (self.config.steps_per_call, self.config.batch_size)
         zeros = np.zeros(shape, np.int32)
         float(self._call(zeros, zeros, zeros.astype(np.uint8), 0))

@@ -47,6 +47,7 @@ class DataDir:
     images = _In("images")  # a file per container image: the packages in it
     work = _In("work")  # the running producers' input; empty when nothing runs
     runs = _In("runs")
+    lanes = _In("lanes.json")  # which form of NCF's step was measured to be fastest here
     latest = _In("runs/latest")  # a symbolic link to the newest run
 
     def raw(self, dataset: str) -> Path:

@@ -7,7 +7,6 @@ from dataclasses import replace
 import pytest
 
 from trainbench.bench import ncf
-from trainbench.bench.batches import random_batches
 from trainbench.bench.ncf import (
     HEADING,
     Case,
@@ -18,6 +17,7 @@ from trainbench.bench.ncf import (
     work_of,
 )
 from trainbench.ncf import config as configs
+from trainbench.ncf.input.batches import random_batches
 from trainbench.ncf.model import Geometry
 from trainbench.ncf.roofline.limits import MachineLimits
 from trainbench.ncf.roofline.work import Work, evaluation_work, training_work

@@ -285,7 +285,7 @@ def test_a_full_device_is_told_while_the_epoch_is_handed_over_too(
 
 def test_a_loss_that_is_not_a_number_stops_with_epoch_and_steps() -> None:
     trainer = build(SMALL, USERS, ITEMS, seed=4)
-    trainer.step.dense["final_bias"][0].assign([np.nan])
+    trainer.step.assign({**trainer.weights(), "final_bias": np.float32([np.nan])})
     with pytest.raises(TrainbenchError, match=r"epoch 3, steps 0 to 63: the loss is nan"):
         trainer.train_epoch(replace(some_epoch(70), epoch=3))
 

@@ -10,10 +10,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from trainbench.bench.batches import random_batches, random_candidates
+from trainbench.bench.batches import random_candidates
 from trainbench.bench.peers.rounds import Turn, timed
 from trainbench.machine import allotment
 from trainbench.ncf.config import NcfConfig
+from trainbench.ncf.input.batches import random_batches
 
 # Users whose candidates are scored at a time, a few as in ours, so that they stay in the cache.
 USERS_AT_ONCE = 32

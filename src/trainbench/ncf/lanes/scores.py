@@ -6,10 +6,10 @@ from typing import Any
 
 import tensorflow as tf
 
+from trainbench.ncf.config import LANES
 from trainbench.ncf.lanes.layers import hidden_layers
 from trainbench.ncf.lanes.numbers import narrowed, widened
-from trainbench.ncf.lanes.step import LANES
-from trainbench.ncf.model import Geometry
+from trainbench.ncf.model import Geometry, rectified
 
 
 class Scores:
@@ -45,7 +45,7 @@ class Scores:
 
     def _first_hidden(self, table: Any, first: Any, items: Any) -> Any:
         sums = widened(tf.gather(table, items)) + widened(first)[:, None, :]
-        return narrowed(tf.reshape(tf.nn.relu(sums), [-1, table.shape[1]]), self.dtype)
+        return narrowed(tf.reshape(rectified(sums), [-1, table.shape[1]]), self.dtype)
 
     def _of_last(self, hidden: Any, final: Any) -> Any:
         return tf.linalg.matvec(widened(hidden), final)

@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from trainbench.ncf.config import Lanes, NcfConfig
+from trainbench.ncf.config import LANES, MASKED, Lanes, NcfConfig
 from trainbench.ncf.lanes.layers import Layers
 from trainbench.ncf.lanes.numbers import narrowed, widened
 from trainbench.ncf.model import Geometry, Inputs, Weights, mean_loss
+from trainbench.ncf.optimizer import Now
 from trainbench.ncf.step import IN_LANES, Step, training_weights
-from trainbench.ncf.tables import Read
-
-LANES = 2
+from trainbench.ncf.tables import Read, RowTables
 
 
 class _Chunk(NamedTuple):
@@ -46,7 +45,7 @@ class LaneStep(Step):
         self.layers = Layers(geometry, xla=config.xla)
         self.run = tf.function(self._run, autograph=False)
         compiled = partial(tf.function, jit_compile=config.xla, autograph=False)
-        self._narrow = compiled(self._narrow_dense)
+        self._ready = compiled(self._begin)
         self._reads = [compiled(t.read) for t in self.tables]
         self._rows, self._head = compiled(self._mlp_rows), compiled(self._loss_of_chunk)
         self._update = compiled(self._update_dense)
@@ -55,22 +54,36 @@ class LaneStep(Step):
             for side, t in enumerate(self.tables)
         ]
 
+    def warm_up(self, steps: int) -> None:
+        """Compile the step and every function that it calls; nothing has been trained yet.
+
+        The functions are compiled when they first run, so a step runs in which no sample trains:
+        with moments of 0 and gradients of 0, Adam moves nothing.
+        """
+        ids = tf.zeros([steps, self.batch], tf.int32)
+        float(self.run(ids, ids, tf.cast(ids + MASKED, tf.uint8), tf.constant(1)))
+        self.step.assign(0)
+        for tables in self.tables:
+            if isinstance(tables, RowTables):
+                tables.last.assign(tf.zeros_like(tables.last))
+
     def _one_step(self, ids: tuple[Any, Any], labels: Any) -> Any:
         self.step.assign_add(1)
-        step, dense = self.step.read_value(), self._narrow()
+        step = self.step.read_value()
+        dense, now = self._ready(step)
         reads = [
             # Whole tables are read where they are used, so that nothing holds them while they move.
             Read([], (), i) if tables.whole else read(i, step)
             for tables, read, i in zip(self.tables, self._reads, ids, strict=True)
         ]
         values, places = [read.values for read in reads], [read.places for read in reads]
-        weights = training_weights(labels) if self.masked else tf.ones(labels.shape)
+        weights = training_weights(labels)
         chunks = self._chunks(dense, values, places, labels, weights)
         for side, (writes, read) in enumerate(zip(self._writes, reads, strict=True)):
             for write in writes:
                 mf = [chunk.mf[side] for chunk in chunks]
-                write(step, read, [chunk.rows for chunk in chunks], mf)
-        return self._update(step, [c.dense for c in chunks], [c.loss for c in chunks])
+                write(now, read, [chunk.rows for chunk in chunks], mf)
+        return self._update(now, [c.dense for c in chunks], [c.loss for c in chunks])
 
     def _chunks(
         self, dense: Any, values: Any, places: Any, labels: Any, weights: Any
@@ -92,12 +105,10 @@ class LaneStep(Step):
         rows, gradients = self.layers.gradients(dense, hidden, last)
         return _Chunk(loss, gradients | final, rows, mf)
 
-    def _narrow_dense(self) -> dict[str, Any]:
-        return {
-            name: narrowed(state[0].read_value(), self.dtype)
-            for name, state in self.dense.items()
-            if name.startswith("mlp")
-        }
+    def _begin(self, step: Any) -> tuple[dict[str, Any], Now]:
+        """The layers' parameters in the dtype of the products, and the step for Adam."""
+        named = self.dense.named(narrowed(self.dense.read()[0], self.dtype))
+        return {n: part for n, part in named.items() if n.startswith("mlp")}, self.adam.now(step)
 
     def _inputs(self, values: Any, at: Any) -> list[Inputs]:
         return [
@@ -112,7 +123,8 @@ class LaneStep(Step):
     def _loss_of_chunk(self, values: Any, at: Any, hidden: Any, labels: Any, weights: Any) -> Any:
         """Loss, gradients of the last hidden layer, of the MF rows and of the last parameters."""
         user, item = self._inputs(values, at)
-        final = {n: self.dense[n][0].read_value() for n in ("final_kernel", "final_bias")}
+        named = self.dense.named(self.dense.read()[0])
+        final = {n: named[n] for n in ("final_kernel", "final_bias")}
         last, mf = widened(hidden), (user.mf, item.mf)
         with tf.GradientTape() as tape:
             tape.watch((last, mf, final))
@@ -127,18 +139,17 @@ class LaneStep(Step):
     def _writing(self, side: int, part: int) -> Callable[..., None]:
         tables = self.tables[side]
 
-        def write(step: Any, read: Read, rows: Any, mf: Any) -> None:
+        def write(now: Now, read: Read, rows: Any, mf: Any) -> None:
             dim = rows[0].shape[1] // 2
             own = slice(side * dim, (side + 1) * dim)
             mlp = tf.concat([widened(part[:, own]) for part in rows], 0)
-            tables.write_part(part, read, step, (tf.concat(mf, 0), mlp))
+            tables.write_part(part, read, now, (tf.concat(mf, 0), mlp))
 
         return write
 
-    def _update_dense(self, step: Any, gradients: Any, losses: Any) -> Any:
-        start = {n: tuple(part.read_value() for part in s) for n, s in self.dense.items()}
-        total = {n: sum(widened(g[n]) for g in gradients) for n in start}
-        self._write_dense(step, start, total)
+    def _update_dense(self, now: Now, gradients: Any, losses: Any) -> Any:
+        total = {n: sum(widened(g[n]) for g in gradients) for n in self.dense.shapes}
+        self.dense.write(self.dense.read(), now, self.dense.joined(total))
         return tf.add_n(losses)
 
 

@@ -47,7 +47,6 @@ class Owner:
         assert isinstance(items, RowTables | SweptTables)
         self.users, self.items, self.adam = users, items, self.parts.adam
         self.dtype = self.parts.dtype
-        self.shapes = dict(geometry.dense_shapes)
 
         def compiled(function: Any) -> Any:
             return tf.function(function, jit_compile=config.xla, autograph=False)
@@ -74,7 +73,7 @@ class Owner:
         """
         step = self.parts.step.read_value()
         read = self.users.read(users, step)
-        dense = {name: state[0].read_value() for name, state in self.parts.dense.items()}
+        dense = self.parts.dense.named(self.parts.dense.read()[0])
         with tf.GradientTape() as tape:
             tape.watch((dense, read.values, rows))
             kernel = dense["mlp_1_kernel"]
@@ -83,9 +82,9 @@ class Owner:
             outputs = logits(dense, (user.mf, item.mf), first_sums(kernel, user, item))
             loss = mean_loss(outputs, labels, weights)
         found = tape.gradient(loss, (dense, read.values, rows))
-        self.users.write(read, step, found[1])
-        flat = [tf.reshape(found[0][name], [-1]) for name in self.shapes]
-        return tf.concat([loss[None], *flat], axis=0), tf.convert_to_tensor(found[2])
+        self.users.write(read, self.adam.now(step), found[1])
+        flat = self.parts.dense.joined(found[0])
+        return tf.concat([loss[None], flat], axis=0), tf.convert_to_tensor(found[2])
 
     def _items(self, rows: Any, places: Any, kernel: Any) -> Inputs:
         mf = tf.gather(rows[:, : self.geometry.mf_dim], places)
@@ -107,21 +106,11 @@ class Owner:
         read = Read(*kept) if kept else self.items.read(asked, step)
         rows = read.values[0].shape[0]
         summed = tf.math.unsorted_segment_sum(gradients, read.places, rows)
+        now, dense = self.adam.now(step), self.parts.dense
         if isinstance(self.items, RowTables):
-            self.items.write(read, step, [summed])
+            self.items.write(read, now, [summed])
         else:
             mf_dim = self.geometry.mf_dim
-            self.items.write(read, step, [summed[:, :mf_dim], summed[:, mf_dim:]])
-        self._write_dense(step, total[1:])
+            self.items.write(read, now, [summed[:, :mf_dim], summed[:, mf_dim:]])
+        dense.write(dense.read(), now, total[1:])
         return total[0]
-
-    def _write_dense(self, step: Any, flat: Any) -> None:
-        scales = self.adam.scales(step)
-        sizes = [state[0].shape.num_elements() for state in self.parts.dense.values()]
-        gradients = tf.split(flat, sizes)
-        for (name, state), gradient in zip(self.parts.dense.items(), gradients, strict=True):
-            value, m, v = (variable.read_value() for variable in state)
-            shaped = tf.reshape(gradient, self.shapes[name])
-            after = self.adam.update(scales, value, m, v, shaped)
-            for variable, value in zip(state, after, strict=True):
-                variable.assign(value)

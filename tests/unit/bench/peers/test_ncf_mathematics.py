@@ -9,11 +9,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from trainbench.bench.batches import random_batches
 from trainbench.bench.peers.tensorflow_ncf import compiled_model
 from trainbench.ncf import config as configs
 from trainbench.ncf.config import NcfConfig
-from trainbench.ncf.input.batches import MemoryBatches
+from trainbench.ncf.input.batches import MemoryBatches, random_batches
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.train import build
 

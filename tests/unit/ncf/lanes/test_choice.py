@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,27 +13,29 @@ from typing import Any
 import pytest
 from small_ncf import SMALL
 
-from trainbench.configuration import to_json
+from trainbench.machine import system
 from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.config import Lanes, NcfConfig
 from trainbench.ncf.lanes import choice, measure
+from trainbench.ncf.lanes.choice import Measurement
 from trainbench.trials import trial_set
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.spec import SetSpec, TrialSpec
 
 OPEN = replace(SMALL, division="open")
 AUTO = replace(OPEN, xla=True)
+RATES = {"none": 100_000, "16x1": 150_000}
 
 
 @pytest.fixture
 def ratings(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
     """A cache of as many ratings as are asked for, and a measurement that notes its calls."""
     cache = SimpleNamespace(num_users=9, num_items=12, record={"counts": {"train": 10**7}})
-    cache.asked = []
+    cache.asked, cache.load = [], None
 
-    def measured(config: NcfConfig, users: int, items: int) -> dict[str, float]:
+    def measured(config: NcfConfig, users: int, items: int) -> Measurement:
         cache.asked.append((users, items))
-        return {"none": 100e3, "16x1": 150e3}
+        return Measurement(RATES, 1_700_000_000, cache.load)
 
     monkeypatch.setattr(choice, "find_cache", lambda *_: Path())
     monkeypatch.setattr(choice, "open_cache", lambda *_, **__: cache)
@@ -44,10 +47,90 @@ def asked(tmp_path: Path, config: NcfConfig = AUTO, **more: Any) -> SetSpec:
     return SetSpec(NCF, config, DataDir(tmp_path), **more)
 
 
-def test_a_long_epoch_is_measured_for(tmp_path: Path, ratings: SimpleNamespace) -> None:
-    found = choice.choose(asked(tmp_path))
-    assert found == {"lanes": "16x1", "samples_per_s": {"none": 100_000, "16x1": 150_000}}
+FOUND = {"lanes": "16x1", "samples_per_s": RATES, "measured_unix_s": 1_700_000_000}
+
+
+def test_a_long_set_is_measured_for(tmp_path: Path, ratings: SimpleNamespace) -> None:
+    assert choice.choose(asked(tmp_path)) == FOUND
     assert ratings.asked == [(9, 12)]
+
+
+def test_what_was_measured_is_taken_again_with_its_time_and_for_short_sets_too(
+    tmp_path: Path, ratings: SimpleNamespace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    choice.choose(asked(tmp_path))
+    ratings.record["counts"]["train"] = 10
+    assert choice.choose(asked(tmp_path)) == FOUND
+    assert len(ratings.asked) == 1
+    assert "lanes=16x1, measured here at 2023-11-14 22:13 UTC" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config, patch: replace(config, batch_size=64),
+        lambda config, patch: replace(config, optimizer="lazy_adam"),
+        lambda config, patch: patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2") or config,
+        lambda config, patch: patch.setattr(system, "cpu", lambda: {"model": "other"}) or config,
+        lambda config, patch: patch.setattr(system, "packages", Other) or config,
+    ],
+    ids=["batch", "optimizer", "oneDNN", "CPU", "TensorFlow"],
+)
+def test_another_machine_version_or_shape_is_measured_anew(
+    change: Callable[[NcfConfig, pytest.MonkeyPatch], NcfConfig],
+    tmp_path: Path,
+    ratings: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    choice.choose(asked(tmp_path))
+    choice.choose(asked(tmp_path, change(AUTO, monkeypatch)))
+    assert len(ratings.asked) == 2
+    assert len(json.loads(DataDir(tmp_path).lanes.read_text())) == 2
+
+
+class Other(dict[str, str]):
+    """Versions of other packages."""
+
+    def __missing__(self, name: str) -> str:
+        return "0"
+
+
+def test_what_a_busy_machine_gave_is_not_kept(
+    tmp_path: Path, ratings: SimpleNamespace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    ratings.load = SimpleNamespace(busy=True, sentence=lambda: "others took 40 %")
+    assert choice.choose(asked(tmp_path)) == FOUND
+    assert "measured again for the next run: others took 40 %" in capfd.readouterr().err
+    choice.choose(asked(tmp_path))
+    assert len(ratings.asked) == 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", "[]", '{"KEY": 1}', '{"KEY": {"samples_per_s": {"none": "x"}}}']
+)
+def test_a_damaged_file_is_measured_anew(
+    text: str, tmp_path: Path, ratings: SimpleNamespace
+) -> None:
+    known = DataDir(tmp_path).lanes
+    known.write_text(text.replace("KEY", choice._key(choice.identity(AUTO, 9, 12))))
+    assert choice.choose(asked(tmp_path)) == FOUND
+    choice.choose(asked(tmp_path))
+    assert len(ratings.asked) == 1
+
+
+@pytest.mark.parametrize(("has", "lanes"), [(True, "16x1"), (False, "none")])
+def test_bfloat16_without_instructions_for_it_is_trained_without_lanes_unmeasured(
+    has: bool,
+    lanes: str,
+    tmp_path: Path,
+    ratings: SimpleNamespace,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    flags = tmp_path / "cpuinfo"
+    flags.write_text(f"flags : avx2 fma avx512f {'avx512_bf16' if has else ''}\n")
+    monkeypatch.setattr(system, "CPU_INFO", flags)
+    assert choice.choose(asked(tmp_path, replace(AUTO, precision="bf16")))["lanes"] == lanes
+    assert len(ratings.asked) == has
 
 
 @pytest.mark.parametrize(
@@ -68,10 +151,12 @@ def test_for_several_machines_nothing_is_measured(tmp_path: Path, ratings: Simpl
     assert not ratings.asked
 
 
-def test_for_a_short_epoch_nothing_is_measured(tmp_path: Path, ratings: SimpleNamespace) -> None:
+def test_for_a_short_set_nothing_is_measured(tmp_path: Path, ratings: SimpleNamespace) -> None:
     ratings.record["counts"]["train"] = 100_000
     assert choice.choose(asked(tmp_path)) == {"lanes": "none"}
     assert not ratings.asked
+    choice.choose(asked(tmp_path, runs=4))
+    assert ratings.asked
 
 
 @pytest.mark.parametrize("lanes", [None, Lanes(16, 1)])
@@ -95,7 +180,7 @@ def test_what_is_set_is_not_measured(
     ],
 )
 def test_lanes_must_be_clearly_faster(rates: Mapping[str, float], wanted: str) -> None:
-    assert choice.fastest(rates) == wanted
+    assert Measurement(rates).fastest == wanted
 
 
 def test_a_trial_follows_the_choice_and_none_is_none() -> None:
@@ -107,8 +192,9 @@ def test_a_trial_follows_the_choice_and_none_is_none() -> None:
 @pytest.mark.parametrize(
     ("batch", "cpus", "wanted"),
     [
-        (2_048, 2, [["none", "1024x2"], ["1024x1"]]),
-        (65_536, 2, [["none", "8192x2"], ["8192x1", "2048x1"]]),
+        (2_048, 2, [["none"], ["1024x1"]]),
+        (65_536, 2, [["none"], ["8192x1", "2048x1"]]),
+        (65_536, 16, [["none"], ["8192x8", "2048x8"]]),
         (2_048, 1, [["none"], ["1024x1"]]),
     ],
 )
@@ -118,27 +204,33 @@ def test_each_number_of_threads_has_a_process(
     assert choice.candidates(batch, cpus) == wanted
 
 
-def test_forms_are_measured_in_a_process_of_their_own() -> None:
-    found = choice.measured(OPEN, 50, 60)
-    assert set(found) >= {"none", "16x1"}
-    assert all(rate > 0 for rate in found.values())
-
-
-def test_a_process_that_fails_is_told_and_leaves_the_form_without_lanes(
-    capfd: pytest.CaptureFixture[str],
+def test_forms_are_measured_in_processes_of_their_own_and_one_that_fails_is_told(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    assert choice.measured(replace(OPEN, devices="gpu"), 50, 60) == {}
-    assert "not measured: error: devices=gpu" in capfd.readouterr().err
+    monkeypatch.setattr(choice, "candidates", lambda *_: [["none"], ["16x1", "7x1"], ["0x1"]])
+    found = choice.measured(OPEN, 50, 60)
+    assert set(found.samples_per_s) == {"none", "16x1", "7x1"}
+    assert all(rate > 0 for rate in found.samples_per_s.values())
+    assert abs(found.measured_unix_s - time.time()) < 600
+    assert "lanes=0x1 not measured: " in capfd.readouterr().err
 
 
-def test_what_is_measured_runs_on_random_samples_of_the_same_shapes(tmp_path: Path) -> None:
-    data = measure.random_batches(50, 60, steps=3, batch=32)
-    assert data.users.shape == data.items.shape == data.labels.shape == (3, 32)
+def test_a_measurement_that_fails_leaves_the_form_without_lanes(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(choice.child, "command", lambda *_: ["sh", "-c", "echo no memory; exit 6"])
+    found = choice.measured(OPEN, 50, 60)
+    assert found.record() == {"lanes": "none", "samples_per_s": {}}
+    assert "no form was measured: no memory" in capfd.readouterr().err
+
+
+def test_what_is_measured_runs_on_random_samples_of_the_same_shapes() -> None:
+    form = measure._Form.of(replace(OPEN, batch_size=16_384, lanes=None), 50, 60)
+    data = form.data
+    assert data.users.shape == data.items.shape == data.labels.shape == (2, 16_384)
+    assert form.trainer.geometry.num_users == 50
     assert data.users.max() < 50
     assert data.items.max() < 60
-    arguments = {"config": to_json(OPEN), "size": [50, 60], "names": ["none", "7x1"]}
-    measure.run({**arguments, "file": str(tmp_path / "rates.json")})
-    assert set(json.loads((tmp_path / "rates.json").read_text())) == {"none", "7x1"}
 
 
 def test_a_continued_run_and_a_replay_keep_the_choice(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -21,16 +22,18 @@ def test_a_billion_pairs_are_measured_on_tables_that_fit_twice(
 ) -> None:
     sizes: list[tuple[int, int]] = []
 
-    def rate(config: NcfConfig, users: int, items: int) -> float:
-        sizes.append((users, items))
-        return 1.0
+    def start(config: NcfConfig, size: tuple[int, int], names: list[str]) -> SimpleNamespace:
+        sizes.append(size)
+        nothing = {"names": names, "failure": "", "is_ready": lambda: True, "end": lambda: None}
+        return SimpleNamespace(rate=lambda name: 1.0, **nothing)
 
-    monkeypatch.setattr(measure, "rate", rate)
+    monkeypatch.setattr(measure.Part, "start", start)
     for size in (ML_20M, ML_20M_BY_16X32):
-        names, file = ["none", "8192x2"], tmp_path / "rates.json"
+        names, file = [["none"], ["8192x2"]], tmp_path / "rates.json"
         given = {"config": to_json(mlperf()), "size": size, "names": names, "file": str(file)}
         assert measure.run(given) == 0
-        assert json.loads(file.read_text()) == {"none": 1.0, "8192x2": 1.0}
+        found = {"rates": {"none": 1.0, "8192x2": 1.0}, "failed": {}}
+        assert json.loads(file.read_text()) == found
     assert sizes[:2] == [ML_20M] * 2, "what is published is measured as it is"
     row_bytes, models = 12 * (mlperf().mf_dim + mlperf().mlp_layer_sizes[0] // 2), 2
     assert models * sum(sizes[-1]) * row_bytes < 4 * 2**30

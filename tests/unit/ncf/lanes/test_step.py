@@ -137,3 +137,13 @@ def test_a_gradient_passes_a_rectifier_where_its_output_is_above_0(dtype: tf.DTy
     gradient = tf.constant([1.0, -2.0, -3.0, 4.0], dtype)
     found = tf.cast(through_rectifier(gradient, hidden), tf.float32)
     np.testing.assert_array_equal(found, [0.0, 0.0, -3.0, 4.0])
+
+
+@pytest.mark.parametrize("config", [HALVES, replace(UNEVEN, last_batch="mask")])
+def test_compiling_beforehand_changes_no_bit(config: NcfConfig, epoch: MemoryBatches) -> None:
+    cold, warm = (build(config, USERS, ITEMS, seed=4) for _ in range(2))
+    warm.warm_up()
+    few = replace(epoch, users=epoch.users[:70], items=epoch.items[:70], labels=epoch.labels[:70])
+    assert warm.train_epoch(few).mean_loss == cold.train_epoch(few).mean_loss
+    for name, values in cold.weights().items():
+        np.testing.assert_array_equal(warm.weights()[name], values, err_msg=name)
