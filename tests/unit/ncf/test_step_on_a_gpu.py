@@ -201,7 +201,7 @@ def test_on_a_gpu_no_step_is_in_lanes(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.setattr(train, "choose_device", lambda devices: "GPU:0")
     assert type(build(replace(config, devices="auto"), 50, 60, seed=1).step) is Step
     # And none is chosen: there are no ratings here that could be measured for.
-    monkeypatch.setattr(choice, "nvidia_gpus", lambda: [{"name": "NVIDIA H100"}])
+    monkeypatch.setattr(choice.system, "nvidia_gpus", lambda: [{"name": "NVIDIA H100"}])
     for devices in ("auto", "gpu", "all"):
         spec = SetSpec(NCF, replace(reference(), devices=devices), DataDir(tmp_path))
         assert choice.choose(spec) == {"lanes": "none"}
