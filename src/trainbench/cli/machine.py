@@ -182,7 +182,7 @@ class WorkerCount(click.ParamType[int]):
     help="Training pairs of each size.",
 )
 @click.option(
-    "--full", is_flag=True, help="Also expand ratings as ml-20mx16x32: 1.2 billion pairs, hours."
+    "--full", is_flag=True, help="Also expand ratings as ml-20mx16x32: 1.4 billion pairs, hours."
 )
 @click.option(
     "--step",
