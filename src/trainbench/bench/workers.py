@@ -28,7 +28,7 @@ import numpy as np
 from trainbench.errors import ConfigError, MachineError
 from trainbench.machine import allotment
 from trainbench.machine.system import cpu, held_bytes
-from trainbench.ncf.config import NcfConfig, indivisible, reference, with_settings
+from trainbench.ncf.config import NcfConfig, divisible, reference, with_settings
 from trainbench.ncf.input.batches import MemoryBatches
 from trainbench.progress import heartbeat, scaled
 
@@ -122,7 +122,10 @@ def run(
     """
     for batch in batches:
         if batch % workers:
-            raise ConfigError(indivisible(batch, workers))
+            raise ConfigError(
+                f"a batch of {batch} cannot be divided among {workers} workers; "
+                f"try {divisible(batch, workers)}"
+            )
     case, machine, cores = Case(workers), cpu(), allotment.cpus()
     if not as_json:
         print(

@@ -324,11 +324,16 @@ def lanes_refused(lanes: Lanes, beside: str) -> str:
 
 def indivisible(batch_size: int, replicas: int) -> str:
     """The message for a batch that has not the same number of samples for each replica."""
-    near = max(replicas, round(batch_size / replicas) * replicas)
+    near = divisible(batch_size, replicas)
     return (
         f"batch_size={batch_size} cannot be divided among {replicas} replicas; "
         f"try --set batch_size={near}"
     )
+
+
+def divisible(batch_size: int, replicas: int) -> int:
+    """The batch nearest to ``batch_size`` with the same number of samples for each replica."""
+    return max(replicas, round(batch_size / replicas) * replicas)
 
 
 def is_own(name: str) -> bool:

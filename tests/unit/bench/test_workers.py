@@ -93,7 +93,7 @@ def test_cores_are_as_many_workers_as_there_are(
 def test_a_batch_that_the_workers_cannot_share_is_refused_before_any_is_measured(
     told: list[Case],
 ) -> None:
-    with pytest.raises(ConfigError, match="cannot be divided among 3 replicas"):
+    with pytest.raises(ConfigError, match="cannot be divided among 3 workers"):
         workers.run(3, batches=(4_098, 2_048))
     assert told == []
 

@@ -122,7 +122,8 @@ def chosen(config: NcfConfig, choice: Mapping[str, Any]) -> NcfConfig:
 def candidates(batch: int, cpus: int) -> list[list[str]]:
     """What is measured, by process: the threads of TensorFlow are those of a whole process.
 
-    Two lanes run at a time, so each has half of the CPUs: with all of them it was never faster.
+    TensorFlow's pool, which both lanes share, has half of the CPUs: on two CPUs, all that was tried,
+    it was not clearly slower than with all of them.
     """
     half = -(-batch // LANES)
     chunks = dict.fromkeys(min(half, chunk) for chunk in (LARGE_CHUNK, SMALL_CHUNK))
