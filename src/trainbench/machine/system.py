@@ -134,10 +134,10 @@ def bfloat16_obstacle() -> str | None:
     """Why products in bfloat16 are emulated here; ``None`` where the CPU computes them itself."""
     if not set(BF16_FLAGS) & set(text_or_empty(CPU_INFO).split()):
         return f"this CPU has no {' or '.join(BF16_FLAGS)}"
-    for name in _ISA_LIMITS:
-        limit = os.environ.get(name, "")
-        if limit.lower() in _ISAS_WITHOUT_BF16:
-            return f"{name}={limit} leaves out this CPU's bfloat16 instructions: unset it"
+    # The first that is set counts.
+    name = next((name for name in _ISA_LIMITS if os.environ.get(name)), None)
+    if name and os.environ[name].lower() in _ISAS_WITHOUT_BF16:
+        return f"{name}={os.environ[name]} leaves out this CPU's bfloat16 instructions: unset it"
     return None
 
 

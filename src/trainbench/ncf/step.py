@@ -56,15 +56,19 @@ class Step:
         """The current parameters by their names in ``weights.npz``."""
         tensors = self.dense.named(self.dense.stored[0].read_value())
         for tables in self.tables:
-            tensors |= tables.values(self.step.read_value())
+            tensors |= tables.values(self.steps_done())
         return tensors
 
     def assign(self, weights: Weights) -> None:
         """Take ``weights`` as the current parameters; the moments stay."""
         self.dense.assign(weights)
         for tables in self.tables:
-            tables.values(self.step.read_value())
+            tables.values(self.steps_done())
             tables.assign(weights)
+
+    def steps_done(self) -> Any:
+        """Their number so far, int64 scalar."""
+        return self.step.read_value()
 
     def count_from(self, step: int) -> None:
         """Take ``step`` as the number of steps done."""

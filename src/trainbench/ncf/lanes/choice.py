@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import subprocess
 import tempfile
 import time
@@ -29,6 +30,7 @@ from trainbench.ncf.steps import Options
 from trainbench.progress import log_line
 from trainbench.trials import child
 from trainbench.trials.spec import SetSpec
+from trainbench.trials.status import at_an_end
 
 # A set of fewer, over all its epochs and trials, gains less than the measurement takes.
 LEAST_SAMPLES = 20_000_000
@@ -37,9 +39,13 @@ MARGIN = 1.05
 LARGE_CHUNK, SMALL_CHUNK = 8_192, 2_048
 TIMEOUT_S = 180.0
 # What of a configuration decides the speed of a step.
-_OF_STEP = ("mf_dim", "mlp_layer_sizes", "optimizer", "batch_size", "beta1", "beta2", "precision")
-# Variables by which TensorFlow and its libraries choose what they run.
-_VARIABLES = ("XLA_FLAGS", "TF_XLA_FLAGS", "TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA")
+_OF_STEP = (
+    *("mf_dim", "mlp_layer_sizes", "optimizer", "batch_size", "beta1", "beta2", "precision"),
+    "deterministic",
+)
+# Beginnings of variables by which TensorFlow and its libraries choose what they run.
+_VARIABLES = ("XLA_", "TF_XLA_", "TF_ENABLE_", "TF_NUM_", "ONEDNN_", "DNNL_", "OMP_")
+_FORM = re.compile(r"none|[1-9]\d*x[1-9]\d*")
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,9 @@ def choose(spec: SetSpec) -> Mapping[str, Any]:
     found = recalled(known, what := identity(config, *size))
     if found:
         day = time.strftime("%Y-%m-%d %H:%M", time.gmtime(found.measured_unix_s))
-        log_line(f"lanes={found.fastest}, measured here at {day} UTC ({found}; see {known})")
+        log_line(
+            f"lanes={found.fastest}, measured on such a machine at {day} UTC ({found}; see {known})"
+        )
         return found.record()
     epoch = cache.record["counts"]["train"] * (1 + config.train_negatives)
     if epoch * config.max_epochs * spec.runs < LEAST_SAMPLES:
@@ -97,7 +105,8 @@ def choose(spec: SetSpec) -> Mapping[str, Any]:
     if found.load and found.load.busy:
         log_line(f"it is measured again for the next run: {found.load.sentence()}")
     elif len(found.samples_per_s) > 1:
-        keep(known, what, found)
+        with at_an_end("which form of the step is fastest here"):
+            keep(known, what, found)
     return found.record()
 
 
@@ -122,12 +131,13 @@ def chosen(config: NcfConfig, choice: Mapping[str, Any]) -> NcfConfig:
 def candidates(batch: int, cpus: int) -> list[list[str]]:
     """What is measured, by process: the threads of TensorFlow are those of a whole process.
 
-    TensorFlow's pool, which both lanes share, has half of the CPUs: on two CPUs, all that was tried,
-    it was not clearly slower than with all of them.
+    TensorFlow's pool, which both lanes share, has half of the CPUs or all of them. Of two CPUs only
+    half is tried: with both it was not clearly faster (docs/performance.md).
     """
     half = -(-batch // LANES)
     chunks = dict.fromkeys(min(half, chunk) for chunk in (LARGE_CHUNK, SMALL_CHUNK))
-    return [["none"], [str(Lanes(chunk, max(1, cpus // LANES))) for chunk in chunks]]
+    threads = [max(1, cpus // LANES), *([cpus] if cpus > LANES else [])]
+    return [["none"], *([str(Lanes(chunk, number)) for chunk in chunks] for number in threads)]
 
 
 def identity(config: NcfConfig, users: int, items: int) -> dict[str, Any]:
@@ -136,7 +146,7 @@ def identity(config: NcfConfig, users: int, items: int) -> dict[str, Any]:
     return {
         "cpu": system.cpu(),
         "versions": {name: versions[name] for name in ("trainbench", "tensorflow", "numpy")},
-        "variables": {name: os.environ[name] for name in _VARIABLES if name in os.environ},
+        "variables": {n: v for n, v in sorted(os.environ.items()) if n.startswith(_VARIABLES)},
         "users": users,
         "items": items,
         **{name: getattr(config, name) for name in _OF_STEP},
@@ -149,9 +159,15 @@ def recalled(file: Path, what: Mapping[str, Any]) -> Measurement | None:
     if not isinstance(found, dict):
         return None
     rates, when = found.get("samples_per_s"), found.get("measured_unix_s")
-    if not isinstance(rates, dict) or not all(isinstance(r, int) for r in rates.values()):
+    if not isinstance(rates, dict) or "none" not in rates or not all(map(_FORM.fullmatch, rates)):
         return None
-    return Measurement(rates, when) if isinstance(when, int) else None
+    if not isinstance(when, int) or not all(map(_is_count, (when, *rates.values()))):
+        return None
+    return Measurement(rates, when)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 < value < 2**33
 
 
 def keep(file: Path, what: Mapping[str, Any], found: Measurement) -> None:
@@ -190,7 +206,7 @@ def measured(config: NcfConfig, users: int, items: int) -> Measurement:
                 raise
         if process.returncode:
             told = output.decode(errors="replace").strip().rpartition("\n")[2]
-            log_line(f"no form was measured: {told}")
+            log_line(f"no form was measured: {told or f'it ended with {process.returncode}'}")
             return Measurement()
         found = read_object(file)
         for name, reason in found["failed"].items():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -108,7 +109,7 @@ class Part:
 def _serve(
     parent: int, config: NcfConfig, size: Sequence[int], names: Sequence[str], pipe: Connection
 ) -> None:
-    die_with_parent(parent)
+    die_with_parent(parent, number=signal.SIGKILL)  # It has nothing to keep.
     try:
         forms = {name: _Form.of(chosen(config, {"lanes": name}), *size) for name in names}
     except Exception as error:  # noqa: BLE001  whatever keeps a form from running is told
@@ -151,7 +152,7 @@ def timed(parts: Sequence[Part]) -> dict[str, float]:
             try:
                 for name in part.names:
                     rates[name] = max(rates.get(name, 0.0), part.rate(name))
-            except (EOFError, BrokenPipeError):
+            except (EOFError, OSError):
                 part.failure = "its process ended while it was timed"
     failed = {name for part in parts if part.failure for name in part.names}
     return {name: rate for name, rate in rates.items() if name not in failed}

@@ -41,6 +41,7 @@ class LaneStep(Step):
     def __init__(self, config: NcfConfig, geometry: Geometry, weights: Weights, *, lanes: Lanes):
         super().__init__(config, geometry, weights, form=IN_LANES)
         self.batch = config.batch_size
+        self._done_before_warm_up: Any = None
         self.chunk = min(lanes.chunk, math.ceil(config.batch_size / LANES))
         self.layers = Layers(geometry, xla=config.xla)
         self.run = tf.function(self._run, autograph=False)
@@ -58,14 +59,23 @@ class LaneStep(Step):
         """Compile the step and every function that it calls; nothing has been trained yet.
 
         The functions are compiled when they first run, so a step runs in which no sample trains:
-        with moments of 0 and gradients of 0, Adam moves nothing.
+        with moments of 0 and gradients of 0, Adam moves nothing. Counts are set back.
         """
+        rows = [tables for tables in self.tables if isinstance(tables, RowTables)]
+        done, last = self.steps_done(), [tables.last.read_value() for tables in rows]
+        # An evaluator may read the parameters meanwhile, and would catch up with the step counted.
+        self._done_before_warm_up = done
         ids = tf.zeros([steps, self.batch], tf.int32)
         float(self.run(ids, ids, tf.cast(ids + MASKED, tf.uint8), tf.constant(1)))
-        self.step.assign(0)
-        for tables in self.tables:
-            if isinstance(tables, RowTables):
-                tables.last.assign(tf.zeros_like(tables.last))
+        self.step.assign(done)
+        for tables, before in zip(rows, last, strict=True):
+            tables.last.assign(before)
+        self._done_before_warm_up = None
+
+    def steps_done(self) -> Any:
+        """Their number so far, int64 scalar; while ``warm_up`` runs, without its step."""
+        before = self._done_before_warm_up
+        return super().steps_done() if before is None else before
 
     def _one_step(self, ids: tuple[Any, Any], labels: Any) -> Any:
         self.step.assign_add(1)

@@ -62,7 +62,9 @@ def test_what_was_measured_is_taken_again_with_its_time_and_for_short_sets_too(
     ratings.record["counts"]["train"] = 10
     assert choice.choose(asked(tmp_path)) == FOUND
     assert len(ratings.asked) == 1
-    assert "lanes=16x1, measured here at 2023-11-14 22:13 UTC" in capfd.readouterr().err
+    assert (
+        "lanes=16x1, measured on such a machine at 2023-11-14 22:13 UTC" in capfd.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -70,11 +72,13 @@ def test_what_was_measured_is_taken_again_with_its_time_and_for_short_sets_too(
     [
         lambda config, patch: replace(config, batch_size=64),
         lambda config, patch: replace(config, optimizer="lazy_adam"),
+        lambda config, patch: replace(config, deterministic=not config.deterministic),
         lambda config, patch: patch.setenv("ONEDNN_MAX_CPU_ISA", "AVX2") or config,
+        lambda config, patch: patch.setenv("TF_NUM_INTRAOP_THREADS", "1") or config,
         lambda config, patch: patch.setattr(system, "cpu", lambda: {"model": "other"}) or config,
         lambda config, patch: patch.setattr(system, "packages", Other) or config,
     ],
-    ids=["batch", "optimizer", "oneDNN", "CPU", "TensorFlow"],
+    ids=["batch", "optimizer", "deterministic", "oneDNN", "threads", "CPU", "TensorFlow"],
 )
 def test_another_machine_version_or_shape_is_measured_anew(
     change: Callable[[NcfConfig, pytest.MonkeyPatch], NcfConfig],
@@ -105,8 +109,21 @@ def test_what_a_busy_machine_gave_is_not_kept(
     assert len(ratings.asked) == 2
 
 
+def kept(rates: str, when: str) -> str:
+    return f'{{"KEY": {{"samples_per_s": {rates}, "measured_unix_s": {when}}}}}'
+
+
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"KEY": 1}', '{"KEY": {"samples_per_s": {"none": "x"}}}']
+    "text",
+    [
+        *("", "{", "[]", '{"KEY": 1}'),
+        kept('{"none": "x"}', "1"),
+        kept('{"none": 1, "wings": 5}', "1"),
+        kept('{"16x1": 5}', "1"),
+        kept("{}", "1"),
+        kept('{"none": 1}', f"{10**20}"),
+        kept('{"none": 0, "16x1": true}', "1"),
+    ],
 )
 def test_a_damaged_file_is_measured_anew(
     text: str, tmp_path: Path, ratings: SimpleNamespace
@@ -116,6 +133,14 @@ def test_a_damaged_file_is_measured_anew(
     assert choice.choose(asked(tmp_path)) == FOUND
     choice.choose(asked(tmp_path))
     assert len(ratings.asked) == 1
+
+
+def test_a_file_that_cannot_be_written_is_said_and_the_choice_stands(
+    tmp_path: Path, ratings: SimpleNamespace, capfd: pytest.CaptureFixture[str]
+) -> None:
+    DataDir(tmp_path).lanes.mkdir()
+    assert choice.choose(asked(tmp_path)) == FOUND
+    assert "not recorded: which form of the step is fastest here" in capfd.readouterr().err
 
 
 @pytest.mark.parametrize(("has", "lanes"), [(True, "16x1"), (False, "none")])
@@ -194,7 +219,7 @@ def test_a_trial_follows_the_choice_and_none_is_none() -> None:
     [
         (2_048, 2, [["none"], ["1024x1"]]),
         (65_536, 2, [["none"], ["8192x1", "2048x1"]]),
-        (65_536, 16, [["none"], ["8192x8", "2048x8"]]),
+        (65_536, 16, [["none"], ["8192x8", "2048x8"], ["8192x16", "2048x16"]]),
         (2_048, 1, [["none"], ["1024x1"]]),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -118,6 +119,31 @@ def test_lanes_are_compiled_once_and_warming_them_up_changes_nothing() -> None:
     trainer.train_epoch(some_epoch(70))
     assert isinstance(trainer.step, LaneStep)
     assert trainer.step.run.experimental_get_tracing_count() == 1
+
+
+def test_who_reads_the_parameters_while_lanes_compile_counts_no_step() -> None:
+    step = build(replace(UNEVEN, last_batch="mask"), USERS, ITEMS, seed=4).step
+    assert isinstance(step, LaneStep)
+    rows = [tables for tables in step.tables if isinstance(tables, RowTables)]
+    assert rows
+    compiled, seen = step.run, []
+
+    def run(*arguments: Any) -> Any:
+        loss = compiled(*arguments)
+        seen.append((int(step.step), int(step.steps_done())))
+        step.tensors()
+        return loss
+
+    step.count_from(500)
+    for tables in rows:
+        tables.values(step.steps_done())
+    step.run = run
+    step.warm_up(2)
+    assert seen == [(501, 500)]
+    assert int(step.steps_done()) == int(step.step) == 500
+    for tables in rows:
+        assert tables.caught_up_at == 500
+        assert set(tables.last.numpy()) == {500}
 
 
 def test_rounding_as_integers_is_rounding_to_bfloat16() -> None:
