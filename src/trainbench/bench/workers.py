@@ -123,8 +123,8 @@ def run(
     for batch in batches:
         if batch % workers:
             raise ConfigError(
-                f"a batch of {batch} cannot be divided among {workers} workers; "
-                f"try {divisible(batch, workers)}"
+                f"a batch of {batch} cannot be divided among {workers} workers; take one that can, "
+                f"as {divisible(batch, workers)}"
             )
     case, machine, cores = Case(workers), cpu(), allotment.cpus()
     if not as_json:
