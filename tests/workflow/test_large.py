@@ -13,24 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 from processes import PATIENCE_S
+from tiny_ncf import TINY_NCF
 
 from trainbench.files import sha256_of
 from trainbench.movielens.datasets import read_manifest
 from trainbench.trials.paths import DataDir, TrialDir
 
-SETTINGS = {
-    "synthetic": "60x80x2400",
-    "eval_negatives": "30",
-    "mf_dim": "8",
-    "mlp_layer_sizes": "16,8",
-    "batch_size": "256",
-    "steps_per_call": "8",
-    "max_epochs": "2",
-    "target_hit_rate": "none",
-    "division": "open",
-    "drop_caches": "false",
-    "xla": "false",
-}
+SETTINGS = {**TINY_NCF, "max_epochs": "2", "target_hit_rate": "none"}
 # A run that kept its page cache is not compliant.
 CACHES_KEPT = 5
 

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from processes import PATIENCE_S, processes_in, wait_until
+from tiny_ncf import TINY_NCF
 
 from trainbench.compliance.check import check_file
 from trainbench.compliance.rules.levels import ruleset
@@ -25,19 +26,7 @@ from trainbench.reporting.collect import collect
 from trainbench.reporting.summary import summary
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 
-SMALL = {
-    "synthetic": "60x80x2400",
-    "eval_negatives": "30",
-    "mf_dim": "8",
-    "mlp_layer_sizes": "16,8",
-    "batch_size": "256",
-    "steps_per_call": "8",
-    "eval_users_per_batch": "16",
-    "division": "open",
-    "drop_caches": "false",
-    "xla": "false",
-}
-TINY = ["--preset=quick", *(f"--set={key}={value}" for key, value in SMALL.items())]
+TINY = ["--preset=quick", *(f"--set={key}={value}" for key, value in TINY_NCF.items())]
 # A guess has 0.45 on these candidates.
 REACHED = ["--set", "target_hit_rate=0.6", "--set", "learning_rate=0.005"]
 
