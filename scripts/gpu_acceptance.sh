@@ -13,24 +13,27 @@ claim, and a folder for each claim with its log.
 
   --list             the claims, one a line, and nothing else
   --only CLAIM       this claim; repeatable
-  --resume           go on in DIR: what passed or was skipped there is kept, unless --only names it
+  --resume           go on in DIR: what passed or was skipped there is kept, unless --only names
+                     it; with --only, what failed there too, and this call then ends with 1
   --devices cpu      the same on the CPU, two logical devices for several GPUs: what needs a GPU is
                      skipped by name; it shows that the checks themselves work
   --limit-s SECONDS  a claim that takes longer has failed (default: 600)
-  --minutes MINUTES  after which no further claim begins, and the one that runs is ended
-                     (default: 55)
+  --minutes MINUTES  after which no further claim begins, and the one that runs is ended and counts
+                     as not run (default: 55)
 
 It uses the first Python that has what is needed: .venv-gpu, .venv, python3. Where there is none it
 makes one: .venv from requirements.lock; for GPUs .venv-gpu, with the CUDA wheels too (5 GiB).
 Exit codes: 0 none failed; 1 one failed or did not run; 2 usage; 3 --resume: not a record of the
-same machine and code; 6 no GPU, or the set-up failed; 130 interrupted.
+same machine and code; 6 no GPU, the set-up failed, or DIR cannot be written; 130 interrupted.
 Example: scripts/gpu_acceptance.sh --only one-device --devices cpu
 TEXT
 }
 
-case ${1:-} in
-  -h | --help) usage; exit 0 ;;
-esac
+for word; do
+  case $word in
+    -h | --help) usage; exit 0 ;;
+  esac
+done
 
 here=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

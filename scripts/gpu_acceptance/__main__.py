@@ -46,7 +46,7 @@ def main() -> int:
         return 0
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from gpu_acceptance import running
-    from trainbench.errors import TrainbenchError
+    from trainbench.trials.child import exit_code_of
 
     if given.one:
         running.check_one(given.one, Case(given.devices, Path(given.folder), given.out))
@@ -60,9 +60,11 @@ def main() -> int:
             minutes=given.minutes,
             resume=given.resume,
         )
-    except (TrainbenchError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return getattr(error, "exit_code", 1)
+    except (Exception, KeyboardInterrupt) as error:
+        code = exit_code_of(error)
+        if code is None:
+            raise
+        return code
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from gpu_acceptance.claims import CLAIMS
 from trainbench.display.visible import presentable
 from trainbench.errors import DataIntegrityError
@@ -16,6 +18,8 @@ from trainbench.progress import duration
 
 PASSED, FAILED, SKIPPED, NOT_RUN = "passed", "failed", "skipped", "not run"
 RESULTS = (PASSED, FAILED, SKIPPED, NOT_RUN)
+# What needs no second look.
+SETTLED = (PASSED, SKIPPED)
 RECORD, PAGE = "acceptance.json", "acceptance.md"
 # By what two calls are on the same machine and of the same code.
 SAME = ("cpu", "gpus", "packages", "git")
@@ -65,7 +69,7 @@ class Record:
 
 
 def kept(folder: Path, devices: str, machine: Mapping[str, Any]) -> dict[str, Outcome]:
-    """What an earlier call found in ``folder`` of claims that need no second look.
+    """What an earlier call found in ``folder``, of each claim that there still is.
 
     Raises:
         DataIntegrityError: the record is damaged, or of other devices, machines or code.
@@ -75,16 +79,16 @@ def kept(folder: Path, devices: str, machine: Mapping[str, Any]) -> dict[str, Ou
         return {}
     with damage_told(path, "a record of this script", "remove it, or leave --resume out"):
         found = read_object(path)
-        if found["devices"] != devices or any(found["machine"][k] != machine[k] for k in SAME):
+        there = msgspec.convert(found["machine"], dict[str, Any])
+        if found["devices"] != devices or any(there[key] != machine[key] for key in SAME):
             raise DataIntegrityError(
                 f"{path}: it is of other devices, another machine or other code; leave --resume "
                 "out, or give another --out"
             )
-        outcomes = [
-            Outcome(**{name: entry[name] for name in Outcome.__dataclass_fields__})
-            for entry in found["claims"]
-        ]
-    return {o.claim: o for o in outcomes if o.claim in CLAIMS and o.result in (PASSED, SKIPPED)}
+        outcomes = msgspec.convert(found["claims"], list[Outcome])
+        if unheard := [o.result for o in outcomes if o.result not in RESULTS]:
+            raise ValueError(f"the result {unheard[0]!r}")
+    return {o.claim: o for o in outcomes if o.claim in CLAIMS}
 
 
 def page(record: Record) -> str:

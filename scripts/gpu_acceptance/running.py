@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -24,12 +25,13 @@ from gpu_acceptance.record import (
     PAGE,
     PASSED,
     RECORD,
+    SETTLED,
     SKIPPED,
     Outcome,
     Record,
     kept,
 )
-from trainbench.errors import MachineError
+from trainbench.errors import MachineError, system_text
 from trainbench.machine import system
 from trainbench.progress import duration, heartbeat, log_line
 from trainbench.trials import parent_watch, signals
@@ -67,14 +69,16 @@ def run(
     """Check ``only`` these claims, or all, one after the other; the exit code.
 
     Args:
-        limit_s: for a claim. Those that have not begun after ``minutes`` do not.
-        resume: keep what an earlier call in ``out`` found, but of ``only``, and of what failed.
+        limit_s: for a claim. Those that have not begun after ``minutes`` do not; the one that runs
+            is ended and has not run.
+        resume: keep what an earlier call in ``out`` found, but of ``only``. Without ``only``, what
+            failed or did not run there is checked again; with it, that stays as it is.
     """
     signals.listen()
     started = time.monotonic()
     machine = _machine(devices)
     done = kept(out, devices, machine) if resume else {}
-    wanted = [name for name in CLAIMS if (name in only if only else name not in done)]
+    wanted = _wanted(only, done)
     done = {name: outcome for name, outcome in done.items() if name not in wanted}
     shown = [name for name in CLAIMS if name in wanted or name in done]
 
@@ -83,26 +87,41 @@ def run(
         outcomes = [(left | done)[name] for name in shown]
         Record(devices, state, time.monotonic() - started, machine, outcomes).write(out)
 
-    state = "finished"
+    state, over = "finished", f"the {minutes:g} minutes were over"
     # From the start, so that no files of an earlier call pass for this one's.
     write("running")
     try:
         for number, name in enumerate(wanted, 1):
             left_s = minutes * 60 - (time.monotonic() - started)
-            if left_s <= 0:
-                state = f"the {minutes:g} minutes were over"
+            if left_s > 0:
+                log_line(f"{number}/{len(wanted)} {name}: {CLAIMS[name][0]}")
+                found = _in_a_process(
+                    name, devices, out / name, limit_s=limit_s, left_s=left_s, over=over
+                )
+                print(_line(found), flush=True)
+                done[name] = found
+                write("running")
+            if left_s <= 0 or found.result == NOT_RUN:
+                state = over
                 break
-            log_line(f"{number}/{len(wanted)} {name}: {CLAIMS[name][0]}")
-            done[name] = _in_a_process(name, devices, out / name, min(limit_s, left_s))
-            print(_line(done[name]), flush=True)
-            write("running")
     except KeyboardInterrupt:
         state = "interrupted"
+    except OSError as error:
+        with suppress(OSError):
+            write(f"ended: {system_text(error)}")
+        raise
     write(state)
     print(f"{state}: {out / RECORD}, {out / PAGE}", flush=True)
     if state == "interrupted":
         return 130
-    return int(any(name not in done or done[name].result == FAILED for name in shown))
+    return int(any(name not in done or done[name].result not in SETTLED for name in shown))
+
+
+def _wanted(only: Sequence[str], done: Mapping[str, Outcome]) -> list[str]:
+    """The claims to check, in their order: ``only`` these, or all that are not settled."""
+    if only:
+        return [name for name in CLAIMS if name in only]
+    return [name for name in CLAIMS if name not in done or done[name].result not in SETTLED]
 
 
 def _line(outcome: Outcome) -> str:
@@ -121,7 +140,10 @@ def _machine(devices: str) -> dict[str, Any]:
     return machine
 
 
-def _in_a_process(name: str, devices: str, own: Path, limit_s: float) -> Outcome:
+def _in_a_process(
+    name: str, devices: str, own: Path, *, limit_s: float, left_s: float, over: str
+) -> Outcome:
+    """What became of the claim; one that ``left_s`` ends, as ``over`` says, has not run."""
     started, before = time.monotonic(), _cpu_seconds()
     shutil.rmtree(own, ignore_errors=True)
     own.mkdir(parents=True)
@@ -133,12 +155,14 @@ def _in_a_process(name: str, devices: str, own: Path, limit_s: float) -> Outcome
                 command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
             )
             try:
-                code: int | None = process.wait(limit_s)
+                code: int | None = process.wait(min(limit_s, left_s))
             except subprocess.TimeoutExpired:
                 code = None
             finally:
                 _end(process)
         found = _found(Path(folder) / OUTCOME, code, own / "log.txt", limit_s)
+    if code is None and left_s < limit_s:
+        found |= {"result": NOT_RUN, "text": f"ended, as {over}"}
     return Outcome(
         name, found["result"], found["text"][:LONGEST_TEXT],
         round(time.monotonic() - started, 1), round(_cpu_seconds() - before, 1), found["figures"],
@@ -157,22 +181,26 @@ def _found(path: Path, code: int | None, log: Path, limit_s: float) -> dict[str,
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the process and all that it started, unless it has ended by itself."""
-    if process.poll() is not None:
-        return
-    try:
-        top = psutil.Process(process.pid)
-        tree = [top, *top.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for one in tree:
+    """End what is left of the process and of all that it started, also where it ended by itself."""
+    left = _left(process.pid)
+    for one in left:
         with suppress(psutil.NoSuchProcess):
             one.terminate()
-    _, alive = psutil.wait_procs(tree, GRACE_S)
+    _, alive = psutil.wait_procs(left, GRACE_S)
     for one in alive:
         with suppress(psutil.NoSuchProcess):
             one.kill()
     process.wait()
+
+
+def _left(group: int) -> set[psutil.Process]:
+    """The members of the group, which outlives its leader, and what these started elsewhere."""
+    found = set()
+    for one in psutil.process_iter():
+        with suppress(psutil.NoSuchProcess, OSError):
+            if os.getpgid(one.pid) == group:
+                found |= {one, *one.children(recursive=True)}
+    return found
 
 
 def _cpu_seconds() -> float:
