@@ -54,8 +54,15 @@ def thread_variables() -> dict[str, str]:
 
 def cores() -> int:
     """How many physical cores these CPUs are at most."""
-    numbers = cpu_numbers()
-    return min(len({_topology(n, "thread_siblings_list") or n for n in numbers}), cpus())
+    return len(cpu_of_each_core())
+
+
+def cpu_of_each_core() -> tuple[int, ...]:
+    """One CPU, the first by number, of each physical core; of as many as a quota keeps busy."""
+    first: dict[str | int, int] = {}
+    for number in cpu_numbers():
+        first.setdefault(_topology(number, "thread_siblings_list") or number, number)
+    return tuple(first.values())[: cpus()]
 
 
 def sockets() -> int:

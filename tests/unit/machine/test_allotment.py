@@ -102,6 +102,31 @@ def test_a_quota_rounds_up_to_whole_cpus(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 @pytest.mark.parametrize(
+    ("siblings", "quota", "wanted"),
+    [
+        ({0: "0,4", 1: "1,5", 4: "0,4", 5: "1,5"}, None, (0, 1)),
+        ({0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3"}, None, (0, 2)),
+        ({1: "0-1", 2: "2-3", 3: "2-3"}, None, (1, 2)),
+        ({0: "0-1", 1: "0-1", 2: "2-3", 3: "2-3", 4: "4-5"}, 1.5, (0, 2)),
+        ({0: "0-1", 1: "0-1", 2: "2-3"}, 0.5, (0,)),
+        # A system that tells no topology.
+        ({0: "", 1: "", 7: ""}, None, (0, 1, 7)),
+    ],
+)
+def test_one_cpu_stands_for_each_physical_core(
+    monkeypatch: pytest.MonkeyPatch,
+    siblings: dict[int, str],
+    quota: float | None,
+    wanted: tuple[int, ...],
+) -> None:
+    monkeypatch.setattr(allotment, "cpu_numbers", lambda: tuple(siblings))
+    monkeypatch.setattr(allotment, "cgroup_limits", lambda: {"cpus": quota})
+    monkeypatch.setattr(allotment, "_topology", lambda number, name: siblings[number])
+    assert allotment.cpu_of_each_core() == wanted
+    assert allotment.cores() == len(wanted)
+
+
+@pytest.mark.parametrize(
     ("own", "name", "text"),
     [
         ("0::/\n", "cpu.stat", "nr_throttled 3\nthrottled_usec 2500000"),
