@@ -31,6 +31,7 @@ from trainbench.machine.system import cpu, held_bytes
 from trainbench.ncf.config import NcfConfig, divisible, reference, with_settings
 from trainbench.ncf.input.batches import MemoryBatches
 from trainbench.progress import heartbeat, scaled
+from trainbench.trials.parent_watch import die_with_parent
 
 BATCHES = (65_536, 2_048)
 TABLES = ("sharded", "mirrored")
@@ -80,8 +81,10 @@ class Row:
     Attributes:
         tables: of several workers; one has whole ones.
         times: as many samples per second as the one worker. efficiency: of that, per worker.
-        sent_bytes: what worker 0 sends in a step. peak_bytes: of the process that held most.
-        shared_cores: there are more workers than cores, so this is no speed of machines.
+        sent_bytes: what worker 0 sends in a step. What travels of divided tables is counted. All
+            sums (of mirrored tables this is all) are computed as a ring sends them, not counted.
+        peak_bytes: of the process that held most.
+        shared_cores: more workers than physical cores, so this is no speed of machines.
     """
 
     batch: int
@@ -117,8 +120,11 @@ def run(
 ) -> list[Row]:
     """Measure ``workers`` against one, and print the table, or JSON, to stdout.
 
+    The JSON is ``cpu``, as in system.json, and ``rows``: the fields of each ``Row``.
+
     Raises:
-        ConfigError: a batch that they cannot share. MachineError: a worker failed.
+        ConfigError: a batch that they cannot share. MachineError: a worker failed, or took too
+            long.
     """
     for batch in batches:
         if batch % workers:
@@ -126,12 +132,14 @@ def run(
                 f"a batch of {batch} cannot be divided among {workers} workers; take one that can, "
                 f"as {divisible(batch, workers)}"
             )
-    case, machine, cores = Case(workers), cpu(), allotment.cpus()
+    case, machine = Case(workers), cpu()
     if not as_json:
         print(
             f"{workers} workers, a core each, against one with one core; {machine['model']}, "
-            f"{cores} threads\n{case.users:,} users, {case.items:,} items, {case.precision}, "
-            f"without input; median of {repeats}\n{HEADING}"
+            f"{machine['cores']} cores, {machine['threads']} threads\n"
+            f"{case.users:,} users, {case.items:,} items, {case.precision}, without input; median "
+            f"of {repeats}; of mirrored tables, sent a step is computed for a ring, not counted\n"
+            f"{HEADING}"
         )
     rows: list[Row] = []
     for batch in batches:
@@ -185,7 +193,7 @@ def measured(case: Case) -> dict[str, Any]:
     """Samples per second of ``case``, and what each worker sent and held; of worker 0.
 
     Raises:
-        MachineError: a worker failed; its last line is in the message.
+        MachineError: a worker failed, and its last line is in the message; or it took too long.
     """
     with ExitStack() as held:
         sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in _range(case)]
@@ -193,7 +201,8 @@ def measured(case: Case) -> dict[str, Any]:
     words = [sys.executable, "-m", "trainbench.bench.workers", "--part"]
     started = []
     for index in _range(case):
-        given = json.dumps({"case": vars(case), "addresses": addresses, "index": index})
+        told = {"case": vars(case), "addresses": addresses, "index": index, "parent": os.getpid()}
+        given = json.dumps(told)
         started.append(
             subprocess.Popen(
                 [*words, given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -201,6 +210,11 @@ def measured(case: Case) -> dict[str, Any]:
         )
     try:
         said = [process.communicate(timeout=_TIMEOUT_S) for process in started]
+    except subprocess.TimeoutExpired:
+        raise MachineError(
+            f"{case.workers} workers, batch {case.batch:,}: not done within {_TIMEOUT_S:g} s; "
+            "run it again with fewer workers or a smaller --batch"
+        ) from None
     finally:
         for process in started:
             process.kill()
@@ -212,7 +226,7 @@ def measured(case: Case) -> dict[str, Any]:
                 f"worker {index} of {case.workers} ended: {tail}; run it again with fewer workers"
             )
     found = [json.loads(output.splitlines()[-1]) for output, _ in said]
-    shared = case.workers > allotment.cpus()
+    shared = case.workers > allotment.cores()
     return {**vars(case), **found[0], "shared_cores": shared, "each": found}
 
 
@@ -223,7 +237,7 @@ def _range(case: Case) -> range:
 def _part(case: Case, addresses: Sequence[str], index: int) -> dict[str, Any]:
     """One worker's part; it has a core of its own as far as there are enough."""
     if hasattr(os, "sched_setaffinity"):
-        cores = sorted(os.sched_getaffinity(0))
+        cores = allotment.cpu_of_each_core()
         os.sched_setaffinity(0, {cores[index % len(cores)]})
     from trainbench.distribution.cluster import cluster_of_workers
     from trainbench.distribution.join import together
@@ -293,6 +307,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(measured(Case(**{**given, "settings": tuple(given["settings"])}))))
         return 0
     told = json.loads(part)
+    die_with_parent(told["parent"])
     case = Case(**{**told["case"], "settings": tuple(told["case"]["settings"])})
     print(json.dumps(_part(case, told["addresses"], told["index"])), flush=True)
     return 0

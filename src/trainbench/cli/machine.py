@@ -152,21 +152,26 @@ class Sizes(click.ParamType[list[int]]):
             self.fail(f"{value!r}: wanted numbers such as 500K,1M,1.2G", param, ctx)
 
 
+MOST_WORKERS = 64
+
+
 class WorkerCount(click.ParamType[int]):
-    """A number of workers, or ``cores``: as many as there are cores."""
+    """A number of workers, or ``cores``: as many as there are physical cores."""
 
     name = "workers"
 
     def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        """The number, two at least, or a usage error."""
+        """The number, 2 to 64, or a usage error."""
         if value == "cores":
             from trainbench.machine import allotment
 
-            cores = allotment.cpus()
-            if cores < 2:
+            value = allotment.cores()
+            if value < 2:
                 self.fail("cores: there is one alone; wanted a number: 2 share it", param, ctx)
-            return cores
-        return click.IntRange(2, 64).convert(value, param, ctx)
+            if value > MOST_WORKERS:
+                told = f"cores: there are {value}; wanted a number, at most {MOST_WORKERS}"
+                self.fail(told, param, ctx)
+        return click.IntRange(2, MOST_WORKERS).convert(value, param, ctx)
 
 
 @bench.command(
@@ -203,7 +208,7 @@ class WorkerCount(click.ParamType[int]):
     "--workers",
     type=WorkerCount(),
     help="Measure so many workers, a core each, against one with one core instead; "
-    "cores: as many as there are.",
+    "cores: as many as there are physical ones.",
 )
 @click.option(
     "--batch",

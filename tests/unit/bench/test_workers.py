@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+import subprocess
+import sys
+import time
+from dataclasses import asdict, replace
 from typing import Any
 
+import psutil
 import pytest
 from click.testing import CliRunner, Result
 
@@ -25,7 +29,7 @@ def invoke(*words: str) -> Result:
 def test_workers_join_train_and_count_what_they_send() -> None:
     found = workers.measured(SMALL)
     assert found["samples_per_s"] > 0
-    assert found["shared_cores"] == (allotment.cpus() < 2)
+    assert found["shared_cores"] == (allotment.cores() < 2)
     assert len(found["each"]) == 2
     for worker in found["each"]:
         assert worker["traffic"]["bytes_per_step"] > 0
@@ -35,6 +39,45 @@ def test_workers_join_train_and_count_what_they_send() -> None:
 def test_a_worker_that_fails_is_named_with_its_last_line() -> None:
     with pytest.raises(MachineError, match=r"worker 0 of 1 ended: .*unheard"):
         workers.measured(replace(SMALL, workers=1, settings=("unheard=1",)))
+
+
+def test_workers_that_take_too_long_are_ended_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "_TIMEOUT_S", 0.01)
+    with pytest.raises(
+        MachineError, match=r"2 workers, batch 256: not done within 0\.01 s; run it"
+    ):
+        workers.measured(SMALL)
+    assert psutil.Process().children() == []
+
+
+def test_workers_end_with_the_process_that_started_them() -> None:
+    words = [f"--{name}={asdict(SMALL)[name]}" for name in ("workers", "batch", "users", "items")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "trainbench.bench.workers", *words, "--seconds=600"],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as top:  # fmt: skip
+        while len(started := psutil.Process(top.pid).children()) < 2:
+            time.sleep(0.01)
+        top.kill()
+    _, alive = psutil.wait_procs(started, 60)
+    assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
+
+
+def test_each_worker_has_a_physical_core_and_more_than_these_share_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(allotment, "cpu_of_each_core", lambda: (0, 2))
+    pinned: list[set[int]] = []
+
+    def pin(_: int, numbers: set[int]) -> None:
+        pinned.append(numbers)
+        raise InterruptedError
+
+    monkeypatch.setattr("os.sched_setaffinity", pin)
+    for index in range(3):
+        with pytest.raises(InterruptedError):
+            workers._part(replace(SMALL, workers=3), (), index)
+    assert pinned == [{0}, {2}, {0}]
 
 
 @pytest.fixture
@@ -71,6 +114,7 @@ def test_each_kind_of_tables_is_compared_with_one_worker_by_turns(told: list[Cas
 
 def test_more_workers_than_cores_are_marked_in_the_table(told: list[Case]) -> None:
     lines = invoke("--workers", "4", "--batch", "4096").stdout.splitlines()
+    assert "of mirrored tables, sent a step is computed for a ring, not counted" in lines[1]
     assert [("shared cores" in line) for line in lines[3:]] == [False, True, True]
     assert lines[4].split()[:5] == ["4,096", "4", "sharded", "320", "3.20"]
     assert "80%" in lines[4]
@@ -79,15 +123,19 @@ def test_more_workers_than_cores_are_marked_in_the_table(told: list[Case]) -> No
 def test_cores_are_as_many_workers_as_there_are(
     told: list[Case], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(allotment, "cpus", lambda: 8)
+    monkeypatch.setattr(allotment, "cpus", lambda: 16)
+    monkeypatch.setattr(allotment, "cores", lambda: 8)
     assert invoke("--workers", "cores").exit_code == 0
     assert {(case.workers, case.batch) for case in told} == {
         (n, batch) for n in (1, 8) for batch in (65_536, 2_048)
     }
-    monkeypatch.setattr(allotment, "cpus", lambda: 1)
-    refused = invoke("--workers", "cores")
-    assert refused.exit_code == 2
-    assert "there is one alone; wanted a number" in refused.output
+    told.clear()
+    for cores, reason in ((1, "there is one alone; wanted a number"), (65, "there are 65; wanted")):
+        monkeypatch.setattr(allotment, "cores", lambda cores=cores: cores)
+        refused = invoke("--workers", "cores")
+        assert refused.exit_code == 2
+        assert reason in refused.output
+    assert told == []
 
 
 def test_a_batch_that_the_workers_cannot_share_is_refused_before_any_is_measured(
