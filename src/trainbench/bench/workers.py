@@ -213,7 +213,7 @@ def measured(case: Case) -> dict[str, Any]:
     except subprocess.TimeoutExpired:
         raise MachineError(
             f"{case.workers} workers, batch {case.batch:,}: not done within {_TIMEOUT_S:g} s; "
-            "run it again with fewer workers or a smaller --batch"
+            "run it again with fewer workers, or give bench scale a smaller --batch"
         ) from None
     finally:
         for process in started:
