@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import statistics
 import subprocess
@@ -307,7 +308,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(json.dumps(measured(Case(**{**given, "settings": tuple(given["settings"])}))))
         return 0
     told = json.loads(part)
-    die_with_parent(told["parent"])
+    # Not SIGTERM, which TensorFlow catches once workers have joined. There is nothing to clean up.
+    die_with_parent(told["parent"], number=signal.SIGKILL)
     case = Case(**{**told["case"], "settings": tuple(told["case"]["settings"])})
     print(json.dumps(_part(case, told["addresses"], told["index"])), flush=True)
     return 0

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -50,16 +49,27 @@ def test_workers_that_take_too_long_are_ended_and_told(monkeypatch: pytest.Monke
     assert psutil.Process().children() == []
 
 
-def test_workers_end_with_the_process_that_started_them() -> None:
-    words = [f"--{name}={asdict(SMALL)[name]}" for name in ("workers", "batch", "users", "items")]
+STARTS_A_WORKER = """
+import json, os, subprocess, sys, time
+part = json.dumps({**json.loads(sys.argv[1]), "parent": os.getpid()})
+words = [sys.executable, "-m", "trainbench.bench.workers", "--part", part]
+# Its output goes nowhere: of a pipe that nobody reads it could end too.
+nowhere = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+print(subprocess.Popen(words, **nowhere).pid, flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_worker_ends_with_the_process_that_started_it() -> None:
+    case = asdict(replace(SMALL, workers=1, seconds=600.0))
+    given = json.dumps({"case": case, "addresses": [], "index": 0})
     with subprocess.Popen(
-        [sys.executable, "-m", "trainbench.bench.workers", *words, "--seconds=600"],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    ) as top:  # fmt: skip
-        while len(started := psutil.Process(top.pid).children()) < 2:
-            time.sleep(0.01)
+        [sys.executable, "-c", STARTS_A_WORKER, given], stdout=subprocess.PIPE
+    ) as top:
+        assert top.stdout
+        worker = psutil.Process(int(top.stdout.readline()))
         top.kill()
-    _, alive = psutil.wait_procs(started, 60)
+    _, alive = psutil.wait_procs([worker], 60)
     assert [one for one in alive if one.status() != psutil.STATUS_ZOMBIE] == []
 
 
