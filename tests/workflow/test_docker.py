@@ -81,10 +81,11 @@ def exit_codes(client: docker.DockerClient, name: str, since: int) -> list[str]:
     return [each["exitCode"] for each in ended if each["name"].startswith(name)]
 
 
-# A step that waits for a server of the documentation's network, and its view of what it may do.
+# A step that waits for a server of the documentation's network, and its view of what it may do. The
+# pattern is not found in this text, which is the command line of the shell that becomes the step.
 PROBE = """
 python -m trainbench.machine.privileges download --dataset ml-1m --mirror http://192.0.2.1/ &
-until tr '\\0' ' ' < /proc/$!/cmdline | grep -q 'trainbench download'; do sleep 0.1; done
+until tr '\\0' ' ' < /proc/$!/cmdline | grep -q 'trainbench [d]ownload'; do sleep 0.1; done
 grep -E '^(Uid|Gid|Groups|CapEff|CapPrm|NoNewPrivs):' /proc/$!/status
 kill $!
 """
