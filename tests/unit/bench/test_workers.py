@@ -42,11 +42,12 @@ def test_a_worker_that_fails_is_named_with_its_last_line() -> None:
 
 def test_workers_that_take_too_long_are_ended_and_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "_TIMEOUT_S", 0.01)
+    before = psutil.Process().children()  # Of other tests: a fork server may live on.
     with pytest.raises(
         MachineError, match=r"2 workers, batch 256: not done within 0\.01 s; run it"
     ):
         workers.measured(SMALL)
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= set(before)
 
 
 STARTS_A_WORKER = """
