@@ -46,13 +46,13 @@ def main() -> int:
         return 0
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from gpu_acceptance import running
-    from trainbench.trials.child import exit_code_of
+    from trainbench.trials.child import ended
 
     if given.one:
         running.check_one(given.one, Case(given.devices, Path(given.folder), given.out))
         return 0
-    try:
-        return running.run(
+    return ended(
+        lambda: running.run(
             given.only or [],
             given.devices,
             given.out,
@@ -60,11 +60,7 @@ def main() -> int:
             minutes=given.minutes,
             resume=given.resume,
         )
-    except (Exception, KeyboardInterrupt) as error:
-        code = exit_code_of(error)
-        if code is None:
-            raise
-        return code
+    )
 
 
 if __name__ == "__main__":

@@ -232,14 +232,14 @@ class WorkerCount(click.ParamType[int]):
 def bench_scale(ctx: click.Context, workers: int | None, as_json: bool, **options: Any) -> None:
     """Measure what growth costs: each step of the pipeline by ratings, or training by workers."""
     of_workers = ("batches", "repeats")
+    flags = {option.name: option.opts[0].lstrip("-") for option in ctx.command.params}
     for name in options:
         given = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
         if given and (name in of_workers) != (workers is not None):
-            flag = {"batches": "batch", "steps": "step"}.get(name, name).replace("_", "-")
             raise click.UsageError(
-                f"--{flag} needs --workers; add it"
+                f"--{flags[name]} needs --workers; add it"
                 if name in of_workers
-                else f"--workers measures no pipeline; leave out --{flag}"
+                else f"--workers measures no pipeline; leave out --{flags[name]}"
             )
     if workers is not None:
         from trainbench.bench import workers as bench_workers

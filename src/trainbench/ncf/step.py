@@ -54,7 +54,7 @@ class Step:
 
     def tensors(self) -> dict[str, Any]:
         """The current parameters by their names in ``weights.npz``."""
-        tensors = self.dense.named(self.dense.stored[0].read_value())
+        tensors = self.dense.values()
         for tables in self.tables:
             tensors |= tables.values(self.steps_done())
         return tensors

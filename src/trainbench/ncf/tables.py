@@ -242,6 +242,10 @@ class DenseParameters:
         value, m, v = (part.read_value() for part in self.stored)
         return value, m, v
 
+    def values(self) -> dict[str, Any]:
+        """The current parameters by name; the moments are not read."""
+        return self.named(self.stored[0].read_value())
+
     def named(self, values: Any) -> dict[str, Any]:
         """The parameters by name, of a value as ``read`` gives it (of any dtype)."""
         parts = tf.split(values, [math.prod(shape) for shape in self.shapes.values()])

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -46,13 +46,24 @@ def trial(arguments: Mapping[str, Any]) -> int:
     return int(load(find(spec.benchmark).trial)(spec).exit_code)
 
 
+def ended(work: Callable[[], int]) -> int:
+    """The exit code that ``work`` returns, or that of an expected error, which is printed."""
+    try:
+        return work()
+    except (Exception, KeyboardInterrupt) as error:
+        code = exit_code_of(error)
+        if code is None:
+            raise
+        return code
+
+
 def exit_code_of(error: BaseException) -> int | None:
     """Print ``error`` in one line and return its exit code; None for an unexpected error."""
-    ended = ending_of(error)
-    if ended is None:
+    ending = ending_of(error)
+    if ending is None:
         return None
-    print(f"error: {ended[1]}", file=sys.stderr)
-    return ended[0]
+    print(f"error: {ending[1]}", file=sys.stderr)
+    return ending[0]
 
 
 def ending_of(error: BaseException) -> tuple[int, str] | None:
@@ -73,21 +84,19 @@ def main(path: Path) -> int:
     """Do what the spec in ``path`` says and return its exit code."""
     guard_terminal()
     signals.listen()
-    try:
-        with damage_told(path, "a spec", "see trainbench.trials.child"):
-            spec = record(Spec, read_object(path))
-        die_with_parent(spec.parent)
-        gain_nothing()
-        # TensorFlow reads them when imported: its start-up notes would bury the progress lines.
-        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-        os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-        os.environ.update({**allotment.thread_variables(), **os.environ})
-        return int(load(spec.entry)(spec.arguments))
-    except (Exception, KeyboardInterrupt) as error:
-        code = exit_code_of(error)
-        if code is None:
-            raise
-        return code
+    return ended(lambda: _done(path))
+
+
+def _done(path: Path) -> int:
+    with damage_told(path, "a spec", "see trainbench.trials.child"):
+        spec = record(Spec, read_object(path))
+    die_with_parent(spec.parent)
+    gain_nothing()
+    # TensorFlow reads them when imported: its start-up notes would bury the progress lines.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    os.environ.update({**allotment.thread_variables(), **os.environ})
+    return int(load(spec.entry)(spec.arguments))
 
 
 if __name__ == "__main__":

@@ -199,11 +199,9 @@ def measured(config: NcfConfig, users: int, items: int) -> Measurement:
                 with sampled(process.pid, looks):
                     output, _ = process.communicate(timeout=TIMEOUT_S)
             except subprocess.TimeoutExpired:
-                process.kill()
                 output = f"it took longer than {TIMEOUT_S:.0f} s".encode()
-            except BaseException:
+            finally:
                 process.kill()
-                raise
         if process.returncode:
             told = output.decode(errors="replace").strip().rpartition("\n")[2]
             log_line(f"no form was measured: {told or f'it ended with {process.returncode}'}")

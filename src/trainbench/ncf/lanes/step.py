@@ -133,7 +133,7 @@ class LaneStep(Step):
     def _loss_of_chunk(self, values: Any, at: Any, hidden: Any, labels: Any, weights: Any) -> Any:
         """Loss, gradients of the last hidden layer, of the MF rows and of the last parameters."""
         user, item = self._inputs(values, at)
-        named = self.dense.named(self.dense.read()[0])
+        named = self.dense.values()
         final = {n: named[n] for n in ("final_kernel", "final_bias")}
         last, mf = widened(hidden), (user.mf, item.mf)
         with tf.GradientTape() as tape:

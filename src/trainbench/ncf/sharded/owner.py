@@ -73,7 +73,7 @@ class Owner:
         """
         step = self.parts.step.read_value()
         read = self.users.read(users, step)
-        dense = self.parts.dense.named(self.parts.dense.read()[0])
+        dense = self.parts.dense.values()
         with tf.GradientTape() as tape:
             tape.watch((dense, read.values, rows))
             kernel = dense["mlp_1_kernel"]
