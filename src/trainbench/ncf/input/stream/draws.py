@@ -27,9 +27,10 @@ _LOW = np.uint64(0xFFFF_FFFF)
 # After so many rounds the leftovers belong to users who rated nearly everything; from there on
 # their unrated items are listed and drawn from directly, which is the same distribution.
 _ROUNDS = 16
-# Users times items of a chunk up to which one byte for each is kept; beyond, sorted numbers.
+# Users times items of a chunk up to which one byte for each is kept; beyond, a filter of this size.
 MAP_CELLS = 1 << 23
 _FILTER_BITS = 20
+_RATED, _ASKED = 1, 2
 
 
 def key_of(seed: int, purpose: Purpose, epoch: int, part: int) -> np.uint64:
@@ -65,41 +66,47 @@ def below(bound: int, word: Words) -> tuple[Words, npt.NDArray[np.bool_]]:
 
 
 class Rated:
-    """The training pairs of one chunk of users at a time, to look items up in; one per thread."""
+    """The training pairs of one chunk of users at a time, to look items up in; one per thread.
+
+    A chunk of more than ``MAP_CELLS`` users times items has a filter: a byte for each hash of a
+    pair. It says "maybe" of all pairs and of a few others, which are then compared.
+    """
 
     def __init__(self, cache: RatingsCache, bounds: npt.NDArray[np.int64]) -> None:
         self._cache, self._bounds = cache, bounds
         cells = int(np.diff(bounds).max(initial=0)) * cache.num_items
-        self._map = np.zeros(min(cells, MAP_CELLS), dtype=np.bool_)
-        self._sorted: npt.NDArray[np.int64] | None = None
+        self._map = np.zeros(min(cells, MAP_CELLS), dtype=np.uint8)
+        self._cells: npt.NDArray[np.int64] | None = None
         self._filled: npt.NDArray[np.int64] = np.empty(0, dtype=np.int64)
 
     def load(self, chunk: int) -> None:
         """Take the pairs of ``chunk`` instead of those of the chunk before."""
         # Unsetting what was set costs less than clearing the whole map.
-        self._map[self._filled] = False
+        self._map[self._filled] = 0
         first, last = self._bounds[chunk], self._bounds[chunk + 1]
         pairs = slice(self._cache.row_starts[first], self._cache.row_starts[last])
         rows = self._cache.users[pairs].astype(np.int64) - first
         cells = rows * self._cache.num_items + self._cache.items[pairs]
         if (last - first) * self._cache.num_items <= MAP_CELLS:
-            self._sorted, self._filled = None, cells
+            self._cells, self._filled = None, cells
         else:
-            self._sorted, self._filled = np.sort(cells), _filtered(cells)
-        self._map[self._filled] = True
+            self._cells, self._filled = cells, _filtered(cells)
+        self._map[self._filled] = _RATED
 
     def contain(self, rows: npt.NDArray[np.int64], items: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Whether the user of each row (counted from the chunk's first) has rated the item."""
         cells = rows * self._cache.num_items
         cells += items
-        if self._sorted is None:
-            return self._map.take(cells)
-        # The filter says "maybe" of some that are not rated; those are looked up exactly.
-        found = self._map.take(_filtered(cells))
+        if self._cells is None:
+            return self._map.take(cells).view(np.bool_)
+        slots = _filtered(cells)
+        found = self._map.take(slots).view(np.bool_)
         maybe = np.flatnonzero(found)
-        place = np.searchsorted(self._sorted, cells[maybe])
-        place[place == len(self._sorted)] = 0
-        found[maybe] = self._sorted[place] == cells[maybe]
+        # Only pairs with the same hash can be equal: so few that the others need no sorting.
+        self._map[slots[maybe]] = _ASKED
+        near = self._cells[self._map.take(self._filled) == _ASKED]
+        self._map[slots[maybe]] = _RATED
+        found[maybe] = np.isin(cells[maybe], near)
         return found
 
     def unrated(self, chunk: int, row: int) -> npt.NDArray[np.int64]:

@@ -1,8 +1,9 @@
 """Makes the epochs of stream format 2: by slices of the batch, in passes over spans of batches.
 
 Memory is bounded: a pass holds the samples of its spans and of its slices, whatever the epoch's
-size, and writes them as one piece of the epoch. The bytes depend on ratings and seed alone, not on
-passes, threads, workers or machine.
+size, and writes them as one piece of the epoch. Every other pass also puts all chunks in their
+random order, and keeps which samples the next pass takes of each. The bytes depend on ratings and
+seed alone, not on passes, threads, workers or machine.
 """
 
 from __future__ import annotations
@@ -62,6 +63,49 @@ class _Epoch:
     hashes: SliceHashes
 
 
+@dataclass(frozen=True)
+class _Share:
+    """What one pass takes of every chunk: the samples of some cells, one cell after the other.
+
+    table: the epoch's; cells: columns of it; begins: int64[chunks, cells], where among the pass's
+    samples those of a chunk begin in each cell; ends: int64[cells], where each cell ends.
+    """
+
+    table: npt.NDArray[np.int32]
+    cells: npt.NDArray[np.int64]
+    begins: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
+
+    @classmethod
+    def of(cls, table: npt.NDArray[np.int32], cells: npt.NDArray[np.int64]) -> _Share:
+        """The share of these ``cells``."""
+        taken = table[:, cells]
+        begins = taken.cumsum(axis=0, dtype=np.int64)
+        ends = begins[-1].cumsum()
+        begins += ends - begins[-1]
+        begins -= taken
+        return cls(table, cells, begins, ends)
+
+    @property
+    def size(self) -> int:
+        """How many samples the pass takes."""
+        return int(self.ends[-1])
+
+    def places(self, chunk: int) -> npt.NDArray[np.int64]:
+        """Where the chunk's samples are put, cell after cell."""
+        return _runs(self.begins[chunk], self._taken(chunk))
+
+    def in_order(self, chunk: int) -> npt.NDArray[np.int64]:
+        """Which of the chunk's samples, counted in its random order, these are."""
+        counts = self.table[chunk].astype(np.int64)
+        starts = counts.cumsum() - counts
+        return _runs(starts[self.cells], self._taken(chunk))
+
+    def _taken(self, chunk: int) -> npt.NDArray[np.int64]:
+        taken: npt.NDArray[np.int64] = self.table[chunk, self.cells].astype(np.int64)
+        return taken
+
+
 def expected_pieces(pairs: int, options: GenerationOptions) -> int:
     """In how many pieces an epoch of so many training pairs comes, before there is a cache.
 
@@ -104,6 +148,8 @@ class SlicedMaker:
         self._own = threading.local()
         self._carried = _NONE
         self._epoch: _Epoch | None = None
+        # Which of each chunk's samples the next pass takes, in that pass's order.
+        self._kept: npt.NDArray[np.uint32] | None = None
 
     @property
     def _per_pair(self) -> int:
@@ -116,12 +162,12 @@ class SlicedMaker:
     def write_piece(self, epoch: int, piece: int, folder: Path) -> EpochRecord:
         """Write one piece's three arrays and its record into ``folder``; pieces come in order."""
         if piece == 0:
-            self._epoch = self._planned(epoch)
+            self._epoch, self._kept = self._planned(epoch), None
         plan = self._epoch
         assert plan, "the first piece comes first"
         layout, spans = plan.layout, self._passes(plan.layout)
         last = piece == len(spans) - 1
-        chosen, rest = self._gathered(plan, spans[piece], with_rest=last)
+        chosen, rest = self._gathered(plan, spans, piece)
         first = int(layout.span_bounds[spans[piece].start])
         end = layout.steps if last else int(layout.span_bounds[spans[piece].stop])
         masked = -(layout.opening + int(self._starts[-1])) % layout.batch
@@ -186,63 +232,59 @@ class SlicedMaker:
         )
 
     def _gathered(
-        self, plan: _Epoch, spans: range, *, with_rest: bool
+        self, plan: _Epoch, passes: list[range], number: int
     ) -> tuple[dict[tuple[int, int], Samples], Samples]:
         """The samples of each cell (span, slice) of a pass, and the rest, in no order yet."""
-        cells = np.array([s * SLICES + t for s in spans for t in self._slices], dtype=np.int64)
-        if with_rest:
-            cells = np.append(cells, plan.table.shape[1] - 1)
-        sizes = plan.table[:, cells].sum(axis=0, dtype=np.int64)
-        ends = sizes.cumsum()
-        samples = np.empty(int(ends[-1]), dtype=np.uint64)
+        own = self._share(plan, passes, number)
+        samples = np.empty(own.size, dtype=np.uint64)
+        numbers, keep = self._kept, None
+        kept = np.empty(0, dtype=np.uint32)
+        if numbers is None and number + 1 < len(passes):
+            keep = self._share(plan, passes, number + 1)
+            kept = np.empty(keep.size, dtype=np.uint32)
 
-        def places() -> Iterator[tuple[int, npt.NDArray[np.int64]]]:
-            begins = ends - sizes
-            for chunk in range(len(self._chunks)):
-                yield chunk, begins
-                begins = begins + plan.table[chunk, cells]
-
-        def fill(task: tuple[int, npt.NDArray[np.int64]]) -> None:
+        def fill(chunk: int) -> None:
             self._on_progress()
-            self._fill(
-                plan, cells, *task, samples, repeats=spans.start == 0 and len(plan.repeats) > 0
-            )
+            made = self._loaded(plan, chunk)
+            if number == 0 and len(plan.repeats):
+                again = self._repeats_of(plan, chunk)
+                plan.opening[again] = made.numbered(plan.repeats[again] - self._starts[chunk])
+            places = own.places(chunk)
+            if len(places) == made.size:
+                samples[places] = made.permuted()
+                return
+            if numbers is not None:
+                samples[places] = made.numbered(numbers[places].astype(np.int64))
+                return
+            order = made.order()
+            samples[places] = made.numbered(order[own.in_order(chunk)])
+            if keep is not None:
+                kept[keep.places(chunk)] = order[keep.in_order(chunk)]
 
-        deque(ordered(self._pool, fill, places(), ahead=self._ahead), maxlen=0)
-        parts = np.split(samples, ends[:-1])
-        names = [(s, t) for s in spans for t in self._slices]
-        rest = parts[-1] if with_rest else _NONE
-        if with_rest:
+        deque(ordered(self._pool, fill, range(len(self._chunks)), ahead=self._ahead), maxlen=0)
+        self._kept = kept if keep is not None else None
+        names = [(span, part) for span in passes[number] for part in self._slices]
+        *parts, rest = np.split(samples, own.ends[: len(names)])
+        if len(rest):
             self._stream(Purpose.CELL_ORDER, plan.number, plan.table.shape[1] - 1).shuffle(rest)
-        return dict(zip(names, parts, strict=False)), rest
+        return dict(zip(names, parts, strict=True)), rest
 
-    def _fill(
-        self,
-        plan: _Epoch,
-        cells: npt.NDArray[np.int64],
-        chunk: int,
-        begins: npt.NDArray[np.int64],
-        samples: Samples,
-        *,
-        repeats: bool,
-    ) -> None:
-        """Put the samples of ``chunk`` that belong to ``cells`` where these cells ``begin``."""
+    def _share(self, plan: _Epoch, passes: list[range], number: int) -> _Share:
+        """What a pass takes: its spans' cells of the slices that are made; the last, the rest."""
+        cells = [span * SLICES + part for span in passes[number] for part in self._slices]
+        if number == len(passes) - 1:
+            cells.append(plan.table.shape[1] - 1)
+        return _Share.of(plan.table, np.array(cells, dtype=np.int64))
+
+    def _loaded(self, plan: _Epoch, chunk: int) -> ChunkSamples:
+        """This thread's samples of ``chunk``."""
         if not hasattr(self._own, "chunk"):
             self._own.chunk = ChunkSamples(self._cache, self._options, self._bounds)
         made: ChunkSamples = self._own.chunk
         if chunk % FORGET_EVERY == 0:
             self._cache.forget_pages()
         made.load(plan.number, chunk)
-        counts = plan.table[chunk].astype(np.int64)
-        starts, taken = counts.cumsum() - counts, counts[cells]
-        if repeats:
-            again = self._repeats_of(plan, chunk)
-            plan.opening[again] = made.numbered(plan.repeats[again] - self._starts[chunk])
-        if taken.sum() == made.size:
-            found = made.permuted()
-        else:
-            found = made.numbered(made.order()[_runs(starts[cells], taken)])
-        samples[_runs(begins, taken)] = found
+        return made
 
     def _repeats_of(self, plan: _Epoch, chunk: int) -> npt.NDArray[np.int64]:
         """Which of the repeated samples are of ``chunk``."""
