@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,21 +18,19 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO
+from typing import IO, Any
 
 from trainbench import configuration
 from trainbench.bench.data import ITEMS, PAIRS, USERS
+from trainbench.bench.scale_part import MADE
 from trainbench.errors import ConfigError, MachineError
 from trainbench.machine import allotment
 from trainbench.machine.system import cpu
-from trainbench.movielens.cache import find_cache, open_cache
 from trainbench.movielens.datasets import Expansion, SyntheticSize, read_manifest
-from trainbench.ncf.config import NcfConfig, from_json, mlperf, rehearsal
-from trainbench.ncf.input.epochs import EpochMaker
-from trainbench.ncf.input.flagfile import GenerationOptions
+from trainbench.ncf.config import NcfConfig, mlperf, rehearsal, with_settings
 from trainbench.progress import heartbeat
 from trainbench.trials.paths import DataDir
 
@@ -40,10 +39,42 @@ FULL = Expansion(16, 32)
 """By what ml-20mx16x32 is an expansion of ml-20m: to 1.22 billion pairs."""
 
 FEWEST_PAIRS = 2_000
-STEPS = ("download", "preprocess", "candidates", "epoch", "train")
+PARTS = ("candidates", "epoch", "train")
+STEPS = ("download", "preprocess", *PARTS)
 TRAIN_STEPS = 16
 _RATINGS_PER_ITEM = 20
+_OF_SIZE = ("dataset", "synthetic", "expand", "tie_break")
 _LOOK_S = 0.5
+
+
+@dataclass(frozen=True)
+class Training:
+    """What is known of the step ``train`` besides its costs.
+
+    Attributes:
+        pieces: how many pieces of epochs were trained on, the last of them in part.
+        first_wait_s, later_wait_s: what the trainer waited for the first of them, after its
+            model was compiled and the candidates were there, and for all others.
+        producer_peak_bytes: the most resident memory of the process that makes the input.
+        evaluated_users, eval_s: users whose held-out item was ranked after training.
+    """
+
+    pieces: int
+    first_wait_s: float
+    later_wait_s: float
+    producer_peak_bytes: int
+    evaluated_users: int
+    eval_s: float
+
+    def __str__(self) -> str:
+        later = (
+            f", {self.later_wait_s:.1f} s for {self.pieces - 1} later" if self.pieces > 1 else ""
+        )
+        return (
+            f"{'':14}waited {self.first_wait_s:.1f} s for the first piece{later}; the producer "
+            f"held {self.producer_peak_bytes / 2**30:.2f} GiB; {self.evaluated_users:,} users "
+            f"evaluated in {self.eval_s:.1f} s"
+        )
 
 
 @dataclass(frozen=True)
@@ -52,10 +83,11 @@ class Cost:
 
     Attributes:
         seconds, cpu_s: by the clock, and of all threads and processes. Of ``train``, the steps
-            alone: TensorFlow's start and compilation do not grow with the pairs.
-        peak_bytes: the most resident memory of the process that held most.
+            of the trainer alone: TensorFlow's start and compilation do not grow with the pairs.
+        peak_bytes: the most resident memory of the process that held most; of ``train``, of the
+            trainer.
         disk_bytes: what the step added at its fullest, temporary files included.
-        samples: what was trained, where the step is ``train``.
+        samples: what was made or trained on, where the step is ``epoch`` or ``train``.
     """
 
     pairs: int
@@ -65,19 +97,20 @@ class Cost:
     peak_bytes: int
     disk_bytes: int
     samples: int | None = None
+    training: Training | None = None
 
     @property
     def per(self) -> float:
-        """Nanoseconds of CPU time per pair, of ``train`` per trained sample."""
+        """Nanoseconds of CPU time per sample of ``epoch`` and ``train``, else per pair."""
         return 1e9 * self.cpu_s / (self.samples or self.pairs)
 
     def row(self) -> str:
-        """One line of the table."""
+        """One line of the table, and what else is known of training in another."""
         unit = "sample" if self.samples else "pair"
         return (
             f"{self.pairs / 1e6:10.2f} M  {self.step:11}{self.seconds:9.1f} s{self.cpu_s:9.1f} s"
             f"{self.peak_bytes / 2**30:9.2f} GiB{self.disk_bytes / 1e9:9.3f} GB"
-            f"{self.per:10.1f} ns/{unit}"
+            f"{self.per:10.1f} ns/{unit}" + (f"\n{self.training}" if self.training else "")
         )
 
 
@@ -93,26 +126,30 @@ def run(
     full: bool = False,
     steps: Sequence[str] = STEPS,
     train_steps: int = TRAIN_STEPS,
+    settings: Sequence[str] = (),
     folder: Path | None = None,
     as_json: bool = False,
 ) -> list[Cost]:
     """Measure ``steps`` at every size and print the table, or JSON, to stdout.
 
     The steps need each other in their order, so the ones before the last wanted run too. ``full``:
-    at the size of ml-20mx16x32 as well.
+    at the size of ml-20mx16x32 as well. ``settings`` are ``key=value`` of the configuration.
 
     Raises:
-        ConfigError: a size that is too small. MachineError: a step failed; its last line is told.
+        ConfigError: a size that is too small, or a setting that is part of it. MachineError: a step
+        failed; its last line is told.
     """
     if min(sizes, default=FEWEST_PAIRS) < FEWEST_PAIRS:
         raise ConfigError(f"pairs={min(sizes):,}: wanted at least {FEWEST_PAIRS:,}")
+    sized = [*map(config_of, sizes), *([expansion_of(rehearsal(), FULL)] if full else [])]
+    configs = [_with_settings(config, settings) for config in sized]
     until = max(STEPS.index(step) for step in steps)
     machine = cpu()
     if not as_json:
         cores = allotment.cpus()
         print(f"pipeline by size, {machine['model']}, {cores} threads\n{HEADING}", flush=True)
     costs = []
-    for config in [*map(config_of, sizes), *([expansion_of(rehearsal(), FULL)] if full else [])]:
+    for config in configs:
         with tempfile.TemporaryDirectory(dir=folder, prefix="bench-scale-") as name:
             for step in STEPS[: until + 1]:
                 with heartbeat(f"measuring {step} of {_told(config)}"):
@@ -149,6 +186,14 @@ def expansion_of(config: NcfConfig, factor: Expansion) -> NcfConfig:
     return replace(config, expand=factor, target_hit_rate=None)
 
 
+def _with_settings(config: NcfConfig, settings: Sequence[str]) -> NcfConfig:
+    changed = with_settings(config, settings)
+    for name in _OF_SIZE:
+        if getattr(changed, name) != getattr(config, name):
+            raise ConfigError(f"--set {name}: it belongs to the size; choose that with --pairs")
+    return changed
+
+
 def _told(config: NcfConfig) -> str:
     size, by = config.synthetic, config.expand
     assert size is not None
@@ -182,9 +227,19 @@ def measured(folder: Path, step: str, config: NcfConfig, train_steps: int) -> Co
             peak_bytes=used.ru_maxrss * 1024,
             disk_bytes=0,
         )
-        if step == "train":
-            cost = replace(cost, **json.loads(_text(out)))
+        if step in PARTS:
+            cost = _told_by_part(cost, json.loads(_text(out)))
+    # What a part makes is of no use to the next one, which makes its own.
+    shutil.rmtree(folder / MADE, ignore_errors=True)
     return replace(cost, disk_bytes=max(0, max(fullest) - before))
+
+
+def _told_by_part(cost: Cost, found: dict[str, Any]) -> Cost:
+    """``cost`` with what the process itself has found."""
+    names = [field.name for field in fields(Training)]
+    if "pieces" in found:
+        found["training"] = Training(**{name: found.pop(name) for name in names})
+    return replace(cost, **found)
 
 
 def _text(file: IO[bytes]) -> str:
@@ -201,9 +256,9 @@ def _pairs(folder: Path, config: NcfConfig) -> int:
 
 
 def _command(folder: Path, step: str, config: NcfConfig, train_steps: int) -> list[str]:
-    if step not in ("download", "preprocess"):
+    if step in PARTS:
         part = [step, str(folder), str(train_steps), configuration.to_json(config)]
-        return [sys.executable, "-m", "trainbench.bench.scale", *part]
+        return [sys.executable, "-m", "trainbench.bench.scale_part", *part]
     size = config.synthetic
     assert size is not None
     words = [sys.executable, "-m", "trainbench", step, "--preset", config.preset]
@@ -246,44 +301,3 @@ def _bytes_below(folder: Path) -> int:
         except FileNotFoundError:  # It was renamed or removed meanwhile.
             continue
     return total
-
-
-def _part(step: str, folder: Path, train_steps: int, config: NcfConfig) -> None:
-    """One of the steps that have no command of their own."""
-    cache = open_cache(find_cache(config.split_spec, DataDir(folder)), verify=False)
-    if step == "train":
-        _train(config, (cache.num_users, cache.num_items), train_steps)
-        return
-    options = GenerationOptions.of(
-        config, cache_folder=cache.folder, compliance_file=folder, seed=1
-    )
-    out = folder / step
-    out.mkdir()
-    maker = EpochMaker(cache, options)
-    if step == "candidates":
-        maker.write_eval(out)
-    else:
-        for piece in range(maker.pieces):
-            # Over the one before, as a trainer that keeps up leaves one at a time.
-            maker.write_piece(0, piece, out)
-    maker.close()
-
-
-def _train(config: NcfConfig, geometry: tuple[int, int], steps: int) -> None:
-    # Only here: the other steps need no TensorFlow, and their memory would be its.
-    from trainbench.ncf.input.batches import random_batches
-    from trainbench.ncf.train import build
-
-    trainer = build(config, *geometry, seed=1)
-    batches = random_batches(geometry, steps=steps, batch=config.batch_size)
-    trainer.warm_up()
-    trainer.train_epoch(batches)  # Compiles, and touches every table for the first time.
-    before, started = time.process_time(), time.perf_counter()
-    samples = trainer.train_epoch(batches).samples
-    seconds = time.perf_counter() - started
-    cpu_s = time.process_time() - before
-    print(json.dumps({"seconds": seconds, "cpu_s": cpu_s, "samples": samples}))
-
-
-if __name__ == "__main__":
-    _part(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), from_json(sys.argv[4]))

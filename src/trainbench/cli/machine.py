@@ -197,7 +197,18 @@ class WorkerCount(click.ParamType[int]):
     help="Show this step alone; repeatable. Those before it run too.",
 )
 @click.option(
-    "--train-steps", default=16, type=click.IntRange(1), help="Training steps of the last row."
+    "--train-steps",
+    default=16,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Training steps of the last row.",
+)
+@click.option(
+    "--set",
+    "settings",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Change one field of what is trained, as precision=bf16; repeatable.",
 )
 @click.option(
     "--folder",
@@ -254,6 +265,7 @@ def bench_scale(ctx: click.Context, workers: int | None, as_json: bool, **option
         full=options["full"],
         steps=options["steps"] or scale.STEPS,
         train_steps=options["train_steps"],
+        settings=options["settings"],
         folder=options["folder"],
         as_json=as_json,
     )

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from small_cache import random_cache
 
-from trainbench.bench import scale
+from trainbench.bench import scale, scale_part
 from trainbench.cli.machine import SCALE_STEPS, bench
 from trainbench.errors import ConfigError, MachineError
 from trainbench.movielens.datasets import Expansion, read_manifest
 from trainbench.movielens.synthetic import validated
 from trainbench.ncf.config import rehearsal
 from trainbench.ncf.config import validated as valid_config
+from trainbench.ncf.input.stream import sliced, slices
 from trainbench.trials.paths import DataDir
 
 
@@ -62,8 +65,46 @@ def test_an_expansion_is_measured_by_the_pairs_that_it_has(tmp_path: Path) -> No
     assert manifest.expanded.factor == Expansion(2, 3, 5)
     assert {cost.pairs for cost in costs} == {manifest.counts.ratings}
     assert [cost.step for cost in costs] == ["download", "preprocess", "candidates", "epoch"]
+    assert costs[3].samples == -(-manifest.counts.ratings * 5 // 65_536) * 65_536
     # Of a download the ratings and their expansion.
     assert costs[0].disk_bytes > 8 * manifest.counts.ratings
+
+
+def test_of_a_large_epoch_the_first_pieces_are_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slices, "CELL_SAMPLES", 100)
+    monkeypatch.setattr(sliced.SlicedMaker, "_passes", lambda maker, layout: layout.passes(9_000))
+    cache = random_cache(600, 80, seed=1)
+    config = replace(scale.config_of(4_000), batch_size=100)
+    every = cache.num_train * 5
+    found = scale_part.epoch(config, cache, tmp_path)["samples"]
+    assert found % 100 == 0
+    assert 20_000 < found <= 4 * 9_000 < every / 2
+
+
+def test_training_is_on_real_input_and_says_what_it_waited_for(tmp_path: Path) -> None:
+    """Two epochs of three steps, of which four are wanted."""
+    config = replace(scale.config_of(4_000), batch_size=8_192)
+    for step in ("download", "preprocess"):
+        scale.measured(tmp_path, step, config, 4)
+    cost = scale.measured(tmp_path, "train", config, 4)
+    assert cost.samples == 4 * 8_192
+    assert cost.training is not None
+    assert cost.training.pieces == 2
+    assert cost.training.evaluated_users == 28
+    assert cost.training.producer_peak_bytes > 10_000_000
+    told = cost.row().splitlines()
+    assert told[0].endswith("ns/sample")
+    assert "for the first piece, " in told[1]
+    assert "28 users evaluated" in told[1]
+
+
+@pytest.mark.parametrize("setting", ["dataset=ml-1m", "synthetic=50x100x2000", "expand=2x2"])
+def test_what_belongs_to_the_size_cannot_be_set(setting: str) -> None:
+    name = setting.partition("=")[0]
+    with pytest.raises(ConfigError, match=f"--set {name}: it belongs to the size"):
+        scale.run([4_000], settings=[setting])
 
 
 def test_a_step_that_fails_is_named_with_its_last_line(tmp_path: Path) -> None:

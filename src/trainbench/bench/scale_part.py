@@ -1,0 +1,147 @@
+"""One step of ``bench scale`` that has no command of its own, in a process of its own.
+
+It prints, as JSON, what its costs are beside those that the process shows from outside.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
+from trainbench.ncf.config import NcfConfig, from_json
+from trainbench.ncf.input.batches import MemoryBatches
+from trainbench.ncf.input.epochs import EpochMaker
+from trainbench.ncf.input.flagfile import GenerationOptions
+from trainbench.ncf.input.producer import Producer, start_producer
+from trainbench.ncf.input.stream.pieces import open_piece
+from trainbench.trials.paths import DataDir
+
+if TYPE_CHECKING:
+    from trainbench.ncf.train import Trainer
+
+MADE = "made"
+"""Name of the folder, in the data directory, of candidates and epochs."""
+
+MOST_PIECES = 4
+"""Pieces of an epoch that are made: of a large one the first, whose cost is that of the others."""
+
+
+def candidates(config: NcfConfig, cache: RatingsCache, folder: Path) -> Mapping[str, Any]:
+    """Draw and write the candidates of every user."""
+    with _maker(config, cache, folder) as (maker, out):
+        maker.write_eval(out)
+    return {}
+
+
+def epoch(config: NcfConfig, cache: RatingsCache, folder: Path) -> Mapping[str, Any]:
+    """Make an epoch, or its first ``MOST_PIECES`` pieces."""
+    samples = 0
+    with _maker(config, cache, folder) as (maker, out):
+        for piece in range(min(maker.pieces, MOST_PIECES)):
+            # Over the one before, as a trainer that keeps up leaves one at a time.
+            maker.write_piece(0, piece, out)
+            samples += open_piece(out, wait_s=0.0).labels.size
+    return {"samples": samples}
+
+
+@contextmanager
+def _maker(
+    config: NcfConfig, cache: RatingsCache, folder: Path
+) -> Iterator[tuple[EpochMaker, Path]]:
+    options = GenerationOptions.of(
+        config, cache_folder=cache.folder, compliance_file=folder, seed=1
+    )
+    out = folder / MADE
+    out.mkdir()
+    maker = EpochMaker(cache, options)
+    try:
+        yield maker, out
+    finally:
+        maker.close()
+
+
+def train(config: NcfConfig, cache: RatingsCache, folder: Path, steps: int) -> Mapping[str, Any]:
+    """Train ``steps`` steps on what a producer makes meanwhile, and rank some held-out items."""
+    # Only here: the other steps need no TensorFlow, and their memory would be its.
+    from trainbench.ncf.evaluate import Evaluator
+    from trainbench.ncf.train import build
+
+    per_epoch = max(1, cache.num_train * (1 + config.train_negatives) // config.batch_size)
+    config = replace(config, max_epochs=-(-steps // per_epoch))
+    with start_producer(
+        cache,
+        config,
+        seed=1,
+        work_dir=folder / "work",
+        log_file=folder / "generator.log",
+        compliance_file=folder / "compliance.log",
+    ) as producer:
+        trainer = build(config, cache.num_users, cache.num_items, seed=1)
+        producer.release()
+        trainer.warm_up()
+        evaluator = Evaluator(trainer, producer.eval_candidates())
+        found = _trained(trainer, producer, steps)
+        users = evaluator.sample()
+        evaluated = evaluator.evaluate(chosen=users)
+        held = _most_resident(resource.RUSAGE_SELF)
+    return {
+        **found,
+        "peak_bytes": held,
+        "producer_peak_bytes": _most_resident(resource.RUSAGE_CHILDREN),
+        "evaluated_users": len(users),
+        "eval_s": evaluated.seconds,
+    }
+
+
+def _trained(trainer: Trainer, producer: Producer, steps: int) -> dict[str, float]:
+    """Time, CPU time and samples of the steps alone, and what was waited for their input."""
+    seconds = cpu_s = first_wait_s = later_wait_s = 0.0
+    samples = pieces = 0
+    while samples < steps * trainer.config.batch_size:
+        before = time.perf_counter()
+        piece = producer.next_piece()
+        if pieces:
+            later_wait_s += time.perf_counter() - before
+        else:
+            first_wait_s = time.perf_counter() - before
+        pieces += 1
+        left = steps - samples // trainer.config.batch_size
+        users, items, labels = (array[:left] for array in piece.arrays)
+        cpu_before = time.process_time()
+        done = trainer.train_epoch(MemoryBatches(users, items, labels, epoch=piece.epoch))
+        seconds, cpu_s = seconds + done.seconds, cpu_s + time.process_time() - cpu_before
+        samples += done.samples
+    return {
+        "seconds": seconds,
+        "cpu_s": cpu_s,
+        "samples": samples,
+        "pieces": pieces,
+        "first_wait_s": first_wait_s,
+        "later_wait_s": later_wait_s,
+    }
+
+
+def _most_resident(whose: int) -> int:
+    return resource.getrusage(whose).ru_maxrss * 1024
+
+
+def main(step: str, folder: Path, train_steps: int, config: NcfConfig) -> None:
+    """Run ``step`` on the cache in the data directory ``folder`` and print what it found."""
+    cache = open_cache(find_cache(config.split_spec, DataDir(folder)), verify=False)
+    if step == "train":
+        found = train(config, cache, folder, train_steps)
+    else:
+        found = {"candidates": candidates, "epoch": epoch}[step](config, cache, folder)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), from_json(sys.argv[4]))
