@@ -187,7 +187,7 @@ def test_what_two_workers_sent_is_in_the_report(two: RunDir) -> None:
     page = markdown(collect(two, NCF))
     assert "Sent to other workers in a step" in page
     sent = {epoch["traffic"]["dense_bytes_per_step"] for epoch in epochs(two)}
-    # The gradients of two layers and the loss, summed in a ring of two.
+    # The gradients of two layers and the loss: a half goes, and the sum of the other.
     layers = 16 * 8 + 8 + (8 + 8) + 1
     assert sent == {4 * (layers + 1)}
 

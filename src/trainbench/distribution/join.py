@@ -16,6 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from trainbench.distribution.cluster import Cluster, Member
+from trainbench.distribution.links import Links
 from trainbench.distribution.liveness import Liveness, blame, first_line
 from trainbench.errors import MachineError
 
@@ -23,7 +24,9 @@ _LINGER_S = 0.2
 """The others' time to fetch the last of what they need from here: only their log is at stake."""
 
 
-def join(watch: Liveness, *, gpus: int, options: Any = None) -> tf.distribute.Strategy:
+def join(
+    watch: Liveness, *, gpus: int, options: Any = None, links: Links | None = None
+) -> tf.distribute.Strategy:
     """The strategy of all workers, once each of them is there; ``watch`` looks on from then.
 
     TensorFlow must be configured and not yet running.
@@ -31,6 +34,7 @@ def join(watch: Liveness, *, gpus: int, options: Any = None) -> tf.distribute.St
     Args:
         gpus: how many of this process are a replica each; with 0 the CPU is the only one.
         options: ``CommunicationOptions``; TensorFlow chooses where there are none.
+        links: to be connected, where something is to go past TensorFlow.
 
     Raises:
         MachineError: this process cannot listen at its address, or another came with another
@@ -47,9 +51,11 @@ def join(watch: Liveness, *, gpus: int, options: Any = None) -> tf.distribute.St
     with refusals_explained(cluster):
         # TensorFlow would wait without a word and without an end, and would let no thread of
         # Python run meanwhile: nothing here could say who is missing.
-        with listening(cluster.me):
+        with listening(cluster.me) as server:
             # Between this server and TensorFlow's, the others answer for a moment no more.
             watch.start(armed=False).wait()
+            if links is not None:
+                links.connect(server, timeout_s=watch.timeout_s)
         # Should one die in the moment that is left, this process ends where it stands.
         faulthandler.dump_traceback_later(watch.timeout_s, exit=True)
         try:

@@ -16,6 +16,7 @@ from tensorflow.python.client import device_lib  # The only way to a GPU's memor
 
 from trainbench.distribution.cluster import Cluster
 from trainbench.distribution.join import join
+from trainbench.distribution.links import Links
 from trainbench.distribution.liveness import Liveness, first_line
 from trainbench.errors import ConfigError, MachineError
 from trainbench.ncf.config import NcfConfig, indivisible
@@ -92,9 +93,10 @@ def join_workers(config: NcfConfig, watch: Liveness) -> Replicas:
     if config.devices == "cpu":
         tf.config.set_visible_devices([], "GPU")
     log_line(f"{cluster.me} waits for the others, at most {duration(watch.timeout_s)}")
-    strategy = join(watch, gpus=len(_gpus(config)))
+    links = Links(cluster)
+    strategy = join(watch, gpus=len(_gpus(config)), links=links)
     check_divisible(config, strategy.num_replicas_in_sync)
-    replicas = Replicas(strategy, tuple(strategy.extended.worker_devices), cluster)
+    replicas = Replicas(strategy, tuple(strategy.extended.worker_devices), cluster, links)
     log_line(f"{cluster.me} has joined: {replicas.label}")
     return replicas
 

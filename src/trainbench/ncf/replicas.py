@@ -17,6 +17,7 @@ import numpy as np
 import tensorflow as tf
 
 from trainbench.distribution.cluster import Cluster
+from trainbench.distribution.links import Links
 from trainbench.errors import MachineError
 from trainbench.ncf.model import Weights
 from trainbench.ncf.sharded.wire import Wire
@@ -29,6 +30,7 @@ MEAN, SUM = tf.distribute.ReduceOp.MEAN, tf.distribute.ReduceOp.SUM
 class Replicas:
     """Devices that share each batch; ``devices`` are those of this process.
 
+    ``cluster`` and ``links``: of all processes, where there are several.
     ``scoped``: the strategy keeps one set of variables for all of them (a TPU's cores run one
     program); otherwise each device has a set of its own.
     """
@@ -36,6 +38,7 @@ class Replicas:
     strategy: tf.distribute.Strategy
     devices: tuple[str, ...]
     cluster: Cluster | None = None
+    links: Links | None = None
     scoped: bool = False
 
     @property
@@ -115,10 +118,7 @@ class Replicas:
     @cached_property
     def wire(self) -> Wire:
         """What divided tables send rows over."""
-        if self.cluster is None:
-            return Wire(self.devices, workers=1, index=0)
-        cluster = self.cluster
-        return Wire(self.devices, workers=cluster.num_workers, index=cluster.me.index)
+        return Wire(self.devices, self.links)
 
     def meet(self) -> None:
         """Return once every worker has come here."""

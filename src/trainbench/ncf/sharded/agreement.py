@@ -53,7 +53,7 @@ def whole_record(batches: EpochData, replicas: Replicas, first_batch_sha256: str
     told = hashlib.sha256(json.dumps(common, sort_keys=True).encode()).digest()
     replicas.require_agreement(f"the input of epoch {batches.epoch}", told)
     mine = np.frombuffer(bytes.fromhex("".join(record.slice_sha256)), np.uint8)
-    every = replicas.wire.gathered(mine.astype(np.int32), what="slice hashes")
+    every = replicas.wire.gathered(mine.astype(np.int32))
     if record.piece == 0:
         first_batch_sha256 = _first_batch(batches, replicas)
     return replace(
@@ -68,7 +68,7 @@ def whole_record(batches: EpochData, replicas: Replicas, first_batch_sha256: str
 
 def _first_batch(batches: EpochData, replicas: Replicas) -> str:
     mine = np.stack([np.asarray(array[0], np.int32) for array in batches.arrays])
-    every = replicas.wire.gathered(mine, what="first batch")
+    every = replicas.wire.gathered(mine)
     users, items, labels = np.moveaxis(every, 1, 0).reshape(3, -1)
     parts = (users.astype("<i4"), items.astype("<i4"), labels.astype("|u1"))
     return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()

@@ -104,7 +104,7 @@ class ShardedStep:
         room, trained = self._agreed(routed, (labels != MASKED).sum(axis=1))
         sent = routed.packed(room)
         steps, shape = len(users), sent.shape[1:]
-        blocks = self.wire.exchange(sent.reshape(workers, local, *shape), what="samples")
+        blocks = self.wire.exchange(sent.reshape(workers, local, *shape))
         samples = [
             Samples.of(blocks[:, place], room=own, spare=self.shard.num_users - 1)
             for place, own in enumerate(self._sample_rooms)
@@ -113,11 +113,11 @@ class ShardedStep:
             Requests.of(part, num_items=self.geometry.num_items, owners=self.owners)
             for part in samples
         ]
-        most = self.replicas.gathered(np.array([max(r.most for r in requests)], np.int32))
+        most = self.wire.gathered(np.array([max(r.most for r in requests)], np.int32))
         rows = self._row_room.fit(int(most.max()))
         laid = [part.laid_out(rows) for part in requests]
         asked = [rows_.reshape(workers, local, steps, rows) for rows_, _ in laid]
-        got = self.wire.exchange(np.stack(asked, axis=1), what="requests")
+        got = self.wire.exchange(np.stack(asked, axis=1))
         self.traffic += self._traffic(requests, sent, rows)
         weights = [p.valid * (np.float32(p.valid.shape[1]) / trained[:, None]) for p in samples]
         weights = [w * (p.labels != MASKED) for w, p in zip(weights, samples, strict=True)]
@@ -133,7 +133,7 @@ class ShardedStep:
 
     def _agreed(self, routed: Routed, trained: np.ndarray) -> tuple[int, np.ndarray]:
         """How many samples a part of a step has room for, and how many of each step train."""
-        told = self.replicas.gathered(np.append(routed.most, trained).astype(np.int32))
+        told = self.wire.gathered(np.append(routed.most, trained).astype(np.int32))
         return self._sent_room.fit(int(told[:, 0].max())), np.maximum(1, told[:, 1:].sum(axis=0))
 
     def _traffic(self, requests: list[Requests], sent: np.ndarray, rows: int) -> Traffic:
@@ -162,14 +162,14 @@ class ShardedStep:
                 rows, keep = step.answer(plan[4][index])
                 answers.append(tf.reshape(rows, [self.owners, -1, rows.shape[1]]))
                 kept.append(keep)
-        received = self.wire.swap(answers, what="rows")
+        received = self.wire.swap(answers)
         for (device, step, plan), rows in zip(parts, received, strict=True):
             with tf.device(device):
                 flat = tf.reshape(rows, [-1, rows.shape[2]])
                 found.append(step.learn(*(part[index] for part in plan[:4]), flat))
         gradients = [tf.reshape(g, r.shape) for (_, g), r in zip(found, received, strict=True)]
-        back = self.wire.swap(gradients, what="gradients")
-        total = self.wire.total([vector for vector, _ in found], what="dense")
+        back = self.wire.swap(gradients)
+        total = self.wire.total([vector for vector, _ in found], after=back)
         losses = []
         for (device, step, plan), keep, sent in zip(parts, kept, back, strict=True):
             with tf.device(device):
@@ -200,12 +200,12 @@ class ShardedStep:
         each = self.local_tensors()
         for name in self.geometry.shapes:
             if name not in self.geometry.dense_shapes:
-                self.wire.lend(np.stack([np.asarray(t[name]) for t in each]), what="table")
+                self.wire.lend(np.stack([np.asarray(t[name]) for t in each]))
 
     def whole(self, shards: list[Any], total: int) -> np.ndarray:
         """The table of ``total`` rows of which the local replicas keep ``shards``."""
         mine = np.stack([np.asarray(shard) for shard in shards])
-        every = self.wire.gathered(mine, what="table")
+        every = self.wire.gathered(mine)
         return from_owners(every.reshape(-1, *mine.shape[1:]), total)
 
     def assign(self, weights: Weights) -> None:

@@ -19,7 +19,7 @@ class Traffic:
     rows: of items asked for, distinct in each step, that others own. row_bytes: of these rows, as
     they come, and of their gradients, as they go back; slot_bytes: the same for the slots that
     hold them, which is what travels. sample_bytes: of samples and requests. dense_bytes: of the
-    dense gradients, summed in a ring.
+    dense gradients, of which each worker sums a part.
     """
 
     workers: int
@@ -57,7 +57,7 @@ class Traffic:
             dense: numbers that are summed over all workers.
         """
         requests = _FLOAT_BYTES * slots * steps
-        ring = 2 * (workers - 1) * _FLOAT_BYTES * dense // workers
+        reduced = 2 * (workers - 1) * _FLOAT_BYTES * dense // workers
         both = 2 * _FLOAT_BYTES * width
         return cls(
             workers,
@@ -66,7 +66,7 @@ class Traffic:
             both * rows,
             both * slots * steps,
             sample_bytes + requests,
-            ring * steps,
+            reduced * steps,
         )
 
     def __add__(self, other: Traffic) -> Traffic:

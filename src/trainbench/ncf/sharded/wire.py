@@ -1,7 +1,7 @@
 """What replicas send each other beside the strategy's sums: parts of equal size, all to all.
 
-Between processes it is TensorFlow's all-to-all, one call for all devices of a process; between the
-devices of one process it is a copy. Every process must make the same calls in the same order.
+Between processes they go over ``Links``, one message for all devices of a process; between the
+devices of one process they are copied. Every process must make the same calls in the same order.
 """
 
 from __future__ import annotations
@@ -12,31 +12,30 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-_GROUP = 7_018
-_FIRST_INSTANCE = 1_000_000
+from trainbench.distribution.links import Links
+
 _BLOCK_BYTES = 1 << 22
 _HOST = "CPU:0"
 
 
 class Wire:
-    """Between ``workers`` processes, each with the same number of ``devices``."""
+    """Between the workers of ``links``, each with the same number of ``devices``.
 
-    def __init__(self, devices: Sequence[str], *, workers: int, index: int) -> None:
-        self.devices, self.workers, self.index = tuple(devices), workers, index
-        self.replicas = workers * len(self.devices)
-        # TensorFlow knows a collective by its number, which belongs to one shape.
-        self._numbers: dict[tuple[Any, ...], int] = {}
-        self._compiled: dict[tuple[Any, ...], Callable[[Any], Any]] = {}
+    Without links there is one.
+    """
 
-    def swap(self, parts: Sequence[Any], *, what: str) -> list[Any]:
+    def __init__(self, devices: Sequence[str], links: Links | None) -> None:
+        self.devices, self._links = tuple(devices), links
+        self.workers, self.index = (links.workers, links.index) if links else (1, 0)
+
+    def swap(self, parts: Sequence[Any]) -> list[Any]:
         """In a graph: what the replicas have for each local one, [replicas, ...] each.
 
         Args:
             parts: of each local replica, what it has for each replica: [replicas, ...].
-            what: the name of this exchange; no other in the same loop has it.
         """
         local, own = len(self.devices), range(len(self.devices))
-        if self.workers == 1:
+        if self._links is None:
             found = []
             for place, device in enumerate(self.devices):
                 with tf.device(device):
@@ -46,74 +45,50 @@ class Wire:
             shape = parts[0].shape[1:]
             by_worker = [tf.reshape(part, [self.workers, local, *shape]) for part in parts]
             sent = by_worker[0][:, None] if local == 1 else tf.stack(by_worker, axis=1)
-            got = self._all_to_all(sent, what)
+            got = _called(self._links.exchange, sent)
         if local == 1:
             return [tf.reshape(got, parts[0].shape)]
         return [tf.reshape(got[:, :, place], parts[0].shape) for place in own]
 
-    def total(self, values: Sequence[Any], *, what: str) -> Any:
-        """In a graph: the sum of the local replicas' ``values`` and all others', on the host."""
+    def total(self, values: Sequence[Any], *, after: Sequence[Any]) -> Any:
+        """In a graph: the sum of the local replicas' ``values`` and all others', on the host.
+
+        Args:
+            after: what the message before brought; two at a time would mix.
+        """
         with tf.device(_HOST):
             mine = tf.add_n([tf.identity(value) for value in values])
-            if self.workers == 1:
+            if self._links is None:
                 return mine
-            return tf.raw_ops.CollectiveReduceV2(
-                input=mine,
-                group_size=self.workers,
-                group_key=_GROUP,
-                instance_key=self._number(what, mine),
-                ordering_token=[],
-                merge_op="Add",
-                final_op="Id",
-                communication_hint="auto",
-            )
+            with tf.control_dependencies(after):
+                return _called(self._links.total, mine)
 
-    def exchange(self, parts: np.ndarray, *, what: str) -> np.ndarray:
+    def exchange(self, parts: np.ndarray) -> np.ndarray:
         """What every worker has for this one, from ``parts`` [workers, ...], which go to each."""
-        if self.workers == 1:
-            return parts
-        key = (what, parts.dtype.str, parts.shape)
-        if key not in self._compiled:
-            self._compiled[key] = tf.function(
-                lambda sent: self._all_to_all(sent, what), autograph=False
-            )
-        with tf.device(_HOST):
-            return np.asarray(self._compiled[key](tf.constant(parts)))
+        return parts if self._links is None else self._links.exchange(parts)
 
-    def gathered(self, values: np.ndarray, *, what: str) -> np.ndarray:
+    def gathered(self, values: np.ndarray) -> np.ndarray:
         """``values`` of every worker, [workers, ...], in blocks of 4 MiB at most."""
         found = np.empty((self.workers, *values.shape), values.dtype)
-        self._gather(values, found, what)
+        self._gather(values, found)
         return found
 
-    def lend(self, values: np.ndarray, *, what: str) -> None:
+    def lend(self, values: np.ndarray) -> None:
         """Take part in the others' ``gathered`` and keep nothing."""
-        self._gather(values, None, what)
+        self._gather(values, None)
 
-    def _gather(self, values: np.ndarray, found: np.ndarray | None, what: str) -> None:
-        if self.workers == 1:
-            if found is not None:
-                found[0] = values
-            return
+    def _gather(self, values: np.ndarray, found: np.ndarray | None) -> None:
         flat = np.ascontiguousarray(values).reshape(-1)
         size = max(1, _BLOCK_BYTES // flat.itemsize)
         kept = None if found is None else found.reshape(self.workers, len(flat))
         for first in range(0, len(flat), size):
             block = flat[first : first + size]
-            each = self.exchange(np.broadcast_to(block, (self.workers, len(block))), what=what)
+            each = self.exchange(np.broadcast_to(block, (self.workers, len(block))))
             if kept is not None:
                 kept[:, first : first + size] = each
 
-    def _all_to_all(self, sent: Any, what: str) -> Any:
-        return tf.raw_ops.CollectiveAllToAllV2(
-            input=sent,
-            group_size=self.workers,
-            group_key=_GROUP,
-            instance_key=self._number(what, sent),
-            ordering_token=[],
-            communication_hint="auto",
-        )
 
-    def _number(self, what: str, tensor: Any) -> int:
-        key = (what, tensor.dtype.name, tuple(tensor.shape))
-        return self._numbers.setdefault(key, _FIRST_INSTANCE + len(self._numbers))
+def _called(function: Callable[[np.ndarray], np.ndarray], sent: Any) -> Any:
+    got = tf.numpy_function(function, [sent], sent.dtype)
+    got.set_shape(sent.shape)
+    return got
