@@ -216,8 +216,11 @@ DATASETS: Mapping[str, Dataset] = {dataset.name: dataset for dataset in _TABLE}
 
 _NEAR = 0.75  # of two names' letters: a slip of the hand, not a name of one's own
 _OWN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,39}")
-# Names that would pass for a published dataset, or that another benchmark's data have.
-_TAKEN = re.compile(r"ml[-_.]?([0-9]|latest|perf)|movielens|synthetic|generated|images?|cifar")
+# Names that would pass for a published dataset, that another benchmark's data have, or the folder
+# of an expansion.
+_TAKEN = re.compile(
+    r"ml[-_.]?([0-9]|latest|perf)|movielens|synthetic|generated|images?|cifar|.*-by-[0-9]+x[0-9]+$"
+)
 
 
 def dataset(name: str) -> Dataset:

@@ -200,11 +200,12 @@ def _build(
         scratch = files.folder / "rows"
         if manifest.sharded:
             outcome = _of_pairs(path, manifest, files, scratch)
-            least[0] = int(np.diff(outcome.row_starts).min()) + 1
         else:
             outcome = _of_ratings(spec, path, manifest, files, scratch)
         shutil.rmtree(scratch)
         _require_task(path, outcome, least_items)
+        if manifest.sharded:
+            least[0] = int(np.diff(outcome.row_starts).min()) + 1
         record.update(_record(spec, manifest, outcome))
     return record
 
@@ -297,6 +298,8 @@ def _require_sha256(path: Path, found: str, manifest: Manifest) -> None:
 def _require_task(path: Path, result: Outcome, least_items: int) -> None:
     """Raise a ``DataIntegrityError`` if nothing is left that training could learn."""
     users, items = len(result.user_ids), len(result.item_ids)
+    if not users:
+        raise DataIntegrityError(f"{path}: no pair in it, wanted one or more; use another archive")
     if not result.row_starts[-1]:
         raise DataIntegrityError(
             f"{path}: each of {users:,} users has 1 rating, which is held out: no pair is left to "

@@ -263,8 +263,8 @@ def _check_expansion(config: NcfConfig) -> None:
     small = min(factor.users, factor.items) >= 1 and max(factor.users, factor.items) <= 512
     if not small or factor.users * factor.items < 2 or factor.seed < 0:
         raise ConfigError(
-            f"expand={factor.text}: wanted USERSxITEMS[xSEED], how many times the users and the "
-            "items, from 1 to 512 each and not both 1, and a seed from 0 up"
+            f"expand={factor.text}x{factor.seed}: wanted USERSxITEMS[xSEED], how many times the "
+            "users and the items, from 1 to 512 each and not both 1, and a seed from 0 up"
         )
     if dataset(config.dataset).sharded:
         raise ConfigError(

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainbench.errors import MachineError
+from trainbench.errors import DataIntegrityError, MachineError
 from trainbench.files import sha256_of, whole_folder, write_record, writing
 from trainbench.movielens.datasets import (
     Counts,
@@ -27,7 +27,7 @@ from trainbench.movielens.datasets import (
 )
 from trainbench.movielens.formats import read_ratings
 from trainbench.movielens.large.expansion import Seeds, expanded, rates
-from trainbench.movielens.large.shards import BLOCK_ROWS, ShardWriter
+from trainbench.movielens.large.shards import BLOCK_ROWS, LARGEST_ID, ShardWriter
 from trainbench.progress import Progress, heartbeat, log_line, scaled
 from trainbench.trials.paths import DataDir
 
@@ -57,6 +57,7 @@ def expand(spec: SplitSpec, data: DataDir, later: Later = lambda users, pairs: {
         log_line(f"download: {path} is complete and unchanged ({_told(present)})")
         return present
     seeds = _seeds(data, base)
+    _require_numbers(path, seeds, factor)
     with heartbeat("finding the rates of the blocks"):
         kept = rates(seeds, factor)
     pairs = int(kept.sum() * len(seeds.train_rows))
@@ -65,6 +66,11 @@ def expand(spec: SplitSpec, data: DataDir, later: Later = lambda users, pairs: {
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     with whole_folder(path.parent) as part, writing(path, parts["pairs"]):
         counts = _write(part / path.name, seeds, factor, kept, pairs)
+        if not counts.users:
+            raise DataIntegrityError(
+                f"{path}: of {seeds.rows:,} users expanded by {factor.text}, seed {factor.seed}, "
+                "none kept a pair to train on and a held-out item; use more ratings"
+            )
         manifest = Manifest(
             dataset=spec.raw,
             source="expansion",
@@ -99,6 +105,16 @@ def _seeds(data: DataDir, base: Manifest) -> Seeds:
     with Progress(path.stat().st_size, label=f"read {path.name}") as progress:
         ratings = read_ratings(path, dataset(base.dataset).layout, on_block=progress.advance)
     return Seeds.of(ratings)
+
+
+def _require_numbers(path: Path, seeds: Seeds, factor: Expansion) -> None:
+    """Raise a ``DataIntegrityError`` where users or items have no number that a shard can hold."""
+    most = max(seeds.rows * factor.users, seeds.columns * factor.items)
+    if most > LARGEST_ID + 1:
+        raise DataIntegrityError(
+            f"{path}: {seeds.rows:,} users and {seeds.columns:,} items expanded by {factor.text} "
+            f"are up to {most:,}, wanted {LARGEST_ID + 1:,} at most; use a smaller factor"
+        )
 
 
 def _write(path: Path, seeds: Seeds, factor: Expansion, kept: np.ndarray, expected: int) -> Counts:

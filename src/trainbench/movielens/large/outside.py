@@ -18,7 +18,7 @@ import numpy.typing as npt
 from trainbench.errors import DataIntegrityError
 from trainbench.movielens.cache import CacheFiles
 from trainbench.movielens.large.buckets import USERS_PER_BUCKET, Buckets
-from trainbench.movielens.large.shards import KINDS, read_shard, shards_of
+from trainbench.movielens.large.shards import KINDS, largest_id, read_shard, rows_of, shards_of
 from trainbench.progress import Progress
 
 PAIR = np.dtype([("user", "<i4"), ("item", "<i4")])
@@ -89,8 +89,10 @@ def _gathered(
 ) -> tuple[Ints, Ints, int]:
     """Put the training pairs into ``buckets``; pairs by user id, the test set, how many items."""
     counts, tests, items = np.zeros(0, dtype=np.int64), [np.empty((0, 2), dtype=np.int64)], 0
-    for shard in shards_of(path):
-        for block in read_shard(path, shard):
+    shards = shards_of(path)
+    largest = largest_id(rows_of(path, shards))
+    for shard in shards:
+        for block in read_shard(path, shard, largest=largest):
             on_pairs(len(block))
             if not len(block):
                 continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -26,6 +26,8 @@ BLOCK_ROWS = 1 << 21
 KINDS = ("train", "test")
 ARRAY = "arr_0.npy"
 LARGEST_ID = 2**31 - 2
+# Numbers up to here cost 128 MiB at most, whatever the pairs.
+_ANY_SET = 1 << 24
 _NAME = re.compile(r"(train|test)x([0-9]{1,4})x([0-9]{1,4})_([0-9]{1,4})\.npz")
 _ADVICE = "delete it and run download again"
 
@@ -73,8 +75,30 @@ def shards_of(path: Path, *, shown: str | None = None) -> list[Shard]:
     return [Shard(found[wanted], *of) for wanted, of in every.items()]
 
 
-def read_shard(path: Path, shard: Shard) -> Iterator[Pairs]:
-    """The pairs of one shard in blocks, int64[rows, 2].
+def rows_of(path: Path, shards: Iterable[Shard]) -> int:
+    """How many pairs ``shards`` have by their headers.
+
+    Raises:
+        DataIntegrityError: a damaged shard, another type or shape.
+    """
+    total = 0
+    for shard in shards:
+        name = f"{path}, {shard.name}"
+        with _tar(path, name) as tar, _array(tar, shard, name) as (_, rows, _kind):
+            total += rows
+    return total
+
+
+def largest_id(pairs: int) -> int:
+    """The largest number of a user or an item that makes sense among so many pairs.
+
+    Memory and tables grow with it, so one wrong number would take all memory.
+    """
+    return min(LARGEST_ID, max(_ANY_SET, pairs // 2))
+
+
+def read_shard(path: Path, shard: Shard, *, largest: int = LARGEST_ID) -> Iterator[Pairs]:
+    """The pairs of one shard in blocks, int64[rows, 2], with numbers up to ``largest``.
 
     Raises:
         DataIntegrityError: a damaged shard, another type or shape, a number out of range.
@@ -88,7 +112,7 @@ def read_shard(path: Path, shard: Shard) -> Iterator[Pairs]:
             if len(data) != count * 2 * kind.itemsize:
                 raise DataIntegrityError(f"{name}: cut off in row {first + 1:,}; download it again")
             pairs = np.frombuffer(data, kind).reshape(count, 2).astype(np.int64, copy=False)
-            _require_ids(name, pairs, first)
+            _require_ids(name, pairs, first, largest)
             yield pairs
             first += count
         # Compares the sum that the zip has of the whole.
@@ -109,7 +133,9 @@ def _array(
     tar: tarfile.TarFile, shard: Shard, name: str
 ) -> Iterator[tuple[IO[bytes], int, np.dtype[Any]]]:
     """The file of a shard's array behind its header, its rows and its type."""
-    member = tar.extractfile(shard.name)
+    # By name alone, a link that is called so would be followed.
+    found = next(m for m in tar.getmembers() if m.isfile() and m.name == shard.name)
+    member = tar.extractfile(found)
     assert member is not None, "a regular file"
     with member, zipfile.ZipFile(member) as archive:
         names = ", ".join(archive.namelist())[:80]
@@ -121,7 +147,7 @@ def _array(
             version = np.lib.format.read_magic(file)
             read = {1: np.lib.format.read_array_header_1_0, 2: np.lib.format.read_array_header_2_0}
             shape, fortran, kind = read[version[0]](file)
-            if kind.kind not in "iu" or len(shape) != 2 or shape[1] != 2 or fortran:
+            if kind.kind not in "iu" or len(shape) != 2 or shape[1] != 2 or shape[0] < 0 or fortran:
                 raise DataIntegrityError(
                     f"{name}: arr_0 is {kind} {list(shape)}, wanted whole numbers [pairs, 2]; "
                     f"{_ADVICE}"
@@ -129,13 +155,13 @@ def _array(
             yield file, int(shape[0]), kind
 
 
-def _require_ids(name: str, pairs: Pairs, first: int) -> None:
-    if not len(pairs) or (pairs.min() >= 0 and pairs.max() <= LARGEST_ID):
+def _require_ids(name: str, pairs: Pairs, first: int, largest: int) -> None:
+    if not len(pairs) or (pairs.min() >= 0 and pairs.max() <= largest):
         return
-    row = int(np.flatnonzero(((pairs < 0) | (pairs > LARGEST_ID)).any(axis=1))[0])
+    row = int(np.flatnonzero(((pairs < 0) | (pairs > largest)).any(axis=1))[0])
     raise DataIntegrityError(
         f"{name}, row {first + row + 1:,}: found user {pairs[row, 0]} and item {pairs[row, 1]}, "
-        f"wanted numbers from 0 to {LARGEST_ID:,}; {_ADVICE}"
+        f"wanted numbers from 0 to {largest:,}; {_ADVICE}"
     )
 
 

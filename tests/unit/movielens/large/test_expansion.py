@@ -200,9 +200,37 @@ def test_a_run_on_an_expansion_says_so() -> None:
     assert "generated_data" not in reasons
 
 
+def test_an_expansion_that_keeps_no_user_is_refused_and_leaves_nothing(
+    spec: SplitSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataDir(tmp_path)
+    assert spec.synthetic is not None
+    generate(spec.synthetic, data)
+    monkeypatch.setattr(shell, "rates", lambda seeds, factor: np.zeros((2, 3)))
+    with pytest.raises(DataIntegrityError, match="of 120 users expanded by 2x3, seed 0, none kept"):
+        expand(spec, data)
+    assert [path.name for path in data.raw(spec.raw).parent.iterdir()] == ["synthetic"]
+
+
+def test_users_that_no_shard_can_number_are_refused_before_the_work(
+    spec: SplitSpec, seeds: Seeds, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = DataDir(tmp_path)
+    assert spec.synthetic is not None
+    generate(spec.synthetic, data)
+    monkeypatch.setattr(shell, "_seeds", lambda *given: replace(seeds, rows=5_000_000))
+    with pytest.raises(DataIntegrityError, match="up to 2,560,000,000, wanted 2,147,483,647 at"):
+        expand(replace(spec, expand=Expansion(512, 1)), data)
+
+
+def test_own_ratings_are_not_called_as_an_expansion_of_others() -> None:
+    with pytest.raises(ConfigError, match="own ratings need a name that is unlike these"):
+        NCF.with_settings(NCF.preset("quick"), ["dataset=mine-by-2x3"])
+
+
 @pytest.mark.parametrize("factor", ["0x3", "1x1", "2x600", "2x3x-1"])
 def test_a_factor_that_makes_no_sense_is_refused(factor: str) -> None:
-    with pytest.raises(ConfigError, match="expand"):
+    with pytest.raises(ConfigError, match=f"expand={factor}"):
         NCF.with_settings(NCF.preset("quick"), [f"expand={factor}"])
 
 

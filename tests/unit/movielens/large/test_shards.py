@@ -158,6 +158,15 @@ DAMAGE: dict[str, tuple[Callable[[Arrays], object], str]] = {
     "by columns": (changed(TRAIN, np.asfortranarray), "wanted whole numbers"),
     "a negative item": (changed(TRAIN, first_pair(100, -1)), "row 1: found user 100 and item -1"),
     "a user out of range": (changed(TEST, first_pair(2**31, 1)), "found user 2147483648"),
+    "a user beyond what so many pairs can have": (
+        changed(TEST, first_pair(2**31 - 2, 1)),
+        "found user 2147483646 and item 1, wanted numbers from 0 to 16,777,216",
+    ),
+    "an item beyond it": (changed(TRAIN, first_pair(100, 2**31 - 2)), "item 2147483646, wanted"),
+    "no pair at all": (
+        lambda arrays: arrays.update({name: a[:0] for name, a in arrays.items()}),
+        "no pair in it",
+    ),
     "a user without test item": (changed(TEST, lambda a: a[1:]), "user 100 has no item in the"),
     "a user with two": (
         changed(TEST, lambda a: np.concatenate([a[:1], [[100, 59]], a[1:]])),
@@ -185,6 +194,18 @@ def test_damage_is_named_and_leaves_no_cache(case: str, tmp_path: Path) -> None:
         cache_of(tmp_path, path)
     caches = tmp_path / "data" / "cache"
     assert not caches.exists() or not list(caches.iterdir())
+
+
+def test_a_link_called_as_a_shard_is_not_followed(tmp_path: Path) -> None:
+    arrays = some_arrays()
+    whole = open_cache(cache_of(tmp_path / "a", a_tar(tmp_path / "a.tar", arrays)), verify=True)
+    path = a_tar(tmp_path / "b.tar", arrays)
+    with tarfile.open(path, "a") as tar:
+        link = tarfile.TarInfo(f"{NAME}/{TRAIN}")
+        link.type, link.linkname = tarfile.SYMTYPE, TEST
+        tar.addfile(link)
+    again = open_cache(cache_of(tmp_path / "b", path), verify=True)
+    assert again.record["arrays"] == whole.record["arrays"]
 
 
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.6, 0.9])
