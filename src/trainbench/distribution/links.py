@@ -9,6 +9,7 @@ is no second set of ports.
 
 from __future__ import annotations
 
+import contextlib
 import select
 import socket
 import struct
@@ -19,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainbench.distribution.cluster import Cluster
+from trainbench.distribution.cluster import Cluster, Member
 from trainbench.distribution.liveness import LOST_AFTER_S, PROBE_INTERVAL_S, greets
 
 Array = npt.NDArray[np.generic]
@@ -28,6 +29,8 @@ _HELLO = struct.Struct("!16sHH")
 _NAME = b"trainbench links"
 _HELLO_S = 5.0
 """A caller that has not said who it is for so long is no worker."""
+
+_AGAIN_S = 0.2
 
 
 class Links:
@@ -52,11 +55,7 @@ class Links:
         """
         deadline = time.monotonic() + timeout_s
         for member in self.cluster.members[: self.index]:
-            link = socket.create_connection(member.host_and_port, timeout=timeout_s)
-            link.sendall(self._hello(self.index))
-            if _received(link, _HELLO.size) != self._hello(member.index):
-                raise ConnectionError(f"{member} is no worker of this run")
-            self._keep(member.index, link)
+            self._keep(member.index, self._called(member, deadline))
         while len(self._sockets) < self.workers - 1:
             server.settimeout(max(0.01, deadline - time.monotonic()))
             self._take(server.accept()[0])
@@ -93,6 +92,24 @@ class Links:
 
     def _hello(self, index: int) -> bytes:
         return _HELLO.pack(_NAME, self.workers, index)
+
+    def _called(self, member: Member, deadline: float) -> socket.socket:
+        """A connection to ``member``, which may have to leave its run of before first."""
+        while True:
+            left = max(0.01, deadline - time.monotonic())
+            try:
+                link = socket.create_connection(member.host_and_port, timeout=left)
+                with contextlib.ExitStack() as refused:
+                    refused.callback(link.close)
+                    link.sendall(self._hello(self.index))
+                    if _received(link, _HELLO.size) != self._hello(member.index):
+                        raise ConnectionError(f"{member} is no worker of this run")
+                    refused.pop_all()
+                    return link
+            except OSError:
+                if time.monotonic() + _AGAIN_S > deadline:
+                    raise
+            time.sleep(_AGAIN_S)
 
     def _take(self, link: socket.socket) -> None:
         """Keep ``link`` if a worker is at its other end; others only look who is there."""

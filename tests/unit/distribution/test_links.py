@@ -128,6 +128,35 @@ def test_a_worker_that_never_calls_is_waited_for_no_longer_than_stated() -> None
             alone.connect(server, timeout_s=0.1)
 
 
+def test_a_worker_whose_process_of_before_still_answers_is_called_again() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        addresses = [f"127.0.0.1:{server.getsockname()[1]}", "127.0.0.1:1"]
+        found = [Links(cluster_of_workers(addresses, index)) for index in (0, 1)]
+        with socket.socket() as unused:
+            calling = pool.submit(found[1].connect, unused, timeout_s=60)
+            for said in (b"", b"what TensorFlow's server says first"):
+                caller, _ = server.accept()
+                with caller:
+                    caller.sendall(said)
+            found[0].connect(server, timeout_s=60)
+            calling.result()
+        assert_exchanged(found)
+        for one in found:
+            one.close()
+
+
+def test_an_address_at_which_no_worker_ever_answers_is_told() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        alone = Links(cluster_of_workers([address, "127.0.0.1:1"], 1))
+        calling = pool.submit(alone.connect, server, timeout_s=0.2)
+        caller, _ = server.accept()
+        with caller:
+            caller.sendall(b"what TensorFlow's server says first")
+        with pytest.raises(ConnectionError, match=rf"worker 0 \({address}\) is no worker of this"):
+            calling.result()
+
+
 def test_a_worker_whose_connection_ends_is_named() -> None:
     with workers(3) as found:
         address = found[2].cluster.me.address
