@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -44,6 +44,8 @@ NAME = "set"
 COMPLETE = ("converged", "not_converged", "completed")
 ELSE = "or name another set with --into"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_SUM = re.compile(r"[0-9a-f]{64}")
+_OF_THE_MAKING = ("record_sha256", "archive_sha256")
 _COMES_WITHIN_S = 90.0
 """Until a folder that another machine has made is seen here: NFS remembers names for a minute."""
 
@@ -225,8 +227,10 @@ def _require_same(spec: SetSpec, inputs: Inputs, run: RunDir) -> None:
     told = [f"{name} {own} here, {other} there" for name, own, other in pairs if own != other]
     if not told and config != to_json(spec.config).encode():
         told = list(_settings_apart(spec, config)) or ["config.json is another"]
-    if not told and list(_sums(inputs.cache_record)) != list(_sums(run.cache_record)):
-        told = ["the data are others (cache.json)"]
+    own, there = (dict(_sums(object_or_empty(p))) for p in (inputs.cache_record, run.cache_record))
+    apart = sorted(name for name in own.keys() | there.keys() if own.get(name) != there.get(name))
+    if not told and apart:
+        told = [f"the data are others (cache.json: {', '.join(apart[:3])})"]
     if told:
         raise ConfigError(
             f"{run.root}: the set was begun with other settings: {'; '.join(told)}; use the same, "
@@ -242,8 +246,15 @@ def _settings_apart(spec: SetSpec, config: bytes) -> Iterator[str]:
             yield f"{name} {own} here, {other} there"
 
 
-def _sums(path: Any) -> Iterator[tuple[str, Any]]:
-    """What of a cache's record says what is in it, and not when or how it was made."""
-    for name, value in sorted(object_or_empty(path).items()):
-        if name.endswith("sha256") and name != "record_sha256":
-            yield name, value
+def _sums(record: Mapping[str, Any], of: str = "") -> Iterator[tuple[str, Any]]:
+    """What of a cache's record says what is in it, and not when or how it was made, by its place.
+
+    These are all SHA-256 sums and counts, wherever a benchmark has them.
+    """
+    for name, value in record.items():
+        if isinstance(value, dict):
+            yield from _sums(value, f"{of}{name} ")
+        elif name in _OF_THE_MAKING:
+            continue
+        elif of.startswith("counts ") or (isinstance(value, str) and _SUM.fullmatch(value)):
+            yield f"{of}{name}", value

@@ -101,6 +101,46 @@ def test_another_setting_is_refused_by_name(make_spec: MakeSpec) -> None:
         run_one(make_spec(1, "target_r2=0.8"))
 
 
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"arrays": {"items": {"sha256": "b" * 64}}}, "arrays items sha256"),
+        ({"files": {"train.npy": "b" * 64}}, "files train.npy"),
+        ({"counts": {"train": 8}}, "counts train"),
+    ],
+)
+def test_other_data_are_refused_wherever_their_sums_stand(
+    make_spec: MakeSpec,
+    monkeypatch: pytest.MonkeyPatch,
+    changed: dict[str, object],
+    told: str,
+    tmp_path: Path,
+) -> None:
+    """Ratings may differ in the training pairs alone, and images have the sums of their files."""
+    begun = {
+        "arrays": {"items": {"dtype": "<i4", "sha256": "a" * 64}},
+        "files": {"train.npy": "a" * 64},
+        "counts": {"train": 7},
+        "manifest": {"archive_sha256": "c" * 64},
+        "versions": {"numpy": "1"},
+        "record_sha256": "d" * 64,
+    }
+    made_elsewhere = {
+        "manifest": {"archive_sha256": "e" * 64},
+        "versions": {"numpy": "2"},
+        "record_sha256": "f" * 64,
+    }
+    path = tmp_path / "cache" / "toy" / "cache.json"
+    specs = [make_spec(0), make_spec(1)]
+    path.write_text(json.dumps(begun))
+    run_one(specs[0])
+    path.write_text(json.dumps({**begun, **made_elsewhere, **changed}))
+    with pytest.raises(ConfigError, match=rf"the data are others \(cache\.json: {told}\)"):
+        run_one(specs[1])
+    path.write_text(json.dumps({**begun, **made_elsewhere}))
+    run_one(specs[1])
+
+
 def test_a_run_of_the_usual_kind_is_joined_by_no_trial_and_continues_no_shared_set(
     make_spec: MakeSpec,
 ) -> None:

@@ -6,6 +6,7 @@ memory. Resident are numbers of users and items and one range.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -237,26 +238,26 @@ def of_ratings(
     Raises:
         DataIntegrityError: one of these.
     """
-    user_of, item_of = Numbering(), Numbering()
+    user_of, item_of, per_user = Numbering(), Numbering(), np.zeros(0, dtype=np.int64)
     buckets, read = Buckets(scratch, RATING, users_per_bucket), 0
-    per_user = np.zeros(0, dtype=np.int64)
     for users, items, times in blocks():
         numbers, read = user_of.of(users), read + len(users)
         per_user = _added(per_user, np.bincount(numbers))
         buckets.add(_rows(RATING, numbers, item_of.of(items), times))
-    kept = per_user >= min_ratings
+    kept, pairs = per_user >= min_ratings, _Pairs(len(item_of.ids))
+
     if not kept.any():
+        # In memory, pairs are looked at first.
+        deque(map(pairs.look, buckets.sorted()), maxlen=0)
+        pairs.require_none_twice(user_of, item_of, repeated)
         raise none_left(len(kept), int(per_user.max(initial=0)), read)
     item_ids, new_item = item_of.ids, np.arange(len(item_of.ids))
     if not kept.all():
         item_ids, new_item = _of_kept(blocks, user_of, item_of, kept)
-    starts = np.concatenate(([0], np.cumsum(per_user[kept] - 1)))
-    pairs = _Pairs(len(item_of.ids))
+    starts = np.append(0, np.cumsum(per_user[kept] - 1))
     with _arrays(out, int(starts[-1])) as put:
         test_items, tied = _written(buckets, kept, new_item, pairs, put, read)
-    if pairs.repeated:
-        user, item = pairs.first
-        raise repeated(int(user_of.ids[user]), int(item_of.ids[item]), pairs.repeated)
+    pairs.require_none_twice(user_of, item_of, repeated)
     outcome = Outcome(
         ratings_read=read,
         user_ids=user_of.ids[kept],
@@ -323,6 +324,16 @@ class _Pairs:
             user, item = divmod(int(again[0]), self._num_items)
             self.first = user, item
         self.repeated += len(again)
+
+    def require_none_twice(
+        self,
+        users: Numbering,
+        items: Numbering,
+        error: Callable[[int, int, int], DataIntegrityError],
+    ) -> None:
+        if self.repeated:
+            user, item = self.first
+            raise error(int(users.ids[user]), int(items.ids[item]), self.repeated)
 
 
 def found_twice(blocks: Blocks, user: int, item: int) -> tuple[int, int]:

@@ -57,7 +57,8 @@ def both_ways(
     return found
 
 
-RATING = st.tuples(st.integers(1, 9), st.integers(-3, 12), st.integers(0, 4))
+WIDEST = st.sampled_from([-(2**63), -1, 0, 2**31, 2**62, 2**63 - 1])
+RATING = st.tuples(st.integers(1, 9) | WIDEST, st.integers(-3, 12) | WIDEST, st.integers(0, 4))
 
 
 @settings(
@@ -75,10 +76,12 @@ def test_a_split_on_disk_is_the_split_in_memory(
     assert memory == disk
 
 
-def test_ratings_that_repeat_a_pair_are_told_alike(tmp_path: Path) -> None:
+@pytest.mark.parametrize("least", [1, 50])
+def test_ratings_that_repeat_a_pair_are_told_alike(tmp_path: Path, least: int) -> None:
+    """Also where no user has enough ratings."""
     rng = np.random.default_rng(5)
     rows = [(int(u), int(i), 5) for u, i in rng.integers(1, 9, (60, 2))]
-    memory, disk = both_ways(tmp_path, rows, SplitSpec("mine", min_ratings=1))
+    memory, disk = both_ways(tmp_path, rows, SplitSpec("mine", min_ratings=least))
     assert memory == disk
     assert "repeat a pair" in str(memory)
 
