@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from trainbench.cli.interface import Run, check_log, report, run, score
 
-__version__ = "0.6.0"
+__version__ = "0.7.0"
 __all__ = ["Run", "__version__", "check_log", "report", "run", "score"]
 
 

@@ -134,7 +134,7 @@ def bench_ncf(only: str, repeats: int, devices: str, peers: bool, **compared: An
 
 
 class Sizes(click.ParamType[list[int]]):
-    """Numbers with K, M or G behind them, with commas between: ``1M,10M,1.2G``."""
+    """Numbers with K, M or G behind them, with commas between: ``1M,10M,1.2G``; or ``none``."""
 
     name = "sizes"
 
@@ -142,6 +142,8 @@ class Sizes(click.ParamType[list[int]]):
         """The whole numbers, or a usage error."""
         if isinstance(value, list):
             return value
+        if value == "none":
+            return []
         factors = {"K": 10**3, "M": 10**6, "G": 10**9}
         try:
             parts = [part.strip().upper() for part in value.split(",")]
@@ -184,7 +186,7 @@ class WorkerCount(click.ParamType[int]):
     type=Sizes(),
     default="1M,10M,60M",
     show_default=True,
-    help="Training pairs of each size.",
+    help="Training pairs of each size; none: of --full alone.",
 )
 @click.option(
     "--full", is_flag=True, help="Also expand ratings as ml-20mx16x32: 1.4 billion pairs, hours."
@@ -260,6 +262,8 @@ def bench_scale(ctx: click.Context, workers: int | None, as_json: bool, **option
         return
     from trainbench.bench import scale
 
+    if not (options["pairs"] or options["full"]):
+        raise click.UsageError("--pairs none leaves nothing to measure; add --full")
     scale.run(
         options["pairs"],
         full=options["full"],

@@ -117,6 +117,12 @@ def test_a_size_that_is_no_number_is_a_usage_error(text: str) -> None:
     assert CliRunner().invoke(bench, ["scale", "--pairs", text]).exit_code == 2
 
 
+def test_no_size_at_all_is_a_usage_error() -> None:
+    found = CliRunner().invoke(bench, ["scale", "--pairs", "none"])
+    assert found.exit_code == 2
+    assert "add --full" in found.output
+
+
 def test_too_few_pairs_are_refused() -> None:
     with pytest.raises(ConfigError, match="wanted at least 2,000"):
         scale.run([1_000])

@@ -79,7 +79,7 @@ def test_generated_bytes_stay_what_they_were(tmp_path) -> None:
     manifest = synthetic.generate(
         SyntheticSize(users=40, items=90, ratings=1_000), DataDir(tmp_path)
     )
-    assert manifest.generator_version == 2
+    assert manifest.generator_version == 3
     assert manifest.ratings_sha256.startswith("e7f9bc7c41d29154")
 
 
@@ -184,11 +184,12 @@ def best_hit_rate(size: SyntheticSize, taste: synthetic.Taste, users: int) -> fl
     return hits / users
 
 
-def test_no_model_can_do_much_better_on_the_rehearsal_than_models_do_on_ml_20m() -> None:
+def test_what_can_be_known_of_the_rehearsal_is_little_more_than_the_target() -> None:
     """At full size: 0.76 of the plain generated ratings can be known, of the rehearsal's less."""
     size = NCF.preset("rehearsal").synthetic
     assert best_hit_rate(size, synthetic.TASTES["synthetic"], 1_000) > 0.73
-    assert 0.58 < best_hit_rate(size, synthetic.TASTES["rehearsal"], 1_000) < 0.66
+    best = best_hit_rate(size, synthetic.TASTES["rehearsal"], 1_000)
+    assert NCF.preset("mlperf").target_hit_rate + 0.02 < best < 0.71
 
 
 def test_the_rehearsal_is_ml_20m_in_size_and_the_benchmark_in_all_else() -> None:
@@ -210,7 +211,7 @@ def test_the_rehearsal_has_a_name_and_bytes_of_its_own(tmp_path) -> None:
     assert found[0].ratings_sha256 != found[2].ratings_sha256
     assert found[0].dataset == "rehearsal"
     assert found[0].generated
-    assert found[0].ratings_sha256.startswith("cebdc4c11050bfdd")
+    assert found[0].ratings_sha256.startswith("4e749d601909c8b9")
 
 
 @pytest.mark.parametrize("dataset", synthetic.TASTES)
