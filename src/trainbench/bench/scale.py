@@ -29,7 +29,7 @@ from trainbench.bench.scale_part import MADE
 from trainbench.errors import ConfigError, MachineError
 from trainbench.machine import allotment
 from trainbench.machine.system import cpu
-from trainbench.movielens.datasets import Expansion, SyntheticSize, read_manifest
+from trainbench.movielens.datasets import Expansion, SplitSpec, SyntheticSize, read_manifest
 from trainbench.ncf.config import NcfConfig, mlperf, rehearsal, with_settings
 from trainbench.progress import heartbeat
 from trainbench.trials.paths import DataDir
@@ -38,12 +38,15 @@ SIZES = (1_000_000, 10_000_000, 60_000_000)
 FULL = Expansion(16, 32)
 """By what ml-20mx16x32 is an expansion of ml-20m: to 1.22 billion pairs."""
 
+FULL_RATINGS = 26_000_000
+"""Generated ratings whose expansion by ``FULL`` has 1.34 billion pairs; of 20 million, 0.90."""
+
 FEWEST_PAIRS = 2_000
 PARTS = ("candidates", "epoch", "train")
 STEPS = ("download", "preprocess", *PARTS)
 TRAIN_STEPS = 16
 _RATINGS_PER_ITEM = 20
-_OF_SIZE = ("dataset", "synthetic", "expand", "tie_break")
+_OF_SIZE = tuple(field.name for field in fields(SplitSpec))
 _LOOK_S = 0.5
 
 
@@ -141,7 +144,7 @@ def run(
     """
     if min(sizes, default=FEWEST_PAIRS) < FEWEST_PAIRS:
         raise ConfigError(f"pairs={min(sizes):,}: wanted at least {FEWEST_PAIRS:,}")
-    sized = [*map(config_of, sizes), *([expansion_of(rehearsal(), FULL)] if full else [])]
+    sized = [*map(config_of, sizes), *([full_size()] if full else [])]
     configs = [_with_settings(config, settings) for config in sized]
     until = max(STEPS.index(step) for step in steps)
     machine = cpu()
@@ -184,6 +187,14 @@ def config_of(pairs: int) -> NcfConfig:
 def expansion_of(config: NcfConfig, factor: Expansion) -> NcfConfig:
     """``config`` on the expansion of its generated ratings; the rates say how many pairs it has."""
     return replace(config, expand=factor, target_hit_rate=None)
+
+
+def full_size() -> NcfConfig:
+    """An expansion with ml-20mx16x32's users and items, and not fewer pairs."""
+    config = rehearsal()
+    assert config.synthetic is not None
+    size = replace(config.synthetic, ratings=FULL_RATINGS)
+    return expansion_of(replace(config, synthetic=size), FULL)
 
 
 def _with_settings(config: NcfConfig, settings: Sequence[str]) -> NcfConfig:

@@ -6,7 +6,7 @@ It prints, as JSON, what its costs are beside those that the process shows from 
 from __future__ import annotations
 
 import json
-import resource
+import os
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -15,6 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
+from trainbench.machine.system import held_bytes
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import NcfConfig, from_json
 from trainbench.ncf.input.batches import MemoryBatches
@@ -31,7 +34,7 @@ MADE = "made"
 """Name of the folder, in the data directory, of candidates and epochs."""
 
 MOST_PIECES = 4
-"""Pieces of an epoch that are made: of a large one the first, whose cost is that of the others."""
+"""Pieces of an epoch that are made. Of a large one these are the first, with the plan of all."""
 
 
 def candidates(config: NcfConfig, cache: RatingsCache, folder: Path) -> Mapping[str, Any]:
@@ -75,7 +78,9 @@ def train(config: NcfConfig, cache: RatingsCache, folder: Path, steps: int) -> M
     from trainbench.ncf.train import build
 
     per_epoch = max(1, cache.num_train * (1 + config.train_negatives) // config.batch_size)
-    config = replace(config, max_epochs=-(-steps // per_epoch))
+    # More than are trained, so that the producer is still there when it is looked at.
+    spare = 4 * config.epochs_per_cycle
+    config = replace(config, max_epochs=-(-steps // per_epoch) + spare)
     with start_producer(
         cache,
         config,
@@ -91,11 +96,12 @@ def train(config: NcfConfig, cache: RatingsCache, folder: Path, steps: int) -> M
         found = _trained(trainer, producer, steps)
         users = evaluator.sample()
         evaluated = evaluator.evaluate(chosen=users)
-        held = _most_resident(resource.RUSAGE_SELF)
+        # Of a child's usage, what it held before it was the producer would be a part.
+        made_by = [held_bytes(child.pid) for child in psutil.Process().children()]
     return {
         **found,
-        "peak_bytes": held,
-        "producer_peak_bytes": _most_resident(resource.RUSAGE_CHILDREN),
+        "peak_bytes": held_bytes(os.getpid()),
+        "producer_peak_bytes": max(made_by),
         "evaluated_users": len(users),
         "eval_s": evaluated.seconds,
     }
@@ -127,10 +133,6 @@ def _trained(trainer: Trainer, producer: Producer, steps: int) -> dict[str, floa
         "first_wait_s": first_wait_s,
         "later_wait_s": later_wait_s,
     }
-
-
-def _most_resident(whose: int) -> int:
-    return resource.getrusage(whose).ru_maxrss * 1024
 
 
 def main(step: str, folder: Path, train_steps: int, config: NcfConfig) -> None:

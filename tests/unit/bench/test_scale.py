@@ -15,7 +15,6 @@ from trainbench.cli.machine import SCALE_STEPS, bench
 from trainbench.errors import ConfigError, MachineError
 from trainbench.movielens.datasets import Expansion, read_manifest
 from trainbench.movielens.synthetic import validated
-from trainbench.ncf.config import rehearsal
 from trainbench.ncf.config import validated as valid_config
 from trainbench.ncf.input.stream import sliced, slices
 from trainbench.trials.paths import DataDir
@@ -47,7 +46,7 @@ def test_each_step_has_its_time_memory_and_disk_and_no_file_is_left(tmp_path: Pa
 
 
 def test_the_full_size_is_an_expansion_of_the_benchmarks_own_geometry() -> None:
-    config = valid_config(scale.expansion_of(rehearsal(), scale.FULL))
+    config = valid_config(scale.full_size())
     size = config.synthetic
     assert size is not None
     assert config.expand is not None
@@ -100,7 +99,9 @@ def test_training_is_on_real_input_and_says_what_it_waited_for(tmp_path: Path) -
     assert "28 users evaluated" in told[1]
 
 
-@pytest.mark.parametrize("setting", ["dataset=ml-1m", "synthetic=50x100x2000", "expand=2x2"])
+@pytest.mark.parametrize(
+    "setting", ["dataset=ml-1m", "synthetic=50x100x2000", "expand=2x2", "tie_break=reference"]
+)
 def test_what_belongs_to_the_size_cannot_be_set(setting: str) -> None:
     name = setting.partition("=")[0]
     with pytest.raises(ConfigError, match=f"--set {name}: it belongs to the size"):
