@@ -19,6 +19,10 @@ from trainbench.distribution.cluster import Cluster, Member
 from trainbench.distribution.links import Links
 from trainbench.distribution.liveness import Liveness, blame, first_line
 from trainbench.errors import MachineError
+from trainbench.progress import heartbeat
+
+_CALLERS = 1_024
+"""Calls that the system holds for a server that takes none yet: several of each other process."""
 
 _LINGER_S = 0.2
 """The others' time to fetch the last of what they need from here: only their log is at stake."""
@@ -55,7 +59,8 @@ def join(
             # Between this server and TensorFlow's, the others answer for a moment no more.
             watch.start(armed=False).wait()
             if links is not None:
-                links.connect(server, timeout_s=watch.timeout_s)
+                with heartbeat("connecting to the other workers"):
+                    links.connect(server, timeout_s=watch.timeout_s)
         # Should one die in the moment that is left, this process ends where it stands.
         faulthandler.dump_traceback_later(watch.timeout_s, exit=True)
         try:
@@ -115,6 +120,5 @@ def _part(watch: Liveness, meet: Callable[[], object]) -> None:
 def listening(me: Member) -> socket.socket:
     """A server at this process's address that says no more than that it is there."""
     host, port = me.host_and_port
-    return socket.create_server(
-        ("", port), family=socket.AF_INET6 if ":" in host else socket.AF_INET
-    )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server(("", port), family=family, backlog=_CALLERS)

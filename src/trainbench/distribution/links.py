@@ -20,15 +20,18 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
+from trainbench import __version__
 from trainbench.distribution.cluster import Cluster, Member
 from trainbench.distribution.liveness import LOST_AFTER_S, PROBE_INTERVAL_S, greets
 
 Array = npt.NDArray[np.generic]
 
-_HELLO = struct.Struct("!16sHH")
+_HELLO = struct.Struct("!16s32sHH")
 _NAME = b"trainbench links"
 _HELLO_S = 5.0
 """A caller that has not said who it is for so long is no worker."""
+
+_KEEP_ALIVE_S = 60
 
 _AGAIN_S = 0.2
 
@@ -54,11 +57,20 @@ class Links:
             OSError: one did not answer, or did not call within ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
-        for member in self.cluster.members[: self.index]:
-            self._keep(member.index, self._called(member, deadline))
-        while len(self._sockets) < self.workers - 1:
-            server.settimeout(max(0.01, deadline - time.monotonic()))
-            self._take(server.accept()[0])
+        try:
+            for member in self.cluster.members[: self.index]:
+                self._keep(member.index, self._called(member, deadline))
+            while len(self._sockets) < self.workers - 1:
+                server.settimeout(_left(deadline))
+                self._take(server.accept()[0], deadline)
+        except TimeoutError:
+            missing = (m for m in self.cluster.members if m.index not in self._known())
+            named = ", ".join(map(str, missing))
+            self.close()
+            raise ConnectionError(f"no connection to {named} in {timeout_s:g} s") from None
+        except BaseException:
+            self.close()
+            raise
 
     def exchange(self, sent: Array) -> Array:
         """What each worker has for this one: [workers, ...], as ``sent``, which goes to each."""
@@ -82,7 +94,10 @@ class Links:
         size = -(-len(values) // self.workers)
         parts = np.zeros((self.workers, size), values.dtype)
         parts.reshape(-1)[: len(values)] = values
-        own = self.exchange(parts).sum(axis=0)
+        first, *others = self.exchange(parts)
+        own = first.copy()
+        for part in others:
+            own += part
         return self.exchange(np.broadcast_to(own, parts.shape)).reshape(-1)[: len(values)]
 
     def close(self) -> None:
@@ -91,19 +106,20 @@ class Links:
             link.close()
 
     def _hello(self, index: int) -> bytes:
-        return _HELLO.pack(_NAME, self.workers, index)
+        return _HELLO.pack(_NAME, __version__.encode(), self.workers, index)
 
     def _called(self, member: Member, deadline: float) -> socket.socket:
         """A connection to ``member``, which may have to leave its run of before first."""
         while True:
-            left = max(0.01, deadline - time.monotonic())
             try:
-                link = socket.create_connection(member.host_and_port, timeout=left)
+                link = socket.create_connection(member.host_and_port, timeout=_left(deadline))
                 with contextlib.ExitStack() as refused:
                     refused.callback(link.close)
                     link.sendall(self._hello(self.index))
-                    if _received(link, _HELLO.size) != self._hello(member.index):
-                        raise ConnectionError(f"{member} is no worker of this run")
+                    if _received(link, _HELLO.size, deadline) != self._hello(member.index):
+                        raise ConnectionError(
+                            f"{member} is no worker of this run and of trainbench {__version__}"
+                        )
                     refused.pop_all()
                     return link
             except OSError:
@@ -111,13 +127,12 @@ class Links:
                     raise
             time.sleep(_AGAIN_S)
 
-    def _take(self, link: socket.socket) -> None:
+    def _take(self, link: socket.socket, deadline: float) -> None:
         """Keep ``link`` if a worker is at its other end; others only look who is there."""
-        link.settimeout(_HELLO_S)
         try:
-            said = _received(link, _HELLO.size)
-            index = _HELLO.unpack(said)[2]
-            if said != self._hello(index) or index not in self._awaited():
+            said = _received(link, _HELLO.size, min(deadline, time.monotonic() + _HELLO_S))
+            index = _HELLO.unpack(said)[-1]
+            if said != self._hello(index) or not self.index < index < self.workers:
                 raise ConnectionError("a stranger")
             link.sendall(self._hello(self.index))
         except OSError:
@@ -125,11 +140,18 @@ class Links:
             return
         self._keep(index, link)
 
-    def _awaited(self) -> set[int]:
-        return set(range(self.index + 1, self.workers)) - self._sockets.keys()
+    def _known(self) -> set[int]:
+        return {self.index, *self._sockets}
 
     def _keep(self, index: int, link: socket.socket) -> None:
+        """Keep the connection to a worker; one that calls again was started again."""
+        if index in self._sockets:
+            self._sockets[index].close()
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Nothing goes over it while the model is evaluated, and a firewall forgets what is idle.
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_ALIVE_S)
         link.setblocking(False)
         self._sockets[index] = link
 
@@ -175,9 +197,14 @@ def _bytes(part: Array) -> memoryview:
     return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
 
 
-def _received(link: socket.socket, size: int) -> bytes:
+def _left(deadline: float) -> float:
+    return max(0.01, deadline - time.monotonic())
+
+
+def _received(link: socket.socket, size: int, deadline: float) -> bytes:
     found = b""
     while len(found) < size:
+        link.settimeout(_left(deadline))
         more = link.recv(size - len(found))
         if not more:
             raise ConnectionError("the connection was closed")

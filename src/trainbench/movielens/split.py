@@ -247,7 +247,8 @@ def _of_pairs(path: Path, manifest: Manifest, files: CacheFiles, scratch: Path) 
     with heartbeat(f"comparing {path.name} with its manifest"):
         _require_sha256(path, sha256_of(path), manifest)
     pairs = manifest.counts.ratings + manifest.counts.users if manifest.counts else None
-    outcome = outside.of_pairs(path, files, scratch, expected=pairs)
+    expanded = manifest.expanded is not None
+    outcome = outside.of_pairs(path, files, scratch, expected=pairs, expanded=expanded)
     if manifest.counts:
         users, items = len(outcome.user_ids), len(outcome.item_ids)
         found = Counts(users, items, int(outcome.row_starts[-1]))

@@ -118,6 +118,7 @@ class Replicas:
     @cached_property
     def wire(self) -> Wire:
         """What divided tables send rows over."""
+        assert (self.cluster is None) == (self.links is None), "workers have links"
         return Wire(self.devices, self.links)
 
     def meet(self) -> None:

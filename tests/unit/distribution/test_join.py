@@ -6,7 +6,8 @@ import socket
 
 import pytest
 
-from trainbench.distribution.cluster import cluster_of_workers
+from trainbench.distribution import liveness
+from trainbench.distribution.cluster import Member, cluster_of_workers
 from trainbench.distribution.join import join, listening
 from trainbench.distribution.liveness import Liveness, answers
 from trainbench.errors import MachineError
@@ -38,3 +39,22 @@ def free(host: str) -> str:
     with socket.socket(family) as unused:
         unused.bind((host.strip("[]"), 0))
         return f"{host}:{unused.getsockname()[1]}"
+
+
+def test_one_that_has_answered_is_not_called_again_while_another_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It takes no call before all are there, and the system holds so many and no more."""
+    called: list[int] = []
+
+    def answers(member: Member) -> bool:
+        called.append(member.index)
+        return member.index == 1 or called.count(2) > 5
+
+    monkeypatch.setattr(liveness, "answers", answers)
+    cluster = cluster_of_workers(["127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:3"], 0)
+    watch = Liveness(cluster, timeout_s=60, option="--join-timeout-s")
+    watch.start(armed=False).wait()
+    watch.stop()
+    assert called[:2] == [1, 2]
+    assert set(called[1:]) == {2}

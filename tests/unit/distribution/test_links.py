@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -124,8 +125,49 @@ def no_answer(caller: socket.socket) -> bool:
 def test_a_worker_that_never_calls_is_waited_for_no_longer_than_stated() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         alone = Links(cluster_of_workers(["127.0.0.1:1", "127.0.0.1:2"], 0))
-        with pytest.raises(TimeoutError):
+        with pytest.raises(
+            ConnectionError, match=r"no connection to worker 1 \(127.0.0.1:2\) in 0"
+        ):
             alone.connect(server, timeout_s=0.1)
+
+
+def test_a_caller_that_never_says_who_it_is_keeps_nobody_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(links, "_HELLO_S", 0.1)
+    silent = []
+    with workers(2, before=lambda s: silent.append(socket.create_connection(s.getsockname()))) as w:
+        assert_exchanged(w)
+        silent[0].close()
+
+
+def test_a_worker_that_was_started_again_takes_its_place() -> None:
+    """Its process of before has called, and the first worker still waits for another one."""
+    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as held:
+        addresses = [f"127.0.0.1:{server.getsockname()[1]}", "127.0.0.1:1", "127.0.0.1:2"]
+        first, old, new = (Links(cluster_of_workers(addresses, index)) for index in (0, 1, 1))
+        pool = held.enter_context(ThreadPoolExecutor(1))
+        connecting = pool.submit(first.connect, server, timeout_s=60)
+        for one in (old, new):
+            link = one._called(one.cluster.members[0], deadline=time.monotonic() + 60)
+            held.enter_context(link)
+            one._keep(0, link)
+        last = Links(cluster_of_workers(addresses, 2))
+        last._keep(0, last._called(last.cluster.members[0], deadline=time.monotonic() + 60))
+        connecting.result()
+        first._sockets[1].send(b"x")
+        new._sockets[0].setblocking(True)
+        assert new._sockets[0].recv(1) == b"x"
+        for one in (first, last):
+            one.close()
+
+
+def test_a_worker_of_another_version_is_no_worker_of_the_run() -> None:
+    other = Links(cluster_of_workers(["127.0.0.1:1", "127.0.0.1:2"], 1))
+    said = other._hello(1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(links, "__version__", "0.0.1")
+        assert other._hello(1) != said
 
 
 def test_a_worker_whose_process_of_before_still_answers_is_called_again() -> None:
@@ -145,16 +187,21 @@ def test_a_worker_whose_process_of_before_still_answers_is_called_again() -> Non
             one.close()
 
 
-def test_an_address_at_which_no_worker_ever_answers_is_told() -> None:
+def test_an_address_at_which_no_worker_ever_answers_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So that the first refusal is the last.
+    monkeypatch.setattr(links, "_AGAIN_S", 61)
     with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         alone = Links(cluster_of_workers([address, "127.0.0.1:1"], 1))
-        calling = pool.submit(alone.connect, server, timeout_s=0.2)
+        calling = pool.submit(alone.connect, server, timeout_s=60)
         caller, _ = server.accept()
         with caller:
-            caller.sendall(b"what TensorFlow's server says first")
-        with pytest.raises(ConnectionError, match=rf"worker 0 \({address}\) is no worker of this"):
-            calling.result()
+            caller.sendall(b"what TensorFlow's server says first".ljust(links._HELLO.size))
+            told = rf"worker 0 \({address}\) is no worker of this run"
+            with pytest.raises(ConnectionError, match=told):
+                calling.result()
 
 
 def test_a_worker_whose_connection_ends_is_named() -> None:

@@ -19,7 +19,16 @@ import numpy.typing as npt
 from trainbench.errors import DataIntegrityError
 from trainbench.movielens.cache import CacheFiles
 from trainbench.movielens.large.buckets import USERS_PER_BUCKET, Buckets
-from trainbench.movielens.large.shards import KINDS, largest_id, read_shard, rows_of, shards_of
+from trainbench.movielens.large.shards import (
+    KINDS,
+    LARGEST_ID,
+    Pairs,
+    Shard,
+    largest_id,
+    read_shard,
+    rows_of,
+    shards_of,
+)
 from trainbench.progress import Progress
 
 PAIR = np.dtype([("user", "<i4"), ("item", "<i4")])
@@ -47,12 +56,14 @@ def of_pairs(
     scratch: Path,
     *,
     expected: int | None = None,
+    expanded: bool = False,
     users_per_bucket: int = USERS_PER_BUCKET,
 ) -> Outcome:
     """Write the pairs of the shards in the tar at ``path``; users by their ids, items as they are.
 
     Within a user, pairs stay in the order of the shards. ``scratch`` is a folder to make and use,
-    ``expected`` the number of pairs, held-out ones included, where it is known.
+    ``expected`` the number of pairs, held-out ones included, where it is known. What was
+    ``expanded`` here may have larger numbers than make sense in an archive.
 
     Raises:
         DataIntegrityError: damage, a pair that is there twice, a user with another number of
@@ -60,7 +71,10 @@ def of_pairs(
     """
     buckets = Buckets(scratch, PAIR, users_per_bucket)
     with Progress(expected, unit="pairs", label=f"read {path.name}") as progress:
-        counts, test, items = _gathered(path, buckets, progress.advance)
+        shards = shards_of(path)
+        largest = LARGEST_ID if expanded else largest_id(rows_of(path, shards))
+        blocks = ((s, block) for s in shards for block in read_shard(path, s, largest=largest))
+        counts, test, items = _gathered(blocks, buckets, progress.advance)
     user_ids = np.flatnonzero(counts)
     test = test[np.argsort(test[:, 0], kind="stable")]
     _require_one_each(path, user_ids, test[:, 0])
@@ -86,23 +100,20 @@ def of_pairs(
 
 
 def _gathered(
-    path: Path, buckets: Buckets, on_pairs: Callable[[float], object]
+    blocks: Iterable[tuple[Shard, Pairs]], buckets: Buckets, on_pairs: Callable[[float], object]
 ) -> tuple[Ints, Ints, int]:
     """Put the training pairs into ``buckets``; pairs by user id, the test set, how many items."""
     counts, tests, items = np.zeros(0, dtype=np.int64), [np.empty((0, 2), dtype=np.int64)], 0
-    shards = shards_of(path)
-    largest = largest_id(rows_of(path, shards))
-    for shard in shards:
-        for block in read_shard(path, shard, largest=largest):
-            on_pairs(len(block))
-            if not len(block):
-                continue
-            items = max(items, int(block[:, 1].max()) + 1)
-            if shard.kind == KINDS[1]:
-                tests.append(block)
-                continue
-            counts = _added(counts, np.bincount(block[:, 0]))
-            buckets.add(_rows(PAIR, block[:, 0], block[:, 1]))
+    for shard, block in blocks:
+        on_pairs(len(block))
+        if not len(block):
+            continue
+        items = max(items, int(block[:, 1].max()) + 1)
+        if shard.kind == KINDS[1]:
+            tests.append(block)
+            continue
+        counts = _added(counts, np.bincount(block[:, 0]))
+        buckets.add(_rows(PAIR, block[:, 0], block[:, 1]))
     return counts, np.concatenate(tests), items
 
 

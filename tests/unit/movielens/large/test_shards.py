@@ -7,6 +7,7 @@ import itertools
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -98,9 +99,8 @@ def test_the_order_of_pairs_in_the_shards_matters_within_a_user_alone(
     cut = np.sort(rng.integers(0, len(mixed), 2))
     arrays |= dict(zip(train, np.split(mixed.astype(np.int32), cut), strict=True))
     monkeypatch.setattr(shards, "BLOCK_ROWS", 37)
-    monkeypatch.setattr(
-        split.outside.of_pairs, "__kwdefaults__", {"users_per_bucket": 7, "expected": None}
-    )
+    small = partial(split.outside.of_pairs, users_per_bucket=7)
+    monkeypatch.setattr(split.outside, "of_pairs", small)
     again = open_cache(cache_of(tmp_path / "b", a_tar(tmp_path / "b.tar", arrays)), verify=True)
     assert again.record["arrays"] == whole.record["arrays"]
 
@@ -229,6 +229,20 @@ def test_a_flipped_bit_in_a_shard_is_found(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(DataIntegrityError, match=r"trainx3x5_1\.npz"):
         cache_of(tmp_path, path)
+
+
+def test_numbers_too_large_for_an_archive_are_taken_of_an_expansion_made_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "_ANY_SET", 10)
+    arrays = some_arrays()
+    arrays[TRAIN][0, 1] = 2_000_000
+    path = a_tar(tmp_path / "a.tar", arrays)
+    with pytest.raises(DataIntegrityError, match="2000000"):
+        split.outside.of_pairs(path, split.CacheFiles(tmp_path), tmp_path / "a")
+    out = split.CacheFiles(tmp_path)
+    found = split.outside.of_pairs(path, out, tmp_path / "b", expanded=True)
+    assert len(found.item_ids) == 2_000_001
 
 
 def test_other_counts_than_the_published_are_refused(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ _LOW = np.uint64(0xFFFF_FFFF)
 # After so many rounds the leftovers belong to users who rated nearly everything; from there on
 # their unrated items are listed and drawn from directly, which is the same distribution.
 _ROUNDS = 16
-# Users times items of a chunk up to which one byte for each is kept; beyond, a filter of this size.
+# Users times items of a chunk up to which one byte for each is kept; beyond, a filter.
 MAP_CELLS = 1 << 23
 _FILTER_BITS = 20
 _RATED, _ASKED = 1, 2
