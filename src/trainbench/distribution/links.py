@@ -1,7 +1,7 @@
 """Connections between all workers, over which arrays go past TensorFlow.
 
 A message of TensorFlow's collectives takes half a millisecond, and 0.3 GB go over in a second; both
-are time of the cores that train. A socket takes 0.01 ms and carries 3 GB/s (docs/multi_machine.md).
+are time of the cores that train. A socket takes 0.01 ms and carries 2 GB/s (docs/multi_machine.md).
 
 Each connection is made at the address of one of the two while TensorFlow is not yet there. So there
 is no second set of ports.
