@@ -189,7 +189,9 @@ class WorkerCount(click.ParamType[int]):
     help="Training pairs of each size; none: of --full alone.",
 )
 @click.option(
-    "--full", is_flag=True, help="Also expand ratings as ml-20mx16x32: 1.34 billion pairs, 50 GB, hours."
+    "--full",
+    is_flag=True,
+    help="Also expand ratings as ml-20mx16x32: 1.34 billion pairs, 50 GB, hours.",
 )
 @click.option(
     "--step",
