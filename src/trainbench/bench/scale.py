@@ -200,8 +200,10 @@ def full_size() -> NcfConfig:
 def _with_settings(config: NcfConfig, settings: Sequence[str]) -> NcfConfig:
     changed = with_settings(config, settings)
     for name in _OF_SIZE:
-        if getattr(changed, name) != getattr(config, name):
-            raise ConfigError(f"--set {name}: it belongs to the size; choose that with --pairs")
+        if (given := getattr(changed, name)) != getattr(config, name):
+            raise ConfigError(
+                f"{name}={given}: the size decides it; give bench scale other --pairs"
+            )
     return changed
 
 
