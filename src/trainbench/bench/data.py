@@ -27,10 +27,10 @@ import numpy.typing as npt
 from trainbench.machine.allocator import keep_freed_memory
 from trainbench.machine.system import held_bytes
 from trainbench.movielens.cache import RatingsCache, open_cache, write_cache
-from trainbench.ncf.config import reference
+from trainbench.ncf.config import NcfConfig, reference
 from trainbench.ncf.input.epochs import EpochMaker
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.producer import start_producer
+from trainbench.ncf.input.producer import Producer, start_producer
 from trainbench.ncf.input.stream.pieces import BYTES_PER_SAMPLE
 from trainbench.ncf.input.stream.sampling import Sampler, chunk_bounds
 from trainbench.progress import heartbeat, log_line
@@ -202,20 +202,25 @@ def _seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _print_waits(folder: Path, workers: int, *, epochs: int = 3) -> None:
-    """Consume a producer's epochs at PACE and print how long each was waited for."""
-    cache = open_cache(folder, verify=False)
-    config = dataclasses.replace(reference(), generator_workers=workers, max_epochs=epochs)
-    log_line(f"consuming {epochs} epochs of {cache.num_train:,} ratings at {PACE:,} samples/s")
-    waits = []
-    with start_producer(
+def producer_in(folder: Path, cache: RatingsCache, config: NcfConfig) -> Producer:
+    """A producer of its own process that works in ``folder``; a context manager."""
+    return start_producer(
         cache,
         config,
         seed=1,
         work_dir=folder / "work",
         log_file=folder / "generator.log",
         compliance_file=folder / "compliance.log",
-    ) as producer:
+    )
+
+
+def _print_waits(folder: Path, workers: int, *, epochs: int = 3) -> None:
+    """Consume a producer's epochs at PACE and print how long each was waited for."""
+    cache = open_cache(folder, verify=False)
+    config = dataclasses.replace(reference(), generator_workers=workers, max_epochs=epochs)
+    log_line(f"consuming {epochs} epochs of {cache.num_train:,} ratings at {PACE:,} samples/s")
+    waits = []
+    with producer_in(folder, cache, config) as producer:
         producer.release()
         for _ in range(epochs):
             data = producer.next_piece()

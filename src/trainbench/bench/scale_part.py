@@ -17,13 +17,14 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from trainbench.bench.data import producer_in
 from trainbench.machine.system import held_bytes
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import NcfConfig, from_json
 from trainbench.ncf.input.batches import MemoryBatches
 from trainbench.ncf.input.epochs import EpochMaker
 from trainbench.ncf.input.flagfile import GenerationOptions
-from trainbench.ncf.input.producer import Producer, start_producer
+from trainbench.ncf.input.producer import Producer
 from trainbench.ncf.input.stream.pieces import open_piece
 from trainbench.trials.paths import DataDir
 
@@ -81,14 +82,7 @@ def train(config: NcfConfig, cache: RatingsCache, folder: Path, steps: int) -> M
     # More than are trained, so that the producer is still there when it is looked at.
     spare = 4 * config.epochs_per_cycle
     config = replace(config, max_epochs=-(-steps // per_epoch) + spare)
-    with start_producer(
-        cache,
-        config,
-        seed=1,
-        work_dir=folder / "work",
-        log_file=folder / "generator.log",
-        compliance_file=folder / "compliance.log",
-    ) as producer:
+    with producer_in(folder, cache, config) as producer:
         trainer = build(config, cache.num_users, cache.num_items, seed=1)
         producer.release()
         trainer.warm_up()
