@@ -21,7 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any
+from typing import IO
 
 from trainbench import configuration
 from trainbench.bench.data import ITEMS, PAIRS, USERS
@@ -241,18 +241,13 @@ def measured(folder: Path, step: str, config: NcfConfig, train_steps: int) -> Co
             disk_bytes=0,
         )
         if step in PARTS:
-            cost = _told_by_part(cost, json.loads(_text(out)))
+            found = json.loads(_text(out))
+            if "training" in found:
+                found["training"] = Training(**found["training"])
+            cost = replace(cost, **found)
     # What a part makes is of no use to the next one, which makes its own.
     shutil.rmtree(folder / MADE, ignore_errors=True)
     return replace(cost, disk_bytes=max(0, max(fullest) - before))
-
-
-def _told_by_part(cost: Cost, found: dict[str, Any]) -> Cost:
-    """``cost`` with what the process itself has found."""
-    names = [field.name for field in fields(Training)]
-    if "pieces" in found:
-        found["training"] = Training(**{name: found.pop(name) for name in names})
-    return replace(cost, **found)
 
 
 def _text(file: IO[bytes]) -> str:

@@ -87,46 +87,43 @@ def train(config: NcfConfig, cache: RatingsCache, folder: Path, steps: int) -> M
         producer.release()
         trainer.warm_up()
         evaluator = Evaluator(trainer, producer.eval_candidates())
-        found = _trained(trainer, producer, steps)
+        costs, waits_s = _trained(trainer, producer, steps)
         users = evaluator.sample()
         evaluated = evaluator.evaluate(chosen=users)
         # Of a child's usage, what it held before it was the producer would be a part.
         made_by = [held_bytes(child.pid) for child in psutil.Process().children()]
     return {
-        **found,
+        **costs,
         "peak_bytes": held_bytes(os.getpid()),
-        "producer_peak_bytes": max(made_by),
-        "evaluated_users": len(users),
-        "eval_s": evaluated.seconds,
+        "training": {
+            "pieces": len(waits_s),
+            "first_wait_s": waits_s[0],
+            "later_wait_s": sum(waits_s[1:]),
+            "producer_peak_bytes": max(made_by),
+            "evaluated_users": len(users),
+            "eval_s": evaluated.seconds,
+        },
     }
 
 
-def _trained(trainer: Trainer, producer: Producer, steps: int) -> dict[str, float]:
-    """Time, CPU time and samples of the steps alone, and what was waited for their input."""
-    seconds = cpu_s = first_wait_s = later_wait_s = 0.0
-    samples = pieces = 0
-    while samples < steps * trainer.config.batch_size:
+def _trained(
+    trainer: Trainer, producer: Producer, steps: int
+) -> tuple[dict[str, float], list[float]]:
+    """Time, CPU time and samples of the steps alone, and how long each piece was waited for."""
+    costs = {"seconds": 0.0, "cpu_s": 0.0, "samples": 0}
+    waits_s: list[float] = []
+    while steps:
         before = time.perf_counter()
         piece = producer.next_piece()
-        if pieces:
-            later_wait_s += time.perf_counter() - before
-        else:
-            first_wait_s = time.perf_counter() - before
-        pieces += 1
-        left = steps - samples // trainer.config.batch_size
-        users, items, labels = (array[:left] for array in piece.arrays)
+        waits_s.append(time.perf_counter() - before)
+        users, items, labels = (array[:steps] for array in piece.arrays)
         cpu_before = time.process_time()
         done = trainer.train_epoch(MemoryBatches(users, items, labels, epoch=piece.epoch))
-        seconds, cpu_s = seconds + done.seconds, cpu_s + time.process_time() - cpu_before
-        samples += done.samples
-    return {
-        "seconds": seconds,
-        "cpu_s": cpu_s,
-        "samples": samples,
-        "pieces": pieces,
-        "first_wait_s": first_wait_s,
-        "later_wait_s": later_wait_s,
-    }
+        costs["cpu_s"] += time.process_time() - cpu_before
+        costs["seconds"] += done.seconds
+        costs["samples"] += done.samples
+        steps -= len(users)
+    return costs, waits_s
 
 
 def main(step: str, folder: Path, train_steps: int, config: NcfConfig) -> None:

@@ -57,20 +57,24 @@ class Links:
             OSError: one did not answer, or did not call within ``timeout_s``.
         """
         deadline = time.monotonic() + timeout_s
-        try:
-            for member in self.cluster.members[: self.index]:
-                self._keep(member.index, self._called(member, deadline))
-            while len(self._sockets) < self.workers - 1:
-                server.settimeout(_left(deadline))
-                self._take(server.accept()[0], deadline)
-        except TimeoutError:
-            missing = (m for m in self.cluster.members if m.index not in self._known())
-            named = ", ".join(map(str, missing))
-            self.close()
-            raise ConnectionError(f"no connection to {named} in {timeout_s:g} s") from None
-        except BaseException:
-            self.close()
-            raise
+        with contextlib.ExitStack() as incomplete:
+            incomplete.callback(self.close)
+            try:
+                self._connect_all(server, deadline)
+            except TimeoutError:
+                known = {self.index, *self._sockets}
+                missing = (str(m) for m in self.cluster.members if m.index not in known)
+                raise ConnectionError(
+                    f"no connection to {', '.join(missing)} in {timeout_s:g} s"
+                ) from None
+            incomplete.pop_all()
+
+    def _connect_all(self, server: socket.socket, deadline: float) -> None:
+        for member in self.cluster.members[: self.index]:
+            self._keep(member.index, self._called(member, deadline))
+        while len(self._sockets) < self.workers - 1:
+            server.settimeout(_left(deadline))
+            self._take(server.accept()[0], deadline)
 
     def exchange(self, sent: Array) -> Array:
         """What each worker has for this one: [workers, ...], as ``sent``, which goes to each."""
@@ -139,9 +143,6 @@ class Links:
             link.close()
             return
         self._keep(index, link)
-
-    def _known(self) -> set[int]:
-        return {self.index, *self._sockets}
 
     def _keep(self, index: int, link: socket.socket) -> None:
         """Keep the connection to a worker; one that calls again was started again."""
