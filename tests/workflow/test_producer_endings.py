@@ -103,6 +103,26 @@ def test_a_producer_that_dies_at_birth_is_reported(
     assert work_folders(tmp_path / "work") == []
 
 
+def test_of_a_producers_traceback_what_was_raised_is_told(start: Callable[..., Producer]) -> None:
+    failing = (sys.executable, "-c", "raise LookupError('no such thing')")
+    with pytest.raises(TrainbenchError, match=r"generator.log: LookupError: no such thing$"):
+        start(command=failing)
+
+
+def test_ctrl_c_while_the_producer_still_imports_is_for_the_trainer(
+    start: Callable[..., Producer],
+) -> None:
+    interrupted = (
+        "import os, signal, sys; os.kill(os.getpid(), signal.SIGINT); "
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    producer = start(
+        command=(sys.executable, "-c", interrupted, "-m", "trainbench.ncf.input.generate")
+    )
+    producer.release()
+    producer.next_piece()
+
+
 def test_an_unknown_key_in_the_flagfile_stops_both(start: Callable[..., Producer]) -> None:
     producer = start()
     part = producer._work_dir.root / "part"

@@ -79,21 +79,27 @@ def _with_successor(error: click.ClickException) -> click.ClickException:
 def main() -> NoReturn:
     """Run the command line and exit with a documented code."""
     guard_terminal()
-    signals.listen()
+    code = _exit_code()
+    signals.rest()
+    sys.exit(code)
+
+
+def _exit_code() -> int:
     try:
+        signals.listen()
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as done:
-        sys.exit(done.exit_code)
+        return done.exit_code
     except click.ClickException as error:
         _with_successor(error).show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (Exception, KeyboardInterrupt) as error:
         if isinstance(error, click.exceptions.Abort):
             error = KeyboardInterrupt()
         code = exit_code_of(error)
         if code is None:
             raise
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 for _command in (

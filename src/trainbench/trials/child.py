@@ -83,11 +83,13 @@ def ending_of(error: BaseException) -> tuple[int, str] | None:
 def main(path: Path) -> int:
     """Do what the spec in ``path`` says and return its exit code."""
     guard_terminal()
-    signals.listen()
-    return ended(lambda: _done(path))
+    code = ended(lambda: _done(path))
+    signals.rest()
+    return code
 
 
 def _done(path: Path) -> int:
+    signals.listen()
     with damage_told(path, "a spec", "see trainbench.trials.child"):
         spec = record(Spec, read_object(path))
     die_with_parent(spec.parent)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from trainbench.errors import Interrupted
@@ -18,13 +18,33 @@ _waits = False
 
 
 def listen() -> None:
-    """Raise ``KeyboardInterrupt`` at SIGINT, SIGTERM and SIGHUP, and remember that one came."""
-    signal.signal(signal.SIGTERM, _remember)
-    # Behind a shell's "&" SIGINT is ignored, under nohup SIGHUP: that is for the user to say.
-    for name in ("SIGINT", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no terminal that hangs up.
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _remember)
+    """Raise ``KeyboardInterrupt`` at SIGINT, SIGTERM and SIGHUP, and remember that one came.
+
+    One that came before, while SIGINT was kept from this process, raises here.
+    """
+    _set(_remember)
+    _mask("SIG_UNBLOCK")
+
+
+def rest() -> None:
+    """End at once at any of them: the work is done, and nothing is left to be told or saved.
+
+    An exception in the last moments of the interpreter would only print a traceback.
+    """
+    _set(signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def kept_from_children() -> Iterator[None]:
+    """Inside, start a process that hears of SIGINT when it listens, and not while it still imports.
+
+    Ctrl-C reaches all processes of a terminal, and one that imports prints a traceback at it.
+    """
+    _mask("SIG_BLOCK")
+    try:
+        yield
+    finally:
+        _mask("SIG_UNBLOCK")
 
 
 def caused(error: BaseException) -> bool:
@@ -59,6 +79,20 @@ def waiting() -> Iterator[None]:
         yield
     finally:
         _waits = False
+
+
+def _set(handler: Callable[[int, FrameType | None], None] | signal.Handlers) -> None:
+    signal.signal(signal.SIGTERM, handler)
+    # Behind a shell's "&" SIGINT is ignored, under nohup SIGHUP: that is for the user to say.
+    for name in ("SIGINT", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no terminal that hangs up.
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, handler)
+
+
+def _mask(how: str) -> None:
+    if hasattr(signal, "pthread_sigmask"):  # Windows has no masks.
+        signal.pthread_sigmask(getattr(signal, how), {signal.SIGINT})
 
 
 def _remember(number: int, frame: FrameType | None) -> None:

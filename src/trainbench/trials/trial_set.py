@@ -44,7 +44,7 @@ from trainbench.machine.load import load_of, read_samples, timed
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.machine.sampler import sampled
 from trainbench.progress import duration, log_line
-from trainbench.trials import chain, child, exports, live
+from trainbench.trials import chain, child, exports, live, signals
 from trainbench.trials.clock import timed_span
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.spec import Run, SetSpec, TrialSpec
@@ -145,7 +145,7 @@ def follow(
     """
     # A session of its own: the terminal's Ctrl-C reaches us alone, and we pass it on once.
     with cache_service.answering(lambda: asdict(page_cache.drop_here(drop_cache_location))) as ask:
-        with privileges.unprivileged() as user:
+        with privileges.unprivileged() as user, signals.kept_from_children():
             child = subprocess.Popen(
                 command,
                 stdout=subprocess.PIPE,

@@ -92,6 +92,51 @@ def test_a_signal_during_the_imports_ends_the_command_as_interrupted(tmp_path: P
     assert process.returncode == 130
 
 
+IN_ITS_LAST_MOMENTS = """
+import atexit
+atexit.register(stop)
+
+@cli.cli.command("wait")
+def wait():
+    pass
+"""
+
+
+@pytest.mark.parametrize("number", ["INT", "TERM", "HUP"])
+def test_a_signal_after_the_work_ends_the_process_without_a_word(number: str) -> None:
+    script = PRELUDE.replace("SIGNUMBER", f"SIG{number}") + IN_ITS_LAST_MOMENTS
+    script += "\nsys.argv = ['trainbench', 'wait']\ncli.main()\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False
+    )
+    assert (-done.returncode, done.stderr) == (getattr(signal, f"SIG{number}"), "")
+
+
+def test_ctrl_c_while_a_trial_still_imports_is_answered_once_it_listens(tmp_path: Path) -> None:
+    imports = "print('at it', flush=True); input(); from trainbench.trials import child; "
+    imports += f"import sys, pathlib; sys.exit(child.main(pathlib.Path({str(tmp_path)!r})))"
+    with signals.kept_from_children():
+        process = subprocess.Popen(
+            [sys.executable, "-c", imports],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at it\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate("\n", timeout=60)[1] == "error: interrupted\n"
+    assert process.returncode == 130
+
+
+def test_ctrl_c_is_kept_from_children_alone() -> None:
+    with pytest.raises(KeyboardInterrupt), signals.kept_from_children():
+        signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+
+
 def test_a_broken_pipe_is_an_interruption() -> None:
     assert signals.caused(BrokenPipeError())
 

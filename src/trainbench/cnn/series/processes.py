@@ -15,7 +15,7 @@ from trainbench.cnn.flags.params import Params
 from trainbench.errors import Interrupted, MachineError
 from trainbench.files import read_object
 from trainbench.machine.system import held_bytes
-from trainbench.trials import child
+from trainbench.trials import child, signals
 
 _POLL_S = 0.02
 _KILL = -9
@@ -72,11 +72,13 @@ def run(params: Params, *, quiet: bool, limit_bytes: int | None = None) -> Outco
         argv = argv_of(params.replace(result_json=str(result)))
         with open(Path(folder) / "stderr.txt", "w+", encoding="utf-8") as errors:
             spec = Path(folder) / "spec.json"
-            process = subprocess.Popen(
-                child.command(spec, "trainbench.cnn.entry:run_child", {"argv": argv}),
-                stdout=subprocess.DEVNULL if quiet else None,
-                stderr=errors if quiet else None,
-            )
+            command = child.command(spec, "trainbench.cnn.entry:run_child", {"argv": argv})
+            with signals.kept_from_children():
+                process = subprocess.Popen(
+                    command,
+                    stdout=subprocess.DEVNULL if quiet else None,
+                    stderr=errors if quiet else None,
+                )
             try:
                 memory, over = _watch(process, limit_bytes)
             finally:

@@ -39,6 +39,7 @@ from trainbench.ncf.input.stream.pieces import EpochData, open_eval, open_piece
 from trainbench.ncf.input.stream.slices import SLICES
 from trainbench.ncf.input.workdir import COME_WITHIN_S, Claim, WorkDir, claim
 from trainbench.progress import log_line
+from trainbench.trials import signals
 
 ALIVE_TIMEOUT_S = 60.0
 HUNG_AFTER_S = 45.0
@@ -285,7 +286,7 @@ class _Process:
         paths = [str(PACKAGE.parent), environment.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
         given = ["--work-dir", str(work_dir.root), "--parent", str(os.getpid())]
-        with open(log_file, "ab") as output:
+        with open(log_file, "ab") as output, signals.kept_from_children():
             self._child = subprocess.Popen(
                 [*command, *given],
                 stdin=subprocess.DEVNULL,
@@ -347,6 +348,8 @@ class _Process:
         kinds = (ConfigError, DataIntegrityError, MachineError)
         by_code = {kind.exit_code: kind for kind in kinds}
         kind = by_code.get(self._child.poll() or 0, TrainbenchError)
-        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
-        tail = " | ".join(lines) or "nothing"
+        lines = self._log.read_text(encoding="utf-8", errors="replace").splitlines()
+        # Of a traceback, what was raised; the log has the rest.
+        told = [line for line in lines if not line.startswith(("Traceback (", "  "))]
+        tail = " | ".join(told[-LAST_LINES:]) or "nothing"
         return kind(f"the input producer {what}; the last lines of {self._log}: {tail}")

@@ -28,7 +28,7 @@ from trainbench.movielens.cache import find_cache, open_cache
 from trainbench.ncf.config import LANES, Lanes, NcfConfig
 from trainbench.ncf.steps import Options
 from trainbench.progress import log_line
-from trainbench.trials import child
+from trainbench.trials import child, signals
 from trainbench.trials.spec import SetSpec
 from trainbench.trials.status import at_an_end
 
@@ -194,7 +194,9 @@ def measured(config: NcfConfig, users: int, items: int) -> Measurement:
         }
         entry = "trainbench.ncf.lanes.measure:run"
         command = child.command(Path(folder) / "spec.json", entry, arguments)
-        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as process:
+        with signals.kept_from_children():
+            process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        with process:
             try:
                 with sampled(process.pid, looks):
                     output, _ = process.communicate(timeout=TIMEOUT_S)
