@@ -52,7 +52,7 @@ def _trained(trainer: Any, epoch: Any = None) -> tuple[float, float]:
 def _hits(trainer: Any) -> int:
     import numpy as np
 
-    from trainbench.ncf.evaluate import Evaluator
+    from trainbench.ncf.evaluation.evaluator import Evaluator
 
     drawn = np.random.default_rng(1).integers(0, ITEMS, (509, 100), np.int32)
     return int(Evaluator(trainer, SimpleNamespace(items=drawn)).evaluate().hits)

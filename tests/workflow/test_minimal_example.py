@@ -19,7 +19,7 @@ from trainbench.movielens import split, synthetic
 from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.movielens.datasets import SyntheticSize
 from trainbench.ncf.config import NcfConfig, quick, reference
-from trainbench.ncf.evaluate import Evaluator
+from trainbench.ncf.evaluation.evaluator import Evaluator
 from trainbench.ncf.input.producer import Producer, start_producer
 from trainbench.ncf.tables import RowTables, SweptTables
 from trainbench.ncf.train import Trainer, build

@@ -27,7 +27,7 @@ from trainbench.machine import allotment
 from trainbench.machine.system import has_bfloat16
 from trainbench.ncf import config as configs
 from trainbench.ncf.config import NcfConfig
-from trainbench.ncf.evaluate import Evaluator
+from trainbench.ncf.evaluation.evaluator import Evaluator
 from trainbench.ncf.input.batches import MemoryBatches, random_batches
 from trainbench.ncf.model import first_layer, logits
 from trainbench.ncf.roofline.limits import MachineLimits, machine_limits

@@ -75,7 +75,7 @@ def _maker(
 def train(config: NcfConfig, cache: RatingsCache, folder: Path, steps: int) -> Mapping[str, Any]:
     """Train ``steps`` steps on what a producer makes meanwhile, and rank some held-out items."""
     # Only here: the other steps need no TensorFlow, and their memory would be its.
-    from trainbench.ncf.evaluate import Evaluator
+    from trainbench.ncf.evaluation.evaluator import Evaluator
     from trainbench.ncf.train import build
 
     per_epoch = max(1, cache.num_train * (1 + config.train_negatives) // config.batch_size)

@@ -318,7 +318,7 @@ def evaluate(data_dir: Path, weights: Path, negatives: int, seed: int, **options
     config, data = resolved_config(_NCF, options), opened(data_dir)
     # Only now: TensorFlow takes seconds to import.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    from trainbench.ncf.evaluate import evaluate_saved
+    from trainbench.ncf.evaluation.saved import evaluate_saved
 
     found = evaluate_saved(config, data, weights, negatives=negatives, seed=seed)
     click.echo(

@@ -27,7 +27,8 @@ from trainbench.machine import page_cache
 from trainbench.machine.page_cache import CacheDrop
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import NcfConfig
-from trainbench.ncf.evaluate import Evaluation, Evaluator, Rivals, require_missable
+from trainbench.ncf.evaluation.evaluator import Evaluation, Evaluator, require_missable
+from trainbench.ncf.evaluation.rivals import Rivals
 from trainbench.ncf.input.producer import EvalCandidates, Producer
 from trainbench.ncf.input.stream.pieces import EpochData
 from trainbench.ncf.input.stream.slices import SLICES

@@ -31,7 +31,8 @@ from trainbench.machine import system
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
 from trainbench.ncf.config import TOP, NcfConfig, from_json, is_own, task_of
 from trainbench.ncf.devices import check_devices, join_workers
-from trainbench.ncf.evaluate import Evaluation, Rivals
+from trainbench.ncf.evaluation.evaluator import Evaluation
+from trainbench.ncf.evaluation.rivals import Rivals
 from trainbench.ncf.input.producer import EvalCandidates, start_producer
 from trainbench.ncf.input.stream.pieces import BatchHashes, EpochData, SliceHashes, epoch_hashes
 from trainbench.ncf.input.stream.slices import SLICES

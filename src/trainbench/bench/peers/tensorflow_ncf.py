@@ -13,7 +13,7 @@ from trainbench.bench.batches import random_candidates
 from trainbench.bench.ncf import MID_EPOCH_STEP, plain_evaluation
 from trainbench.bench.peers.rounds import Turn, timed
 from trainbench.ncf.config import NcfConfig
-from trainbench.ncf.evaluate import Evaluator
+from trainbench.ncf.evaluation.evaluator import Evaluator
 from trainbench.ncf.input.batches import random_batches
 from trainbench.ncf.model import Geometry, Weights, initial_weights
 from trainbench.ncf.train import build

@@ -9,7 +9,7 @@ import pytest
 from small_ncf import ITEMS, SMALL, USERS, some_candidates, some_epoch
 
 from trainbench.ncf.config import Lanes
-from trainbench.ncf.evaluate import Evaluator
+from trainbench.ncf.evaluation.evaluator import Evaluator
 from trainbench.ncf.lanes.scores import Scores
 from trainbench.ncf.train import build
 

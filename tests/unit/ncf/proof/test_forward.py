@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from small_ncf import SMALL, some_candidates, some_epoch
 
-from trainbench.ncf.evaluate import Evaluator
+from trainbench.ncf.evaluation.evaluator import Evaluator
 from trainbench.ncf.model import Geometry, initial_weights
 from trainbench.ncf.proof.forward import DEVIATIONS, Network, Rounding
 from trainbench.ncf.proof.ranking import place

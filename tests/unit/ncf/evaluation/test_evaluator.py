@@ -1,92 +1,23 @@
-"""Claims about the ranking of held-out items: the reference's semantics, to the last tie."""
+"""Claims about hit rate and NDCG of a model: the reference's, however users are batched."""
 
 from __future__ import annotations
 
-import heapq
 import math
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from small_ncf import SMALL, some_candidates, some_epoch
+from small_ncf import SMALL, reference_rank, some_candidates, some_epoch
 
 from trainbench.errors import ConfigError, TrainbenchError
-from trainbench.ncf import evaluate
-from trainbench.ncf.evaluate import Evaluator, ranks, rivals
+from trainbench.ncf.evaluation import evaluator as evaluation
+from trainbench.ncf.evaluation.evaluator import Evaluator, picks_from_product, require_missable
+from trainbench.ncf.evaluation.rivals import rivals
 from trainbench.ncf.train import Trainer, build
 
 USERS, ITEMS = 37, 60
 CANDIDATES = some_candidates(USERS, 40, items=ITEMS, seed=2)
-
-
-def reference_rank(items: list[int], score_of: dict[int, float]) -> int | None:
-    """Place among the best ten as the v0.5 reference finds it; None below them."""
-    held_out = items[-1]
-    scores: dict[int, float] = {}
-    for item in items:
-        scores[item] = score_of[item]
-    best = heapq.nlargest(10, scores, key=scores.__getitem__)
-    return best.index(held_out) if held_out in best else None
-
-
-def our_ranks(rows: list[list[int]], score_of: dict[int, float]) -> list[int]:
-    against = rivals(np.array(rows, np.int32))
-    held_out = np.array(rows, np.int32)[:, -1:]
-    ids = np.concatenate([against.items, held_out], axis=1)
-    scores = np.vectorize(lambda item: score_of.get(item, 1e9))(ids).astype(np.float32)
-    return list(ranks(tf.constant(scores), tf.constant(against.code)).numpy())
-
-
-@st.composite
-def rows_with_repeats_and_ties(draw: st.DrawFn) -> tuple[list[list[int]], dict[int, float]]:
-    num_items = draw(st.integers(1, 30))
-    width = draw(st.integers(1, 40))
-    item = st.integers(0, num_items - 1)
-    rows = draw(st.lists(st.lists(item, min_size=width, max_size=width), min_size=1, max_size=4))
-    scores = draw(st.lists(st.integers(0, 4), min_size=num_items, max_size=num_items))
-    return rows, {i: float(score) for i, score in enumerate(scores)}
-
-
-@settings(max_examples=100, deadline=None)
-@given(rows_with_repeats_and_ties())
-def test_rank_is_the_references_for_any_repeats_and_ties(
-    case: tuple[list[list[int]], dict[int, float]],
-) -> None:
-    rows, score_of = case
-    for row, found in zip(rows, our_ranks(rows, score_of), strict=True):
-        expected = reference_rank(row, score_of)
-        assert found == expected if expected is not None else found >= 10
-
-
-def test_held_out_item_loses_ties() -> None:
-    assert our_ranks([[1, 2, 3, 0]], {0: 5.0, 1: 5.0, 2: 4.0, 3: 5.0}) == [2]
-
-
-def test_held_out_item_among_the_negatives_holds_that_earlier_place() -> None:
-    assert our_ranks([[1, 0, 3, 0]], {0: 5.0, 1: 5.0, 3: 5.0}) == [1]
-
-
-def test_repeated_negatives_count_once() -> None:
-    assert our_ranks([[1, 1, 1, 2, 2, 0]], {0: 0.0, 1: 9.0, 2: 9.0}) == [2]
-
-
-def test_item_numbers_too_large_for_32_bit_keys_rank_alike() -> None:
-    row = np.array([[2_000_000, 7, 2_000_000, 7, 1_999_999]], np.int32)
-    row = np.repeat(row, 1_000, axis=1)
-    row[0, -1] = 5
-    against = rivals(row)
-    assert sorted(against.items[0].tolist()) == [7, 1_999_999, 2_000_000]
-
-
-def test_few_candidates_are_counted_and_tell_what_a_guess_finds() -> None:
-    against = rivals(np.array([[*range(19), 19], [*range(9)] * 2 + [7, 9]], np.int32))
-    assert against.count.tolist() == [19, 9]
-    assert against.sure_hits == 1
-    assert against.guessed_hit_rate == pytest.approx((10 / 20 + 1) / 2)
 
 
 @pytest.mark.parametrize(("target", "guessed", "untrained"), [(0.5, 0.5, None), (0.5, 0.01, 0.5)])
@@ -94,9 +25,9 @@ def test_a_target_that_needs_no_training_is_refused(
     target: float, guessed: float, untrained: float | None
 ) -> None:
     with pytest.raises(ConfigError, match="it is reached without training"):
-        evaluate.require_missable(target, guessed, untrained)
-    evaluate.require_missable(target + 1e-9, guessed, untrained)
-    evaluate.require_missable(None, guessed, untrained)
+        require_missable(target, guessed, untrained)
+    require_missable(target + 1e-9, guessed, untrained)
+    require_missable(None, guessed, untrained)
 
 
 def numpy_logits(trainer: Trainer, user: int, items: np.ndarray) -> np.ndarray:
@@ -170,7 +101,7 @@ def test_rivals_that_are_made_for_each_batch_are_those_that_are_held(
             np.testing.assert_array_equal(wanted, found)
     assert (held.guessed_hit_rate, held.sure_hits) == (made.guessed_hit_rate, made.sure_hits)
     before = Evaluator(trainer, CANDIDATES).evaluate()
-    monkeypatch.setattr(evaluate.rivals, "__kwdefaults__", {"held": 1})
+    monkeypatch.setattr(rivals, "__kwdefaults__", {"held": 1})
     assert Evaluator(trainer, CANDIDATES).evaluate().ranks.tolist() == before.ranks.tolist()
 
 
@@ -199,7 +130,7 @@ def test_picking_from_one_product_or_taking_rows_gives_the_same_logits(
 ) -> None:
     logits = []
     for picks in (True, False):
-        monkeypatch.setattr(evaluate, "picks_from_product", lambda *sizes, answer=picks: answer)
+        monkeypatch.setattr(evaluation, "picks_from_product", lambda *sizes, answer=picks: answer)
         evaluator = Evaluator(trainer, CANDIDATES)
         tensors = trainer.tensors()
         tensors |= evaluator.project(tensors)
@@ -210,9 +141,9 @@ def test_picking_from_one_product_or_taking_rows_gives_the_same_logits(
 
 
 def test_one_product_is_taken_only_where_it_is_less_work_and_fits() -> None:
-    assert evaluate.picks_from_product(256, 992, 26_744)
-    assert not evaluate.picks_from_product(256, 100, 26_744)
-    assert not evaluate.picks_from_product(138_493, 992, 26_744)
+    assert picks_from_product(256, 992, 26_744)
+    assert not picks_from_product(256, 100, 26_744)
+    assert not picks_from_product(138_493, 992, 26_744)
 
 
 def test_evaluation_sees_the_rows_that_lazy_adam_owes() -> None:
