@@ -29,7 +29,8 @@ from trainbench.errors import MachineError
 from trainbench.files import append_line, object_or_empty
 from trainbench.machine import system
 from trainbench.movielens.cache import RatingsCache, find_cache, open_cache
-from trainbench.ncf.config import TOP, NcfConfig, from_json, is_own, task_of
+from trainbench.ncf.config import TOP, NcfConfig, from_json
+from trainbench.ncf.degradations import data_degradations, degradations
 from trainbench.ncf.devices import check_devices, join_workers
 from trainbench.ncf.evaluation.evaluator import Evaluation
 from trainbench.ncf.evaluation.rivals import Rivals
@@ -49,7 +50,7 @@ from trainbench.progress import duration, log_line
 from trainbench.trials.live import Writer
 from trainbench.trials.paths import DataDir
 from trainbench.trials.spec import TrialSpec
-from trainbench.trials.status import Notes, code_notes, failed_status, write_status
+from trainbench.trials.status import failed_status, write_status
 
 
 @dataclass(frozen=True)
@@ -428,75 +429,3 @@ def _evaluated(evaluation: Evaluation | None) -> dict[str, Any]:
         "eval_s": evaluation.seconds,
         "eval_pairs_per_s": evaluation.pairs / evaluation.seconds,
     }
-
-
-def degradations(config: NcfConfig, machine: dict[str, Any], manifest: dict[str, Any]) -> Notes:
-    """Why a result may be less than the benchmark's own."""
-    on_cpu = "CPU" in (machine.get("device") or "CPU")
-    return [
-        ("no_gpu", "trained on a CPU, not on a GPU", on_cpu),
-        (
-            "generated_data",
-            "the ratings are generated, not MovieLens",
-            manifest.get("generated") and not manifest.get("expanded"),
-        ),
-        (
-            "expanded_data",
-            f"the pairs are an expansion of {task_of(config.dataset)}, made here",
-            manifest.get("expanded"),
-        ),
-        ("other_task", _other_task(config), _other_task(config)),
-        (
-            "epochs_between_evals",
-            f"evaluated every {config.epochs_between_evals} epochs, and the rules want every one",
-            config.epochs_between_evals > 1,
-        ),
-        (
-            "other_machine",
-            "another machine, which is not recorded, made the input",
-            machine.get("generator_elsewhere"),
-        ),
-        ("no_target", "a number of epochs and no target", config.target_hit_rate is None),
-        (
-            "not_published_archive",
-            "the archive differs from the published one (its checksum was stated by the user)",
-            not (manifest.get("generated") or manifest.get("published") or manifest.get("own")),
-        ),
-        (
-            tags.OWN_DATA,
-            "own ratings, not MovieLens: no result of a benchmark",
-            is_own(config.dataset),
-        ),
-        *code_notes(config.division, machine),
-    ]
-
-
-def data_degradations(config: NcfConfig, cache: Mapping[str, Any]) -> Notes:
-    """Why the data of a run are less than the benchmark's; ``cache`` is the content of cache.json.
-
-    Generated and own ratings have no split that the reference would have made.
-    """
-    samples = cache["counts"]["train"] * (1 + config.train_negatives)
-    of_publisher = not (cache["manifest"]["generated"] or cache["manifest"].get("own"))
-    tied = cache["tied_users"] if of_publisher else 0
-    return [
-        (
-            "large_batch",
-            f"a batch of {config.batch_size:,} is larger than an epoch of {samples:,} samples; "
-            "the rest only fills it",
-            config.batch_size > samples,
-        ),
-        (
-            "other_split",
-            f"tie_break={config.tie_break}: the held-out items of {tied:,} users whose last "
-            "ratings are tied are not chosen as in the v0.5 reference",
-            tied and config.tie_break != "reference",
-        ),
-    ]
-
-
-def _other_task(config: NcfConfig) -> str:
-    if config.dataset == "ml-20m" and not config.expand and config.target_hit_rate == 0.635:
-        return ""
-    own = f"{task_of(config.dataset, config.expand)} {config.goal}"
-    return f"not the MLPerf task (ml-20m to HR@10 0.635) but {own}"

@@ -24,8 +24,8 @@ from trainbench.movielens.large.expand import expand
 from trainbench.movielens.large.expansion import Seeds, expanded, rates, reduced
 from trainbench.movielens.synthetic import draw, generate
 from trainbench.ncf.benchmark import NCF
+from trainbench.ncf.degradations import degradations
 from trainbench.ncf.steps import download
-from trainbench.ncf.trial import degradations
 from trainbench.trials.paths import DataDir
 
 FACTOR = Expansion(4, 6, seed=3)

@@ -8,8 +8,8 @@ import pytest
 
 from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.config import with_settings
+from trainbench.ncf.degradations import data_degradations, degradations
 from trainbench.ncf.loop import evaluates
-from trainbench.ncf.trial import data_degradations, degradations
 from trainbench.trials.status import applying
 
 
