@@ -27,7 +27,7 @@ from trainbench.movielens.datasets import (
     write_manifest,
 )
 from trainbench.movielens.formats import check_counts, check_pairs, read_ratings
-from trainbench.movielens.large.shards import read_shard, shards_of
+from trainbench.movielens.large.shards import read_shard, require_whole, shards_of
 from trainbench.movielens.unpack import ratings_member, unpack
 from trainbench.progress import Progress, log_line
 from trainbench.trials.paths import DataDir
@@ -268,7 +268,7 @@ def _fetched(
             )
         _require(dataset, digest, source, sha256)
         if dataset.sharded:
-            shards_of(part, shown=_shown(source))
+            require_whole(part, shown=_shown(source))
         else:
             ratings_member(part, dataset.layout, shown=_shown(source))
     except TrainbenchError:

@@ -86,6 +86,11 @@ def _bring(name: str, asked: Request | None, data: DataDir, source: Source) -> N
         return
     if source.mirror or source.archive:
         raise ConfigError("--ratings and --mirror or --archive: wanted one of them, found both")
+    if source.hash_decides:
+        raise ConfigError(
+            "--ratings and --hash-decides: wanted one of them, found both; no server is asked for "
+            "own ratings"
+        )
     bring.bring(name, asked, data, source.sha256)
 
 

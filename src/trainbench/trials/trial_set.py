@@ -305,8 +305,11 @@ def point_latest_at(data: DataDir, run: RunDir) -> None:
 def _set_aside(trial: TrialDir, state: str) -> None:
     if not trial.root.exists():
         return
-    remains = list(trial.root.parent.glob(f"{trial.root.name}.aborted-*"))
-    trial.root.rename(trial.root.with_name(f"{trial.root.name}.aborted-{len(remains)}"))
+    prefix = f"{trial.root.name}.aborted-"
+    ends = (path.name.removeprefix(prefix) for path in trial.root.parent.glob(f"{prefix}*"))
+    # Above the highest and not how many there are, since somebody may have deleted one.
+    number = 1 + max((int(end) for end in ends if re.fullmatch("[0-9]{1,9}", end)), default=-1)
+    trial.root.rename(trial.root.with_name(f"{prefix}{number}"))
     how = "had failed" if state == "failed" else f"was cut off ({state})"
     log_line(f"{trial.root.name} {how}; starting it again")
 

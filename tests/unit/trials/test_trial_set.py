@@ -121,6 +121,18 @@ def test_a_trial_that_was_cut_off_starts_anew_beside_its_remains(make_set: MakeS
     assert json.loads(remains.read_text()) == {"state": "running"}
 
 
+def test_remains_are_numbered_above_the_highest_whatever_was_deleted(make_set: MakeSet) -> None:
+    spec = make_set(runs=1)
+    run = run_set(spec)
+    for name in ("0", "2", "10", "kept", "2b"):
+        (run.root / f"trial_0.aborted-{name}").mkdir()
+    (run.root / "trial_0.aborted-0").rmdir()
+    run.trial(0).status.write_text('{"state": "running"}')
+    assert run_set(spec) == run
+    remains = run.root / "trial_0.aborted-11" / "status.json"
+    assert json.loads(remains.read_text()) == {"state": "running"}
+
+
 def test_a_trial_that_ended_has_its_sums_and_they_hold(make_set: MakeSet) -> None:
     run = run_set(make_set(runs=2))
     sums = chain.of_run(run)

@@ -21,6 +21,7 @@ import numpy.typing as npt
 
 from trainbench.errors import DataIntegrityError
 from trainbench.files import foreign
+from trainbench.progress import Progress
 
 BLOCK_ROWS = 1 << 21
 KINDS = ("train", "test")
@@ -30,6 +31,8 @@ LARGEST_ID = 2**31 - 2
 _ANY_SET = 1 << 24
 _NAME = re.compile(r"(train|test)x([0-9]{1,4})x([0-9]{1,4})_([0-9]{1,4})\.npz")
 _ADVICE = "delete it and run download again"
+_OF_A_SOURCE = "use another copy of it"
+_TESTED_BYTES = 1 << 20
 
 Pairs = npt.NDArray[np.int64]
 
@@ -50,8 +53,8 @@ def shards_of(path: Path, *, shown: str | None = None) -> list[Shard]:
         DataIntegrityError: no tar, cut off, or a shard is missing or there twice; the message calls
             the archive ``shown``.
     """
-    name = shown or str(path)
-    with _tar(path, name) as tar:
+    name, advice = _called(path, shown)
+    with _tar(path, name, advice) as tar:
         members = [member.name for member in tar.getmembers() if member.isfile()]
     named = [(m, _NAME.fullmatch(PurePosixPath(m).name)) for m in members]
     parts = [(m, match.groups()) for m, match in named if match]
@@ -70,9 +73,26 @@ def shards_of(path: Path, *, shown: str | None = None) -> list[Shard]:
         what = f"{missing[0]} is missing" if missing else "there are others"
         raise DataIntegrityError(
             f"{name}: {what}: found {len(parts)} shards, wanted {len(every)}, train and test x"
-            f"{users}x{items}_0 to _{int(users) - 1}; {_ADVICE}"
+            f"{users}x{items}_0 to _{int(users) - 1}; {advice}"
         )
     return [Shard(found[wanted], *of) for wanted, of in every.items()]
+
+
+def require_whole(path: Path, *, shown: str | None = None) -> None:
+    """Read every shard in the tar at ``path`` to its end, where its zip's sum is compared.
+
+    Raises:
+        DataIntegrityError: one is missing, damaged, or of another type or shape; the message calls
+            the archive ``shown``.
+    """
+    shards, (archive, advice) = shards_of(path, shown=shown), _called(path, shown)
+    with Progress(len(shards), unit="shards", label=f"test {path.name}") as progress:
+        for shard in shards:
+            name = f"{archive}, {shard.name}"
+            with _tar(path, name, advice) as tar, _array(tar, shard, name, advice) as (file, *_):
+                while file.read(_TESTED_BYTES):
+                    pass
+            progress.advance(1)
 
 
 def rows_of(path: Path, shards: Iterable[Shard]) -> int:
@@ -122,15 +142,20 @@ def read_shard(path: Path, shard: Shard, *, largest: int = LARGEST_ID) -> Iterat
             )
 
 
+def _called(path: Path, shown: str | None) -> tuple[str, str]:
+    """What messages call the archive at ``path``, and what to do about it."""
+    return (shown, _OF_A_SOURCE) if shown else (str(path), _ADVICE)
+
+
 @contextmanager
-def _tar(path: Path, name: str) -> Iterator[tarfile.TarFile]:
-    with foreign(name, "a whole tar of npz shards", _ADVICE), tarfile.open(path, "r:") as tar:
+def _tar(path: Path, name: str, advice: str = _ADVICE) -> Iterator[tarfile.TarFile]:
+    with foreign(name, "a whole tar of npz shards", advice), tarfile.open(path, "r:") as tar:
         yield tar
 
 
 @contextmanager
 def _array(
-    tar: tarfile.TarFile, shard: Shard, name: str
+    tar: tarfile.TarFile, shard: Shard, name: str, advice: str = _ADVICE
 ) -> Iterator[tuple[IO[bytes], int, np.dtype[Any]]]:
     """The file of a shard's array behind its header, its rows and its type."""
     # By name alone, a link that is called so would be followed.
@@ -141,7 +166,7 @@ def _array(
         names = ", ".join(archive.namelist())[:80]
         if names != ARRAY:
             raise DataIntegrityError(
-                f"{name}: found {names or 'nothing'}, wanted the array arr_0 alone; {_ADVICE}"
+                f"{name}: found {names or 'nothing'}, wanted the array arr_0 alone; {advice}"
             )
         with archive.open(ARRAY) as file:
             version = np.lib.format.read_magic(file)
@@ -150,7 +175,7 @@ def _array(
             if kind.kind not in "iu" or len(shape) != 2 or shape[1] != 2 or shape[0] < 0 or fortran:
                 raise DataIntegrityError(
                     f"{name}: arr_0 is {kind} {list(shape)}, wanted whole numbers [pairs, 2]; "
-                    f"{_ADVICE}"
+                    f"{advice}"
                 )
             yield file, int(shape[0]), kind
 

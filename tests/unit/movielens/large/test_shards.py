@@ -220,15 +220,21 @@ def test_a_tar_that_is_cut_off_is_refused(share: float, tmp_path: Path) -> None:
     assert not list((tmp_path / "data" / "raw" / NAME).glob("*.tar"))
 
 
-def test_a_flipped_bit_in_a_shard_is_found(tmp_path: Path) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.7])
+@pytest.mark.parametrize("shard", [TRAIN, TEST])
+def test_a_flipped_bit_in_a_shard_is_found_by_the_download(
+    shard: str, share: float, tmp_path: Path
+) -> None:
     path = a_tar(tmp_path / "a.tar", some_arrays())
     with tarfile.open(path) as tar:
-        member = tar.getmember(f"{NAME}/{TRAIN}")
-    data = bytearray(path.read_bytes())
-    data[member.offset_data + member.size // 2] ^= 4
-    path.write_bytes(data)
-    with pytest.raises(DataIntegrityError, match=r"trainx3x5_1\.npz"):
-        cache_of(tmp_path, path)
+        member = tar.getmember(f"{NAME}/{shard}")
+    content = bytearray(path.read_bytes())
+    content[member.offset_data + int(member.size * share)] ^= 4
+    path.write_bytes(content)
+    data = DataDir(tmp_path / "data")
+    with pytest.raises(DataIntegrityError, match=rf"a\.tar, {NAME}/{shard}: .*; use another copy"):
+        archive.download(dataset(NAME), data, archive=path, sha256=sha256_of(path))
+    assert list(data.raw(NAME).iterdir()) == []
 
 
 def test_numbers_too_large_for_an_archive_are_taken_of_an_expansion_made_here(

@@ -580,8 +580,12 @@ def test_own_ratings_that_are_not_there_are_no_known_dataset(data: DataDir) -> N
             step(config, data)
 
 
-def test_own_ratings_and_a_mirror_exclude_each_other(tmp_path: Path, data: DataDir) -> None:
+def test_own_ratings_and_what_is_about_a_server_exclude_each_other(
+    tmp_path: Path, data: DataDir
+) -> None:
     config = NCF.with_settings(NCF.preset("reference"), ["dataset=mine"])
     own_source = {"ratings": str(written(tmp_path, TWICE))}
     with pytest.raises(ConfigError, match="wanted one of them, found both"):
         steps.download(config, data, Source(mirror="x", own=own_source))
+    with pytest.raises(ConfigError, match="--ratings and --hash-decides: wanted one of them"):
+        steps.download(config, data, Source(hash_decides=True, own=own_source))
