@@ -3,8 +3,8 @@
 A message of TensorFlow's collectives takes half a millisecond, and 0.3 GB go over in a second; both
 are time of the cores that train. A socket takes 0.01 ms and carries 2 GB/s (docs/multi_machine.md).
 
-Each connection is made at the address of one of the two while TensorFlow is not yet there. So there
-is no second set of ports.
+Each is made at the address of one of the two while TensorFlow is not yet there
+(``connecting.py``). So there is no second set of ports.
 """
 
 from __future__ import annotations
@@ -12,28 +12,19 @@ from __future__ import annotations
 import contextlib
 import select
 import socket
-import struct
-import time
 from collections.abc import Callable, Iterable
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from trainbench import __version__
-from trainbench.distribution.cluster import Cluster, Member
+from trainbench.distribution.cluster import Cluster
+from trainbench.distribution.connecting import Connecting
 from trainbench.distribution.liveness import LOST_AFTER_S, PROBE_INTERVAL_S, greets
 
 Array = npt.NDArray[np.generic]
 
-_HELLO = struct.Struct("!16s32sHH")
-_NAME = b"trainbench links"
-_HELLO_S = 5.0
-"""A caller that has not said who it is for so long is no worker."""
-
 _KEEP_ALIVE_S = 60
-
-_AGAIN_S = 0.2
 
 
 class Links:
@@ -48,33 +39,22 @@ class Links:
         self._sockets: dict[int, socket.socket] = {}
 
     def connect(self, server: socket.socket, *, timeout_s: float) -> None:
-        """Call the workers before this one, and take the calls of those after it.
+        """Connect to all others; returns when all workers have.
 
         Args:
             server: listens at this worker's address, as the others' do at theirs.
 
         Raises:
-            OSError: one did not answer, or did not call within ``timeout_s``.
+            ConnectionError: one did not connect within ``timeout_s``.
+            MachineError: one is of another version or of other addresses.
         """
-        deadline = time.monotonic() + timeout_s
+        connecting = Connecting(self.cluster, server, timeout_s=timeout_s)
+        self._sockets = connecting.sockets
         with contextlib.ExitStack() as incomplete:
             incomplete.callback(self.close)
-            try:
-                self._connect_all(server, deadline)
-            except TimeoutError:
-                known = {self.index, *self._sockets}
-                missing = (str(m) for m in self.cluster.members if m.index not in known)
-                raise ConnectionError(
-                    f"no connection to {', '.join(missing)} in {timeout_s:g} s"
-                ) from None
+            for link in connecting.connected().values():
+                _kept_alive(link)
             incomplete.pop_all()
-
-    def _connect_all(self, server: socket.socket, deadline: float) -> None:
-        for member in self.cluster.members[: self.index]:
-            self._keep(member.index, self._called(member, deadline))
-        while len(self._sockets) < self.workers - 1:
-            server.settimeout(_left(deadline))
-            self._take(server.accept()[0], deadline)
 
     def exchange(self, sent: Array) -> Array:
         """What each worker has for this one: [workers, ...], as ``sent``, which goes to each."""
@@ -108,53 +88,6 @@ class Links:
         """End all connections; the others notice at their next call."""
         for link in self._sockets.values():
             link.close()
-
-    def _hello(self, index: int) -> bytes:
-        return _HELLO.pack(_NAME, __version__.encode(), self.workers, index)
-
-    def _called(self, member: Member, deadline: float) -> socket.socket:
-        """A connection to ``member``, which may have to leave its run of before first."""
-        while True:
-            try:
-                link = socket.create_connection(member.host_and_port, timeout=_left(deadline))
-                with contextlib.ExitStack() as refused:
-                    refused.callback(link.close)
-                    link.sendall(self._hello(self.index))
-                    if _received(link, _HELLO.size, deadline) != self._hello(member.index):
-                        raise ConnectionError(
-                            f"{member} is no worker of this run and of trainbench {__version__}"
-                        )
-                    refused.pop_all()
-                    return link
-            except OSError:
-                if time.monotonic() + _AGAIN_S > deadline:
-                    raise
-            time.sleep(_AGAIN_S)
-
-    def _take(self, link: socket.socket, deadline: float) -> None:
-        """Keep ``link`` if a worker is at its other end; others only look who is there."""
-        try:
-            said = _received(link, _HELLO.size, min(deadline, time.monotonic() + _HELLO_S))
-            index = _HELLO.unpack(said)[-1]
-            if said != self._hello(index) or not self.index < index < self.workers:
-                raise ConnectionError("a stranger")
-            link.sendall(self._hello(self.index))
-        except OSError:
-            link.close()
-            return
-        self._keep(index, link)
-
-    def _keep(self, index: int, link: socket.socket) -> None:
-        """Keep the connection to a worker; one that calls again was started again."""
-        if index in self._sockets:
-            self._sockets[index].close()
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        # Nothing goes over it while the model is evaluated, and a firewall forgets what is idle.
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        if hasattr(socket, "TCP_KEEPIDLE"):
-            link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_ALIVE_S)
-        link.setblocking(False)
-        self._sockets[index] = link
 
     def _moved(
         self, peer: int, views: dict[int, memoryview], move: Callable[[memoryview], int]
@@ -198,16 +131,9 @@ def _bytes(part: Array) -> memoryview:
     return np.ascontiguousarray(part).reshape(-1).view(np.uint8).data
 
 
-def _left(deadline: float) -> float:
-    return max(0.01, deadline - time.monotonic())
-
-
-def _received(link: socket.socket, size: int, deadline: float) -> bytes:
-    found = b""
-    while len(found) < size:
-        link.settimeout(_left(deadline))
-        more = link.recv(size - len(found))
-        if not more:
-            raise ConnectionError("the connection was closed")
-        found += more
-    return found
+def _kept_alive(link: socket.socket) -> None:
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    # Nothing goes over it while the model is evaluated, and a firewall forgets what is idle.
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, _KEEP_ALIVE_S)

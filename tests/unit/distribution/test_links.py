@@ -14,9 +14,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from trainbench import __version__
+from trainbench.distribution import connecting as module
 from trainbench.distribution import links
 from trainbench.distribution.cluster import cluster_of_workers
+from trainbench.distribution.connecting import Connecting, hello, received
 from trainbench.distribution.links import Links
+from trainbench.errors import MachineError
 
 
 @contextmanager
@@ -122,86 +126,172 @@ def no_answer(caller: socket.socket) -> bool:
         return True
 
 
+def connecting(
+    addresses: list[str],
+    index: int,
+    server: socket.socket,
+    *,
+    timeout_s: float = 60,
+    version: str = __version__,
+) -> Connecting:
+    cluster = cluster_of_workers(addresses, index)
+    return Connecting(cluster, server, timeout_s=timeout_s, version=version)
+
+
+@contextmanager
+def listening(count: int) -> Iterator[tuple[list[socket.socket], list[str]]]:
+    """Servers of so many workers, and their addresses."""
+    with ExitStack() as held:
+        found = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        yield found, [f"127.0.0.1:{server.getsockname()[1]}" for server in found]
+
+
+def greeted(addresses: list[str], index: int) -> socket.socket:
+    """A connection to the first of one that calls as worker ``index`` and says no more."""
+    cluster = cluster_of_workers(addresses, index)
+    link = socket.create_connection(cluster.members[0].host_and_port, timeout=60)
+    link.sendall(hello(cluster))
+    received(link, len(hello(cluster)), time.monotonic() + 60)
+    return link
+
+
+def ending(one: Connecting) -> str:
+    """Why ``one`` does not get its connections."""
+    with pytest.raises((MachineError, ConnectionError)) as raised:
+        one.connected()
+    return str(raised.value)
+
+
 def test_a_worker_that_never_calls_is_waited_for_no_longer_than_stated() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
+    with listening(1) as (servers, _):
         alone = Links(cluster_of_workers(["127.0.0.1:1", "127.0.0.1:2"], 0))
         with pytest.raises(
             ConnectionError, match=r"no connection to worker 1 \(127.0.0.1:2\) in 0"
         ):
-            alone.connect(server, timeout_s=0.1)
+            alone.connect(servers[0], timeout_s=0.1)
 
 
 def test_a_caller_that_never_says_who_it_is_keeps_nobody_waiting(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(links, "_HELLO_S", 0.1)
+    monkeypatch.setattr(module, "_HELLO_S", 0.1)
     silent = []
     with workers(2, before=lambda s: silent.append(socket.create_connection(s.getsockname()))) as w:
         assert_exchanged(w)
         silent[0].close()
 
 
-def test_a_worker_that_was_started_again_takes_its_place() -> None:
-    """Its process of before has called, and the first worker still waits for another one."""
-    with socket.create_server(("127.0.0.1", 0)) as server, ExitStack() as held:
-        addresses = [f"127.0.0.1:{server.getsockname()[1]}", "127.0.0.1:1", "127.0.0.1:2"]
-        first, old, new = (Links(cluster_of_workers(addresses, index)) for index in (0, 1, 1))
-        pool = held.enter_context(ThreadPoolExecutor(1))
-        connecting = pool.submit(first.connect, server, timeout_s=60)
-        for one in (old, new):
-            link = one._called(one.cluster.members[0], deadline=time.monotonic() + 60)
-            held.enter_context(link)
-            one._keep(0, link)
-        last = Links(cluster_of_workers(addresses, 2))
-        last._keep(0, last._called(last.cluster.members[0], deadline=time.monotonic() + 60))
-        connecting.result()
-        first._sockets[1].send(b"x")
-        new._sockets[0].setblocking(True)
-        assert new._sockets[0].recv(1) == b"x"
-        for one in (first, last):
-            one.close()
+@pytest.mark.parametrize("ended", [True, False])
+def test_a_worker_that_was_started_again_takes_its_place(ended: bool) -> None:
+    """Its process of before has called, and its machine may have had no time to say goodbye."""
+    with listening(3) as (servers, addresses), ThreadPoolExecutor(3) as pool:
+        first = pool.submit(connecting(addresses, 0, servers[0]).connected)
+        old = greeted(addresses, 1)
+        if ended:
+            old.close()
+        others = [connecting(addresses, index, servers[index]) for index in (1, 2)]
+        found = [first, *(pool.submit(one.connected) for one in others)]
+        done = [one.result() for one in found]
+        old.close()
+        assert [sorted(one) for one in done] == [[1, 2], [0, 2], [0, 1]]
+        assert done[0][1].getpeername() == done[1][0].getsockname()
+        for one in done:
+            for link in one.values():
+                link.close()
 
 
-def test_a_worker_of_another_version_is_no_worker_of_the_run() -> None:
-    other = Links(cluster_of_workers(["127.0.0.1:1", "127.0.0.1:2"], 1))
-    said = other._hello(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(links, "__version__", "0.0.1")
-        assert other._hello(1) != said
+@pytest.mark.parametrize("odd", [0, 1, 2])
+def test_a_worker_of_another_version_ends_all_at_once(odd: int) -> None:
+    versions = ["0.0.2" if index == odd else "0.0.1" for index in range(3)]
+    with listening(3) as (servers, addresses), ThreadPoolExecutor(3) as pool:
+        found = [
+            connecting(addresses, index, servers[index], version=versions[index])
+            for index in range(3)
+        ]
+        for text in pool.map(ending, found):
+            assert " is of another run: trainbench 0.0." in text
+            assert "trainbench 0.0.1, 3 workers" in text
+            assert "trainbench 0.0.2, 3 workers" in text
+
+
+def test_workers_of_other_numbers_of_workers_end_at_once() -> None:
+    with listening(3) as (servers, addresses), ThreadPoolExecutor(2) as pool:
+        found = [
+            connecting(addresses[:2], 0, servers[0]),
+            connecting(addresses, 1, servers[1]),
+        ]
+        told = list(pool.map(ending, found))
+    assert told[0].startswith("worker 1 is of another run: ")
+    assert f"{__version__}, 3 workers; worker 0 ({addresses[0]}) is of " in told[0]
+    assert f"{__version__}, 2 workers; worker 1 ({addresses[1]}) is of " in told[1]
+
+
+def test_two_processes_with_one_number_end_all_at_once() -> None:
+    """So do those that have the addresses in different orders."""
+    with listening(3) as (servers, addresses), ThreadPoolExecutor(3) as pool:
+        found = [connecting(addresses, index, servers[index]) for index in (0, 1)]
+        found.append(connecting(addresses, 1, servers[2]))
+        told = list(pool.map(ending, found))
+    said = (
+        f"worker 0 ({addresses[0]}): two processes call as worker 1, from 127.0.0.1 and 127.0.0.1"
+    )
+    assert told[0] == f"{said}; give each a number of its own"
+    assert told[1] == told[2] == f"worker 0 ({addresses[0]}) ended: {told[0]}"
+
+
+def test_a_call_of_a_worker_before_this_one_is_refused_with_its_number() -> None:
+    with listening(2) as (servers, addresses), ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(ending, connecting(addresses, 0, servers[0]))
+        greeted(addresses, 0).close()
+        assert "127.0.0.1 calls as worker 0, which is no worker after this one" in ended.result()
+
+
+def test_a_worker_that_hangs_while_all_connect_is_named_by_all() -> None:
+    """Worker 1 has called the first one and takes no call of the last."""
+    with listening(3) as (servers, addresses), ThreadPoolExecutor(2) as pool:
+        first = pool.submit(ending, connecting(addresses, 0, servers[0], timeout_s=1.5))
+        with greeted(addresses, 1):
+            last = pool.submit(ending, connecting(addresses, 2, servers[2], timeout_s=1))
+            said = f"no connection to worker 1 ({addresses[1]}) in 1 s"
+            assert last.result() == said
+            assert first.result() == f"worker 2 ({addresses[2]}) ended: {said}"
+
+
+def test_a_worker_that_never_says_that_it_is_connected_to_all_is_named(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "_LAST_WORDS_S", 0.1)
+    with listening(2) as (servers, addresses), ThreadPoolExecutor(1) as pool:
+        first = pool.submit(ending, connecting(addresses, 0, servers[0], timeout_s=1))
+        with greeted(addresses, 1):
+            told = first.result()
+    assert told == (
+        f"no word that they are connected to all, from worker 1 ({addresses[1]}) in 1 s"
+    )
 
 
 def test_a_worker_whose_process_of_before_still_answers_is_called_again() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
-        addresses = [f"127.0.0.1:{server.getsockname()[1]}", "127.0.0.1:1"]
-        found = [Links(cluster_of_workers(addresses, index)) for index in (0, 1)]
-        with socket.socket() as unused:
-            calling = pool.submit(found[1].connect, unused, timeout_s=60)
-            for said in (b"", b"what TensorFlow's server says first"):
-                caller, _ = server.accept()
-                with caller:
-                    caller.sendall(said)
-            found[0].connect(server, timeout_s=60)
-            calling.result()
-        assert_exchanged(found)
+    with listening(2) as (servers, addresses), ThreadPoolExecutor(1) as pool:
+        calling = pool.submit(connecting(addresses, 1, servers[1]).connected)
+        for said in (b"", b"what TensorFlow's server says first".ljust(64)):
+            caller, _ = servers[0].accept()
+            with caller:
+                caller.sendall(said)
+        found = [connecting(addresses, 0, servers[0]).connected(), calling.result()]
         for one in found:
-            one.close()
+            for link in one.values():
+                link.close()
 
 
-def test_an_address_at_which_no_worker_ever_answers_is_told(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # So that the first refusal is the last.
-    monkeypatch.setattr(links, "_AGAIN_S", 61)
-    with socket.create_server(("127.0.0.1", 0)) as server, ThreadPoolExecutor(1) as pool:
-        address = f"127.0.0.1:{server.getsockname()[1]}"
-        alone = Links(cluster_of_workers([address, "127.0.0.1:1"], 1))
-        calling = pool.submit(alone.connect, server, timeout_s=60)
-        caller, _ = server.accept()
+def test_an_address_at_which_no_worker_ever_answers_is_told() -> None:
+    with listening(2) as (servers, addresses), ThreadPoolExecutor(1) as pool:
+        ended = pool.submit(ending, connecting(addresses, 1, servers[1], timeout_s=0.5))
+        caller, _ = servers[0].accept()
         with caller:
-            caller.sendall(b"what TensorFlow's server says first".ljust(links._HELLO.size))
-            told = rf"worker 0 \({address}\) is no worker of this run"
-            with pytest.raises(ConnectionError, match=told):
-                calling.result()
+            caller.sendall(b"what TensorFlow's server says first".ljust(64))
+            servers[0].close()
+            told = ended.result()
+    assert told.startswith(f"no connection to worker 0 ({addresses[0]}) in 0.5 s (")
 
 
 def test_a_worker_whose_connection_ends_is_named() -> None:
