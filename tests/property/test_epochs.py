@@ -18,7 +18,7 @@ from small_cache import cache_of, random_cache, small_config
 
 from trainbench.movielens.cache import RatingsCache
 from trainbench.ncf.config import MASKED, NcfConfig
-from trainbench.ncf.input.epochs import EpochMaker
+from trainbench.ncf.input.epochs import EpochMaker, piece_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions
 from trainbench.ncf.input.stream import slices
 from trainbench.ncf.input.stream.pieces import EpochRecord, hash_batches, open_piece
@@ -71,11 +71,14 @@ def epochs(
 
 def one_epoch(maker: EpochMaker, config: NcfConfig, epoch: int, parent: Path) -> Made:
     found = []
-    for piece in range(maker.pieces):
+    for piece in range(maker.pieces.count):
         folder = parent / f"{epoch}-{piece}"
         folder.mkdir()
         maker.write_piece(epoch, piece, folder)
         found.append(open_piece(folder, wait_s=0.0))
+        taken = sum(path.stat().st_size for path in folder.iterdir())
+        assert taken <= piece_bytes(maker._options, maker.pieces)
+    assert max(len(piece.users) for piece in found) >= maker.pieces.most_steps - 2
     assert [piece.is_last for piece in found] == [False] * (len(found) - 1) + [True]
     arrays = [np.concatenate(parts) for parts in zip(*(p.arrays for p in found), strict=True)]
     hashes = hash_batches(config.stream_format, found)

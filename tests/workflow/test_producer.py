@@ -20,6 +20,7 @@ from trainbench.errors import TrainbenchError
 from trainbench.movielens import archive, datasets, split
 from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.ncf.config import ml_1m
+from trainbench.ncf.input.epochs import EpochMaker
 from trainbench.ncf.input.flagfile import GenerationOptions
 from trainbench.ncf.input.generate import disk_bytes
 from trainbench.ncf.input.producer import Producer
@@ -167,7 +168,9 @@ def test_the_disk_holds_no_more_than_was_stated(
     options = GenerationOptions.of(
         config, cache_folder=cache.folder, compliance_file=tmp_path, seed=5
     )
-    bound = disk_bytes(cache, options)
+    maker = EpochMaker(cache, options)
+    maker.close()
+    bound = disk_bytes(cache, options, maker.pieces)
     root = producer._work_dir.root
     for _ in range(3):
         producer.next_piece()

@@ -17,11 +17,13 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO
+
+import psutil
 
 from trainbench import configuration
 from trainbench.bench.data import ITEMS, PAIRS, USERS
@@ -48,6 +50,7 @@ TRAIN_STEPS = 16
 _RATINGS_PER_ITEM = 20
 _OF_SIZE = tuple(field.name for field in fields(SplitSpec))
 _LOOK_S = 0.5
+_GONE_WITHIN_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -224,7 +227,7 @@ def measured(folder: Path, step: str, config: NcfConfig, train_steps: int) -> Co
             process.returncode = os.waitstatus_to_exitcode(status)
         finally:
             if process.returncode is None:
-                process.kill()
+                _end(process)
         seconds = time.perf_counter() - started
         if process.returncode:
             last = (_text(errors).strip().splitlines() or ["nothing"])[-1]
@@ -248,6 +251,14 @@ def measured(folder: Path, step: str, config: NcfConfig, train_steps: int) -> Co
     # What a part makes is of no use to the next one, which makes its own.
     shutil.rmtree(folder / MADE, ignore_errors=True)
     return replace(cost, disk_bytes=max(0, max(fullest) - before))
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """End it, and wait for its producer too, so that nobody writes into the folder any more."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    psutil.wait_procs(family, timeout=_GONE_WITHIN_S)
 
 
 def _text(file: IO[bytes]) -> str:
@@ -303,9 +314,8 @@ def _fullest(folder: Path) -> Iterator[list[int]]:
 
 def _bytes_below(folder: Path) -> int:
     total = 0
-    for path in folder.rglob("*"):
-        try:
-            total += path.stat().st_size if path.is_file() else 0
-        except FileNotFoundError:  # It was renamed or removed meanwhile.
-            continue
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with suppress(FileNotFoundError):  # It was renamed or removed meanwhile.
+                total += os.lstat(os.path.join(parent, name)).st_size
     return total

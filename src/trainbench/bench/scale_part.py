@@ -49,7 +49,7 @@ def epoch(config: NcfConfig, cache: RatingsCache, folder: Path) -> Mapping[str, 
     """Make an epoch, or its first ``MOST_PIECES`` pieces."""
     samples = 0
     with _maker(config, cache, folder) as (maker, out):
-        for piece in range(min(maker.pieces, MOST_PIECES)):
+        for piece in range(min(maker.pieces.count, MOST_PIECES)):
             # Over the one before, as a trainer that keeps up leaves one at a time.
             maker.write_piece(0, piece, out)
             samples += open_piece(out, wait_s=0.0).labels.size
@@ -99,7 +99,7 @@ def train(config: NcfConfig, cache: RatingsCache, folder: Path, steps: int) -> M
             "pieces": len(waits_s),
             "first_wait_s": waits_s[0],
             "later_wait_s": sum(waits_s[1:]),
-            "producer_peak_bytes": max(made_by),
+            "producer_peak_bytes": max(made_by, default=0),
             "evaluated_users": len(users),
             "eval_s": evaluated.seconds,
         },

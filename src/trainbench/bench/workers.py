@@ -20,12 +20,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from trainbench.cnn.series.processes import last_error
 from trainbench.errors import ConfigError, MachineError
 from trainbench.machine import allotment
 from trainbench.machine.system import cpu, held_bytes
@@ -196,39 +198,51 @@ def measured(case: Case) -> dict[str, Any]:
     Raises:
         MachineError: a worker failed, and its last line is in the message; or it took too long.
     """
+    said = _ended(case)
+    failed = [
+        f"worker {index} of {case.workers} ended: {last_error(errors) or 'it said nothing'}"
+        for index, (code, _, errors) in enumerate(said)
+        if code
+    ]
+    if failed:
+        raise MachineError(f"{'; '.join(failed)}; run it again with fewer workers")
+    found = [json.loads(output.splitlines()[-1]) for _, output, _ in said]
+    shared = case.workers > allotment.cores()
+    return {**vars(case), **found[0], "shared_cores": shared, "each": found}
+
+
+def _ended(case: Case) -> list[tuple[int, str, str]]:
+    """Exit code, output and errors of each worker of ``case``."""
+    started: list[subprocess.Popen[str]] = []
+    # All are read at once: one whose pipe is full would stop the others too.
+    with ThreadPoolExecutor(case.workers) as pool:
+        try:
+            started += map(_started, _parts(case))
+            said = pool.map(lambda process: process.communicate(timeout=_TIMEOUT_S), started)
+            return [(p.returncode, *told) for p, told in zip(started, said, strict=True)]
+        except subprocess.TimeoutExpired:
+            raise MachineError(
+                f"{case.workers} workers, batch {case.batch:,}: not done within {_TIMEOUT_S:g} s; "
+                "run it again with fewer workers, or give bench scale a smaller --batch"
+            ) from None
+        finally:
+            for process in started:
+                process.kill()
+                process.wait()
+
+
+def _started(part: str) -> subprocess.Popen[str]:
+    words = [sys.executable, "-m", "trainbench.bench.workers", "--part", part]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def _parts(case: Case) -> list[str]:
+    """What each worker is told."""
     with ExitStack() as held:
         sockets = [held.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in _range(case)]
         addresses = [f"127.0.0.1:{s.getsockname()[1]}" for s in sockets]
-    words = [sys.executable, "-m", "trainbench.bench.workers", "--part"]
-    started = []
-    for index in _range(case):
-        told = {"case": vars(case), "addresses": addresses, "index": index, "parent": os.getpid()}
-        given = json.dumps(told)
-        started.append(
-            subprocess.Popen(
-                [*words, given], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-            )
-        )
-    try:
-        said = [process.communicate(timeout=_TIMEOUT_S) for process in started]
-    except subprocess.TimeoutExpired:
-        raise MachineError(
-            f"{case.workers} workers, batch {case.batch:,}: not done within {_TIMEOUT_S:g} s; "
-            "run it again with fewer workers, or give bench scale a smaller --batch"
-        ) from None
-    finally:
-        for process in started:
-            process.kill()
-            process.wait()
-    for index, (process, (_, errors)) in enumerate(zip(started, said, strict=True)):
-        if process.returncode:
-            tail = (errors.strip().splitlines() or ["nothing"])[-1]
-            raise MachineError(
-                f"worker {index} of {case.workers} ended: {tail}; run it again with fewer workers"
-            )
-    found = [json.loads(output.splitlines()[-1]) for output, _ in said]
-    shared = case.workers > allotment.cores()
-    return {**vars(case), **found[0], "shared_cores": shared, "each": found}
+    told = {"case": vars(case), "addresses": addresses, "parent": os.getpid()}
+    return [json.dumps({**told, "index": index}) for index in _range(case)]
 
 
 def _range(case: Case) -> range:

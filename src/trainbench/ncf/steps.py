@@ -43,12 +43,11 @@ def download(config: NcfConfig, data: DataDir, source: Source = PUBLISHER) -> No
 def _later(config: NcfConfig, users: int, pairs: int) -> dict[str, int]:
     """Bytes that the steps after the download write of so many users and training pairs."""
     options = GenerationOptions.of(config, cache_folder=Path(), compliance_file=Path(), seed=0)
-    pieces = expected_pieces(pairs, options)
     held = options.cycles_ahead + 1
     return {
         "cache": pairs * BYTES_PER_PAIR,
         "candidates": users * (config.eval_negatives + 1) * 4,
-        "epochs": held * piece_bytes(pairs, options, pieces),
+        "epochs": held * piece_bytes(options, expected_pieces(pairs, options)),
     }
 
 

@@ -143,20 +143,30 @@ def follow(
     The process has no privileges that this one could give up; it may ask to drop the page cache.
     A line a second on what it takes of the machine goes to ``machine``.
     """
-    # A session of its own: the terminal's Ctrl-C reaches us alone, and we pass it on once.
+    started: list[subprocess.Popen[str]] = []
     with cache_service.answering(lambda: asdict(page_cache.drop_here(drop_cache_location))) as ask:
-        with privileges.unprivileged() as user, signals.kept_from_children():
-            child = subprocess.Popen(
-                command,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                encoding="utf-8",
-                errors="replace",
-                start_new_session=True,
-                **user,
-                **ask,
-            )
-        return _follow(child, log_file, machine, write or sys.stderr.write)
+        try:
+            with privileges.unprivileged() as user, signals.kept_from_children():
+                # A session of its own: the terminal's Ctrl-C reaches us alone, and we pass it on
+                # once, also the one that comes while we start it.
+                started += [_start(command, **user, **ask)]
+            return _follow(started[0], log_file, machine, write or sys.stderr.write)
+        except BaseException:
+            for child in started:
+                _end(child)
+            raise
+
+
+def _start(command: list[str], **more: Any) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+        start_new_session=True,
+        **more,
+    )
 
 
 def _follow(
@@ -166,18 +176,14 @@ def _follow(
     write: Callable[[str], object],
 ) -> int:
     assert child.stdout is not None
-    try:
-        with open(log_file, "a", encoding="utf-8") as copy, sampled(child.pid, machine):
-            for line in child.stdout:
-                with named(log_file):
-                    copy.write(line)
-                    copy.flush()
-                if not _START_UP_NOTE.match(line):
-                    write(line)
-        return child.wait()
-    except BaseException:
-        _end(child)
-        raise
+    with open(log_file, "a", encoding="utf-8") as copy, sampled(child.pid, machine):
+        for line in child.stdout:
+            with named(log_file):
+                copy.write(line)
+                copy.flush()
+            if not _START_UP_NOTE.match(line):
+                write(line)
+    return child.wait()
 
 
 def ending(code: int) -> str:

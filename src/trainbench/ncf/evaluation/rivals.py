@@ -79,17 +79,17 @@ def rivals(candidates: np.ndarray, *, held: int = _HELD_CANDIDATES) -> Rivals:
         count = np.concatenate([_counted(block, candidates) for block in blocks])
         none = np.empty((0, 0))
         return MappedRivals(none, none, count, candidates, max(1, int(count.max())))
+    items = np.zeros(candidates.shape, np.int32)
+    code = np.full(candidates.shape, IGNORED, np.uint8)
+    count = np.zeros(len(candidates), np.int32)
     with ThreadPoolExecutor() as pool:  # NumPy sorts without the interpreter lock
-        parts = list(pool.map(_block_rivals, blocks))
-    width = max(part.items.shape[1] for part in parts)
-    shape = (len(candidates), width)
-    count = np.concatenate([part.count for part in parts])
-    joined = Rivals(np.zeros(shape, np.int32), np.full(shape, IGNORED, np.uint8), count)
-    for start, part in zip(starts, parts, strict=True):
-        rows = slice(start, start + len(part.items))
-        joined.items[rows, : part.items.shape[1]] = part.items
-        joined.code[rows, : part.items.shape[1]] = part.code
-    return joined
+        for start, part in zip(starts, pool.map(_block_rivals, blocks), strict=True):
+            rows, width = slice(start, start + len(part.items)), part.items.shape[1]
+            items[rows, :width], code[rows, :width] = part.items, part.code
+            count[rows] = part.count
+    forget_pages(candidates)
+    width = max(1, int(count.max()))
+    return Rivals(items[:, :width], code[:, :width], count)
 
 
 def last_column(candidates: np.ndarray) -> np.ndarray:

@@ -25,6 +25,7 @@ from trainbench.ncf.input.stream.pieces import (
     BYTES_PER_SAMPLE,
     EVAL_SHA256,
     EpochRecord,
+    Pieces,
     write_header,
 )
 from trainbench.ncf.input.stream.sampling import CHUNK_USERS, Sampler, chunk_bounds
@@ -65,8 +66,8 @@ class EpochMaker:
             )
 
     @property
-    def pieces(self) -> int:
-        """Of how many pieces each epoch consists."""
+    def pieces(self) -> Pieces:
+        """Of what pieces each epoch consists."""
         return self._maker.pieces()
 
     def write_eval(self, folder: Path) -> None:
@@ -123,8 +124,7 @@ def cycles(options: GenerationOptions, pieces: int) -> Iterator[list[tuple[int, 
         yield [(epoch, 0) for epoch in epochs[first : first + options.epochs_per_cycle]]
 
 
-def piece_bytes(num_train: int, options: GenerationOptions, pieces: int) -> int:
+def piece_bytes(options: GenerationOptions, pieces: Pieces) -> int:
     """Most bytes that one piece of an epoch takes on disk."""
-    samples = num_train * (1 + options.train_negatives) + options.batch_size
-    samples = -(-samples * options.num_slices // SLICES)
-    return -(-samples * BYTES_PER_SAMPLE // pieces) + options.batch_size * BYTES_PER_SAMPLE + 4096
+    columns = -(-options.batch_size * options.num_slices // SLICES)
+    return pieces.most_steps * columns * BYTES_PER_SAMPLE + 4096

@@ -28,7 +28,7 @@ from trainbench.movielens.cache import RatingsCache, open_cache
 from trainbench.ncf.input.epochs import EpochMaker, cycles, piece_bytes
 from trainbench.ncf.input.flagfile import GenerationOptions, read_flagfile
 from trainbench.ncf.input.heartbeat import Heartbeat
-from trainbench.ncf.input.stream.pieces import EpochRecord, open_eval
+from trainbench.ncf.input.stream.pieces import EpochRecord, Pieces, open_eval
 from trainbench.ncf.input.workdir import WorkDir
 from trainbench.progress import duration, log_line, scaled
 from trainbench.trials.parent_watch import die_with_parent
@@ -61,10 +61,10 @@ def published(
         yield _publish(work_dir.eval, eval_bytes(cache, options), _eval_writer(maker, options))
         _log_eval(work_dir, cache, options)
         log_line(disk_line(cache, options, maker.pieces))
-        for number, parts in enumerate(cycles(options, maker.pieces)):
+        for number, parts in enumerate(cycles(options, maker.pieces.count)):
             wait_for_room()
             write = _cycle_writer(work_dir, maker, options, parts)
-            needed = len(parts) * piece_bytes(cache.num_train, options, maker.pieces)
+            needed = len(parts) * piece_bytes(options, maker.pieces)
             yield _publish(work_dir.cycle(number), needed, write)
     finally:
         maker.close()
@@ -75,14 +75,14 @@ def eval_bytes(cache: RatingsCache, options: GenerationOptions) -> int:
     return cache.num_users * (options.eval_negatives + 1) * 4 + (1 << 12)
 
 
-def disk_bytes(cache: RatingsCache, options: GenerationOptions, pieces: int = 1) -> int:
+def disk_bytes(cache: RatingsCache, options: GenerationOptions, pieces: Pieces) -> int:
     """Most bytes that a run's work folder takes: candidates, the cycle in use and those ahead."""
-    parts = len(next(cycles(options, pieces))) * (options.cycles_ahead + 1)
-    return eval_bytes(cache, options) + parts * piece_bytes(cache.num_train, options, pieces)
+    parts = len(next(cycles(options, pieces.count))) * (options.cycles_ahead + 1)
+    return eval_bytes(cache, options) + parts * piece_bytes(options, pieces)
 
 
 def _require_disk(
-    work_dir: WorkDir, cache: RatingsCache, options: GenerationOptions, pieces: int
+    work_dir: WorkDir, cache: RatingsCache, options: GenerationOptions, pieces: Pieces
 ) -> None:
     """Refuse a disk that turns out too small only after the candidates were made.
 
@@ -99,12 +99,12 @@ def _require_disk(
         )
 
 
-def disk_line(cache: RatingsCache, options: GenerationOptions, pieces: int = 1) -> str:
+def disk_line(cache: RatingsCache, options: GenerationOptions, pieces: Pieces) -> str:
     """The log line that states the bound; an epoch comes in ``pieces``."""
-    part = scaled(piece_bytes(cache.num_train, options, pieces), "B")
+    part = scaled(piece_bytes(options, pieces), "B")
     held = f"{options.epochs_per_cycle} epochs of {part} each"
-    if pieces > 1:
-        held = f"each one of the {pieces} pieces of an epoch, {part}"
+    if pieces.count > 1:
+        held = f"each one of the {pieces.count} pieces of an epoch, at most {part}"
     return (
         f"at most {scaled(disk_bytes(cache, options, pieces), 'B')} on disk: candidates and "
         f"{options.cycles_ahead} cycles ahead of the one in use, {held}"

@@ -13,7 +13,7 @@ from small_ncf import SMALL, reference_rank, some_candidates, some_epoch
 from trainbench.errors import ConfigError, TrainbenchError
 from trainbench.ncf.evaluation import evaluator as evaluation
 from trainbench.ncf.evaluation.evaluator import Evaluator, picks_from_product, require_missable
-from trainbench.ncf.evaluation.rivals import rivals
+from trainbench.ncf.evaluation.rivals import MappedRivals, rivals
 from trainbench.ncf.train import Trainer, build
 
 USERS, ITEMS = 37, 60
@@ -102,7 +102,9 @@ def test_rivals_that_are_made_for_each_batch_are_those_that_are_held(
     assert (held.guessed_hit_rate, held.sure_hits) == (made.guessed_hit_rate, made.sure_hits)
     before = Evaluator(trainer, CANDIDATES).evaluate()
     monkeypatch.setattr(rivals, "__kwdefaults__", {"held": 1})
-    assert Evaluator(trainer, CANDIDATES).evaluate().ranks.tolist() == before.ranks.tolist()
+    after = Evaluator(trainer, CANDIDATES)
+    assert isinstance(after.rivals, MappedRivals)
+    assert after.evaluate().ranks.tolist() == before.ranks.tolist()
 
 
 def test_a_sample_is_of_all_users_where_they_are_few_and_spread_where_they_are_many(

@@ -20,6 +20,7 @@ from trainbench.ncf.input.stream.pieces import (
     BatchHashes,
     EpochRecord,
     PieceFiles,
+    Pieces,
     Samples,
     fields_of,
 )
@@ -47,9 +48,10 @@ class BucketedMaker:
         self._own = threading.local()
         self._carried = _NO_SAMPLES
 
-    def pieces(self) -> int:
-        """Of how many pieces each epoch consists."""
-        return 1
+    def pieces(self) -> Pieces:
+        """Of what pieces each epoch consists."""
+        samples = self._cache.num_train * (1 + self._options.train_negatives)
+        return Pieces(1, samples // self._options.batch_size + 1)
 
     def write_piece(self, epoch: int, piece: int, folder: Path) -> EpochRecord:
         """Write one epoch's three arrays and its record into ``folder``; epochs come in order."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -30,6 +30,15 @@ ARRAYS = {"users": "<i4", "items": "<i4", "labels": "|u1"}
 BYTES_PER_SAMPLE = sum(np.dtype(kind).itemsize for kind in ARRAYS.values())
 RECORD = "epoch.json"
 EVAL_SHA256 = "sha256"
+_WRITTEN_BYTES = 1 << 26
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """In what pieces each epoch comes: how many, and the most batches that one of them has."""
+
+    count: int
+    most_steps: int
 
 
 @dataclass(frozen=True)
@@ -102,10 +111,20 @@ class EpochData:
 
 
 class PieceFiles:
-    """Writes whole batches to the three files of a piece."""
+    """Writes whole batches to the three files of a piece.
 
-    def __init__(self, folder: Path, steps: int, columns: int) -> None:
-        self._files = contextlib.ExitStack()
+    ``on_progress`` is called after every block, as a slow disk needs minutes for a large piece.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        steps: int,
+        columns: int,
+        *,
+        on_progress: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._files, self._on_progress = contextlib.ExitStack(), on_progress
         self._out: list[BinaryIO] = []
         for name, kind in ARRAYS.items():
             file = open(folder / f"{name}.npy", "wb")  # noqa: SIM115  closed by __exit__
@@ -121,7 +140,10 @@ class PieceFiles:
     def write(self, batches: Batches) -> None:
         """Append ``batches``, each array contiguous and a whole number of batches."""
         for file, array in zip(self._out, batches, strict=True):
-            file.write(array.data)
+            view = array.reshape(-1).view(np.uint8).data
+            for start in range(0, len(view), _WRITTEN_BYTES):
+                file.write(view[start : start + _WRITTEN_BYTES])
+                self._on_progress()
 
 
 def fields_of(samples: Samples) -> Batches:

@@ -28,6 +28,7 @@ from trainbench.ncf.input.stream.pieces import (
     Batches,
     EpochRecord,
     PieceFiles,
+    Pieces,
     Samples,
     SliceHashes,
     fields_of,
@@ -106,8 +107,8 @@ class _Share:
         return taken
 
 
-def expected_pieces(pairs: int, options: GenerationOptions) -> int:
-    """In how many pieces an epoch of so many training pairs comes, before there is a cache.
+def expected_pieces(pairs: int, options: GenerationOptions) -> Pieces:
+    """In what pieces an epoch of so many training pairs comes, before there is a cache.
 
     Seldom more than there will be, so what a piece then takes on disk is not more than expected.
     """
@@ -116,7 +117,14 @@ def expected_pieces(pairs: int, options: GenerationOptions) -> int:
     layout = Layout.of(
         samples, options.batch_size, last_batch=options.last_batch, chunks=max(1, chunks)
     )
-    return len(layout.passes(PASS_SAMPLES))
+    return _pieces(layout, layout.passes(PASS_SAMPLES))
+
+
+def _pieces(layout: Layout, passes: list[range]) -> Pieces:
+    bounds = layout.span_bounds
+    most = max(int(bounds[spans.stop] - bounds[spans.start]) for spans in passes)
+    # Of another epoch, where more is carried over; or the batch that is masked.
+    return Pieces(len(passes), most + 1)
 
 
 class SlicedMaker:
@@ -155,9 +163,10 @@ class SlicedMaker:
     def _per_pair(self) -> int:
         return 1 + self._options.train_negatives
 
-    def pieces(self) -> int:
-        """Of how many pieces each epoch consists."""
-        return len(self._passes(self._layout(0)))
+    def pieces(self) -> Pieces:
+        """Of what pieces each epoch consists."""
+        layout = self._layout(0)
+        return _pieces(layout, self._passes(layout))
 
     def write_piece(self, epoch: int, piece: int, folder: Path) -> EpochRecord:
         """Write one piece's three arrays and its record into ``folder``; pieces come in order."""
@@ -172,10 +181,11 @@ class SlicedMaker:
         end = layout.steps if last else int(layout.span_bounds[spans[piece].stop])
         masked = -(layout.opening + int(self._starts[-1])) % layout.batch
         masked = masked if self._options.last_batch == "mask" else 0
-        with PieceFiles(folder, end - first, self._columns(layout.batch)[-1]) as out:
+        columns = self._columns(layout.batch)[-1]
+        with PieceFiles(folder, end - first, columns, on_progress=self._on_progress) as out:
             for arrays in self._span_arrays(plan, spans[piece], chosen):
                 out.write(arrays)
-            if masked:
+            if masked and last:
                 out.write(self._last_batch(plan, rest, masked))
         if last:
             # A copy: a view would keep the whole pass in memory until the next epoch's last one.
@@ -224,7 +234,9 @@ class SlicedMaker:
         return _Epoch(
             number=epoch,
             layout=layout,
-            table=dealt(self._stream(Purpose.DEALING, epoch), cells, self._chunks),
+            table=dealt(
+                self._stream(Purpose.DEALING, epoch), cells, self._chunks, self._on_progress
+            ),
             repeats=repeats,
             repeats_by_place=repeats.argsort(kind="stable"),
             opening=np.empty(len(repeats), dtype=np.uint64) if len(repeats) else self._carried,

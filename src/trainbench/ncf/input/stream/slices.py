@@ -9,7 +9,9 @@ cell then shuffled by itself, every order of the epoch is equally likely.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -80,38 +82,48 @@ class Layout:
         return sizes
 
     def passes(self, most_samples: int) -> list[range]:
-        """The spans in groups of at most ``most_samples``, or of one span."""
+        """The spans in even groups of at most ``most_samples``, or of one span."""
         per_pass = max(1, most_samples * self.spans // self.samples)
-        return [
-            range(first, min(first + per_pass, self.spans))
-            for first in range(0, self.spans, per_pass)
-        ]
+        count = -(-self.spans // per_pass)
+        bounds = [group * self.spans // count for group in range(count + 1)]
+        return [range(first, end) for first, end in pairwise(bounds)]
 
 
-def dealt(rng: np.random.Generator, cells: Sizes, chunks: Sizes) -> npt.NDArray[np.int32]:
+def dealt(
+    rng: np.random.Generator,
+    cells: Sizes,
+    chunks: Sizes,
+    on_progress: Callable[[], object] = lambda: None,
+) -> npt.NDArray[np.int32]:
     """How many samples of each chunk go to each cell: int32[chunks, cells].
 
+    ``on_progress`` is called after each chunk: of a billion pairs all of them take half a minute.
     The sums are ``chunks`` and ``cells``, and every assignment of samples to places is equally
     likely: the rows are drawn from the multivariate hypergeometric distribution.
     """
     assert cells.sum() == chunks.sum(), (cells.sum(), chunks.sum())
     table = np.empty((len(chunks), len(cells)), dtype=np.int32)
-    _deal(rng, cells, chunks, table)
+    _deal(rng, cells, chunks, table, on_progress)
     return table
 
 
 def _deal(
-    rng: np.random.Generator, left: Sizes, chunks: Sizes, table: npt.NDArray[np.int32]
+    rng: np.random.Generator,
+    left: Sizes,
+    chunks: Sizes,
+    table: npt.NDArray[np.int32],
+    on_progress: Callable[[], object],
 ) -> None:
     if left.sum() >= _NUMPY_MOST and len(chunks) > 1:
         middle = len(chunks) // 2
         first = drawn(rng, left, int(chunks[:middle].sum()))
-        _deal(rng, first, chunks[:middle], table[:middle])
-        _deal(rng, left - first, chunks[middle:], table[middle:])
+        _deal(rng, first, chunks[:middle], table[:middle], on_progress)
+        _deal(rng, left - first, chunks[middle:], table[middle:], on_progress)
         return
     for row, chunk in zip(table[:-1], chunks, strict=False):
         row[:] = rng.multivariate_hypergeometric(left, chunk, method="marginals")
         left = left - row
+        on_progress()
     table[-1] = left
 
 

@@ -41,7 +41,9 @@ def test_cells_and_rest_hold_every_sample_once(
     full = int(layout.span_bounds[-1])
     assert full * batch == layout.cells.sum() + layout.opening * bool(full)
     assert (layout.rest == 0) | (last_batch != "pad")
-    assert [span for group in layout.passes(1_000) for span in group] == list(range(layout.spans))
+    passes = layout.passes(1_000)
+    assert [span for group in passes for span in group] == list(range(layout.spans))
+    assert max(map(len, passes)) - min(map(len, passes)) <= 1
 
 
 def test_slices_of_a_batch_differ_by_at_most_one_sample() -> None:
@@ -67,6 +69,14 @@ def test_hands_are_dealt_whole(cells: list[int], hands: int, seed: int, numpy_mo
     assert (table >= 0).all()
     assert (table.sum(axis=0) == sizes).all()
     assert (table.sum(axis=1) == chunks).all()
+
+
+def test_the_producer_shows_that_it_lives_after_each_chunk_that_is_dealt() -> None:
+    beats: list[None] = []
+    chunks = np.full(50, 3)
+    dealt(np.random.default_rng(1), np.full(10, 15), chunks, lambda: beats.append(None))
+    # What is left for the last one needs no draw.
+    assert len(beats) == 49
 
 
 def test_a_draw_of_any_size_is_multivariate_hypergeometric() -> None:
