@@ -143,8 +143,9 @@ class Course:
             trainer = build(self.config, *size, seed=self.seed, replicas=self.replicas)
         if trainer.replicas:
             # Their collectives have to meet in one order, so nothing runs beside.
-            with observer.phase("compile"), heartbeat("compiling the training step"):
-                trainer.warm_up()
+            if trainer.compiles_ahead:
+                with observer.phase("compile"), heartbeat("compiling the training step"):
+                    trainer.warm_up()
             observer.built(trainer)
             return trainer, self._build_evaluator(trainer)
         with ThreadPoolExecutor(1) as beside:

@@ -90,8 +90,13 @@ class Trainer:
     input_budget_bytes: int | None = None
     """How much of an epoch may lie on the device at a time; None: found from its memory."""
 
+    @property
+    def compiles_ahead(self) -> bool:
+        """Whether ``warm_up`` can: the shapes of divided tables' messages come with the data."""
+        return not isinstance(self.step, ShardedStep)
+
     def warm_up(self) -> None:
-        """Compile the step on its real shapes: no parameter changes."""
+        """Compile the step on its real shapes, if it ``compiles_ahead``: no parameter changes."""
         if isinstance(self.step, LaneStep):
             with self._memory_told(), self.scope():
                 self.step.warm_up(self.config.steps_per_call)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -119,10 +120,12 @@ def _require_numbers(path: Path, seeds: Seeds, factor: Expansion) -> None:
 
 def _write(path: Path, seeds: Seeds, factor: Expansion, kept: np.ndarray, expected: int) -> Counts:
     """Write the tar; what is in it."""
-    writer = ShardWriter(path, factor.text)
-    counts = Counts(0, 0, 0)
-    tests = []
-    with Progress(expected, unit="pairs", label=f"expand by {factor.text}") as progress:
+    counts, tests = Counts(0, 0, 0), []
+    label = f"expand by {factor.text}"
+    with (
+        closing(ShardWriter(path, factor.text)) as writer,
+        Progress(expected, unit="pairs", label=label) as progress,
+    ):
         for number in range(factor.users):
             row = expanded(seeds, factor, kept, number, _THREADS)
             writer.add("train", number, row.pairs(BLOCK_ROWS), len(row.keys))
@@ -135,9 +138,8 @@ def _write(path: Path, seeds: Seeds, factor: Expansion, kept: np.ndarray, expect
             )
             progress.advance(len(row.keys))
             del row
-    for number, test in enumerate(tests):
-        writer.add("test", number, iter([test]), len(test))
-    writer.close()
+        for number, test in enumerate(tests):
+            writer.add("test", number, iter([test]), len(test))
     return counts
 
 
