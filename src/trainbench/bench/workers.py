@@ -200,12 +200,12 @@ def measured(case: Case) -> dict[str, Any]:
     """
     said = _ended(case)
     failed = [
-        f"worker {index} of {case.workers} ended: {last_error(errors) or 'it said nothing'}"
+        f"worker {index} of {case.workers}: {last_error(errors) or 'it said nothing'}"
         for index, (code, _, errors) in enumerate(said)
         if code
     ]
     if failed:
-        raise MachineError(f"{'; '.join(failed)}; run it again with fewer workers")
+        raise MachineError(f"ended: {'; '.join(failed)}; run it again with fewer workers")
     found = [json.loads(output.splitlines()[-1]) for _, output, _ in said]
     shared = case.workers > allotment.cores()
     return {**vars(case), **found[0], "shared_cores": shared, "each": found}

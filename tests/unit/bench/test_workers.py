@@ -36,7 +36,7 @@ def test_workers_join_train_and_count_what_they_send() -> None:
 
 
 def test_a_worker_that_fails_is_named_with_its_last_line() -> None:
-    with pytest.raises(MachineError, match=r"worker 0 of 1 ended: .*unheard"):
+    with pytest.raises(MachineError, match=r"ended: worker 0 of 1: .*unheard"):
         workers.measured(replace(SMALL, workers=1, settings=("unheard=1",)))
 
 
