@@ -7,6 +7,7 @@ ever on a process that is gone. When one is lost, this process ends at once with
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import threading
@@ -24,6 +25,11 @@ JOIN_TIMEOUT_S = 300.0
 PROBE_INTERVAL_S = 2.0
 LOST_AFTER_S = 10.0
 """A process whose port has been silent for so long is gone."""
+
+_PLACE = re.compile(
+    r"^(Graph execution error:|Detected at node .*|  File .*|(\{\{.*?\}\} )+)", re.MULTILINE
+)
+"""What TensorFlow says of a graph that failed before it says why."""
 
 
 def answers(member: Member, *, timeout_s: float = PROBE_INTERVAL_S) -> bool:
@@ -170,6 +176,6 @@ def blame(cluster: Cluster, error: Exception) -> MachineError:
 
 
 def first_line(error: BaseException) -> str:
-    """The first line of what ``error`` says, cut to fit a line of ours; TensorFlow's are long."""
-    lines = str(error).strip().splitlines()
+    """The first line that says why, cut to fit a line of ours; TensorFlow's are long."""
+    lines = _PLACE.sub("", str(error)).strip().splitlines()
     return lines[0][:200] if lines else type(error).__name__

@@ -20,6 +20,7 @@ from trainbench.distribution import links
 from trainbench.distribution.cluster import cluster_of_workers
 from trainbench.distribution.connecting import Connecting, hello, received
 from trainbench.distribution.links import Links
+from trainbench.distribution.liveness import first_line
 from trainbench.errors import MachineError
 
 
@@ -92,12 +93,14 @@ def test_a_sum_is_taken_in_the_order_of_the_workers_and_the_same_on_all(
     count: int, size: int
 ) -> None:
     values = np.random.default_rng(size).standard_normal((count, size)).astype(np.float32)
+    sent = np.arange(count * count * 2).reshape(count, count, 2)
     with workers(count) as found:
-        sums = each(found, lambda one: one.total(values[one.index]))
+        given = each(found, lambda one: one.exchange_and_total(sent[one.index], values[one.index]))
     expected = values[0].copy()
     for row in values[1:]:
         expected += row
-    for total in sums:
+    for one, (got, total) in enumerate(given):
+        np.testing.assert_array_equal(got, sent[:, one])
         np.testing.assert_array_equal(total, expected)
 
 
@@ -300,6 +303,54 @@ def test_a_worker_whose_connection_ends_is_named() -> None:
         found[2].close()
         with pytest.raises(tf.errors.UnavailableError, match=f"worker 2 \\({address}\\): "):
             found[0].exchange(np.zeros((3, 1_000)))
+
+
+def test_workers_that_exchange_different_numbers_of_bytes_name_each_other() -> None:
+    """Nothing of the message is taken, and nobody waits for bytes that do not come."""
+    with workers(2) as found:
+
+        def exchanged(one: Links) -> str:
+            with pytest.raises(tf.errors.UnavailableError) as told:
+                one.exchange(np.zeros((2, 3 + one.index), np.float32))
+            return str(told.value)
+
+        first, second = each(found, exchanged)
+        one, other = (worker.cluster.me.address for worker in found)
+    said = "worker {} ({}): it sent message 1 of {} bytes, wanted message 1 of {} bytes"
+    assert first == said.format(1, other, 16, 12)
+    assert second == said.format(0, one, 12, 16)
+
+
+def test_why_a_graph_failed_is_told_and_not_where() -> None:
+    def lost(values: np.ndarray) -> np.ndarray:
+        raise tf.errors.UnavailableError(None, None, "worker 1 (a:1): it sent 16 bytes\nmore")
+
+    graph = tf.function(lambda: tf.numpy_function(lost, [tf.zeros(1)], tf.float32))
+    with pytest.raises(tf.errors.OpError) as failed:
+        graph()
+    assert first_line(failed.value) == "UnavailableError: worker 1 (a:1): it sent 16 bytes"
+    assert first_line(OSError("\nno\nmore")) == "no"
+    assert first_line(OSError()) == "OSError"
+
+
+def test_a_worker_that_is_at_another_message_is_named() -> None:
+    with workers(3) as found:
+        each(found, lambda one: one.exchange(np.zeros((3, 1), np.uint8)))
+        found[1]._messages += 1
+        with pytest.raises(
+            tf.errors.UnavailableError, match=r"worker 1 .*sent message 3 of 8.*wanted message 2"
+        ):
+            each(found, lambda one: one.exchange(np.zeros((3, 1))))
+
+
+def test_what_comes_before_a_message_may_come_in_pieces() -> None:
+    with workers(2) as found, ThreadPoolExecutor(1) as pool:
+        exchanged = pool.submit(found[0].exchange, np.zeros((2, 1), np.uint8))
+        said = links._FRAME.pack(1, 1) + b"\7"
+        for piece in (said[:1], said[1:5], said[5:15], said[15:]):
+            found[1]._sockets[0].send(piece)
+            time.sleep(0.01)
+        np.testing.assert_array_equal(exchanged.result(), [[0], [7]])
 
 
 def test_a_worker_that_hangs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -168,8 +168,7 @@ class ShardedStep:
                 flat = tf.reshape(rows, [-1, rows.shape[2]])
                 found.append(step.learn(*(part[index] for part in plan[:4]), flat))
         gradients = [tf.reshape(g, r.shape) for (_, g), r in zip(found, received, strict=True)]
-        back = self.wire.swap(gradients)
-        total = self.wire.total([vector for vector, _ in found], after=back)
+        back, total = self.wire.swap_and_total(gradients, [vector for vector, _ in found])
         losses = []
         for (device, step, plan), keep, sent in zip(parts, kept, back, strict=True):
             with tf.device(device):

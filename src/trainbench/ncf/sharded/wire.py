@@ -34,34 +34,35 @@ class Wire:
         Args:
             parts: of each local replica, what it has for each replica: [replicas, ...].
         """
-        local, own = len(self.devices), range(len(self.devices))
         if self._links is None:
-            found = []
-            for place, device in enumerate(self.devices):
-                with tf.device(device):
-                    found.append(tf.stack([part[place] for part in parts]))
-            return found
+            return self._copied(parts)
         with tf.device(_HOST):
-            shape = parts[0].shape[1:]
-            by_worker = [tf.reshape(part, [self.workers, local, *shape]) for part in parts]
-            sent = by_worker[0][:, None] if local == 1 else tf.stack(by_worker, axis=1)
-            got = _called(self._links.exchange, sent)
-        if local == 1:
-            return [tf.reshape(got, parts[0].shape)]
-        return [tf.reshape(got[:, :, place], parts[0].shape) for place in own]
+            (got,) = _called(self._links.exchange, self._by_worker(parts))
+        return self._by_replica(got, parts)
 
-    def total(self, values: Sequence[Any], *, after: Sequence[Any]) -> Any:
-        """In a graph: the sum of the local replicas' ``values`` and all others', on the host.
-
-        Args:
-            after: what the message before brought; two at a time would mix.
-        """
+    def swap_and_total(self, parts: Sequence[Any], values: Sequence[Any]) -> tuple[list[Any], Any]:
+        """In a graph: ``swap``, and the sum of all replicas' ``values``, on the host."""
         with tf.device(_HOST):
             mine = tf.add_n([tf.identity(value) for value in values])
-            if self._links is None:
-                return mine
-            with tf.control_dependencies(after):
-                return _called(self._links.total, mine)
+        if self._links is None:
+            return self._copied(parts), mine
+        with tf.device(_HOST):
+            got, total = _called(self._links.exchange_and_total, self._by_worker(parts), mine)
+        return self._by_replica(got, parts), total
+
+    def _copied(self, parts: Sequence[Any]) -> list[Any]:
+        found = []
+        for place, device in enumerate(self.devices):
+            with tf.device(device):
+                found.append(tf.stack([part[place] for part in parts]))
+        return found
+
+    def _by_worker(self, parts: Sequence[Any]) -> Any:
+        shape = [self.workers, 1, len(self.devices), *parts[0].shape[1:]]
+        return tf.concat([tf.reshape(part, shape) for part in parts], axis=1)
+
+    def _by_replica(self, got: Any, parts: Sequence[Any]) -> list[Any]:
+        return [tf.reshape(got[:, :, i], part.shape) for i, part in enumerate(parts)]
 
     def exchange(self, parts: np.ndarray) -> np.ndarray:
         """What every worker has for this one, from ``parts`` [workers, ...], which go to each."""
@@ -88,7 +89,9 @@ class Wire:
                 kept[:, first : first + size] = each
 
 
-def _called(function: Callable[[np.ndarray], np.ndarray], sent: Any) -> Any:
-    got = tf.numpy_function(function, [sent], sent.dtype)
-    got.set_shape(sent.shape)
+def _called(function: Callable[..., Any], *sent: Any) -> list[Any]:
+    """What ``function`` gives for arrays, of the same shapes and types."""
+    got: list[Any] = tf.numpy_function(function, sent, [tensor.dtype for tensor in sent])
+    for tensor, given in zip(got, sent, strict=True):
+        tensor.set_shape(given.shape)
     return got
