@@ -38,7 +38,7 @@ class Links:
     """One worker's connections to each of the others.
 
     All workers make the same calls in the same order, with arrays of the same shapes. A call raises
-    ``UnavailableError`` when another worker is gone or hangs.
+    ``UnavailableError`` when another worker is gone, hangs or sends another message.
     """
 
     def __init__(self, cluster: Cluster) -> None:
