@@ -13,6 +13,7 @@ import contextlib
 import select
 import socket
 import struct
+import time
 from collections.abc import Callable, Iterable
 from functools import partial
 
@@ -32,6 +33,9 @@ _FRAME = struct.Struct("!QQ")
 _ALIGNED = 64
 
 _KEEP_ALIVE_S = 60
+
+_AWAKE_S = 60e-6
+"""A wait begins by looking again and again: being woken takes time, and the core is idle."""
 
 
 class Links:
@@ -156,6 +160,10 @@ class Links:
             wanted[peer] = wanted.get(peer, 0) | select.POLLIN
         for peer, events in wanted.items():
             poll.register(self._sockets[peer], events)
+        asleep_from = time.perf_counter() + _AWAKE_S
+        while time.perf_counter() < asleep_from:
+            if poll.poll(0):
+                return
         while not poll.poll(1e3 * PROBE_INTERVAL_S):
             # It may be busy elsewhere. Only of one that hangs, not even TensorFlow answers.
             for peer in wanted:
