@@ -14,7 +14,7 @@ if [[ ! ${1-} =~ ^[1-9][0-9]*$ || $# == 2 ]]; then
 fi
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)
-export OF=$1 TRAINBENCH_SET=${SETTINGS-${TRAINBENCH_SET-}}
+export OF=$1
 if (($# > 1)); then export SET_NAME=$3; fi
 array=$(sbatch --parsable --array="${2:-0-$((OF - 1))}" "$here/trials.sbatch")
 export SET_NAME=${SET_NAME:-set-$array}

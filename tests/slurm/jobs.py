@@ -9,7 +9,7 @@ from pathlib import Path
 
 import psutil
 from cluster import Cluster, wait_until
-from product import CHECKOUT, command, environment
+from product import CHECKOUT, command, environment, settings
 
 TRIALS = 4
 EXAMPLES = CHECKOUT / "examples" / "slurm"
@@ -25,7 +25,7 @@ def main(data: Path, root: Path) -> None:
 
 
 def _step(slurm: Cluster, data: Path) -> None:
-    slurm.run("srun", "-N2", *command("train"), patience_s=150)
+    slurm.run("srun", "-N2", *command("train", *settings("max_epochs=2")), patience_s=150)
     trial = data / "runs" / "latest" / "trial_0"
     status = json.loads((trial / "status.json").read_text())
     assert (status["state"], status["device"]) == ("completed", "2 x CPU, 2 workers"), status
@@ -47,6 +47,8 @@ def _array(slurm: Cluster, data: Path, root: Path) -> None:
                         check=False, patience_s=240)  # fmt: skip
     told = (root / "report.log").read_text()
     assert f"1 of {TRIALS} trials missing: {killed} " in told, refused + told
+    ended = slurm.run("scontrol", "show", "job", f"{job}_{killed}")
+    assert {"JobState=FAILED", "ExitCode=1:0"} <= set(ended.split()), ended
     assert "drain" in slurm.states()["n2"], slurm.states()
     print(f"slurm: trial {killed} killed, n2 drained: the report names {killed}", flush=True)
     slurm.run("scontrol", "update", "nodename=n2", "state=resume")

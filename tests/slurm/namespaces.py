@@ -8,7 +8,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from product import command, environment
+from product import command, environment, settings
 
 PATIENCE_S = 150.0
 PREFIX = "tb"
@@ -73,11 +73,11 @@ class Network:
 
 def train(net: Network, data: Path, logs: Path, *, epochs: int, cut: int | None = None) -> None:
     """Train with a worker in each namespace; with ``cut``, until all others miss that one."""
-    env = {**os.environ, **environment(data, f"max_epochs={epochs}")}
+    env, trained = {**os.environ, **environment(data)}, settings(f"max_epochs={epochs}")
     workers, addresses = [], [net.address(i) for i in range(net.count)]
     for index in range(net.count):
         place = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-        words = command("train", "--seed=5", "--tf-config", json.dumps(place))
+        words = command("train", *trained, "--seed=5", "--tf-config", json.dumps(place))
         out = open(logs / f"{net.count}_{index}.log", "wb")  # noqa: SIM115  closed by the child
         workers.append(
             subprocess.Popen(

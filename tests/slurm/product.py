@@ -16,16 +16,20 @@ SETTINGS = (
 
 
 def environment(data: Path, *more: str) -> dict[str, str]:
-    """What configures every command, the scripts of examples/slurm included."""
+    """What configures the scripts of examples/slurm; commands need ``settings`` as well."""
     return {
         "DATA_DIR": str(data),
         "TRAINBENCH_DATA_DIR": str(data),
         "PRESET": "quick",
         "SETTINGS": " ".join((*SETTINGS, *more)),
-        "TRAINBENCH_SET": " ".join((*SETTINGS, *more)),
         "PYTHON": sys.executable,
         "PYTHONPATH": str(CHECKOUT / "src"),
     }
+
+
+def settings(*more: str) -> list[str]:
+    """The same settings as options of a command."""
+    return [f"--set={setting}" for setting in (*SETTINGS, *more)]
 
 
 def command(*words: str) -> list[str]:
@@ -37,5 +41,6 @@ def prepare(data: Path) -> None:
     """Download and preprocess into ``data``."""
     data.mkdir(parents=True)
     for step in ("download", "preprocess"):
-        env = {**os.environ, **environment(data, "max_epochs=1")}
-        subprocess.run(command(step), env=env, check=True, capture_output=True)
+        words = command(step, *settings("max_epochs=1"))
+        env = {**os.environ, **environment(data)}
+        subprocess.run(words, env=env, check=True, capture_output=True)

@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,29 @@ def test_a_script_explains_itself(name: str) -> None:
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_script_can_be_run(name: str) -> None:
     assert os.access(CHECKOUT / name, os.X_OK)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"SETTINGS": "max_epochs=1 no_such=2"},
+        {"TRAINBENCH_SET": "no_such=2"},
+        {"SETTINGS": "no_such=2", "TRAINBENCH_SET": "max_epochs=1"},
+    ],
+)
+def test_settings_reach_the_trials_of_an_array(tmp_path: Path, given: dict[str, str]) -> None:
+    """Also where nobody calls submit.sh: a setting that is none is refused by its name."""
+    inherited = {k: v for k, v in os.environ.items() if k not in ("SETTINGS", "TRAINBENCH_SET")}
+    task = {"SLURM_ARRAY_TASK_ID": "0", "SLURM_ARRAY_TASK_COUNT": "2", "SLURM_ARRAY_JOB_ID": "7"}
+    done = subprocess.run(
+        ["bash", CHECKOUT / "examples" / "slurm" / "trials.sbatch"],
+        env={**inherited, **task, "DATA_DIR": str(tmp_path), "PYTHON": sys.executable, **given},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    assert (done.returncode, "no_such" in done.stderr) == (2, True), done.stderr
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from trainbench.benchmark import Benchmark, Source, load
 from trainbench.cli.options import goal
 from trainbench.configuration import to_json
 from trainbench.distribution import slurm
-from trainbench.errors import ConfigError, MachineError
+from trainbench.errors import ConfigError, MachineError, TargetNotReachedError
 from trainbench.files import damage_told, read_object
 from trainbench.machine import extras
 from trainbench.progress import log_line
@@ -41,6 +41,8 @@ def train(spec: SetSpec, *, defer_verdict: bool) -> None:
 
     Raises:
         TargetNotReachedError: no trial reached the target, and no later report shall say so.
+        TrainbenchError: every trial failed, and no later report shall say so; or the one trial of
+            a shared set failed.
     """
     _require_alone(spec)
     if spec.benchmark.work and load(spec.benchmark.work)(spec):
@@ -48,8 +50,12 @@ def train(spec: SetSpec, *, defer_verdict: bool) -> None:
     if spec.trial is not None:
         with shared(spec.data):
             run = shared_set.run_one(spec)
-            if not defer_verdict:
+            try:
                 shared_set.require_target(run, spec)
+            except TargetNotReachedError:
+                # One that failed is told at once: to a job array its task is the exit code.
+                if not defer_verdict:
+                    raise
         return
     with locked(spec.data, "train"):
         run = trial_set.run_set(spec)

@@ -20,8 +20,8 @@ from trainbench.distribution.cluster import Cluster, cluster_of_workers
 from trainbench.errors import ConfigError, MachineError
 
 OPT_OUT = "set TF_CONFIG, or train alone with --no-slurm"
-_FIRST_PORT, _PORTS, _APART = 20_000, 8_000, 64
-"""Below the ports that Linux gives to clients (32768); jobs are 64 ports apart."""
+_FIRST_PORT, _PORTS, _STEPS, _LEAST = 20_000, 8_000, 8, 8
+"""Below the ports that Linux gives to clients (32768); eight steps a job, eight ports at least."""
 _DAEMON = re.compile(r"slurmstepd: \[([0-9]+)\.([^\]]+)\]")
 _TIMEOUT_S = 30.0
 
@@ -51,8 +51,14 @@ class Step:
 
     @property
     def first_port(self) -> int:
-        """The port of task 0; the others follow. Jobs and steps at one time differ in it."""
-        return _FIRST_PORT + (self.job * _APART + self.step * 8) % _PORTS
+        """The port of task 0; the others follow.
+
+        Steps at one time of as many tasks do not overlap, nor do those of up to eight tasks: eight
+        steps of a job, and of the jobs whose numbers are near. Those of other sizes may.
+        """
+        ports = max(_LEAST, self.count)
+        turns = max(_PORTS // ports, 1)
+        return _FIRST_PORT + (self.job * _STEPS + self.step) % turns * ports
 
     def places(self) -> list[int]:
         """The number of each task's node."""

@@ -15,7 +15,7 @@ from trainbench.configuration import to_json
 from trainbench.distribution import slurm
 from trainbench.distribution.cluster import Cluster, from_tf_config, past_proxies
 from trainbench.distribution.liveness import JOIN_TIMEOUT_S
-from trainbench.errors import ConfigError, DataIntegrityError, TrainbenchError
+from trainbench.errors import ConfigError, DataIntegrityError, Interrupted, TrainbenchError
 from trainbench.movielens import archive, datasets, split, synthetic
 from trainbench.movielens.cache import RECORD, find_cache, open_cache
 from trainbench.movielens.large.expand import BYTES_PER_PAIR, expand
@@ -225,7 +225,8 @@ def work(spec: SetSpec) -> bool:
     """Do this machine's part in every trial of the chief's set; false on the chief's own machine.
 
     Raises:
-        TrainbenchError: a trial's part failed, of the kind that its exit code names.
+        TrainbenchError: a trial's part failed, of the kind that its exit code names, so that the
+            next one would as well; or all of them failed.
     """
     cluster = Options(**spec.options).cluster
     if cluster is None or cluster.is_chief:
@@ -234,7 +235,8 @@ def work(spec: SetSpec) -> bool:
     number = cluster.me.index
     log_file, file = spec.data.worker_log(number), spec.data.worker_spec(number)
     log_file.parent.mkdir(parents=True, exist_ok=True)
-    for index in range(spec.runs) if spec.trial is None else (spec.trial,):
+    indices, failed = range(spec.runs) if spec.trial is None else (spec.trial,), list[str]()
+    for index in indices:
         log_line(f"worker {number}, trial {index + 1} of {spec.runs}; log: {log_file}")
         arguments = {
             "config": to_json(spec.config),
@@ -251,8 +253,20 @@ def work(spec: SetSpec) -> bool:
             drop_cache_location=spec.drop_cache_location,
         )
         if code:
-            kind = trial_set.HOPELESS.get(code, TrainbenchError)
-            raise kind(
-                f"trial {index}: the worker ended with {trial_set.ending(code)}; see {log_file}"
-            )
+            ending = trial_set.ending(code)
+            failed.append(f"trial {index}: the worker ended with {ending}; see {log_file}")
+            _raise_if_hopeless(code, failed[-1])
+            log_line(failed[-1])
+    if len(failed) == len(indices):
+        raise TrainbenchError(failed[-1])
     return True
+
+
+def _raise_if_hopeless(code: int, told: str) -> None:
+    """Raise where a worker's part ended so that this machine can do none in the next trial.
+
+    A trial that fails by itself, as one that diverges on all workers, is a result like any other:
+    worker 0 begins the next one, and waits for all others.
+    """
+    if code < 0 or code == Interrupted.exit_code or code in trial_set.HOPELESS:
+        raise trial_set.HOPELESS.get(code, TrainbenchError)(told)

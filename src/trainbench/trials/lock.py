@@ -1,10 +1,13 @@
 """One step at a time in a data directory, one process at a trial, and a record of each step's end.
 
 The lock is the kernel's: it ends with the process that holds it, however that process dies, so
-there are no stale locks. Between machines it is the file system's, and some have none: NFS with
-``nolock`` or ``local_lock`` gives it to everybody who asks. So who claims a trial also writes who
-it is into the lock, reads it back after a pause, and counts on in it while the trial runs: whoever
-comes to a lock that is free for it and in which somebody counts knows that the lock does not hold.
+there are no stale locks. A trial inherits the locks of its set's process (``held``), and keeps them
+for the seconds that it may live on when that is killed.
+
+Between machines the lock is the file system's, and some have none: NFS with ``nolock`` or
+``local_lock`` gives it to everybody who asks. So who claims a trial also writes who it is into the
+lock, reads it back after a pause, and counts on in it while the trial runs: whoever comes to a lock
+that is free for it and in which somebody counts knows that the lock does not hold.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import secrets
 import socket
 import sys
@@ -26,18 +30,37 @@ import psutil
 from filelock import FileLock, Timeout
 
 from trainbench.errors import MachineError
-from trainbench.files import append_line, fill, object_or_empty, text_or_empty
+from trainbench.files import append_line, fill, named, parse_object, text_or_empty
 from trainbench.machine import privileges
+from trainbench.progress import log_line
 from trainbench.trials.child import ending_of
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.status import at_an_end
 
+ENDS_WITHIN_S = 30.0
+"""How long what a killed process has started may live on, and is waited for (``parent_watch``)."""
 BEAT_S = 2.0
 """How often the holder of a trial counts on in its lock."""
 SETTLE_S, STILL_S = 1.0, 3 * BEAT_S
 """How long a claim rests before it is read back, and another's is watched until it is dead."""
 _CLAIM_BYTES = 512
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_HOLDER = re.compile(r"\S+, process ([0-9]+), since")
+_HELD = set[int]()
+
+
+def held() -> tuple[int, ...]:
+    """The descriptors of this process's locks: who inherits one keeps that lock until it ends."""
+    return tuple(_HELD)
+
+
+@contextlib.contextmanager
+def _held(*descriptors: int) -> Iterator[None]:
+    _HELD.update(descriptors)
+    try:
+        yield
+    finally:
+        _HELD.difference_update(descriptors)
 
 
 @dataclass
@@ -57,20 +80,21 @@ def locked(data: DataDir, step: str) -> Iterator[Step]:
     """
     _require_folder(data.root)
     privileges.own_user(data.root)
-    holder = _holder(step).encode()
+    holder, opened = _holder(step).encode(), list[int]()
 
     def name_holder(descriptor: int) -> None:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, holder, 0)
+        opened.append(descriptor)
 
     lock = FileLock(data.lock, fallback_to_soft=False, on_acquired=name_holder)
     try:
-        held = lock.acquire(blocking=False)
+        taken = _acquired(lock, lambda: _is_of_a_gone_step(text_or_empty(data.lock)))
     except Timeout:
         raise _in_use(data) from None
     except OSError as error:
         raise _no_lock(data, error) from None
-    with held, recorded(data, step) as ended:
+    with taken, _held(*opened), recorded(data, step) as ended:
         yield ended
 
 
@@ -99,11 +123,44 @@ def shared(data: DataDir) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, _holder("train --trial").encode(), 0)
-        yield
+        with _held(descriptor):
+            yield
     except BlockingIOError:
         raise _in_use(data) from None
     finally:
         os.close(descriptor)
+
+
+def _acquired(
+    lock: FileLock, is_of_a_gone: Callable[[], bool]
+) -> contextlib.AbstractContextManager[object]:
+    """Take ``lock``; while the trial of a process that is gone still has it, wait for its end.
+
+    Raises:
+        Timeout: another process has it.
+    """
+    try:
+        return lock.acquire(blocking=False)
+    except Timeout:
+        if not is_of_a_gone():
+            raise
+        log_line(f"{lock.lock_file}: its process is gone; waiting until what it started has ended")
+        return lock.acquire(timeout=ENDS_WITHIN_S)
+
+
+def _is_of_a_gone_step(told: str) -> bool:
+    """Whether the step that a lock names is gone; of several that share it, one is named."""
+    found = _HOLDER.match(told)
+    return found is not None and _is_gone(int(found[1]))
+
+
+def _is_gone(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
 
 
 def _holder(step: str) -> str:
@@ -194,9 +251,29 @@ class Claim:
 
 
 def _claim_in(path: Path) -> Claim | None:
-    """Who has the trial, by its lock; opened anew, which is when NFS asks its server."""
-    record = object_or_empty(path)
-    return fill(Claim, record) if record else None
+    """Who has the trial, by its lock; opened anew, which is when NFS asks its server.
+
+    Raises:
+        OSError: it cannot be read, which says nothing of who has it.
+    """
+    with named(path):
+        content = path.read_bytes()
+    with contextlib.suppress(ValueError):
+        return fill(Claim, parse_object(content))
+    return None
+
+
+def _claim_told(path: Path) -> Claim | None:
+    """The same for messages, where what cannot be read is nobody's."""
+    with contextlib.suppress(OSError):
+        return _claim_in(path)
+    return None
+
+
+def _is_of_a_gone_claim(path: Path) -> bool:
+    found = _claim_told(path)
+    # Of another machine it is not known.
+    return found is not None and found.boot == Claim().boot and _is_gone(found.process or 0)
 
 
 @contextlib.contextmanager
@@ -216,13 +293,15 @@ def claimed(
 
     Raises:
         MachineError: another process has it, or locks do not hold here.
+        OSError: the lock cannot be read or written.
     """
-    lock = FileLock(path, fallback_to_soft=False, thread_local=False)
+    opened = list[int]()
+    lock = FileLock(path, fallback_to_soft=False, thread_local=False, on_acquired=opened.append)
     try:
-        lock.acquire(blocking=False)
+        _acquired(lock, lambda: _is_of_a_gone_claim(path))
     except Timeout:
         raise MachineError(
-            f"{what}: in work by {_claim_in(path) or 'an unknown process'}; wait for it to end"
+            f"{what}: in work by {_claim_told(path) or 'an unknown process'}; wait for it to end"
         ) from None
     except OSError as error:
         raise MachineError(
@@ -236,12 +315,15 @@ def claimed(
         thread = threading.Thread(target=_beat, args=beating, daemon=True, name="claim")
         thread.start()
         try:
-            yield
+            with _held(*opened):
+                yield
         finally:
             ended.set()
             thread.join()
-            if _is(own, path):
-                os.truncate(path, 0)
+            # Left as it is, it is that of a process that is gone.
+            with contextlib.suppress(OSError):
+                if _is(own, path):
+                    os.truncate(path, 0)
     finally:
         lock.release()
 
@@ -274,7 +356,6 @@ def _beat(
         beat += 1
         # A server that is away for a while takes nothing from who has the lock.
         with contextlib.suppress(OSError):
-            path.stat()
             found = _claim_in(path)
             if found is None or found.token != own.token:
                 lost(_does_not_hold(path, what, found))

@@ -194,10 +194,11 @@ def _is_coming(run: RunDir) -> bool:
 def _made(spec: SetSpec, inputs: Inputs, run: RunDir) -> bool:
     """Whether this process was the one to make the set's folder."""
     drawn = spec.seed if spec.seed is not None else secrets.randbits(62)
+    # It may measure for a minute: a folder made before would be left by whoever is killed in that.
+    seeded = replace(spec, seed=drawn, choice=trial_set.choice_of(spec, None))
     part = RunDir(run.root.with_name(f"{UNFINISHED}{run.root.name}-{secrets.token_hex(8)}"))
     try:
         part.root.mkdir(parents=True)
-        seeded = replace(spec, seed=drawn, choice=trial_set.choice_of(spec, None))
         more = {trial_set.SHARED: True, "run_id": run.root.name}
         trial_set.write_records(seeded, part, inputs, **more)
         part.root.rename(run.root)

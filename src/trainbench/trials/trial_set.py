@@ -44,7 +44,7 @@ from trainbench.machine.load import load_of, read_samples, timed
 from trainbench.machine.page_cache import DROP_CACHES
 from trainbench.machine.sampler import sampled
 from trainbench.progress import duration, log_line
-from trainbench.trials import chain, child, exports, live, signals
+from trainbench.trials import chain, child, exports, live, lock, signals
 from trainbench.trials.clock import timed_span
 from trainbench.trials.paths import DataDir, RunDir, TrialDir
 from trainbench.trials.spec import Run, SetSpec, TrialSpec
@@ -141,10 +141,12 @@ def follow(
     ``write`` takes the lines in place of standard error.
 
     The process has no privileges that this one could give up; it may ask to drop the page cache.
+    It has this one's locks as well, which hold until it ends, should this one be killed before.
     A line a second on what it takes of the machine goes to ``machine``.
     """
     started: list[subprocess.Popen[str]] = []
     with cache_service.answering(lambda: asdict(page_cache.drop_here(drop_cache_location))) as ask:
+        ask["pass_fds"] = (*ask["pass_fds"], *lock.held())
         try:
             with privileges.unprivileged() as user, signals.kept_from_children():
                 # A session of its own: the terminal's Ctrl-C reaches us alone, and we pass it on

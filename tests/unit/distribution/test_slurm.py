@@ -45,6 +45,19 @@ def test_each_task_is_a_worker_at_a_port_of_its_own() -> None:
     assert other.first_port != found.first_port
 
 
+@pytest.mark.parametrize("tasks", [2, 8, 9, 32, 100, 7_000])
+def test_steps_at_one_time_of_as_many_tasks_have_ports_of_their_own(tasks: int) -> None:
+    near = max(1000 // tasks, 1) if tasks > 8 else 20
+    apart = [
+        Step(job, number, rank=0, count=tasks, node=0, nodes="n1", tasks=(tasks,)).first_port
+        for job in range(4_711, 4_711 + min(near, 20))
+        for number in range(min(8, 8000 // tasks))
+    ]
+    ports = [port for first in apart for port in range(first, first + tasks)]
+    assert len(set(ports)) == len(ports)
+    assert set(ports) <= set(range(20_000, 28_000))
+
+
 def test_a_task_without_a_step_is_alone() -> None:
     assert step_of({}) is None
     batch = {k: v for k, v in TASK.items() if not k.startswith("SLURM_STEP")}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,10 +11,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from processes import wait_until
 from small_disk import files_no_longer_than
 
 from trainbench.errors import DataIntegrityError, MachineError, TargetNotReachedError
-from trainbench.trials.lock import locked, recorded, recorded_of
+from trainbench.trials import lock
+from trainbench.trials.lock import claimed, locked, recorded, recorded_of
 from trainbench.trials.paths import DataDir
 
 HOLD = """
@@ -53,6 +56,55 @@ def test_a_killed_step_leaves_no_lock(tmp_path: Path) -> None:
     holder.wait()
     with locked(DataDir(tmp_path), "download"):
         pass
+
+
+SET = """
+import sys
+from pathlib import Path
+from trainbench.trials import trial_set
+from trainbench.trials.lock import claimed, locked
+from trainbench.trials.paths import DataDir
+root, trial = Path(sys.argv[1]), sys.argv[3]
+held = {
+    "a run": lambda: locked(DataDir(root), "train"),
+    "a trial of a shared set": lambda: claimed(root / ".lock", "trial 0", pause=lambda _: None),
+}
+with held[sys.argv[2]]():
+    trial_set.follow([sys.executable, "-c", trial, str(root)], root / "stdout.log")
+"""
+TRIAL = """
+import sys, time
+from pathlib import Path
+root = Path(sys.argv[1])
+(root / "begun").touch()
+while not (root / "may_end").exists():
+    time.sleep(0.02)
+(root / "status.json").write_text("the last of the old one")
+"""
+
+
+@pytest.mark.parametrize("what", ["a run", "a trial of a shared set"])
+def test_a_trial_keeps_the_lock_of_its_killed_set_until_it_has_written_its_last(
+    what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def taken() -> contextlib.AbstractContextManager[object]:
+        if what == "a run":
+            return locked(DataDir(tmp_path), "train")
+        return claimed(tmp_path / ".lock", "trial 0", pause=lambda _: None)
+
+    words = [sys.executable, "-c", SET, str(tmp_path), what, TRIAL]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as set_of_trials:
+        wait_until((tmp_path / "begun").exists, process=set_of_trials)
+        set_of_trials.kill()
+    try:
+        with monkeypatch.context() as patched:
+            patched.setattr(lock, "ENDS_WITHIN_S", 0.1)
+            with pytest.raises(MachineError, match=f"in (use|work) by .*{set_of_trials.pid}"):
+                taken().__enter__()
+    finally:
+        (tmp_path / "may_end").touch()
+    with taken():
+        assert (tmp_path / "status.json").exists()
 
 
 def test_a_lock_that_is_a_link_is_refused_and_its_target_stays(tmp_path: Path) -> None:

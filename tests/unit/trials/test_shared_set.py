@@ -13,8 +13,15 @@ import pytest
 from run_dir import change
 
 from trainbench.benchmark import find, load
-from trainbench.errors import ConfigError, DataIntegrityError, MachineError
-from trainbench.trials import lock
+from trainbench.cli.pipeline import train
+from trainbench.errors import (
+    ConfigError,
+    DataIntegrityError,
+    MachineError,
+    TargetNotReachedError,
+    TrainbenchError,
+)
+from trainbench.trials import lock, trial_set
 from trainbench.trials.lock import Claim, claimed, locked, shared
 from trainbench.trials.paths import DataDir, RunDir
 from trainbench.trials.shared_set import missing, ranges, require_complete, run_one
@@ -93,6 +100,47 @@ def test_another_set_is_refused_with_what_differs(
     run_one(make_spec(0, seed=7))
     with pytest.raises(ConfigError, match=told):
         run_one(make_spec(1, **given))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [("ends=killed", "trial 0 of .* failed: .* signal 9"), ("ends=damaged", "points")],
+)
+def test_a_failed_trial_is_told_at_once_though_the_verdict_is_deferred(
+    make_spec: MakeSpec, settings: str, told: str
+) -> None:
+    """A job array knows no more of it than its exit code; a workflow goes on to its report."""
+    with pytest.raises(TrainbenchError, match=told) as raised:
+        train(make_spec(0, settings), defer_verdict=True)
+    assert raised.value.exit_code in (1, 3)
+    if settings == "ends=killed":
+        train(replace(make_spec(0, settings), trial=None, runs=1), defer_verdict=True)
+
+
+def test_a_trial_below_its_target_is_told_unless_the_verdict_is_deferred(
+    make_spec: MakeSpec,
+) -> None:
+    train(make_spec(0, "target_r2=1.1"), defer_verdict=True)
+    with pytest.raises(TargetNotReachedError, match=r"trial 1 of .* below the target 1\.1"):
+        train(make_spec(1, "target_r2=1.1"), defer_verdict=False)
+
+
+def test_nothing_of_a_set_is_there_before_what_takes_long_is_measured(
+    make_spec: MakeSpec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Who is killed while it measures leaves nothing, and the next process makes the set."""
+    spec, made = make_spec(0), list[list[Path]]()
+
+    def measures(*_: object) -> dict[str, str]:
+        made.append(list(tmp_path.glob("runs/*")) + list(tmp_path.glob("runs/.*")))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trial_set, "choice_of", measures)
+        with pytest.raises(KeyboardInterrupt):
+            run_one(spec)
+    assert made == [[]]
+    require_complete(run_one(replace(spec, runs=1)))
 
 
 def test_another_setting_is_refused_by_name(make_spec: MakeSpec) -> None:
@@ -234,6 +282,50 @@ def test_a_claim_that_stands_still_is_of_a_dead_machine(
     with claimed(path, "trial 0"):
         assert json.loads(path.read_text())["host"] != "gone"
     assert path.read_bytes() == b""
+
+
+WITHOUT_FILES = """
+import os, resource, sys, time
+from pathlib import Path
+from trainbench.trials import lock
+lock.SETTLE_S, lock.BEAT_S = 0.0, 0.05
+
+free = os.dup(0)
+os.close(free)
+def opens(more):
+    # The system refuses to open a further file (EMFILE), as a server that is away does.
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free + more, 4096))
+
+path, when = Path(sys.argv[1]), sys.argv[2]
+try:
+    if when == "looks":
+        opens(1)
+    pause = lambda _: opens(0) if when == "claims" else None
+    with lock.claimed(path, "trial 0", lost=print, pause=pause):
+        opens(1)
+        time.sleep(0.5)
+        opens(99)
+    print("done", os.path.getsize(path))
+except (lock.MachineError, OSError) as error:
+    print(type(error).__name__, error)
+"""
+
+
+@pytest.mark.parametrize(
+    ("when", "told"),
+    [
+        ("runs", "done 0\n"),
+        ("looks", "OSError [Errno 24] Too many open files: '{path}'\n"),
+        ("claims", "OSError [Errno 24] Too many open files: '{path}'\n"),
+    ],
+)
+def test_a_lock_that_cannot_be_read_is_not_somebody_elses(
+    tmp_path: Path, when: str, told: str
+) -> None:
+    path = tmp_path / "trial_0.lock"
+    words = [sys.executable, "-c", WITHOUT_FILES, str(path), when]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == (told.format(path=path), "")
 
 
 def test_a_claim_that_is_written_over_while_the_trial_runs_is_noticed(
