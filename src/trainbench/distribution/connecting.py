@@ -105,7 +105,7 @@ class Connecting:
             if said[: len(_NAME)] != _NAME:
                 self._why = f"{member} is no worker of this run"
                 return
-            self._require_same(said, member.index)
+            self._require_same(link, said, member.index)
             refused.pop_all()
             self._keep(member.index, link)
 
@@ -122,26 +122,28 @@ class Connecting:
             except OSError:
                 return
             index = _HELLO.unpack(said)[-1]
-            self._require_same(said, index)
+            self._require_same(link, said, index)
             if not self.index < index < self.workers:
-                raise MachineError(
+                raise _told(
+                    link,
                     f"{self.cluster.me}: {link.getpeername()[0]} calls as worker {index}, which is "
                     "no worker after this one; give all the same addresses in the same order, and "
-                    "each a number of its own"
+                    "each a number of its own",
                 )
             refused.pop_all()
             self._keep_or_ask(index, link)
 
-    def _require_same(self, said: bytes, index: int) -> None:
+    def _require_same(self, link: socket.socket, said: bytes, index: int) -> None:
         """Raise a ``MachineError`` unless the worker that ``said`` hello is one of this run."""
         _, version, workers, found = _HELLO.unpack(said)
         there = f"trainbench {version.rstrip(bytes(1)).decode(errors='replace')}, {workers} workers"
         here = f"trainbench {self._version}, {self.workers} workers"
         if there != here or found != index:
             there += f", number {found}" * (found != index)
-            raise MachineError(
+            raise _told(
+                link,
                 f"worker {index} is of another run: {there}; {self.cluster.me} is of {here}; start "
-                "all with the same version and the same addresses"
+                "all with the same version and the same addresses",
             )
 
     def _keep_or_ask(self, index: int, link: socket.socket) -> None:
@@ -244,7 +246,7 @@ class Connecting:
 
     def _end(self, text: str) -> None:
         """Tell the others why this worker ends, also those who call a little later."""
-        words = _ENDS + text.encode()[:_TEXT_BYTES]
+        words = _words(text)
         end = time.monotonic() + _LAST_WORDS_S
         with contextlib.suppress(OSError):
             for link in (*self.sockets.values(), *(link for link, _ in self._rivals.values())):
@@ -277,6 +279,17 @@ def received(link: socket.socket, size: int, deadline: float) -> bytes:
             raise ConnectionError("the connection was closed")
         found += more
     return found
+
+
+def _words(text: str) -> bytes:
+    return _ENDS + text.encode()[:_TEXT_BYTES]
+
+
+def _told(link: socket.socket, text: str) -> MachineError:
+    """The error ``text``, of which the one at the other end of ``link`` hears too."""
+    with contextlib.suppress(OSError):
+        link.send(_words(text))
+    return MachineError(text)
 
 
 def _rest(link: socket.socket) -> str:

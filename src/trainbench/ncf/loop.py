@@ -132,7 +132,8 @@ class Course:
         self.observer.starts()
         if self.replicas:
             # All wait here, so that no producer reads before the chief's clock has started.
-            self.replicas.require_agreement(*same_run(self.config, self.seed, self.cache))
+            for what, value in same_run(self.config, self.seed, self.cache):
+                self.replicas.require_agreement(what, value)
         self.producer.release()
 
     def _ready(self) -> tuple[Trainer, Evaluator]:
@@ -230,11 +231,15 @@ def agreed_seed(seed: int | None, replicas: Replicas) -> int:
     return told if seed is None else seed
 
 
-def same_run(config: NcfConfig, seed: int, cache: RatingsCache) -> tuple[str, bytes]:
-    """What workers of one trial must agree on before it, with its hash."""
+def same_run(config: NcfConfig, seed: int, cache: RatingsCache) -> tuple[tuple[str, bytes], ...]:
+    """What workers of one trial must agree on before it, each with its hash."""
     data = data_sha256(cache) if config.tables == "sharded" else cache.record["test_set_sha256"]
-    parts = [to_json(config), str(seed), data, __version__]
-    return "settings, seed or data", hashlib.sha256("\n".join(parts).encode()).digest()
+    parts = {
+        "settings or version": to_json(config) + __version__,
+        "--seed": str(seed),
+        "data": data,
+    }
+    return tuple((what, hashlib.sha256(of.encode()).digest()) for what, of in parts.items())
 
 
 def same_input(batches: EpochData) -> tuple[str, bytes]:

@@ -230,7 +230,6 @@ def test_workers_of_other_numbers_of_workers_end_at_once() -> None:
 
 
 def test_two_processes_with_one_number_end_all_at_once() -> None:
-    """So do those that have the addresses in different orders."""
     with listening(3) as (servers, addresses), ThreadPoolExecutor(3) as pool:
         found = [connecting(addresses, index, servers[index]) for index in (0, 1)]
         found.append(connecting(addresses, 1, servers[2]))
@@ -240,6 +239,15 @@ def test_two_processes_with_one_number_end_all_at_once() -> None:
     )
     assert told[0] == f"{said}; give each a number of its own"
     assert told[1] == told[2] == f"worker 0 ({addresses[0]}) ended: {told[0]}"
+
+
+def test_the_addresses_in_another_order_end_all_at_once() -> None:
+    with listening(3) as (servers, addresses), ThreadPoolExecutor(3) as pool:
+        found = [connecting(addresses, index, servers[index]) for index in (0, 1)]
+        other = [addresses[1], addresses[0], addresses[2]]
+        found.append(connecting(other, 2, servers[2]))
+        for text in pool.map(ending, found):
+            assert " is of another run: " in text
 
 
 def test_a_call_of_a_worker_before_this_one_is_refused_with_its_number() -> None:
