@@ -6,6 +6,7 @@ A set of trials on several machines is checked before it runs, and a worker does
 from __future__ import annotations
 
 import os
+import secrets
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -247,11 +248,16 @@ def work(spec: SetSpec) -> bool:
             "drop_cache_location": spec.drop_cache_location,
             "options": spec.options,
         }
-        code = trial_set.follow(
-            child.command(file, "trainbench.ncf.trial:run_worker", arguments),
-            log_file,
-            drop_cache_location=spec.drop_cache_location,
-        )
+        # A name of its own while it may be read: other trials have workers of this number here.
+        own = file.with_name(f".{file.stem}-{secrets.token_hex(8)}.json")
+        try:
+            code = trial_set.follow(
+                child.command(own, "trainbench.ncf.trial:run_worker", arguments),
+                log_file,
+                drop_cache_location=spec.drop_cache_location,
+            )
+        finally:
+            own.replace(file)
         if code:
             ending = trial_set.ending(code)
             failed.append(f"trial {index}: the worker ended with {ending}; see {log_file}")

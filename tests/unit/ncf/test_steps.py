@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,8 @@ from trainbench.ncf import steps
 from trainbench.ncf.benchmark import NCF
 from trainbench.ncf.config import NcfConfig
 from trainbench.trials.paths import DataDir
+from trainbench.trials.spec import SetSpec
+from trainbench.trials.trial_set import trial_seed
 
 
 def downloaded(data: DataDir, items: int, *, of_each: int = 1) -> NcfConfig:
@@ -63,3 +66,26 @@ def test_a_task_in_which_users_have_ten_items_left_may_be_tried(tmp_path: Path) 
     config = downloaded(data, 20, of_each=2)
     steps.prepare(config, data)
     assert steps.inputs(config, data).cache_record.exists()
+
+
+def test_workers_of_one_number_in_one_folder_read_what_each_was_started_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of two trials of an array have it, each of which trains on several machines."""
+    monkeypatch.setattr(steps, "inputs", lambda config, data: None)
+    where = {"cluster": {"worker": ["a:1", "b:1"]}, "task": {"type": "worker", "index": 1}}
+    options = {"tf_config": json.dumps(where), "slurm": False}
+    first = SetSpec(NCF, NCF.preset("quick"), DataDir(tmp_path), runs=1, seed=1, options=options)
+    read: list[str] = []
+
+    def follow(command: list[str], log_file: Path, **_: object) -> int:
+        if not read:
+            read.append("")
+            steps.work(replace(first, seed=2))
+        read.append(json.loads(Path(command[-1]).read_text())["arguments"]["seed"])
+        return 0
+
+    monkeypatch.setattr(steps.trial_set, "follow", follow)
+    steps.work(first)
+    assert read[1:] == [str(trial_seed(2, 0)), str(trial_seed(1, 0))]
+    assert [path.name for path in (tmp_path / "workers").iterdir()] == ["worker_1.json"]
