@@ -39,7 +39,7 @@ SMALL = {
     "target_hit_rate": "0.999",
     "max_epochs": "2",
 }
-TRAINED, USAGE, NOT_REACHED, MACHINE = 0, 2, 4, 6
+TRAINED, FAILED, USAGE, NOT_REACHED, MACHINE = 0, 1, 2, 4, 6
 READ: dict[str, Any] = {"capture_output": True, "text": True}
 
 
@@ -236,6 +236,32 @@ def test_a_worker_that_never_comes_is_named_after_the_stated_time(data: Path, lo
     status = json.loads(RunDir(DataDir(data).latest.resolve()).trial(0).status.read_text())
     assert (status["state"], status["exit_code"]) == ("failed", MACHINE)
     assert status["message"].startswith(said)
+
+
+def test_a_trial_that_diverges_on_all_machines_does_not_keep_them_from_the_next(
+    data: Path, logs: Path
+) -> None:
+    addresses, log = free_addresses(2), [logs / f"diverges_{index}" for index in (0, 1)]
+    more = ("--seed=5", "--runs=2", "--join-timeout-s=60")
+    workers = [
+        start_worker(data, log[index], addresses, index, *more, learning_rate="1e38")
+        for index in (0, 1)
+    ]
+    try:
+        codes = [worker.wait(timeout=PATIENCE_S) for worker in workers]
+    finally:
+        for worker in workers:
+            worker.terminate()
+            worker.wait(timeout=PATIENCE_S)
+    told = [path.read_text()[-3_000:] for path in log]
+    assert codes == [FAILED, FAILED], "".join(told)
+    run = RunDir(DataDir(data).latest.resolve())
+    found = [json.loads(trial.status.read_text()) for trial in run.trials]
+    assert [(one["state"], one["exit_code"]) for one in found] == [("failed", FAILED)] * 2
+    assert all("the loss is nan" in one["message"] for one in found)
+    assert "every trial failed" in told[0]
+    assert "trial 0: the worker ended with exit code 1" in told[1]
+    assert "worker 1, trial 2 of 2" in told[1]
 
 
 def test_a_replay_on_divided_tables_is_the_run(data: Path, two: RunDir) -> None:
