@@ -144,7 +144,8 @@ def _acquired(
     except Timeout:
         if not is_of_a_gone():
             raise
-        log_line(f"{lock.lock_file}: its process is gone; waiting until what it started has ended")
+        told = f"waiting for what it started, at most {ENDS_WITHIN_S:.0f} s"
+        log_line(f"{lock.lock_file}: held, but its process is not on this machine; {told}")
         return lock.acquire(timeout=ENDS_WITHIN_S)
 
 
