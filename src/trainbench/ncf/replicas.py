@@ -89,35 +89,16 @@ class Replicas:
         return tuple(self.strategy.experimental_local_results(value))
 
     def total(self, values: np.ndarray) -> np.ndarray:
-        """The sum over all workers of an array of integers below 2**24; all get the same."""
-        if self.cluster is None:
-            return values
-        # As float32, because NCCL knows it and it holds such integers exactly.
-        mine = [tf.constant(values, tf.float32)]
-        mine += [tf.zeros_like(mine[0])] * (len(self.devices) - 1)
-        return np.asarray(self.local(self._add(self.distribute(mine)))[0]).astype(values.dtype)
-
-    @cached_property
-    def _add(self) -> Callable[[Any], Any]:
-        def meet(part: Any) -> Any:
-            # The copy has a device, which an argument lacks and the reduction asks for.
-            return tf.distribute.get_replica_context().all_reduce(SUM, tf.identity(part))
-
-        add: Callable[[Any], Any] = tf.function(
-            lambda parts: self.strategy.run(meet, args=(parts,)), autograph=False
-        )
-        return add
+        """The sum over all workers of integers [n]; all get the same."""
+        return self.wire.total(values)
 
     def gathered(self, values: np.ndarray) -> np.ndarray:
         """``values`` of every worker, [workers, ...]; the same on all of them."""
-        workers, own = (self.cluster.num_workers, self.cluster.me.index) if self.cluster else (1, 0)
-        table = np.zeros((workers, *values.shape), values.dtype)
-        table[own] = values
-        return self.total(table)
+        return self.wire.gathered(values)
 
     @cached_property
     def wire(self) -> Wire:
-        """What divided tables send rows over."""
+        """What workers send each other beside the strategy's sums; divided tables send rows."""
         assert (self.cluster is None) == (self.links is None), "workers have links"
         return Wire(self.devices, self.links)
 

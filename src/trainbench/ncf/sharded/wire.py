@@ -68,6 +68,13 @@ class Wire:
         """What every worker has for this one, from ``parts`` [workers, ...], which go to each."""
         return parts if self._links is None else self._links.exchange(parts)
 
+    def total(self, values: np.ndarray) -> np.ndarray:
+        """The sum of all workers' ``values`` [n], the same on all of them."""
+        if self._links is None:
+            return values
+        nothing = np.empty((self.workers, 0), values.dtype)
+        return self._links.exchange_and_total(nothing, values)[1]
+
     def gathered(self, values: np.ndarray) -> np.ndarray:
         """``values`` of every worker, [workers, ...], in blocks of 4 MiB at most."""
         found = np.empty((self.workers, *values.shape), values.dtype)
