@@ -14,7 +14,10 @@ def main() -> None:
 
         run()
     except KeyboardInterrupt:
+        from trainbench.trials import signals
+
         print("error: interrupted", file=sys.stderr)
+        signals.rest()
         sys.exit(INTERRUPTED)
 
 

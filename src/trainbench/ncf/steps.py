@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import secrets
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -257,7 +258,9 @@ def work(spec: SetSpec) -> bool:
                 drop_cache_location=spec.drop_cache_location,
             )
         finally:
-            own.replace(file)
+            # It is not there if it could not be written.
+            with suppress(FileNotFoundError):
+                own.replace(file)
         if code:
             ending = trial_set.ending(code)
             failed.append(f"trial {index}: the worker ended with {ending}; see {log_file}")

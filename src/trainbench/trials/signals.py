@@ -32,6 +32,10 @@ def rest() -> None:
     An exception in the last moments of the interpreter would only print a traceback.
     """
     _set(signal.SIG_DFL)
+    # If a KeyboardInterrupt left code that is given as text, as that of dataclasses is, ``python
+    # -m`` ends by SIGINT, caught or not (CPython's ``unhandled_keyboard_interrupt``), until other
+    # such code has run.
+    exec("")
 
 
 @contextlib.contextmanager

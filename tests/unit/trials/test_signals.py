@@ -92,6 +92,45 @@ def test_a_signal_during_the_imports_ends_the_command_as_interrupted(tmp_path: P
     assert process.returncode == 130
 
 
+IN_CODE_THAT_IS_GIVEN_AS_TEXT = """
+@cli.cli.command("wait")
+def wait():
+    exec("stop(); time.sleep(60)")
+"""
+
+
+def test_a_signal_in_code_given_as_text_has_the_exit_code_of_an_interruption(
+    tmp_path: Path,
+) -> None:
+    script = PRELUDE.replace("SIGNUMBER", "SIGTERM") + IN_CODE_THAT_IS_GIVEN_AS_TEXT
+    (tmp_path / "waits.py").write_text(script + "\nsys.argv = ['trainbench', 'wait']\ncli.main()\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "waits"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "error: interrupted")
+
+
+def test_a_signal_in_imported_code_given_as_text_has_that_exit_code_too(tmp_path: Path) -> None:
+    text = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
+    (tmp_path / "click.py").write_text(f"exec({text!r})\nimport time\ntime.sleep(60)\n")
+    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, "-m", "trainbench", "doctor"],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
+
+
 IN_ITS_LAST_MOMENTS = """
 import atexit
 atexit.register(stop)
