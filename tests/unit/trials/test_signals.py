@@ -60,6 +60,23 @@ def wait():
 """
 
 
+def finding(modules: Path | None) -> dict[str, str]:
+    """The environment of a process that finds ``modules`` before all others."""
+    places = [str(modules)] if modules else []
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([*places, os.environ.get("PYTHONPATH", "")]),
+    }
+
+
+def ended(*words: str, modules: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """How Python ended with these ``words``, and what it printed."""
+    command, environment = [sys.executable, *words], finding(modules)
+    return subprocess.run(
+        command, env=environment, capture_output=True, text=True, timeout=90, check=False
+    )
+
+
 @pytest.mark.parametrize("number", ["INT", "TERM", "HUP"])
 @pytest.mark.parametrize(
     "code", [IN_PLAIN_CODE, IN_A_FINALISER, IN_CODE_THAT_MAKES_ANOTHER_ERROR_OF_IT]
@@ -67,9 +84,7 @@ def wait():
 def test_a_signal_ends_the_command_as_interrupted(code: str, number: str) -> None:
     script = PRELUDE.replace("SIGNUMBER", f"SIG{number}") + code
     script += "\nsys.argv = ['trainbench', 'wait']\ncli.main()\n"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False
-    )
+    done = ended("-c", script)
     assert done.returncode == 130, done.stderr
     assert done.stderr.splitlines()[-1] == "error: interrupted"
 
@@ -77,10 +92,9 @@ def test_a_signal_ends_the_command_as_interrupted(code: str, number: str) -> Non
 def test_a_signal_during_the_imports_ends_the_command_as_interrupted(tmp_path: Path) -> None:
     # The first package that the command line imports takes for ever.
     (tmp_path / "click.py").write_text("import time\nprint('at it', flush=True)\ntime.sleep(60)\n")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     process = subprocess.Popen(
         [sys.executable, "-m", "trainbench", "doctor"],
-        env={**os.environ, "PYTHONPATH": path},
+        env=finding(tmp_path),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -104,30 +118,14 @@ def test_a_signal_in_code_given_as_text_has_the_exit_code_of_an_interruption(
 ) -> None:
     script = PRELUDE.replace("SIGNUMBER", "SIGTERM") + IN_CODE_THAT_IS_GIVEN_AS_TEXT
     (tmp_path / "waits.py").write_text(script + "\nsys.argv = ['trainbench', 'wait']\ncli.main()\n")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "waits"],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    done = ended("-m", "waits", modules=tmp_path)
     assert (done.returncode, done.stderr.splitlines()[-1]) == (130, "error: interrupted")
 
 
 def test_a_signal_in_imported_code_given_as_text_has_that_exit_code_too(tmp_path: Path) -> None:
     text = "import os, signal; os.kill(os.getpid(), signal.SIGINT)"
     (tmp_path / "click.py").write_text(f"exec({text!r})\nimport time\ntime.sleep(60)\n")
-    path = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [sys.executable, "-m", "trainbench", "doctor"],
-        env={**os.environ, "PYTHONPATH": path},
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-    )
+    done = ended("-m", "trainbench", "doctor", modules=tmp_path)
     assert (done.returncode, done.stderr) == (130, "error: interrupted\n")
 
 
@@ -145,9 +143,7 @@ def wait():
 def test_a_signal_after_the_work_ends_the_process_without_a_word(number: str) -> None:
     script = PRELUDE.replace("SIGNUMBER", f"SIG{number}") + IN_ITS_LAST_MOMENTS
     script += "\nsys.argv = ['trainbench', 'wait']\ncli.main()\n"
-    done = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, timeout=90, check=False
-    )
+    done = ended("-c", script)
     assert (-done.returncode, done.stderr) == (getattr(signal, f"SIG{number}"), "")
 
 
