@@ -130,11 +130,14 @@ use_docker_group() {
     "or use sudo $0"
 }
 
-# The development environment contains Popper; without it Popper gets an environment of its own.
-environment() { if [[ -x .venv/bin/popper ]]; then echo .venv; else echo .venv-popper; fi; }
+# The development environment contains Popper; without it Popper gets an environment of its own. So
+# it does beside one that is half made: its set-up runs, or was interrupted.
+environment() {
+  if [[ -x .venv/bin/popper && -e .venv/.installed ]]; then echo .venv; else echo .venv-popper; fi
+}
 
 ensure_popper() {
-  [[ -x .venv/bin/popper ]] || make_environment .venv-popper "$POPPER_REQUIREMENTS"
+  [[ $(environment) == .venv ]] || make_environment .venv-popper "$POPPER_REQUIREMENTS"
 }
 
 # Before the first build: it names what would make every step fail.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -169,6 +170,7 @@ def run(tmp_path: Path, state: Path) -> Run:
         program.parent.mkdir(parents=True, exist_ok=True)
         program.write_text(f"#!/bin/bash\n{body}\n")
         program.chmod(0o755)
+    (clone / ".venv" / ".installed").touch()
 
     def start(*options: str, **env: str) -> subprocess.Popen[str]:
         path = f"{tmp_path / 'bin'}:{os.environ['PATH']}"
@@ -193,6 +195,21 @@ def test_run_builds_the_images_and_runs_the_literal_line(run: Run, state: Path) 
     output, _ = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 0, output
     assert calls(state)[:2] == ["build", "popper run -f wf.yml -c settings.py train --quiet"]
+
+
+def test_popper_has_its_own_environment_beside_one_whose_setup_was_interrupted(
+    run: Run, state: Path, tmp_path: Path
+) -> None:
+    half, own = tmp_path / "clone" / ".venv", tmp_path / "clone" / ".venv-popper"
+    shutil.copytree(half, own)
+    (half / ".installed").unlink()
+    (half / "bin" / "popper").write_text("#!/bin/bash\nexit 99\n")
+    wanted = (CHECKOUT / "scripts" / "requirements-popper.txt").read_bytes()
+    (own / ".installed").write_text(f"{hashlib.sha256(wanted).hexdigest()}  -\n")
+    process = run("--dry-run")
+    output, _ = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 0, output
+    assert calls(state) == ["popper run -f wf.yml -c settings.py --dry-run"]
 
 
 @pytest.mark.parametrize("options", [["--quiet"], ["--dry-run"]])
