@@ -27,13 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from trainbench.cnn.series.processes import last_error
 from trainbench.errors import ConfigError, MachineError
 from trainbench.machine import allotment
 from trainbench.machine.system import cpu, held_bytes
 from trainbench.ncf.config import NcfConfig, divisible, reference, with_settings
 from trainbench.ncf.input.batches import MemoryBatches
 from trainbench.progress import heartbeat, scaled
+from trainbench.trials import child
 from trainbench.trials.parent_watch import die_with_parent
 
 BATCHES = (65_536, 2_048)
@@ -200,7 +200,7 @@ def measured(case: Case) -> dict[str, Any]:
     """
     said = _ended(case)
     failed = [
-        f"worker {index} of {case.workers}: {last_error(errors) or 'it said nothing'}"
+        f"worker {index} of {case.workers}: {child.last_error(errors) or 'it said nothing'}"
         for index, (code, _, errors) in enumerate(said)
         if code
     ]
@@ -280,7 +280,7 @@ def _timed(case: Case, trainer: Any, index: int) -> dict[str, Any]:
     first = trainer.train_epoch(data)
     epochs = max(1, round(case.seconds / first.seconds))
     if trainer.replicas:
-        epochs = int(trainer.replicas.gathered(np.array([epochs], np.int32)).max())
+        epochs = int(trainer.replicas.wire.gathered(np.array([epochs], np.int32)).max())
     busy, started = time.process_time(), time.perf_counter()
     samples = sum(trainer.train_epoch(data).samples for _ in range(epochs))
     seconds = time.perf_counter() - started

@@ -226,7 +226,7 @@ def agreed_seed(seed: int | None, replicas: Replicas) -> int:
     """This worker's ``seed``, or the chief's where it has none; every worker calls it."""
     # A sum of float32 is exact for 16 bits, and a seed has up to 64.
     parts = [(seed or 0) >> shift & 0xFFFF for shift in (0, 16, 32, 48)]
-    chief = replicas.gathered(np.array(parts, np.int32))[0]
+    chief = replicas.wire.gathered(np.array(parts, np.int32))[0]
     told = sum(int(part) << shift for part, shift in zip(chief, (0, 16, 32, 48), strict=True))
     return told if seed is None else seed
 
@@ -255,7 +255,7 @@ def caches_dropped(config: NcfConfig, location: str, replicas: Replicas | None) 
     drop = page_cache.drop_if(config.drop_caches, location)
     if replicas is None:
         return drop
-    everywhere = replicas.gathered(np.array([drop.dropped], np.int32))[:, 0]
+    everywhere = replicas.wire.gathered(np.array([drop.dropped], np.int32))[:, 0]
     missing = [str(index) for index, dropped in enumerate(everywhere) if not dropped]
     if drop.dropped and missing:
         drop = replace(drop, dropped=False, reason=f"not on worker {', '.join(missing)}")

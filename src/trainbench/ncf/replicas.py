@@ -23,7 +23,7 @@ from trainbench.ncf.model import Weights
 from trainbench.ncf.sharded.wire import Wire
 from trainbench.ncf.step import Step, sum_of_losses
 
-MEAN, SUM = tf.distribute.ReduceOp.MEAN, tf.distribute.ReduceOp.SUM
+MEAN = tf.distribute.ReduceOp.MEAN
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,6 @@ class Replicas:
         """The values of this process's replicas in what ``strategy.run`` returned."""
         return tuple(self.strategy.experimental_local_results(value))
 
-    def total(self, values: np.ndarray) -> np.ndarray:
-        """The sum over all workers of integers [n]; all get the same."""
-        return self.wire.total(values)
-
-    def gathered(self, values: np.ndarray) -> np.ndarray:
-        """``values`` of every worker, [workers, ...]; the same on all of them."""
-        return self.wire.gathered(values)
-
     @cached_property
     def wire(self) -> Wire:
         """What workers send each other beside the strategy's sums; divided tables send rows."""
@@ -104,7 +96,7 @@ class Replicas:
 
     def meet(self) -> None:
         """Return once every worker has come here."""
-        self.total(np.zeros(1, np.int32))
+        self.wire.total(np.zeros(1, np.int32))
 
     def require_agreement(self, what: str, value: bytes) -> None:
         """Return when every worker has the same ``value``; it is also a barrier.
@@ -112,7 +104,7 @@ class Replicas:
         Raises:
             MachineError: the workers differ, with who has what of the first bytes.
         """
-        rows = self.gathered(np.frombuffer(value, np.uint8).astype(np.int32))
+        rows = self.wire.gathered(np.frombuffer(value, np.uint8).astype(np.int32))
         require_equal(what, [bytes(row.astype(np.uint8)) for row in rows])
 
 

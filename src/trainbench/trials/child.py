@@ -7,6 +7,7 @@ takes the arguments and returns the exit code of the process, which ends with it
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -78,6 +79,14 @@ def ending_of(error: BaseException) -> tuple[int, str] | None:
     if isinstance(error, OSError) and error.errno is not None:
         return MachineError.exit_code, system_text(error)
     return None
+
+
+def last_error(text: str) -> str:
+    """The last line that says ``error:``, or else the last line of a traceback or of anything."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    told = [line for line in lines if re.match(r"(error|\w*(Error|Exception)): ", line)]
+    last = (told or lines or [""])[-1]
+    return last.removeprefix("error: ")[:300]
 
 
 def main(path: Path) -> int:

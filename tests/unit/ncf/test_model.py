@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from small_ncf import plain_logits
 
 from trainbench.ncf.model import Geometry, Weights, first_layer, initial_weights, logits, mean_loss
 
@@ -82,13 +83,7 @@ def test_forward_equals_a_plain_numpy_implementation() -> None:
     weights = initial_weights(SMALL, seed=3)
     rng = np.random.default_rng(0)
     users, items = rng.integers(0, 40, 50), rng.integers(0, 30, 50)
-    hidden = np.concatenate([weights["user_mlp"][users], weights["item_mlp"][items]], axis=1)
-    for layer in (1, 2):
-        sums = hidden @ weights[f"mlp_{layer}_kernel"] + weights[f"mlp_{layer}_bias"]
-        hidden = np.maximum(sums, 0)
-    product = weights["user_mf"][users] * weights["item_mf"][items]
-    last = np.concatenate([product, hidden], axis=1)
-    expected = (last @ weights["final_kernel"])[:, 0] + weights["final_bias"]
+    expected = plain_logits(weights, users, items)
 
     kernel = tf.constant(weights["mlp_1_kernel"])
     first = first_layer(kernel, tf.constant(weights["user_mlp"][users]), "user")

@@ -77,6 +77,15 @@ def ended(*words: str, modules: Path | None = None) -> subprocess.CompletedProce
     )
 
 
+def assert_interrupted_at_it(process: subprocess.Popen[str]) -> None:
+    """Send SIGINT once ``process`` says that it imports, and then a line that it may wait for."""
+    assert process.stdout is not None
+    assert process.stdout.readline() == "at it\n"
+    process.send_signal(signal.SIGINT)
+    assert process.communicate("\n", timeout=60)[1] == "error: interrupted\n"
+    assert process.returncode == 130
+
+
 @pytest.mark.parametrize("number", ["INT", "TERM", "HUP"])
 @pytest.mark.parametrize(
     "code", [IN_PLAIN_CODE, IN_A_FINALISER, IN_CODE_THAT_MAKES_ANOTHER_ERROR_OF_IT]
@@ -95,15 +104,12 @@ def test_a_signal_during_the_imports_ends_the_command_as_interrupted(tmp_path: P
     process = subprocess.Popen(
         [sys.executable, "-m", "trainbench", "doctor"],
         env=finding(tmp_path),
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "at it\n"
-    process.send_signal(signal.SIGINT)
-    assert process.communicate(timeout=60)[1] == "error: interrupted\n"
-    assert process.returncode == 130
+    assert_interrupted_at_it(process)
 
 
 IN_CODE_THAT_IS_GIVEN_AS_TEXT = """
@@ -158,11 +164,7 @@ def test_ctrl_c_while_a_trial_still_imports_is_answered_once_it_listens(tmp_path
             stderr=subprocess.PIPE,
             text=True,
         )
-    assert process.stdout is not None
-    assert process.stdout.readline() == "at it\n"
-    process.send_signal(signal.SIGINT)
-    assert process.communicate("\n", timeout=60)[1] == "error: interrupted\n"
-    assert process.returncode == 130
+    assert_interrupted_at_it(process)
 
 
 def test_ctrl_c_is_kept_from_children_alone() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import subprocess
 import tempfile
 import time
@@ -85,21 +84,13 @@ def run(params: Params, *, quiet: bool, limit_bytes: int | None = None) -> Outco
                 process.kill()
                 process.wait()
             errors.seek(0)
-            message = last_error(errors.read())
+            message = child.last_error(errors.read())
         if process.returncode == Interrupted.exit_code:
             raise Interrupted("a run was interrupted")
         # A run that failed may have written what it measured until then.
         whole = process.returncode == 0 and result.exists()
         record = read_object(result) if whole else None
     return Outcome(process.returncode, record, message, memory, over)
-
-
-def last_error(text: str) -> str:
-    """The last line that says ``error:``, or else the last line of a traceback or of anything."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    told = [line for line in lines if re.match(r"(error|\w*(Error|Exception)): ", line)]
-    last = (told or lines or [""])[-1]
-    return last.removeprefix("error: ")[:300]
 
 
 def _watch(process: subprocess.Popen[Any], limit_bytes: int | None) -> tuple[int, bool]:

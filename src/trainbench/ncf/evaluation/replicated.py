@@ -40,7 +40,7 @@ class ReplicatedRanks:
                 place = found[first : first + batch]
                 place[:] = ranks[: len(place)]
             on_progress(min(start + batch * replicas.count, total), total)
-        return replicas.total(found)
+        return replicas.wire.total(found)
 
     def _some_ranks(
         self, tensors: Any, chosen: np.ndarray, start: int

@@ -40,7 +40,7 @@ class ShardedRanks:
             for some, ranks in ranked:
                 found[some] = np.asarray(ranks)[: len(some)]
             on_progress(min((start + batch) * step.owners, total), total)
-        return replicas.total(found)
+        return replicas.wire.total(found)
 
     def _ranks(self, tensors: dict[str, Any], users: np.ndarray) -> Any:
         _, items, code = self._ranker.inputs(users)
@@ -64,6 +64,6 @@ class ShardedRanks:
         names = list(self._step.geometry.shapes)
         bad = [any(not is_finite(tensors[name]) for tensors in each) for name in names]
         # All end, not only the one that has the row.
-        found = self._step.replicas.gathered(np.array(bad, np.int32)).any(axis=0)
+        found = self._step.replicas.wire.gathered(np.array(bad, np.int32)).any(axis=0)
         if found.any():
             raise not_finite(names[int(found.argmax())])

@@ -56,15 +56,16 @@ def published(
     """
     cache = open_cache(Path(options.cache_folder), verify=False)
     maker = EpochMaker(cache, options, on_progress=on_progress)
+    pieces = maker.pieces
     try:
-        _require_disk(work_dir, cache, options, maker.pieces)
+        _require_disk(work_dir, cache, options, pieces)
         yield _publish(work_dir.eval, eval_bytes(cache, options), _eval_writer(maker, options))
         _log_eval(work_dir, cache, options)
-        log_line(disk_line(cache, options, maker.pieces))
-        for number, parts in enumerate(cycles(options, maker.pieces.count)):
+        log_line(disk_line(cache, options, pieces))
+        for number, parts in enumerate(cycles(options, pieces.count)):
             wait_for_room()
             write = _cycle_writer(work_dir, maker, options, parts)
-            needed = len(parts) * piece_bytes(options, maker.pieces)
+            needed = len(parts) * piece_bytes(options, pieces)
             yield _publish(work_dir.cycle(number), needed, write)
     finally:
         maker.close()

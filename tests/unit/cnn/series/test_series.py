@@ -89,13 +89,6 @@ def test_memory_that_ran_out_is_told_from_other_failures() -> None:
     ]  # fmt: skip
 
 
-def test_the_last_error_line_is_the_reason() -> None:
-    text = "12:00:00 compiling\nTraceback (most recent call last):\nValueError: no\n\nbye\n"
-    assert processes.last_error(text) == "ValueError: no"
-    assert processes.last_error("12:00:00 x\nerror: wrong flag\n") == "wrong flag"
-    assert processes.last_error("") == ""
-
-
 @pytest.fixture(scope="module")
 def repeated(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, dict]:
     """What two real runs print, and the file that they leave."""

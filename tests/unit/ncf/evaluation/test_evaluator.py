@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from small_ncf import SMALL, reference_rank, some_candidates, some_epoch
+from small_ncf import SMALL, plain_logits, reference_rank, some_candidates, some_epoch
 
 from trainbench.errors import ConfigError, TrainbenchError
 from trainbench.ncf.evaluation import evaluator as evaluation
 from trainbench.ncf.evaluation.evaluator import Evaluator, picks_from_product, require_missable
 from trainbench.ncf.evaluation.rivals import MappedRivals, rivals
+from trainbench.ncf.model import Weights
 from trainbench.ncf.train import Trainer, build
 
 USERS, ITEMS = 37, 60
@@ -30,16 +33,15 @@ def test_a_target_that_needs_no_training_is_refused(
     require_missable(None, guessed, untrained)
 
 
-def numpy_logits(trainer: Trainer, user: int, items: np.ndarray) -> np.ndarray:
-    weights = trainer.weights()
-    users = np.full(len(items), user)
-    hidden = np.concatenate([weights["user_mlp"][users], weights["item_mlp"][items]], axis=1)
-    for layer in (1, 2):
-        sums = hidden @ weights[f"mlp_{layer}_kernel"] + weights[f"mlp_{layer}_bias"]
-        hidden = np.maximum(sums, 0)
-    product = weights["user_mf"][users] * weights["item_mf"][items]
-    last = np.concatenate([product, hidden], axis=1)
-    return (last @ weights["final_kernel"])[:, 0] + weights["final_bias"]
+@contextmanager
+def assigned(trainer: Trainer, weights: Weights) -> Iterator[None]:
+    """The trainer's model has these weights inside, and its own again after."""
+    kept = trainer.weights()
+    trainer.step.assign(weights)
+    try:
+        yield
+    finally:
+        trainer.step.assign(kept)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +58,7 @@ def trainer() -> Trainer:
 def test_hit_rate_and_ndcg_are_the_references(trainer: Trainer, xla: bool) -> None:
     hits, gain = 0, 0.0
     for user, row in enumerate(CANDIDATES.items.tolist()):
-        scores = numpy_logits(trainer, user, np.arange(ITEMS))
+        scores = plain_logits(trainer.weights(), np.full(ITEMS, user), np.arange(ITEMS))
         place = reference_rank(row, dict(enumerate(scores.tolist())))
         if place is not None:
             hits, gain = hits + 1, gain + math.log(2) / math.log(place + 2)
@@ -161,25 +163,17 @@ def test_evaluation_sees_the_rows_that_lazy_adam_owes() -> None:
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf])
 def test_a_parameter_that_is_not_finite_ends_the_evaluation(trainer: Trainer, bad: float) -> None:
-    kept = trainer.weights()
-    damaged = {name: value.copy() for name, value in kept.items()}
+    damaged = {name: value.copy() for name, value in trainer.weights().items()}
     # A row of an item that nobody is asked about: it must not pass unseen.
     damaged["item_mf"][ITEMS - 1] = bad
-    trainer.step.assign(damaged)
-    try:
-        with pytest.raises(TrainbenchError, match="the parameter item_mf is not finite"):
-            Evaluator(trainer, CANDIDATES).evaluate()
-    finally:
-        trainer.step.assign(kept)
+    told = "the parameter item_mf is not finite"
+    with assigned(trainer, damaged), pytest.raises(TrainbenchError, match=told):
+        Evaluator(trainer, CANDIDATES).evaluate()
 
 
 def test_scores_that_overflow_are_no_hits(trainer: Trainer) -> None:
-    kept = trainer.weights()
-    huge = {name: value.copy() for name, value in kept.items()}
+    huge = {name: value.copy() for name, value in trainer.weights().items()}
     huge["item_mf"][:] = huge["user_mf"][:] = 1e30
-    trainer.step.assign(huge)
-    try:
-        with pytest.raises(TrainbenchError, match="scores of 37 users are not finite, user 0"):
-            Evaluator(trainer, CANDIDATES).evaluate()
-    finally:
-        trainer.step.assign(kept)
+    told = "scores of 37 users are not finite, user 0"
+    with assigned(trainer, huge), pytest.raises(TrainbenchError, match=told):
+        Evaluator(trainer, CANDIDATES).evaluate()
